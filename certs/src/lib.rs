@@ -1,0 +1,1 @@
+//! Who is speaking: certificate authority, enrollment, identities, TLS and signing.

@@ -1,0 +1,1 @@
+//! Files on a disk: scan, delta, pack, plan, stage and switch.

@@ -1,0 +1,1 @@
+//! Rsync's filter rules.

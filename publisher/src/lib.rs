@@ -1,0 +1,1 @@
+//! The upstream daemon: makes generations, packs and serves them.

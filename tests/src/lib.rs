@@ -1,0 +1,1 @@
+//! Testbed and scenarios over the whole network; nobody depends on it.
