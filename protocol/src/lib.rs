@@ -1,4 +1,5 @@
 //! What the programs say to each other, and nothing else.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 //!
 //! Names, paths, digests, filters, manifests, packs, statements and the API's types live here, so
 //! that the coordinator, a publisher and an agent can never disagree about them. Nothing in this
@@ -7,5 +8,8 @@
 
 pub mod digest;
 pub mod filter;
+pub mod generation;
+pub mod manifest;
 pub mod name;
 pub mod path;
+pub mod wire;

@@ -1,0 +1,173 @@
+//! A manifest *is* a generation: the sorted list of everything a tree holds.
+//!
+//! A tree may have millions of entries of which a thousand change, so a manifest is never one
+//! blob. Its entries are cut into [blocks](Block) of about 4,096 entries, and the cut depends on
+//! the path alone, so that an insertion changes one block and moves no other cut. The
+//! [`BlockList`] names every block by its digest; its own digest names the manifest, and with it
+//! the generation. Both are written canonically: equal content has equal bytes, on every machine
+//! and in every release of format 1.
+//!
+//! Owner, group, extended attributes and ACLs are not carried; fifos, sockets and devices are left
+//! out by the scan.
+
+mod block;
+mod entry;
+mod list;
+
+pub use block::{Block, BlockBuilder, MAX_BLOCK_BYTES, MAX_BLOCK_ENTRIES};
+pub use entry::{Entry, EntryKind, LinkGroup};
+pub use list::{BlockList, BlockRef, MAX_BLOCKS};
+
+use crate::{digest::Digest, path::TreePath, wire};
+
+/// Most entries of a manifest.
+pub const MAX_ENTRIES: u64 = 20_000_000;
+
+/// Why bytes are not a manifest, or entries do not make one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The bytes are damaged, cut short or of another format.
+    #[error("the manifest cannot be read: {0}")]
+    Malformed(#[from] wire::Malformed),
+    /// Entries are not in strictly ascending path order.
+    #[error("the manifest names {path} out of order or twice")]
+    OutOfOrder {
+        /// The entry that comes too late.
+        path: TreePath,
+    },
+    /// An entry lies inside something that is not a directory of the manifest.
+    #[error("the manifest has {path}, but not the directory that holds it")]
+    NoParent {
+        /// The orphan.
+        path: TreePath,
+    },
+    /// A block is not the one that the list names.
+    #[error("manifest block {expected} arrived as {actual}: the data is damaged or was replaced")]
+    WrongBlock {
+        /// Named by the list.
+        expected: Digest,
+        /// What arrived.
+        actual: Digest,
+    },
+    /// More than a limit of this format allows.
+    #[error("the manifest is larger than this format allows ({0})")]
+    TooLarge(&'static str),
+}
+
+/// A whole manifest in memory: entries in path order, each inside a directory that is there too.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Manifest {
+    entries: Vec<Entry>,
+}
+
+impl Manifest {
+    /// Takes entries that must already be sorted, and checks order and parents.
+    pub fn new(entries: Vec<Entry>) -> Result<Self, Error> {
+        if entries.len() as u64 > MAX_ENTRIES {
+            return Err(Error::TooLarge("20,000,000 entries"));
+        }
+        let mut parents = ParentCheck::default();
+        for entry in &entries {
+            parents.admit(entry)?;
+        }
+        Ok(Self { entries })
+    }
+
+    /// The manifest of an empty tree.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// All entries in path order.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The entry at `path`.
+    pub fn get(&self, path: &TreePath) -> Option<&Entry> {
+        self.position(path).map(|at| &self.entries[at])
+    }
+
+    /// The number by which packs name the entry at `path`.
+    pub fn position(&self, path: &TreePath) -> Option<usize> {
+        self.entries.binary_search_by(|entry| entry.path.cmp(path)).ok()
+    }
+
+    /// Cuts the entries into blocks.
+    pub fn blocks(&self) -> Vec<Block> {
+        let mut builder = BlockBuilder::default();
+        let mut blocks: Vec<Block> =
+            self.entries.iter().filter_map(|entry| builder.push(entry)).collect();
+        blocks.extend(builder.finish());
+        blocks
+    }
+
+    /// The list that names the blocks; its digest is the manifest's.
+    pub fn list(&self) -> BlockList {
+        BlockList::of(&self.blocks())
+    }
+
+    /// The digest that names this manifest and its generation.
+    pub fn digest(&self) -> Digest {
+        self.list().digest()
+    }
+
+    /// Puts a manifest together from its list and every block of it, in order.
+    pub fn from_blocks(list: &BlockList, blocks: &[Block]) -> Result<Self, Error> {
+        let mut entries = Vec::new();
+        for (expected, block) in list.blocks().iter().zip(blocks) {
+            if expected.digest != block.digest() {
+                return Err(Error::WrongBlock {
+                    expected: expected.digest,
+                    actual: block.digest(),
+                });
+            }
+            entries.extend(block.entries()?);
+        }
+        if list.blocks().len() != blocks.len() {
+            return Err(Error::TooLarge("as many blocks as its list names"));
+        }
+        Self::new(entries)
+    }
+
+    /// Bytes of content, each hard-link group counted once.
+    pub fn content_bytes(&self) -> u64 {
+        let mut seen = std::collections::HashSet::new();
+        let once = |entry: &&Entry| match entry.kind {
+            EntryKind::File { link_group: Some(group), .. } => seen.insert(group),
+            _ => true,
+        };
+        self.entries.iter().filter(once).map(Entry::size).sum()
+    }
+}
+
+/// Checks entries as they pass: ascending, and each inside a directory that passed before it.
+#[derive(Debug, Default)]
+pub struct ParentCheck {
+    last: Option<TreePath>,
+    open: Vec<TreePath>,
+}
+
+impl ParentCheck {
+    /// Takes the next entry.
+    pub fn admit(&mut self, entry: &Entry) -> Result<(), Error> {
+        let path = &entry.path;
+        if self.last.as_ref().is_some_and(|last| last >= path) {
+            return Err(Error::OutOfOrder { path: path.clone() });
+        }
+        while self.open.last().is_some_and(|dir| !path.is_inside(dir)) {
+            self.open.pop();
+        }
+        if path.parent().as_ref() != self.open.last() {
+            return Err(Error::NoParent { path: path.clone() });
+        }
+        if entry.is_dir() {
+            self.open.push(path.clone());
+        }
+        self.last = Some(path.clone());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! Blocks: canonical bytes of about 4,096 neighboring entries.
+
+use super::{Entry, EntryKind, Error, LinkGroup};
+use crate::{
+    digest::Digest,
+    path::TreePath,
+    wire::{Malformed, Reader, Writer},
+};
+
+const MAGIC: &[u8] = b"MNMB\x01";
+/// On average one path in this many ends a block.
+const MEAN_ENTRIES: u32 = 4096;
+/// A block ends here at the latest, whatever its paths hash to.
+pub const MAX_BLOCK_ENTRIES: usize = 32_768;
+/// Largest encoded block: most entries, each with the longest path and target.
+pub const MAX_BLOCK_BYTES: u64 = 64 << 20;
+
+const KIND_MASK: u8 = 0b11;
+const KIND_FILE: u8 = 0;
+const KIND_DIR: u8 = 1;
+const KIND_SYMLINK: u8 = 2;
+const LINKED: u8 = 0b100;
+
+/// Encoded entries, in order, and their digest.
+///
+/// Decoded only on demand, so that a list of blocks costs little more than its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    bytes: Vec<u8>,
+    digest: Digest,
+    first: TreePath,
+    count: u64,
+}
+
+impl Block {
+    /// Reads a block and checks all of it: entries, order and canonical form.
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, Error> {
+        let entries = decode(&bytes)?;
+        let first = entries.first().ok_or(Malformed::Truncated { at: bytes.len() })?.path.clone();
+        let count = entries.len() as u64;
+        Ok(Self { digest: Digest::of(&bytes), bytes, first, count })
+    }
+
+    /// The canonical bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Digest of [`Block::bytes`].
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Path of the first entry.
+    pub fn first(&self) -> &TreePath {
+        &self.first
+    }
+
+    /// Number of entries.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Decodes the entries.
+    pub fn entries(&self) -> Result<Vec<Entry>, Error> {
+        decode(&self.bytes)
+    }
+}
+
+/// Cuts a stream of entries into blocks.
+#[derive(Debug, Default)]
+pub struct BlockBuilder {
+    writer: Writer,
+    first: Option<TreePath>,
+    last: Vec<u8>,
+    last_mtime: i64,
+    count: u64,
+}
+
+impl BlockBuilder {
+    /// Adds the next entry in path order; returns a block when this entry completes one.
+    pub fn push(&mut self, entry: &Entry) -> Option<Block> {
+        if self.first.is_none() {
+            self.writer.raw(MAGIC);
+            self.first = Some(entry.path.clone());
+        }
+        self.encode(entry);
+        self.count += 1;
+        let full = self.count as usize >= MAX_BLOCK_ENTRIES
+            || self.writer.len() as u64 > MAX_BLOCK_BYTES - 16_384;
+        if full || ends_block(&entry.path) { self.take() } else { None }
+    }
+
+    /// The last block, if entries are left.
+    pub fn finish(mut self) -> Option<Block> {
+        self.take()
+    }
+
+    fn take(&mut self) -> Option<Block> {
+        let done = std::mem::take(self);
+        let bytes = done.writer.into_bytes();
+        Some(Block { first: done.first?, digest: Digest::of(&bytes), bytes, count: done.count })
+    }
+
+    fn encode(&mut self, entry: &Entry) {
+        let (kind, group) = match entry.kind {
+            EntryKind::File { link_group, .. } => (KIND_FILE, link_group),
+            EntryKind::Dir => (KIND_DIR, None),
+            EntryKind::Symlink { .. } => (KIND_SYMLINK, None),
+        };
+        let writer = &mut self.writer;
+        writer.byte(kind | if group.is_some() { LINKED } else { 0 });
+        writer.path_after(&self.last, &entry.path).varint(u64::from(entry.mode));
+        writer.signed(entry.mtime.wrapping_sub(self.last_mtime));
+        match &entry.kind {
+            EntryKind::File { size, digest, .. } => {
+                writer.varint(*size).digest(digest);
+                if let Some(LinkGroup(group)) = group {
+                    writer.raw(&group.to_le_bytes());
+                }
+            }
+            EntryKind::Dir => {}
+            EntryKind::Symlink { target } => {
+                writer.bytes(target);
+            }
+        }
+        self.last.clear();
+        self.last.extend_from_slice(entry.path.as_bytes());
+        self.last_mtime = entry.mtime;
+    }
+}
+
+/// Whether a block ends with this path. Depends on nothing else, so that cuts stay where they are.
+fn ends_block(path: &TreePath) -> bool {
+    let digest = Digest::of(path.as_bytes());
+    let mut head = [0; 4];
+    head.copy_from_slice(&digest.as_bytes()[28..]);
+    u32::from_le_bytes(head).is_multiple_of(MEAN_ENTRIES)
+}
+
+fn decode(bytes: &[u8]) -> Result<Vec<Entry>, Error> {
+    if bytes.len() as u64 > MAX_BLOCK_BYTES {
+        return Err(Error::TooLarge("64 MiB in a block"));
+    }
+    let mut reader = Reader::new(bytes);
+    reader.magic(MAGIC, "a manifest block")?;
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut last_mtime = 0i64;
+    while !reader.is_empty() {
+        if entries.len() >= MAX_BLOCK_ENTRIES {
+            return Err(Error::TooLarge("32,768 entries in a block"));
+        }
+        let last = entries.last().map_or(&[][..], |entry| entry.path.as_bytes());
+        let entry = decode_entry(&mut reader, last, last_mtime)?;
+        if entries.last().is_some_and(|last| last.path >= entry.path) {
+            return Err(Error::OutOfOrder { path: entry.path });
+        }
+        last_mtime = entry.mtime;
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+fn decode_entry(reader: &mut Reader<'_>, last: &[u8], last_mtime: i64) -> Result<Entry, Malformed> {
+    let flags = reader.byte()?;
+    let linked = flags & LINKED != 0;
+    let path = reader.path_after(last)?;
+    let mode = reader.varint_up_to("mode", u64::from(Entry::MODE_BITS))? as u32;
+    let mtime = last_mtime.wrapping_add(reader.signed()?);
+    let kind = match (flags & KIND_MASK, flags & !(KIND_MASK | LINKED)) {
+        (KIND_FILE, 0) => EntryKind::File {
+            size: reader.varint_up_to("file size", i64::MAX as u64)?,
+            digest: reader.digest()?,
+            link_group: linked.then(|| read_group(reader)).transpose()?,
+        },
+        (KIND_DIR, 0) if !linked => EntryKind::Dir,
+        (KIND_SYMLINK, 0) if !linked => EntryKind::Symlink { target: read_target(reader)? },
+        _ => return Err(reader.invalid("kind of entry")),
+    };
+    Ok(Entry { path, mode, mtime, kind })
+}
+
+fn read_group(reader: &mut Reader<'_>) -> Result<LinkGroup, Malformed> {
+    let mut group = [0; 8];
+    group.copy_from_slice(reader.take(8)?);
+    Ok(LinkGroup(u64::from_le_bytes(group)))
+}
+
+fn read_target(reader: &mut Reader<'_>) -> Result<Box<[u8]>, Malformed> {
+    let target = reader.bytes("link target", Entry::MAX_TARGET as u64)?;
+    if target.is_empty() || target.contains(&0) {
+        return Err(reader.invalid("link target"));
+    }
+    Ok(target.into())
+}
