@@ -7,9 +7,13 @@
 //! decoder is written for hostile input: bounded before it allocates, and without a panic.
 
 pub mod digest;
+pub mod dsse;
 pub mod filter;
 pub mod generation;
+pub mod key;
 pub mod manifest;
 pub mod name;
 pub mod path;
+pub mod role;
+pub mod v1;
 pub mod wire;

@@ -1,0 +1,101 @@
+//! `POST /enroll` on the enroll port, and `POST /v1/renew` on the API.
+//!
+//! Enrollment turns an invite into a certificate over TLS in which only the server is known;
+//! renewal replaces a certificate that is still good, over mutual TLS. Asking again with the same
+//! certificate request gives the same certificate, so a lost answer costs nothing.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    dsse::Bytes,
+    key::VerifyingKey,
+    name::{IdentityName, NetworkName},
+    role::Role,
+};
+
+/// What an enrolling program sends. At most [`MAX_REQUEST_LEN`] bytes of JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct EnrollRequest {
+    /// Which invite is used.
+    pub invite: String,
+    /// Keys to be certified.
+    #[serde(flatten)]
+    pub keys: KeysToCertify,
+    /// The key that this identity will sign statements or receipts with.
+    pub signing_key: VerifyingKey,
+    /// 16 random bytes or more.
+    pub nonce: Bytes,
+    /// Proof that the sender knows the invite's secret, bound to this TLS connection, to the keys
+    /// and to the nonce.
+    pub proof: Bytes,
+}
+
+/// The keys of an enrollment or a renewal. Of a certificate request only the public key counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct KeysToCertify {
+    /// PKCS #10 request (DER) of the client key.
+    pub csr: Bytes,
+    /// PKCS #10 request (DER) of the server key; publishers only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_csr: Option<Bytes>,
+    /// Host names or addresses under which a publisher is reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub server_names: Vec<String>,
+}
+
+/// The certificates that answer an enrollment or a renewal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Certificates {
+    /// The client certificate and its issuers below the root, PEM.
+    pub chain: String,
+    /// The server certificate and its issuers below the root, PEM; publishers only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_chain: Option<String>,
+    /// The network's roots, PEM.
+    pub ca: String,
+}
+
+/// What the coordinator answers to an enrollment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct EnrollResponse {
+    /// The network that was joined.
+    pub network: NetworkName,
+    /// The role that the invite gave.
+    pub role: Role,
+    /// The name that the invite gave.
+    pub name: IdentityName,
+    /// The certificates.
+    #[serde(flatten)]
+    pub certificates: Certificates,
+    /// Where the API is: `https://HOST:PORT`.
+    pub api_url: String,
+    /// The key that heads are checked with.
+    pub head_key: VerifyingKey,
+}
+
+/// What a program sends to replace a certificate that is still good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RenewRequest {
+    /// Keys to be certified; new ones each time.
+    #[serde(flatten)]
+    pub keys: KeysToCertify,
+}
+
+/// What the coordinator answers to a renewal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RenewResponse {
+    /// The certificates.
+    #[serde(flatten)]
+    pub certificates: Certificates,
+}
+
+/// Longest enrollment or renewal request, in bytes.
+pub const MAX_REQUEST_LEN: usize = 64 * 1024;
+/// Longest answer to one, in bytes.
+pub const MAX_RESPONSE_LEN: usize = 256 * 1024;
