@@ -1,1 +1,10 @@
 //! Files on a disk: scan, delta, pack, plan, stage and switch.
+//!
+//! Everything here blocks, and nothing here knows a network, a database or an async runtime. The
+//! publisher uses it to read trees, the agent to change them; [`fs`] is the only place where a
+//! mirrored tree is changed.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+pub mod fs;
+pub mod safe_path;

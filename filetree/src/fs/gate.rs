@@ -1,0 +1,316 @@
+//! Counts every operation on a disk, and can make one of them fail.
+//!
+//! Promises such as "nothing changed means nothing is touched" are only worth something when a
+//! test can read how much was done, and "a kill at any moment does no harm" only when a test can
+//! kill at *every* moment. Both need one place through which all operations pass; it is here.
+
+use std::{
+    fmt, io,
+    str::FromStr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// The environment variable that arms a [`FailPlan`] for the whole process: `SITE:N` or
+/// `SITE:N:ERRNO`.
+pub const FAIL_ENV: &str = "MIRRORNET_FAIL_AT";
+
+macro_rules! ops {
+    ($($(#[$doc:meta])* $op:ident $name:literal $class:ident,)*) => {
+        /// One kind of operation; its name is also the name of its fail point.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Op { $($(#[$doc])* $op,)* }
+
+        impl Op {
+            /// Every kind.
+            pub const ALL: &[Op] = &[$(Op::$op,)*];
+
+            /// The name, as in [`FAIL_ENV`] and in reports.
+            pub const fn name(self) -> &'static str {
+                match self { $(Op::$op => $name,)* }
+            }
+
+            const fn class(self) -> Class {
+                match self { $(Op::$op => Class::$class,)* }
+            }
+        }
+    };
+}
+
+#[derive(PartialEq, Eq)]
+enum Class {
+    Look,
+    Change,
+    Sync,
+}
+
+ops! {
+    /// Opens a directory.
+    OpenDir "open-dir" Look,
+    /// Opens a file for reading.
+    OpenFile "open-file" Look,
+    /// Lists a directory.
+    ReadDir "read-dir" Look,
+    /// Reads the attributes of one name.
+    Stat "stat" Look,
+    /// Reads where a symlink points.
+    ReadLink "read-link" Look,
+    /// Makes a new file.
+    Create "create" Change,
+    /// Writes bytes.
+    Write "write" Change,
+    /// Sets a file's length.
+    SetLen "set-len" Change,
+    /// Shares all blocks of another file (reflink).
+    Clone "clone" Change,
+    /// Makes another name for a file.
+    Link "link" Change,
+    /// Moves a name, replacing what is there.
+    Rename "rename" Change,
+    /// Moves a name to where nothing is.
+    RenameNew "rename-new" Change,
+    /// Swaps two names.
+    Exchange "exchange" Change,
+    /// Removes a name that is not a directory's.
+    Unlink "unlink" Change,
+    /// Removes an empty directory.
+    RemoveDir "remove-dir" Change,
+    /// Makes a directory.
+    MakeDir "make-dir" Change,
+    /// Makes a symlink.
+    Symlink "symlink" Change,
+    /// Sets permission bits.
+    SetMode "set-mode" Change,
+    /// Sets the owning group.
+    SetGroup "set-group" Change,
+    /// Sets the modification time.
+    SetMtime "set-mtime" Change,
+    /// Makes one file durable.
+    SyncFile "sync-file" Sync,
+    /// Makes the names in one directory durable.
+    SyncDir "sync-dir" Sync,
+    /// Makes a whole file system durable.
+    SyncFs "sync-fs" Sync,
+}
+
+impl Op {
+    /// Whether the operation changes what is on the disk (syncing does not count as a change).
+    pub fn is_mutation(self) -> bool {
+        self.class() == Class::Change
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How often each kind of operation was asked for, since the layer was made.
+#[derive(Debug)]
+pub struct Counters([AtomicU64; Op::ALL.len()]);
+
+impl Counters {
+    /// How often `op` was asked for.
+    pub fn count(&self, op: Op) -> u64 {
+        self.0[op as usize].load(Ordering::Relaxed)
+    }
+
+    /// How many operations changed something, of any kind.
+    pub fn mutations(&self) -> u64 {
+        self.sum(Op::is_mutation)
+    }
+
+    /// All operations together, syncs and looks included.
+    pub fn total(&self) -> u64 {
+        self.sum(|_| true)
+    }
+
+    /// The counts as they are now, to compare with later.
+    pub fn snapshot(&self) -> Counts {
+        let mut counts = Counts::default();
+        for op in Op::ALL {
+            counts.0[*op as usize] = self.count(*op);
+        }
+        counts
+    }
+
+    fn sum(&self, which: impl Fn(Op) -> bool) -> u64 {
+        Op::ALL.iter().filter(|op| which(**op)).map(|op| self.count(*op)).sum()
+    }
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+/// [`Counters`] at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counts([u64; Op::ALL.len()]);
+
+impl Counts {
+    /// How often `op` was asked for.
+    pub fn count(&self, op: Op) -> u64 {
+        self.0[op as usize]
+    }
+
+    /// How many operations changed something.
+    pub fn mutations(&self) -> u64 {
+        Op::ALL.iter().filter(|op| op.is_mutation()).map(|op| self.count(*op)).sum()
+    }
+
+    /// What happened since `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self(std::array::from_fn(|at| self.0[at].saturating_sub(earlier.0[at])))
+    }
+}
+
+/// What happens when a fail point is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The process kills itself with SIGKILL: nothing is flushed, no destructor runs.
+    Kill,
+    /// This one operation fails with this error number.
+    Errno(i32),
+    /// This and every later operation fails, as for a process that no longer exists. For the
+    /// in-memory file system, whose disk must outlive its process.
+    Halt,
+}
+
+/// Makes the `nth` operation of a kind (or of any kind that is not just a look) fail.
+#[derive(Debug)]
+pub struct FailPlan {
+    site: Option<Op>,
+    nth: u64,
+    failure: Failure,
+    seen: AtomicU64,
+}
+
+impl FailPlan {
+    /// Fails at the `nth` (from 1) operation of kind `site`, counted over every [`super::Fs`] that
+    /// shares the plan; `None` counts all mutations and syncs together.
+    pub fn new(site: Option<Op>, nth: u64, failure: Failure) -> Self {
+        Self { site, nth, failure, seen: AtomicU64::new(0) }
+    }
+
+    /// Whether the fail point was reached.
+    pub fn fired(&self) -> bool {
+        self.seen.load(Ordering::Relaxed) >= self.nth
+    }
+
+    fn check(&self, op: Op) -> io::Result<()> {
+        let counts = match self.site {
+            Some(site) => site == op,
+            None => op.class() != Class::Look,
+        };
+        if self.failure == Failure::Halt && self.fired() {
+            return Err(io::Error::other("halted by a fail point"));
+        }
+        if !counts || self.seen.fetch_add(1, Ordering::Relaxed) + 1 != self.nth {
+            return Ok(());
+        }
+        match self.failure {
+            Failure::Kill => kill_self(),
+            Failure::Errno(errno) => Err(io::Error::from_raw_os_error(errno)),
+            Failure::Halt => Err(io::Error::other("halted by a fail point")),
+        }
+    }
+}
+
+impl FromStr for FailPlan {
+    type Err = String;
+
+    /// Reads `SITE:N` (kill) or `SITE:N:ERRNO` (a number); `any` is every mutation and sync.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{FAIL_ENV}={text:?}: expected SITE:N or SITE:N:ERRNO");
+        let mut parts = text.split(':');
+        let site = match parts.next().ok_or_else(wrong)? {
+            "any" => None,
+            name => Some(*Op::ALL.iter().find(|op| op.name() == name).ok_or_else(wrong)?),
+        };
+        let nth = parts.next().and_then(|n| n.parse().ok()).ok_or_else(wrong)?;
+        let failure = match parts.next() {
+            None => Failure::Kill,
+            Some(errno) => Failure::Errno(errno.parse().map_err(|_| wrong())?),
+        };
+        Ok(Self::new(site, nth, failure))
+    }
+}
+
+/// The one door that every operation passes.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    pub(super) counters: Counters,
+    fail: Option<Arc<FailPlan>>,
+}
+
+impl Gate {
+    /// Armed by the environment, or not at all.
+    pub(super) fn from_environment() -> Self {
+        static PLAN: OnceLock<Option<Arc<FailPlan>>> = OnceLock::new();
+        let plan = PLAN.get_or_init(|| {
+            let text = std::env::var(FAIL_ENV).ok()?;
+            match text.parse() {
+                Ok(plan) => Some(Arc::new(plan)),
+                Err(why) => {
+                    tracing::error!("{why}; no failure is injected");
+                    None
+                }
+            }
+        });
+        Self { counters: Counters::default(), fail: plan.clone() }
+    }
+
+    pub(super) fn armed(plan: Arc<FailPlan>) -> Self {
+        Self { counters: Counters::default(), fail: Some(plan) }
+    }
+
+    pub(super) fn pass(&self, op: Op) -> io::Result<()> {
+        self.counters.0[op as usize].fetch_add(1, Ordering::Relaxed);
+        match &self.fail {
+            None => Ok(()),
+            Some(plan) => plan.check(op),
+        }
+    }
+}
+
+fn kill_self() -> ! {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    loop {
+        std::thread::park();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_counts_only_its_own_kind_and_fires_once() {
+        let plan: FailPlan = "rename:2:28".parse().unwrap();
+        assert!(plan.check(Op::Rename).is_ok());
+        assert!(plan.check(Op::Unlink).is_ok());
+        assert_eq!(plan.check(Op::Rename).unwrap_err().raw_os_error(), Some(28));
+        assert!(plan.check(Op::Rename).is_ok());
+    }
+
+    #[test]
+    fn any_counts_changes_and_syncs_but_no_looks() {
+        let plan: FailPlan = "any:2:5".parse().unwrap();
+        assert!(plan.check(Op::Stat).is_ok());
+        assert!(plan.check(Op::Link).is_ok());
+        assert!(plan.check(Op::ReadDir).is_ok());
+        assert!(plan.check(Op::SyncFs).is_err());
+    }
+
+    #[test]
+    fn unknown_sites_and_missing_numbers_are_refused() {
+        for text in ["", "rename", "rename:x", "nothing:1", "rename:1:x"] {
+            assert!(text.parse::<FailPlan>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! Open directories and files.
+
+use std::{
+    ffi::OsStr,
+    io::{self, ErrorKind},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use protocol::path::TreePath;
+
+use super::{DirEntry, Error, Fs, Handle, Meta, Op, Result, Room};
+use crate::safe_path;
+
+/// How much a plain copy moves at once.
+const COPY_BYTES: usize = 256 * 1024;
+
+/// An open directory: the only place from which names are reached.
+///
+/// Every `name` is one component ([`safe_path::is_component`]); anything else is an error, never
+/// a path.
+#[derive(Debug)]
+pub struct Dir {
+    fs: Fs,
+    handle: Handle,
+    path: Arc<Path>,
+}
+
+impl Dir {
+    pub(super) fn new(fs: Fs, handle: Handle, path: Arc<Path>) -> Self {
+        Self { fs, handle, path }
+    }
+
+    /// Where the directory was when it was opened; for messages only.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file system it lies on.
+    pub fn fs(&self) -> &Fs {
+        &self.fs
+    }
+
+    /// Opens a directory below this one; a symlink on the way is an error.
+    pub fn open_dir(&self, path: &TreePath) -> Result<Dir> {
+        self.open(path.as_bytes())
+    }
+
+    /// Opens the directory `name` in this one; a symlink is an error.
+    pub fn open_child(&self, name: &[u8]) -> Result<Dir> {
+        self.named(Op::OpenDir, name, |_| Ok(()))?;
+        self.open(name)
+    }
+
+    /// Opens the directory that holds `path`: this one, or one below it.
+    pub fn open_parent(&self, path: &TreePath) -> Result<Dir> {
+        match path.parent() {
+            Some(parent) => self.open_dir(&parent),
+            None => self.open(b"."),
+        }
+    }
+
+    fn open(&self, path: &[u8]) -> Result<Dir> {
+        let at = || self.join(path);
+        let handle = self.fs.run(Op::OpenDir, at, |b| b.open_dir(&self.handle, path))?;
+        Ok(Dir::new(self.fs.clone(), handle, at().into()))
+    }
+
+    /// Opens a regular file for reading. A symlink, and anything that is not a file, is an error.
+    pub fn open_file(&self, name: &[u8]) -> Result<File> {
+        let handle = self.named(Op::OpenFile, name, |b| b.open_file(&self.handle, name))?;
+        Ok(File { fs: self.fs.clone(), handle, path: self.join(name) })
+    }
+
+    /// Makes a file (mode 0600) where nothing is, open for reading and writing.
+    pub fn create_file(&self, name: &[u8]) -> Result<File> {
+        let handle = self.named(Op::Create, name, |b| b.create_file(&self.handle, name))?;
+        Ok(File { fs: self.fs.clone(), handle, path: self.join(name) })
+    }
+
+    /// Every name in this directory, sorted as [`TreePath`]s are.
+    pub fn entries(&self) -> Result<Vec<DirEntry>> {
+        let at = || self.path.to_path_buf();
+        let mut entries = self.fs.run(Op::ReadDir, at, |b| b.entries(&self.handle))?;
+        entries.sort_unstable();
+        Ok(entries)
+    }
+
+    /// The attributes of this directory.
+    pub fn meta(&self) -> Result<Meta> {
+        self.fs.run(Op::Stat, || self.path.to_path_buf(), |b| b.stat(&self.handle))
+    }
+
+    /// The attributes of `name` (of a symlink itself); `None` where nothing has that name.
+    pub fn stat(&self, name: &[u8]) -> Result<Option<Meta>> {
+        match self.named(Op::Stat, name, |b| b.stat_at(&self.handle, name)) {
+            Ok(meta) => Ok(Some(meta)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where the symlink `name` points, as bytes.
+    pub fn read_link(&self, name: &[u8]) -> Result<Vec<u8>> {
+        self.named(Op::ReadLink, name, |b| b.read_link(&self.handle, name))
+    }
+
+    /// Gives the file `name` another name; nothing may have that yet.
+    pub fn link(&self, name: &[u8], to: &Dir, to_name: &[u8]) -> Result<()> {
+        self.named_two(Op::Link, name, to, to_name, |b| {
+            b.link(&self.handle, name, &to.handle, to_name)
+        })
+    }
+
+    /// Moves `name`, replacing a non-directory that is there.
+    pub fn rename(&self, name: &[u8], to: &Dir, to_name: &[u8]) -> Result<()> {
+        self.named_two(Op::Rename, name, to, to_name, |b| {
+            b.rename(&self.handle, name, &to.handle, to_name)
+        })
+    }
+
+    /// Moves `name` to where nothing is.
+    pub fn rename_new(&self, name: &[u8], to: &Dir, to_name: &[u8]) -> Result<()> {
+        self.named_two(Op::RenameNew, name, to, to_name, |b| {
+            b.rename_new(&self.handle, name, &to.handle, to_name)
+        })
+    }
+
+    /// Swaps two names in one step that no reader can see half of.
+    pub fn exchange(&self, name: &[u8], with: &Dir, with_name: &[u8]) -> Result<()> {
+        self.named_two(Op::Exchange, name, with, with_name, |b| {
+            b.exchange(&self.handle, name, &with.handle, with_name)
+        })
+    }
+
+    /// Removes a name that is not a directory's.
+    pub fn unlink(&self, name: &[u8]) -> Result<()> {
+        self.named(Op::Unlink, name, |b| b.unlink(&self.handle, name))
+    }
+
+    /// Removes an empty directory.
+    pub fn remove_dir(&self, name: &[u8]) -> Result<()> {
+        self.named(Op::RemoveDir, name, |b| b.remove_dir(&self.handle, name))
+    }
+
+    /// Makes a directory that only its owner may use, until [`Dir::set_mode`] says otherwise.
+    pub fn make_dir(&self, name: &[u8]) -> Result<Dir> {
+        self.named(Op::MakeDir, name, |b| b.make_dir(&self.handle, name))?;
+        let dir = self.open(name)?;
+        // An umask that takes the owner's own bits away would lock us out.
+        if dir.meta()?.mode & 0o777 != 0o700 {
+            dir.set_mode(0o700)?;
+        }
+        Ok(dir)
+    }
+
+    /// Opens the directory `name`, and makes it first where it is missing.
+    pub fn ensure_dir(&self, name: &[u8], mode: u32) -> Result<Dir> {
+        match self.open_child(name) {
+            Err(error) if error.is_not_found() => {
+                let dir = self.make_dir(name)?;
+                dir.set_mode(mode)?;
+                self.sync()?;
+                Ok(dir)
+            }
+            other => other,
+        }
+    }
+
+    /// Makes a symlink; the target is any bytes, nothing is resolved.
+    pub fn symlink(&self, name: &[u8], target: &[u8]) -> Result<()> {
+        self.named(Op::Symlink, name, |b| b.symlink(&self.handle, name, target))
+    }
+
+    /// Sets the modification time (ns since 1970) of `name`; a symlink's own.
+    pub fn set_mtime_of(&self, name: &[u8], mtime: i64) -> Result<()> {
+        self.named(Op::SetMtime, name, |b| b.set_mtime_at(&self.handle, name, mtime))
+    }
+
+    /// Sets the group of `name`; a symlink's own.
+    pub fn set_group_of(&self, name: &[u8], gid: u32) -> Result<()> {
+        self.named(Op::SetGroup, name, |b| b.set_group_at(&self.handle, name, gid))
+    }
+
+    /// Sets this directory's modification time (ns since 1970).
+    pub fn set_mtime(&self, mtime: i64) -> Result<()> {
+        let at = || self.path.to_path_buf();
+        self.fs.run(Op::SetMtime, at, |b| b.set_mtime(&self.handle, mtime))
+    }
+
+    /// Sets this directory's permission bits.
+    pub fn set_mode(&self, mode: u32) -> Result<()> {
+        let at = || self.path.to_path_buf();
+        self.fs.run(Op::SetMode, at, |b| b.set_mode(&self.handle, mode))
+    }
+
+    /// Makes the names in this directory durable.
+    pub fn sync(&self) -> Result<()> {
+        self.fs.run(Op::SyncDir, || self.path.to_path_buf(), |b| b.sync(&self.handle))
+    }
+
+    /// Makes everything on this file system durable; reports write errors since it was opened.
+    pub fn sync_fs(&self) -> Result<()> {
+        self.fs.run(Op::SyncFs, || self.path.to_path_buf(), |b| b.sync_fs(&self.handle))
+    }
+
+    /// Free room of this file system.
+    pub fn room(&self) -> Result<Room> {
+        self.fs.run(Op::Stat, || self.path.to_path_buf(), |b| b.room(&self.handle))
+    }
+
+    fn join(&self, name: &[u8]) -> PathBuf {
+        match name {
+            b"." => self.path.to_path_buf(),
+            _ => self.path.join(OsStr::from_bytes(name)),
+        }
+    }
+
+    fn named<T>(
+        &self,
+        op: Op,
+        name: &[u8],
+        act: impl FnOnce(&dyn super::Backend) -> io::Result<T>,
+    ) -> Result<T> {
+        let path = || self.join(name);
+        if !safe_path::is_component(name) {
+            let source = io::Error::new(ErrorKind::InvalidInput, "not the name of one entry");
+            return Err(Error { op, path: path(), source });
+        }
+        self.fs.run(op, path, act)
+    }
+
+    fn named_two(
+        &self,
+        op: Op,
+        name: &[u8],
+        to: &Dir,
+        to_name: &[u8],
+        act: impl FnOnce(&dyn super::Backend) -> io::Result<()>,
+    ) -> Result<()> {
+        if !safe_path::is_component(name) {
+            return self.named(op, name, |_| Ok(()));
+        }
+        to.named(op, to_name, act)
+    }
+}
+
+/// An open regular file.
+#[derive(Debug)]
+pub struct File {
+    fs: Fs,
+    handle: Handle,
+    path: PathBuf,
+}
+
+impl File {
+    /// Where the file was when it was opened; for messages only.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its attributes.
+    pub fn meta(&self) -> Result<Meta> {
+        self.run(Op::Stat, |b, h| b.stat(h))
+    }
+
+    /// Fills as much of `into` as there is from `offset` on, and says how much that was.
+    pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<usize> {
+        let backend = &self.fs.0.backend;
+        let mut done = 0;
+        while done < into.len() {
+            match backend.read_at(&self.handle, offset + done as u64, &mut into[done..]) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(source) => {
+                    return Err(Error { op: Op::OpenFile, path: self.path.clone(), source });
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    /// Reads everything from the start on, as [`io::Read`].
+    pub fn reader(&self) -> Reader<'_> {
+        Reader { file: self, offset: 0 }
+    }
+
+    /// Writes all of `bytes` at `offset`.
+    pub fn write_at(&self, mut offset: u64, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let written = self.run(Op::Write, |b, h| b.write_at(h, offset, bytes))?;
+            if written == 0 {
+                let source = ErrorKind::WriteZero.into();
+                return Err(Error { op: Op::Write, path: self.path.clone(), source });
+            }
+            bytes = &bytes[written..];
+            offset += written as u64;
+        }
+        Ok(())
+    }
+
+    /// Sets the length; what is added reads as zeros and takes no room.
+    pub fn set_len(&self, len: u64) -> Result<()> {
+        self.run(Op::SetLen, |b, h| b.set_len(h, len))
+    }
+
+    /// Makes this empty file hold what `from` holds: by sharing its blocks where the file system
+    /// can, else by copying.
+    pub fn fill_from(&self, from: &File) -> Result<()> {
+        if self.run(Op::Clone, |b, h| b.clone_file(&from.handle, h)).is_ok() {
+            return Ok(());
+        }
+        let mut buffer = vec![0; COPY_BYTES];
+        let mut offset = 0;
+        loop {
+            let read = from.read_at(offset, &mut buffer)?;
+            if read == 0 {
+                return Ok(());
+            }
+            self.write_at(offset, &buffer[..read])?;
+            offset += read as u64;
+        }
+    }
+
+    /// Sets the permission bits.
+    pub fn set_mode(&self, mode: u32) -> Result<()> {
+        self.run(Op::SetMode, |b, h| b.set_mode(h, mode))
+    }
+
+    /// Sets the modification time (ns since 1970).
+    pub fn set_mtime(&self, mtime: i64) -> Result<()> {
+        self.run(Op::SetMtime, |b, h| b.set_mtime(h, mtime))
+    }
+
+    /// Makes content and attributes durable (not the name: that is its directory's).
+    pub fn sync(&self) -> Result<()> {
+        self.run(Op::SyncFile, |b, h| b.sync(h))
+    }
+
+    /// Takes an exclusive lock that lives as long as this file is open; `false` when someone else
+    /// has it.
+    pub fn try_lock(&self) -> Result<bool> {
+        self.run(Op::OpenFile, |b, h| b.try_lock(h))
+    }
+
+    /// The descriptor as the standard library's file; `None` for a double.
+    pub fn into_std(self) -> Option<std::fs::File> {
+        match self.handle {
+            Handle::Fd(fd) => Some(fd.into()),
+            Handle::Inode(_) => None,
+        }
+    }
+
+    fn run<T>(
+        &self,
+        op: Op,
+        act: impl FnOnce(&dyn super::Backend, &Handle) -> io::Result<T>,
+    ) -> Result<T> {
+        self.fs.run(op, || self.path.clone(), |b| act(b, &self.handle))
+    }
+}
+
+/// Reads a [`File`] from its start; made by [`File::reader`].
+#[derive(Debug)]
+pub struct Reader<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl io::Read for Reader<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.fs.0.backend.read_at(&self.file.handle, self.offset, into)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}
