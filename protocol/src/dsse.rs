@@ -10,6 +10,8 @@ use std::fmt;
 use data_encoding::BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::digest::Digest;
+
 /// Signatures that one envelope may carry.
 pub const MAX_SIGNATURES: usize = 16;
 
@@ -29,6 +31,11 @@ impl Envelope {
     /// The bytes that a signature covers.
     pub fn signed_bytes(&self) -> Vec<u8> {
         pre_authentication_encoding(&self.payload_type, &self.payload.0)
+    }
+
+    /// Names the claim: the digest of the payload's bytes, whoever signed them.
+    pub fn payload_digest(&self) -> Digest {
+        Digest::of(&self.payload.0)
     }
 }
 

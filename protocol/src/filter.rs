@@ -1,1 +1,5 @@
 //! Rsync's filter rules.
+
+mod level;
+
+pub use level::{Level, LevelKind, Origin};

@@ -6,8 +6,11 @@
 //! crate touches a disk or a network (the feature `client` adds the typed HTTP client), and every
 //! decoder is written for hostile input: bounded before it allocates, and without a panic.
 
+#[cfg(feature = "client")]
+pub mod client;
 pub mod digest;
 pub mod dsse;
+pub mod error;
 pub mod filter;
 pub mod generation;
 pub mod key;
@@ -15,5 +18,9 @@ pub mod manifest;
 pub mod name;
 pub mod path;
 pub mod role;
+pub mod spec;
+pub mod statement;
+pub mod transfer;
+pub mod units;
 pub mod v1;
 pub mod wire;

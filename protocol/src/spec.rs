@@ -1,0 +1,374 @@
+//! What admins want: the definitions of `mirrorctl apply`, one type per kind.
+//!
+//! A `*Spec` is written by admins and never by daemons; what daemons observe are the `*Status`
+//! types of [`v1`](crate::v1). Unknown keys are errors, because a misspelled guard is no guard.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{
+    name::{IdentityName, SiteName, SourceName, TreeName, UpstreamName},
+    path::TreePath,
+    units::{ByteSize, Span, Threshold},
+};
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn enabled() -> bool {
+    true
+}
+
+/// A server that trees come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct UpstreamSpec {
+    /// Its name.
+    pub name: UpstreamName,
+    /// What runs there.
+    pub kind: UpstreamKind,
+    /// `rsync://HOST[:PORT]/` of a stock daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Identity of the publisher; the upstream's own name by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publisher: Option<IdentityName>,
+    /// User at a stock daemon that asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// File with the daemon's password, on the agent's host; never sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<String>,
+    /// How a stock daemon is reached.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub transport: Transport,
+    /// Most connections from this network at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
+}
+
+/// What runs at an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpstreamKind {
+    /// Our publisher.
+    Publisher,
+    /// Any stock rsync daemon.
+    Rsyncd,
+}
+
+/// How a stock rsync daemon is reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// Unencrypted TCP.
+    #[default]
+    Plain,
+    /// TLS, with a server certificate that the agent's system trusts.
+    Tls,
+}
+
+/// A group of trees under one path of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SourceSpec {
+    /// Its name.
+    pub name: SourceName,
+    /// Where it lies.
+    pub upstream: UpstreamName,
+    /// Absolute directory at a publisher; `MODULE` or `MODULE/PATH` at a stock daemon.
+    pub path: String,
+    /// Patterns that every tree of the source leaves out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// Guard for trees that set none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub guard: GuardSpec,
+}
+
+/// A tree as an admin defines it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TreeSpec {
+    /// Its name.
+    pub name: TreeName,
+    /// The source that it belongs to.
+    pub source: SourceName,
+    /// Below the source's path; the whole source by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<TreePath>,
+    /// How its path is organized.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub layout: Layout,
+    /// The wall: rsync rules for what never leaves the upstream.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limit: Vec<String>,
+    /// Default rules for assignments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filter: Vec<String>,
+    /// Default patterns to leave out, after the rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// Which encoders its packs may use.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub encoders: EncoderChoice,
+    /// How often a publisher scans it, or an agent asks a stock daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Span>,
+    /// Also publish a pack from nothing, for first syncs.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub initial_pack: bool,
+    /// What stops a generation.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub guard: GuardSpec,
+}
+
+/// How a tree's path is organized.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layout {
+    /// One tree, updated as a whole.
+    #[default]
+    Simple,
+    /// A directory of versions, each of which may still change.
+    Versioned,
+    /// A directory of versions that never change once finished.
+    Sealed,
+}
+
+/// Which encoders a tree's packs may use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EncoderChoice {
+    /// Whichever gives the fewest bytes.
+    #[default]
+    Auto,
+    /// Deltas in librsync's format in every pack.
+    Rsync,
+    /// Whole content only.
+    Whole,
+}
+
+/// When a generation is stopped for an admin to look at. Unset parts are inherited.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct GuardSpec {
+    /// Most files that one step may remove (10 % where nothing is set).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_delete_files: Option<Threshold>,
+    /// Most content bytes that one step may remove (25 % where nothing is set).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_delete_bytes: Option<Threshold>,
+    /// Paths without which the tree is not whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub must_contain: Vec<TreePath>,
+}
+
+/// A place that hosts mirrors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SiteSpec {
+    /// Its name.
+    pub name: SiteName,
+    /// Put before the path of each of its assignments; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefix: String,
+    /// Patterns that the site never keeps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// Zone of its schedules; the agent's own by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
+    /// Windows with a rate; the first that matches holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bandwidth: Vec<BandwidthWindow>,
+    /// Rate outside of all windows; unlimited by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_rate: Option<Rate>,
+}
+
+/// A rate during certain hours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct BandwidthWindow {
+    /// For example `mon-fri 08-18`.
+    pub when: String,
+    /// Bytes per second, or `unlimited`.
+    pub rate: Rate,
+}
+
+/// Bytes per second, written `2MiB/s` or `unlimited`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rate(pub Option<ByteSize>);
+
+/// Permission: this site may hold this tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct GrantSpec {
+    /// Which site.
+    pub site: SiteName,
+    /// Which tree.
+    pub tree: TreeName,
+    /// Until when; for good by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<jiff::Timestamp>,
+}
+
+/// Order: this site holds this tree at this path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct AssignmentSpec {
+    /// Which site.
+    pub site: SiteName,
+    /// Which tree.
+    pub tree: TreeName,
+    /// Below the site's prefix; the tree's name by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<TreePath>,
+    /// Which agent of the site; needed where it has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<IdentityName>,
+    /// Rules before the tree's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filter: Vec<String>,
+    /// Patterns to leave out, after all rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// What happens to files that the filter newly leaves out.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_exclude: OnExclude,
+    /// Group of the published files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Changes modes, in rsync's syntax, for example `D755,F644`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chmod: Option<String>,
+    /// How a new generation takes the old one's place.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub switch: Switch,
+    /// How long a retired tree is left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linger: Option<Span>,
+    /// How long removed paths stay readable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_withdrawn: Option<Span>,
+    /// What becomes of the files when the assignment ends.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_end: OnEnd,
+    /// Whether it is carried out.
+    #[serde(default = "enabled")]
+    pub enabled: bool,
+}
+
+/// How a new generation takes the old one's place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Switch {
+    /// By exchange where that is possible, else in place.
+    #[default]
+    Auto,
+    /// File by file, in the published directory.
+    InPlace,
+    /// By a symbolic link.
+    Symlink,
+}
+
+/// What happens to files that a changed filter leaves out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnExclude {
+    /// They stay as they are.
+    #[default]
+    Keep,
+    /// They are removed, under the delete guard.
+    Remove,
+}
+
+/// What becomes of the files when an assignment ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnEnd {
+    /// They stay published, untouched.
+    #[default]
+    Keep,
+    /// They go to the trash.
+    Trash,
+}
+
+/// Names an assignment: `TREE@SITE`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AssignmentName {
+    /// Which tree.
+    pub tree: TreeName,
+    /// Which site.
+    pub site: SiteName,
+}
+
+/// Text that is not `TREE@SITE`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} does not name an assignment: write TREE@SITE, for example fedora@lisbon")]
+pub struct InvalidAssignmentName(String);
+
+impl AssignmentSpec {
+    /// The name by which the assignment is known.
+    pub fn name(&self) -> AssignmentName {
+        AssignmentName { tree: self.tree.clone(), site: self.site.clone() }
+    }
+}
+
+impl FromStr for AssignmentName {
+    type Err = InvalidAssignmentName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAssignmentName> {
+        let invalid = || InvalidAssignmentName(text.to_owned());
+        let (tree, site) = text.split_once('@').ok_or_else(invalid)?;
+        Ok(Self {
+            tree: tree.parse().map_err(|_| invalid())?,
+            site: site.parse().map_err(|_| invalid())?,
+        })
+    }
+}
+
+impl fmt::Display for AssignmentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.tree, self.site)
+    }
+}
+
+impl Serialize for AssignmentName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for AssignmentName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(size) => serializer.collect_str(&format_args!("{size}/s")),
+            None => serializer.serialize_str("unlimited"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "unlimited" {
+            return Ok(Self(None));
+        }
+        let size = text.strip_suffix("/s").and_then(|size| size.parse().ok());
+        size.map(|size| Self(Some(size))).ok_or_else(|| {
+            serde::de::Error::custom(format_args!(
+                "{text:?} is not a rate such as 2MiB/s or unlimited"
+            ))
+        })
+    }
+}

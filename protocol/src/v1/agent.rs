@@ -1,0 +1,307 @@
+//! What an agent is told, and what it reports.
+//!
+//! - `GET /v1/agent/orders?revision=N&wait=60s` → [`AgentOrders`] (role agent; its own only)
+//! - `POST /v1/agent/runs` ← [`RunReport`] → 204 (role agent; idempotent by run id)
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    dsse::Envelope,
+    filter::Level,
+    generation::{RestoreEpoch, Revision, Version},
+    key::VerifyingKey,
+    name::{IdentityName, SiteName},
+    path::TreePath,
+    spec::{AssignmentName, GuardSpec, OnEnd, OnExclude, Rate, Switch, Transport},
+    transfer::{Encoder, NoDelta, Way},
+    units::Span,
+};
+
+/// Everything that one agent has to do: its assignments, the head and the offers, in one answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AgentOrders {
+    /// Number of this wanted state; ask for the next with it.
+    pub revision: Revision,
+    /// A lower revision is obeyed only under a higher restore epoch.
+    pub restore_epoch: RestoreEpoch,
+    /// Whom the orders are for.
+    pub agent: IdentityName,
+    /// The agent's site.
+    pub site: SiteName,
+    /// Signed [`Head`](crate::statement::Head) over the trees of these assignments.
+    pub head: Envelope,
+    /// Rate of the site outside of all windows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_rate: Option<Rate>,
+    /// The assignments, enabled or not. One that is no longer named here has ended.
+    pub assignments: Vec<AssignmentOrder>,
+}
+
+/// One assignment, with every setting merged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AssignmentOrder {
+    /// `TREE@SITE`.
+    pub name: AssignmentName,
+    /// Where it is published, below the agent's publish directory (the site's prefix included).
+    pub path: TreePath,
+    /// Why it is not carried out, where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<Stopped>,
+    /// The tree's limit and the merged rules, in order, each level with its origin.
+    pub filter: Vec<Level>,
+    /// Where the tree comes from.
+    pub origin: Origin,
+    /// What it should hold; absent for a stock rsync upstream and before the first generation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
+    /// How often a stock rsync server is asked.
+    pub interval: Span,
+    /// Grows when an admin asks for a run now.
+    #[serde(default)]
+    pub sync_requests: u64,
+    /// What stops a switch.
+    pub guard: GuardSpec,
+    /// Files that the filter newly leaves out.
+    pub on_exclude: OnExclude,
+    /// Files of an assignment that ended.
+    pub on_end: OnEnd,
+    /// How generations are switched.
+    pub switch: Switch,
+    /// Group of the published files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Changes to modes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chmod: Option<String>,
+    /// How long a retired tree is left alone.
+    pub linger: Span,
+    /// How long removed paths stay readable.
+    pub keep_withdrawn: Span,
+}
+
+/// Why an assignment is not carried out. Its files stay as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stopped {
+    /// An admin disabled it.
+    Disabled,
+    /// The site has no live grant for the tree.
+    NoGrant,
+}
+
+/// Where a tree comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Origin {
+    /// An upstream that runs our publisher.
+    Publisher(PublisherOrigin),
+    /// A stock rsync daemon.
+    Rsyncd(RsyncdOrigin),
+}
+
+/// How a publisher is reached and whose signatures count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PublisherOrigin {
+    /// The publisher's identity, expected in its server certificate.
+    pub publisher: IdentityName,
+    /// `HOST:PORT` for HTTPS and rsync; absent until the publisher announced itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Verifies its statements and offers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<VerifyingKey>,
+    /// Other places of the same packs, tried in order before the origin: base URLs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<String>,
+}
+
+/// How a stock rsync daemon is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RsyncdOrigin {
+    /// Host name or address.
+    pub host: String,
+    /// Port, 873 by default.
+    pub port: u16,
+    /// `MODULE` or `MODULE/PATH` of the tree.
+    pub path: String,
+    /// User, where the daemon asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// File with the password, on the agent's host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<String>,
+    /// How the connection is made.
+    pub transport: Transport,
+}
+
+/// The generation that an assignment should hold, and the packs that lead to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Target {
+    /// Signed [`Statement`](crate::statement::Statement), named by the head.
+    pub statement: Envelope,
+    /// Signed [`Offer`](crate::statement::Offer)s, to the target and to what leads there.
+    pub offers: Vec<Envelope>,
+}
+
+/// What one run did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RunReport {
+    /// Made by the agent; reporting a run again changes nothing.
+    pub id: Uuid,
+    /// `TREE@SITE`.
+    pub assignment: AssignmentName,
+    /// What kind of run.
+    pub kind: RunKind,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// How it ended.
+    pub result: RunResult,
+    /// What the assignment held before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Version>,
+    /// What it holds, or should have held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Version>,
+    /// What the run changed in the published tree.
+    pub changes: Changes,
+    /// What came by which way; a way that brought nothing is not named.
+    #[serde(default)]
+    pub ways: Vec<WayReport>,
+    /// Results and bytes per encoder, of what came by pack.
+    #[serde(default)]
+    pub encoders: Vec<EncoderReport>,
+    /// Why ways were not taken: each reason with the number of files it concerned.
+    #[serde(default)]
+    pub not_taken: Vec<NotTaken>,
+    /// How the tree was switched and why so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switch: Option<String>,
+    /// What went wrong, for an admin; empty when nothing did.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error: String,
+    /// Things that an admin should know (extras kept, PROTECTED paths, left-out entries).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
+    /// Signed [`Receipt`](crate::statement::Receipt), when a generation is durably held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Envelope>,
+}
+
+/// Kinds of run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunKind {
+    /// Brings an assignment to its target.
+    Sync,
+    /// Compares the published files with the manifest.
+    Verify,
+    /// Takes over files that were there before.
+    Adopt,
+    /// A kind that this program does not know yet.
+    #[serde(other)]
+    Other,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RunResult {
+    /// There was nothing to do.
+    #[serde(rename = "SYNC_UP_TO_DATE")]
+    UpToDate,
+    /// The target is held.
+    #[serde(rename = "SYNC_COMPLETED")]
+    Completed,
+    /// Some units switched, others did not.
+    #[serde(rename = "SYNC_PARTIAL")]
+    Partial,
+    /// Nothing was switched.
+    #[serde(rename = "SYNC_FAILED")]
+    Failed,
+    /// The assignment is not carried out.
+    #[serde(rename = "SYNC_DISABLED")]
+    Disabled,
+    /// Dry run: there would be nothing to do.
+    #[serde(rename = "SYNC_UP_TO_DATE_DRY_RUN")]
+    UpToDateDryRun,
+    /// Dry run: what would be done is in the report.
+    #[serde(rename = "SYNC_COMPLETED_DRY_RUN")]
+    CompletedDryRun,
+    /// Dry run: it could not be found out.
+    #[serde(rename = "SYNC_FAILED_DRY_RUN")]
+    FailedDryRun,
+}
+
+/// Counts of what changed in the published tree.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Changes {
+    /// Entries that are new.
+    pub added: u64,
+    /// Entries with other content, or of another kind.
+    pub changed: u64,
+    /// Entries with another mode or time only.
+    pub attributes: u64,
+    /// Entries that are gone.
+    pub deleted: u64,
+    /// Content bytes of added and changed files.
+    pub bytes: u64,
+}
+
+/// What came by one way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct WayReport {
+    /// Which way.
+    pub way: Way,
+    /// From which point: `origin`, a base URL, or a host.
+    pub point: String,
+    /// Files that it completed.
+    pub files: u64,
+    /// Content bytes of those files.
+    pub content_bytes: u64,
+    /// Bytes received on the wire.
+    pub received_bytes: u64,
+    /// Bytes sent on the wire.
+    pub sent_bytes: u64,
+    /// How long it took.
+    pub milliseconds: u64,
+}
+
+/// What came by one encoder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct EncoderReport {
+    /// Which encoder.
+    pub encoder: Encoder,
+    /// Files that it completed.
+    pub files: u64,
+    /// Content bytes of those files.
+    pub content_bytes: u64,
+    /// Stored bytes of their payload.
+    pub payload_bytes: u64,
+}
+
+/// Why a way was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct NotTaken {
+    /// Which way.
+    pub way: Way,
+    /// Why not.
+    pub reason: NoDelta,
+    /// For how many files.
+    pub files: u64,
+    /// What exactly was seen, for an admin.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}

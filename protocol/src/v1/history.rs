@@ -1,0 +1,70 @@
+//! What happened: generations and runs.
+//!
+//! - `GET /v1/generations?tree=` → [`Page`](super::Page)`<`[`GenerationStatus`]`>`, newest first
+//! - `GET /v1/runs?assignment=&tree=&site=` → [`Page`](super::Page)`<`[`RunStatus`]`>`, newest first
+//! - `GET /v1/runs/{id}` → [`RunStatus`]
+//!
+//! Roles admin and viewer.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::agent::RunReport;
+use crate::{
+    digest::Digest,
+    generation::Version,
+    name::{IdentityName, TreeName},
+    statement::Parent,
+};
+
+/// One generation, or one hold (then without a version).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct GenerationStatus {
+    /// Which tree.
+    pub tree: TreeName,
+    /// Its number; absent for a hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    /// Its manifest.
+    pub manifest: Digest,
+    /// The generation before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+    /// Entries.
+    pub entries: u64,
+    /// Content bytes.
+    pub bytes: u64,
+    /// When it was published, or held.
+    pub created: Timestamp,
+    /// Why it was held; absent when it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
+    /// Packs that lead to it.
+    #[serde(default)]
+    pub packs: Vec<PackStatus>,
+}
+
+/// One pack that leads to a generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PackStatus {
+    /// Where it starts; absent for a pack from nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Digest>,
+    /// Its length, in bytes.
+    pub length: u64,
+}
+
+/// One run, as its agent reported it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RunStatus {
+    /// The agent.
+    pub agent: IdentityName,
+    /// When the report arrived.
+    pub received: Timestamp,
+    /// The report.
+    #[serde(flatten)]
+    pub report: RunReport,
+}

@@ -1,0 +1,144 @@
+//! What a publisher is told, and what it announces.
+//!
+//! - `GET /v1/publisher/orders?revision=N&wait=60s` → [`PublisherOrders`] (role publisher)
+//! - `PUT /v1/publisher/presence` ← [`Presence`] → 204 (role publisher)
+//! - `POST /v1/trees/{tree}/statements` ← [`Envelope`] → [`Accepted`], or problem
+//!   `parent-mismatch` when another statement is current (role publisher of that tree)
+//! - `POST /v1/trees/{tree}/offers` ← [`Envelope`] → [`Accepted`] (role publisher of that tree)
+//! - `POST /v1/trees/{tree}/holds` ← [`HoldReport`] → 204 (role publisher of that tree)
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    digest::Digest,
+    dsse::Envelope,
+    generation::{Epoch, RestoreEpoch, Revision},
+    name::{IdentityName, SiteName, TreeName, UpstreamName},
+    spec::{EncoderChoice, GuardSpec, Layout},
+    units::Span,
+};
+
+/// Everything that one publisher has to do and whom it may serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PublisherOrders {
+    /// Number of this wanted state; ask for the next with it.
+    pub revision: Revision,
+    /// A lower revision is obeyed only under a higher restore epoch.
+    pub restore_epoch: RestoreEpoch,
+    /// The upstreams that this publisher serves.
+    pub upstreams: Vec<UpstreamName>,
+    /// The trees that it publishes.
+    pub trees: Vec<TreeOrder>,
+    /// Certificates that may read, and what. Whoever is not named is refused.
+    pub readers: Vec<Reader>,
+}
+
+/// One tree that a publisher publishes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TreeOrder {
+    /// Which tree.
+    pub tree: TreeName,
+    /// Absolute directory at the publisher.
+    pub path: String,
+    /// How it is organized.
+    pub layout: Layout,
+    /// The wall.
+    pub limit: Vec<String>,
+    /// Which encoders its packs may use.
+    pub encoders: EncoderChoice,
+    /// How often it is scanned.
+    pub interval: Span,
+    /// Whether a pack from nothing is published too.
+    #[serde(default)]
+    pub initial_pack: bool,
+    /// What stops a generation.
+    pub guard: GuardSpec,
+    /// The tree's epoch.
+    pub epoch: Epoch,
+    /// Signed [`Statement`](crate::statement::Statement) that is current.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<Envelope>,
+    /// Manifests that agents hold, most wanted first: packs from these are worth making.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<HeldBase>,
+    /// Grows when an admin asks for a scan now.
+    #[serde(default)]
+    pub publish_requests: u64,
+    /// Digests of manifests that an admin approved although a guard stopped them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approved: Vec<Approval>,
+}
+
+/// An admin's word that a held manifest may be published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Approval {
+    /// The manifest.
+    pub manifest: Digest,
+    /// Who approved it.
+    pub by: IdentityName,
+}
+
+/// A manifest that agents hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HeldBase {
+    /// The manifest.
+    pub manifest: Digest,
+    /// How many agents hold it.
+    pub agents: u64,
+}
+
+/// One certificate that may read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Reader {
+    /// Serial number of the certificate, lower-case hex without leading zeros.
+    pub serial: String,
+    /// Whose it is.
+    pub identity: IdentityName,
+    /// The identity's site.
+    pub site: SiteName,
+    /// Trees with a live grant and an assignment that is carried out.
+    pub trees: Vec<TreeName>,
+}
+
+/// What a publisher says about itself when it starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Presence {
+    /// `HOST:PORT` at which agents reach it.
+    pub advertise: String,
+    /// Its version.
+    pub version: String,
+    /// Version of its rsync, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rsync: Option<String>,
+}
+
+/// The coordinator took a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Accepted {
+    /// The wanted state from which on it counts.
+    pub revision: Revision,
+}
+
+/// A scan that a guard stopped. It has no generation number, and nothing downstream hears of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HoldReport {
+    /// The manifest that was not published.
+    pub manifest: Digest,
+    /// Which guard, with figures, for an admin.
+    pub reason: String,
+    /// Files of the current generation that would be gone.
+    pub removed_files: u64,
+    /// Their bytes.
+    pub removed_bytes: u64,
+    /// When it was found.
+    pub since: Timestamp,
+}
