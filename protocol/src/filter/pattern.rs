@@ -1,0 +1,137 @@
+//! What a rule's pattern is compared with: the base name, the whole path, or its last components.
+
+use super::glob::{Frame, Glob};
+
+/// One entry that is put to the rules.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    /// Path from the root of the tree.
+    pub(super) path: &'a [u8],
+    /// Where the base name begins in `path`.
+    pub(super) name_at: usize,
+    /// A link to a directory is not a directory.
+    pub(super) is_dir: bool,
+}
+
+impl<'a> Subject<'a> {
+    pub(super) fn new(path: &'a [u8], is_dir: bool) -> Self {
+        let name_at = path.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
+        Self { path, name_at, is_dir }
+    }
+
+    pub(super) fn name(&self) -> &'a [u8] {
+        &self.path[self.name_at..]
+    }
+}
+
+/// A prepared pattern.
+pub(super) struct Pattern {
+    directory_only: bool,
+    scope: Scope,
+    body: Body,
+}
+
+/// The part of an entry's path that is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    /// No slash in the pattern: the base name.
+    Name,
+    /// A leading slash: the path from the root.
+    Path,
+    /// Slashes inside: this many last components.
+    Last(usize),
+    /// A `**` inside: any end of the path that begins with a component.
+    Floating,
+    /// A `**` in front: the path with a slash before it.
+    Slashed,
+}
+
+enum Body {
+    Literal(Box<[u8]>),
+    Wild {
+        glob: Glob,
+        /// Ends in `***`, so that a directory is compared with a slash after its path.
+        triple: bool,
+    },
+}
+
+impl Pattern {
+    /// Prepares the pattern as it stands in a rule.
+    pub(super) fn new(text: &[u8]) -> Self {
+        let (text, directory_only) = match text {
+            [rest @ .., b'/'] if !rest.is_empty() => (rest, true),
+            _ => (text, false),
+        };
+        let wild = text.iter().any(|b| matches!(b, b'*' | b'?' | b'['));
+        let slashes = text.iter().filter(|&&b| b == b'/').count();
+        let double = wild && text.windows(2).any(|pair| pair == b"**");
+        let scope = match text {
+            [b'/', ..] => Scope::Path,
+            [b'*', b'*', ..] => Scope::Slashed,
+            _ if double => Scope::Floating,
+            _ if slashes > 0 => Scope::Last(slashes + 1),
+            _ => Scope::Name,
+        };
+        let body = if scope == Scope::Path { &text[1..] } else { text };
+        let body = if wild {
+            Body::Wild { glob: Glob::compile(body), triple: text.ends_with(b"***") }
+        } else {
+            Body::Literal(body.into())
+        };
+        Self { directory_only, scope, body }
+    }
+
+    /// Whether this pattern covers the entry.
+    pub(super) fn matches(&self, subject: Subject<'_>) -> bool {
+        if self.directory_only && !subject.is_dir {
+            return false;
+        }
+        let part = match self.scope {
+            Scope::Name => subject.name(),
+            Scope::Path | Scope::Floating | Scope::Slashed => subject.path,
+            Scope::Last(count) => match last_components(subject.path, count) {
+                Some(part) => part,
+                None => return false,
+            },
+        };
+        match &self.body {
+            Body::Literal(literal) => **literal == *part,
+            Body::Wild { glob, triple } => {
+                let frame = Frame {
+                    slash_before: self.scope == Scope::Slashed,
+                    slash_after: *triple && subject.is_dir,
+                    floating: self.scope == Scope::Floating,
+                };
+                glob.matches(part, frame)
+            }
+        }
+    }
+
+    /// The base name, when the pattern can match no other.
+    pub(super) fn literal_name(&self) -> Option<&[u8]> {
+        match (&self.body, self.scope) {
+            (Body::Literal(literal), Scope::Name) => Some(literal),
+            _ => None,
+        }
+    }
+
+    /// The path, when the pattern can match no other.
+    pub(super) fn literal_path(&self) -> Option<&[u8]> {
+        match (&self.body, self.scope) {
+            (Body::Literal(literal), Scope::Path) => Some(literal),
+            _ => None,
+        }
+    }
+}
+
+/// The last `count` components of `path`; `None` when it has fewer.
+fn last_components(path: &[u8], count: usize) -> Option<&[u8]> {
+    let mut slashes = path.iter().enumerate().rev().filter(|&(_, &b)| b == b'/');
+    match slashes.nth(count - 1) {
+        Some((at, _)) => Some(&path[at + 1..]),
+        None => {
+            let components = path.iter().filter(|&&b| b == b'/').count() + 1;
+            (components == count).then_some(path)
+        }
+    }
+}
