@@ -1,0 +1,199 @@
+//! A pack leads from one generation to another: what one update of a tree moves.
+//!
+//! Sites are many, links are thin, and an update is fetched from caches that know nothing of
+//! trees. So a pack is one immutable file, made once, in three parts: a [`Header`], an index, and
+//! frames. The index *is* the difference between two manifests: operations in path order that
+//! carry every new entry whole, so that applying them to the `from` manifest must give the `to`
+//! manifest, digest and all ([`target_manifest`]). Nothing that grows with the tree crosses the
+//! wire. Frames hold content. Each is small, compressed by itself and named by the digest of its
+//! stored bytes, so that any run of frames can be fetched by range, resumed and verified alone.
+//!
+//! ```text
+//! header   "MNPK\x01"  required flags (u32, little-endian)
+//!          from: 0, or 1 and the digest      entries of `from`
+//!          to: digest                        entries of `to`
+//!          directory: length and bytes: the blocks below, with digests
+//! index    operation blocks (zstd), frame blocks (zstd)
+//! frames   stored bytes, one frame after the other, without gaps
+//! ```
+//!
+//! Offsets are not written anywhere: they are sums of lengths, so overlapping ranges cannot be
+//! expressed. Content refers to frames of the same pack and to entries of the `from` manifest by
+//! number, so no pack can name a file outside the tree, and no cycle can be built.
+//!
+//! This module holds the format and the decisions that need nothing but it. Reading and writing
+//! files is `filetree::pack`.
+
+mod frame;
+mod header;
+mod index;
+mod merge;
+mod op;
+mod select;
+
+use serde::{Deserialize, Serialize};
+
+pub use frame::{BaseRange, Codec, Frame};
+pub use header::Header;
+pub use index::{Index, IndexBuilder, Ops};
+pub use merge::{Merge, target_manifest};
+pub use op::{Content, Op, Slice};
+pub use select::{Cost, JOINED_GAP_BYTES, Selection, coalesce};
+
+use crate::{digest::Digest, manifest, path::TreePath, wire};
+
+/// Most stored bytes of a frame.
+pub const MAX_FRAME_STORED_BYTES: u64 = 8 << 20;
+/// Most unpacked bytes of a frame.
+pub const MAX_FRAME_RAW_BYTES: u64 = 8 << 20;
+/// Most bytes of old content that one frame may be compressed against.
+pub const MAX_PREFIX_BYTES: u64 = 16 << 20;
+/// Most ranges of old content that one frame may be compressed against.
+pub const MAX_BASES: usize = 16_384;
+/// Most frames of a pack.
+pub const MAX_FRAMES: u64 = 4_000_000;
+/// Most bytes before the first frame.
+pub const MAX_INDEX_BYTES: u64 = 1 << 30;
+
+/// How a file's content is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encoder {
+    /// Segments, each compressed against the aligned range of the old version.
+    Patch,
+    /// Small neighbors together, compressed against their old versions.
+    Group,
+    /// A librsync delta against the old version.
+    Rsync,
+    /// Its own bytes, compressed where that helps.
+    Whole,
+    /// The content is somewhere in the old tree, or elsewhere in the new one.
+    Copy,
+}
+
+impl Encoder {
+    /// Every encoder, in the order of reports.
+    pub const ALL: [Self; 5] = [Self::Patch, Self::Group, Self::Rsync, Self::Whole, Self::Copy];
+
+    /// The name that people and programs read.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Patch => "patch",
+            Self::Group => "group",
+            Self::Rsync => "rsync",
+            Self::Whole => "whole",
+            Self::Copy => "copy",
+        }
+    }
+}
+
+impl std::fmt::Display for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a file could not be made from a pack, or was not put into one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoDelta {
+    /// The old version that it is made from is not here.
+    BaseNotHeld,
+    /// The old version that is here is not the one it is made from.
+    WrongBase,
+    /// No pack carries it.
+    NotPublished,
+    /// A delta would have been no smaller than the whole file.
+    LargerThanWhole,
+    /// No publication point gave the bytes.
+    PointUnreachable,
+    /// The source has changed since the generation was made.
+    SourceMoved,
+    /// The bytes are damaged, or are not what was announced.
+    Corrupt,
+}
+
+impl NoDelta {
+    /// The reason in words, to end a sentence.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BaseNotHeld => "its old version is not held here",
+            Self::WrongBase => "its old version here is not the one the delta was made from",
+            Self::NotPublished => "no pack carries it",
+            Self::LargerThanWhole => "a delta would be no smaller than the whole file",
+            Self::PointUnreachable => "no publication point gave the bytes",
+            Self::SourceMoved => "its source has changed since the generation was made",
+            Self::Corrupt => "the bytes are damaged or not what was announced",
+        }
+    }
+}
+
+impl std::fmt::Display for NoDelta {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why bytes are not a pack, or not the pack that was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The bytes are damaged, cut short or of another format.
+    #[error("the pack cannot be read: {0}")]
+    Malformed(#[from] wire::Malformed),
+    /// Written by a newer release.
+    #[error("the pack needs features {0:#x} that this program does not have: update it")]
+    UnknownFlags(u32),
+    /// The index or one of its blocks is not the one that was named.
+    #[error("a part of the pack's index arrived as {actual} instead of {expected}: it is damaged")]
+    WrongDigest {
+        /// What was announced.
+        expected: Digest,
+        /// What arrived.
+        actual: Digest,
+    },
+    /// Operations are not in strictly ascending path order.
+    #[error("the pack names {path} out of order or twice")]
+    OutOfOrder {
+        /// The operation that comes too late.
+        path: TreePath,
+    },
+    /// An operation refers to a frame, an entry or bytes that do not exist.
+    #[error("the pack's operation on {path} refers to {what} that does not exist")]
+    BadReference {
+        /// The operation's path.
+        path: TreePath,
+        /// What kind of thing.
+        what: &'static str,
+    },
+    /// The pack is for another generation than the one at hand.
+    #[error("the pack leads on from {expected}, but the generation at hand is {actual}")]
+    WrongBase {
+        /// Named by the header; an empty tree's digest where the pack leads from nothing.
+        expected: Digest,
+        /// What is at hand.
+        actual: Digest,
+    },
+    /// An operation changes or removes something that the old generation does not have.
+    #[error("the pack changes {path}, which its old generation does not have")]
+    NotInBase {
+        /// The operation's path.
+        path: TreePath,
+    },
+    /// The operations do not give the manifest that the header names.
+    #[error("the pack leads to {actual} instead of {expected}: it must not be used")]
+    WrongResult {
+        /// Named by the header.
+        expected: Digest,
+        /// What the operations give.
+        actual: Digest,
+    },
+    /// The result is no manifest.
+    #[error("the pack leads to an impossible tree: {0}")]
+    Manifest(#[from] manifest::Error),
+    /// More than a limit of this format allows.
+    #[error("the pack is larger than this format allows ({0})")]
+    TooLarge(&'static str),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! The front of a pack: what it leads from and to, and where the index blocks are.
+
+use super::{Error, MAX_FRAMES, MAX_INDEX_BYTES};
+use crate::{
+    digest::Digest,
+    manifest::MAX_ENTRIES,
+    path::TreePath,
+    wire::{Malformed, Reader, Writer},
+};
+
+/// Required flags that this release understands: none yet. Bit 0 is set aside for frames whose
+/// bytes are an object of their own, shared by the packs of a tree.
+const KNOWN_FLAGS: u32 = 0;
+const MAX_DIRECTORY_BYTES: u64 = 32 << 20;
+/// Most operations or frames of a block.
+pub(super) const MAX_BLOCK_ROWS: u64 = 4096;
+/// Most unpacked bytes of a block: bounds the memory that reading an index needs.
+pub(super) const MAX_BLOCK_RAW: u64 = 4 << 20;
+
+/// What a pack leads from and to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Digest of the manifest it leads from; `None` for a pack from nothing.
+    pub from: Option<Digest>,
+    /// Entries of that manifest; 0 for a pack from nothing.
+    pub from_entries: u64,
+    /// Digest of the manifest it leads to.
+    pub to: Digest,
+    /// Entries of that manifest.
+    pub to_entries: u64,
+}
+
+/// One block of the index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct BlockRef {
+    /// Operations or frames in it.
+    pub(super) count: u64,
+    /// Where its stored bytes begin in the pack.
+    pub(super) offset: u64,
+    pub(super) stored_len: u64,
+    pub(super) raw_len: u64,
+    /// Digest of the stored bytes.
+    pub(super) digest: Digest,
+}
+
+/// The blocks of the index. Positions are sums of lengths.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Directory {
+    /// Blocks of operations, each with the path of its first.
+    pub(super) ops: Vec<(TreePath, BlockRef)>,
+    /// Blocks of frames, each with the stored bytes of its frames.
+    pub(super) frames: Vec<(u64, BlockRef)>,
+}
+
+impl Directory {
+    pub(super) fn op_count(&self) -> u64 {
+        self.ops.iter().map(|(_, block)| block.count).sum()
+    }
+
+    pub(super) fn frame_count(&self) -> u64 {
+        self.frames.iter().map(|(_, block)| block.count).sum()
+    }
+
+    /// Stored bytes of all frames.
+    pub(super) fn frame_bytes(&self) -> u64 {
+        self.frames.iter().map(|(bytes, _)| bytes).sum()
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new();
+        writer.varint(self.ops.len() as u64);
+        let mut last: &[u8] = &[];
+        for (first, block) in &self.ops {
+            writer.path_after(last, first);
+            block.encode(&mut writer);
+            last = first.as_bytes();
+        }
+        for (bytes, block) in &self.frames {
+            writer.varint(*bytes);
+            block.encode(&mut writer);
+        }
+        writer.into_bytes()
+    }
+
+    fn parse(bytes: &[u8], offset: u64) -> Result<(Self, u64), Error> {
+        let mut reader = Reader::new(bytes);
+        let mut directory = Self::default();
+        let mut end = offset;
+        for _ in 0..reader.varint_up_to("index blocks", bytes.len() as u64)? {
+            let last = directory.ops.last().map_or(&[][..], |(path, _)| path.as_bytes());
+            let first = reader.path_after(last)?;
+            if directory.ops.last().is_some_and(|(last, _)| *last >= first) {
+                return Err(Error::OutOfOrder { path: first });
+            }
+            directory.ops.push((first, BlockRef::parse(&mut reader, &mut end)?));
+        }
+        while !reader.is_empty() {
+            let bytes = reader.varint_up_to("frames' stored length", i64::MAX as u64)?;
+            directory.frames.push((bytes, BlockRef::parse(&mut reader, &mut end)?));
+        }
+        // Twice the entries: everything of one tree deleted, everything of the other put.
+        if directory.op_count() > 2 * MAX_ENTRIES {
+            return Err(Error::TooLarge("40,000,000 operations"));
+        }
+        if directory.frame_count() > MAX_FRAMES {
+            return Err(Error::TooLarge("4,000,000 frames"));
+        }
+        directory
+            .frames
+            .iter()
+            .try_fold(0u64, |sum, (bytes, _)| sum.checked_add(*bytes))
+            .filter(|sum| *sum <= i64::MAX as u64)
+            .ok_or(Error::TooLarge("8 EiB"))?;
+        Ok((directory, end))
+    }
+}
+
+impl BlockRef {
+    fn encode(&self, writer: &mut Writer) {
+        writer.varint(self.count).varint(self.stored_len).varint(self.raw_len);
+        writer.digest(&self.digest);
+    }
+
+    fn parse(reader: &mut Reader<'_>, end: &mut u64) -> Result<Self, Error> {
+        let offset = *end;
+        let block = Self {
+            count: reader.varint_up_to("block's rows", MAX_BLOCK_ROWS)?,
+            offset,
+            stored_len: reader.varint_up_to("block's stored length", MAX_BLOCK_RAW + 4096)?,
+            raw_len: reader.varint_up_to("block's length", MAX_BLOCK_RAW)?,
+            digest: reader.digest()?,
+        };
+        if block.count == 0 {
+            return Err(reader.invalid("block's rows").into());
+        }
+        *end += block.stored_len;
+        if *end > MAX_INDEX_BYTES {
+            return Err(Error::TooLarge("1 GiB of index"));
+        }
+        Ok(block)
+    }
+}
+
+impl Header {
+    pub(super) const MAGIC: &[u8] = b"MNPK\x01";
+
+    /// The bytes before the first index block.
+    pub(super) fn encode(&self, directory: &Directory) -> Vec<u8> {
+        let mut writer = Writer::new();
+        writer.raw(Self::MAGIC).raw(&KNOWN_FLAGS.to_le_bytes());
+        match &self.from {
+            None => writer.byte(0),
+            Some(from) => writer.byte(1).digest(from),
+        };
+        writer.varint(self.from_entries).digest(&self.to).varint(self.to_entries);
+        writer.bytes(&directory.encode());
+        writer.into_bytes()
+    }
+
+    /// Reads the front of a pack: also what the blocks are, and where the last one ends.
+    pub(super) fn parse(bytes: &[u8]) -> Result<(Self, Directory, u64), Error> {
+        let mut reader = Reader::new(bytes);
+        reader.magic(Self::MAGIC, "a pack")?;
+        let mut flags = [0; 4];
+        flags.copy_from_slice(reader.take(4)?);
+        let unknown = u32::from_le_bytes(flags) & !KNOWN_FLAGS;
+        if unknown != 0 {
+            return Err(Error::UnknownFlags(unknown));
+        }
+        let from = match reader.byte()? {
+            0 => None,
+            1 => Some(reader.digest()?),
+            _ => return Err(reader.invalid("old generation").into()),
+        };
+        let from_entries = reader.varint_up_to("old entries", MAX_ENTRIES)?;
+        if from.is_none() && from_entries != 0 {
+            return Err(reader.invalid("old entries").into());
+        }
+        let to = reader.digest()?;
+        let to_entries = reader.varint_up_to("new entries", MAX_ENTRIES)?;
+        let directory = reader.bytes("directory", MAX_DIRECTORY_BYTES)?;
+        let (directory, end) = Directory::parse(directory, reader.position() as u64)?;
+        Ok((Self { from, from_entries, to, to_entries }, directory, end))
+    }
+}
+
+/// Cuts stored bytes of a block out of the index and unpacks them into rows and digests.
+pub(super) fn unpack(index: &[u8], block: &BlockRef) -> Result<Vec<u8>, Error> {
+    let truncated = || Malformed::Truncated { at: index.len() };
+    let start = usize::try_from(block.offset).map_err(|_| truncated())?;
+    let end = usize::try_from(block.offset + block.stored_len).map_err(|_| truncated())?;
+    let stored = index.get(start..end).ok_or_else(truncated)?;
+    let actual = Digest::of(stored);
+    if actual != block.digest {
+        return Err(Error::WrongDigest { expected: block.digest, actual });
+    }
+    Ok(crate::wire::decompress(stored, block.raw_len)?)
+}

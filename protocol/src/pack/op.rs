@@ -1,0 +1,459 @@
+//! Operations: what becomes of one path, and where its content comes from.
+
+use super::{Encoder, Error};
+use crate::{
+    manifest::{Entry, EntryKind, LinkGroup},
+    path::TreePath,
+    wire::{Malformed, Reader, Writer},
+};
+
+/// One difference between two manifests. A pack has at most one per path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// The path holds this entry from now on. What was there before goes, and if that was a
+    /// directory and the new entry is none, everything inside goes with it.
+    Put {
+        /// The whole new entry.
+        entry: Entry,
+        /// Where the content comes from; files only.
+        content: Option<Content>,
+    },
+    /// The kind, content and link target stay; the rest becomes this.
+    Attributes {
+        /// Which entry.
+        path: TreePath,
+        /// As in [`Entry::mode`].
+        mode: u32,
+        /// As in [`Entry::mtime`].
+        mtime: i64,
+        /// Files only.
+        link_group: Option<LinkGroup>,
+    },
+    /// The path goes, with everything inside it.
+    Delete {
+        /// Which entry.
+        path: TreePath,
+    },
+}
+
+impl Op {
+    /// The path it is about.
+    pub fn path(&self) -> &TreePath {
+        match self {
+            Self::Put { entry, .. } => &entry.path,
+            Self::Attributes { path, .. } | Self::Delete { path } => path,
+        }
+    }
+
+    /// Where a file's content comes from.
+    pub fn content(&self) -> Option<&Content> {
+        match self {
+            Self::Put { content, .. } => content.as_ref(),
+            Self::Attributes { .. } | Self::Delete { .. } => None,
+        }
+    }
+}
+
+/// Where a file's content comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// The content of an entry of the `from` manifest.
+    Copy {
+        /// The entry's number.
+        from_entry: u64,
+    },
+    /// The content of an earlier operation of this pack, which is not of this kind itself. Later
+    /// members of a hard-link group refer to the first in this way.
+    Same {
+        /// The operation's number.
+        op: u64,
+    },
+    /// The slices, one after the other, are the content.
+    Slices {
+        /// Made by.
+        encoder: Encoder,
+        /// In the order of the content; frame numbers never descend.
+        slices: Vec<Slice>,
+    },
+    /// The slices, one after the other, are a librsync delta.
+    RsyncDelta {
+        /// Number of the entry of the `from` manifest that it applies to.
+        base_entry: u64,
+        /// Frames only; their numbers never descend.
+        slices: Vec<Slice>,
+    },
+    /// Not in this pack: to be fetched in another way.
+    Absent,
+}
+
+impl Content {
+    /// Whom reports count it for; `None` where the pack does not carry it.
+    pub fn encoder(&self) -> Option<Encoder> {
+        match self {
+            Self::Copy { .. } | Self::Same { .. } => Some(Encoder::Copy),
+            Self::Slices { encoder, .. } => Some(*encoder),
+            Self::RsyncDelta { .. } => Some(Encoder::Rsync),
+            Self::Absent => None,
+        }
+    }
+
+    /// The slices, if it has any.
+    pub fn slices(&self) -> &[Slice] {
+        match self {
+            Self::Slices { slices, .. } | Self::RsyncDelta { slices, .. } => slices,
+            Self::Copy { .. } | Self::Same { .. } | Self::Absent => &[],
+        }
+    }
+}
+
+/// A run of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Slice {
+    /// Of an unpacked frame.
+    Frame {
+        /// Number of the frame.
+        frame: u32,
+        /// First byte within the unpacked frame.
+        offset: u32,
+        /// Bytes.
+        len: u32,
+    },
+    /// Of an old file.
+    Base {
+        /// Number of the entry of the `from` manifest.
+        entry: u64,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    },
+}
+
+impl Slice {
+    /// Bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Frame { len, .. } => u64::from(*len),
+            Self::Base { len, .. } => *len,
+        }
+    }
+
+    /// Whether it has no bytes; written packs have no such slice.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+// The first byte of an operation: two bits for what it does, then its variants.
+const WHAT: u8 = 0b11;
+const PUT: u8 = 0;
+const ATTRIBUTES: u8 = 1;
+const DELETE: u8 = 2;
+const KIND_AT: u8 = 2;
+const KIND_FILE: u8 = 0;
+const KIND_DIR: u8 = 1;
+const KIND_SYMLINK: u8 = 2;
+const LINKED: u8 = 0b1_0000;
+const CONTENT_AT: u8 = 5;
+const CONTENT_COPY: u8 = 0;
+const CONTENT_SAME: u8 = 1;
+const CONTENT_PATCH: u8 = 2;
+const CONTENT_GROUP: u8 = 3;
+const CONTENT_WHOLE: u8 = 4;
+const CONTENT_RSYNC: u8 = 5;
+const CONTENT_ABSENT: u8 = 6;
+
+/// What the encoding of an operation depends on: the operations before it in the same block.
+#[derive(Debug, Default)]
+pub(super) struct Context {
+    path: Vec<u8>,
+    mtime: i64,
+    base: u64,
+    frame: u32,
+    at: u32,
+}
+
+impl Context {
+    /// Writes `op` as a row, and the digest it may carry into a column of its own: digests do not
+    /// compress, and would keep rows from it.
+    pub(super) fn write(&mut self, op: &Op, rows: &mut Writer, digests: &mut Writer) {
+        match op {
+            Op::Put { entry, content } => {
+                let (kind, group) = match entry.kind {
+                    EntryKind::File { link_group, .. } => (KIND_FILE, link_group),
+                    EntryKind::Dir => (KIND_DIR, None),
+                    EntryKind::Symlink { .. } => (KIND_SYMLINK, None),
+                };
+                let content_code = content.as_ref().map_or(0, content_code);
+                let linked = if group.is_some() { LINKED } else { 0 };
+                rows.byte(PUT | kind << KIND_AT | linked | content_code << CONTENT_AT);
+                self.write_common(&entry.path, entry.mode, entry.mtime, group, rows);
+                match &entry.kind {
+                    EntryKind::File { size, digest, .. } => {
+                        rows.varint(*size);
+                        digests.digest(digest);
+                    }
+                    EntryKind::Symlink { target } => {
+                        rows.bytes(target);
+                    }
+                    EntryKind::Dir => {}
+                }
+                if let Some(content) = content {
+                    self.write_content(content, rows);
+                }
+            }
+            Op::Attributes { path, mode, mtime, link_group } => {
+                rows.byte(ATTRIBUTES | if link_group.is_some() { LINKED } else { 0 });
+                self.write_common(path, *mode, *mtime, *link_group, rows);
+            }
+            Op::Delete { path } => {
+                rows.byte(DELETE).path_after(&self.path, path);
+                self.pass(path);
+            }
+        }
+    }
+
+    /// Reads what [`Context::write`] wrote.
+    pub(super) fn read(
+        &mut self,
+        rows: &mut Reader<'_>,
+        digests: &mut Reader<'_>,
+    ) -> Result<Op, Malformed> {
+        let code = rows.byte()?;
+        let path = rows.path_after(&self.path)?;
+        self.pass(&path);
+        if code == DELETE {
+            return Ok(Op::Delete { path });
+        }
+        let mode = rows.varint_up_to("mode", u64::from(Entry::MODE_BITS))? as u32;
+        let mtime = self.mtime.wrapping_add(rows.signed()?);
+        self.mtime = mtime;
+        let link_group = (code & LINKED != 0).then(|| read_group(rows)).transpose()?;
+        if code & !LINKED == ATTRIBUTES {
+            return Ok(Op::Attributes { path, mode, mtime, link_group });
+        }
+        let (kind, content) = (code >> KIND_AT & WHAT, code >> CONTENT_AT);
+        let bare = link_group.is_none() && content == 0;
+        let (kind, content) = match (code & WHAT, kind) {
+            (PUT, KIND_FILE) => {
+                let size = rows.varint_up_to("file size", i64::MAX as u64)?;
+                let kind = EntryKind::File { size, digest: digests.digest()?, link_group };
+                (kind, Some(self.read_content(content, size, rows)?))
+            }
+            (PUT, KIND_DIR) if bare => (EntryKind::Dir, None),
+            (PUT, KIND_SYMLINK) if bare => {
+                (EntryKind::Symlink { target: read_target(rows)? }, None)
+            }
+            _ => return Err(rows.invalid("kind of operation")),
+        };
+        Ok(Op::Put { entry: Entry { path, mode, mtime, kind }, content })
+    }
+
+    fn write_common(
+        &mut self,
+        path: &TreePath,
+        mode: u32,
+        mtime: i64,
+        group: Option<LinkGroup>,
+        rows: &mut Writer,
+    ) {
+        rows.path_after(&self.path, path).varint(u64::from(mode));
+        rows.signed(mtime.wrapping_sub(self.mtime));
+        if let Some(LinkGroup(group)) = group {
+            rows.raw(&group.to_le_bytes());
+        }
+        self.pass(path);
+        self.mtime = mtime;
+    }
+
+    fn pass(&mut self, path: &TreePath) {
+        self.path.clear();
+        self.path.extend_from_slice(path.as_bytes());
+    }
+
+    fn write_content(&mut self, content: &Content, rows: &mut Writer) {
+        match content {
+            Content::Copy { from_entry } => self.write_base(*from_entry, rows),
+            Content::Same { op } => {
+                rows.varint(*op);
+            }
+            Content::Slices { slices, .. } => self.write_slices(slices, rows),
+            Content::RsyncDelta { base_entry, slices } => {
+                self.write_base(*base_entry, rows);
+                rows.varint(slices.iter().map(Slice::len).sum());
+                self.write_slices(slices, rows);
+            }
+            Content::Absent => {}
+        }
+    }
+
+    fn read_content(
+        &mut self,
+        code: u8,
+        size: u64,
+        rows: &mut Reader<'_>,
+    ) -> Result<Content, Malformed> {
+        let encoder = match code {
+            CONTENT_COPY => return Ok(Content::Copy { from_entry: self.read_base(rows)? }),
+            CONTENT_SAME => return Ok(Content::Same { op: rows.varint()? }),
+            CONTENT_RSYNC => {
+                let base_entry = self.read_base(rows)?;
+                // A delta is never much longer than what it makes.
+                let limit = size.saturating_mul(2).saturating_add(1024);
+                let len = rows.varint_up_to("delta's length", limit)?;
+                return Ok(Content::RsyncDelta {
+                    base_entry,
+                    slices: self.read_slices(len, rows)?,
+                });
+            }
+            CONTENT_ABSENT => return Ok(Content::Absent),
+            CONTENT_PATCH => Encoder::Patch,
+            CONTENT_GROUP => Encoder::Group,
+            CONTENT_WHOLE => Encoder::Whole,
+            _ => return Err(rows.invalid("kind of content")),
+        };
+        Ok(Content::Slices { encoder, slices: self.read_slices(size, rows)? })
+    }
+
+    /// Base numbers ascend with paths, mostly.
+    fn write_base(&mut self, entry: u64, rows: &mut Writer) {
+        rows.signed(entry.wrapping_sub(self.base) as i64);
+        self.base = entry;
+    }
+
+    fn read_base(&mut self, rows: &mut Reader<'_>) -> Result<u64, Malformed> {
+        self.base = self.base.wrapping_add(rows.signed()? as u64);
+        Ok(self.base)
+    }
+
+    /// Slices are written until they cover the length, which the reader knows already; each
+    /// mostly begins where the one before it ended, so that a small file costs three bytes.
+    fn write_slices(&mut self, slices: &[Slice], rows: &mut Writer) {
+        for slice in slices {
+            rows.varint(slice.len());
+            match *slice {
+                Slice::Frame { frame, offset, len } => {
+                    let step = i64::from(frame) - i64::from(self.frame);
+                    // Zero means an old file, so that forward steps stay short.
+                    rows.signed(if step >= 0 { step + 1 } else { step });
+                    let expected = if step == 0 { self.at } else { 0 };
+                    rows.signed(i64::from(offset) - i64::from(expected));
+                    (self.frame, self.at) = (frame, offset.wrapping_add(len));
+                }
+                Slice::Base { entry, offset, .. } => {
+                    rows.signed(0);
+                    self.write_base(entry, rows);
+                    rows.varint(offset);
+                }
+            }
+        }
+    }
+
+    fn read_slices(&mut self, total: u64, rows: &mut Reader<'_>) -> Result<Vec<Slice>, Malformed> {
+        let mut slices = Vec::new();
+        let mut left = total;
+        while left > 0 {
+            let len = rows.varint_up_to("slice's length", left)?;
+            if len == 0 {
+                return Err(rows.invalid("slice's length"));
+            }
+            left -= len;
+            let step = rows.signed()?;
+            if step == 0 {
+                let entry = self.read_base(rows)?;
+                slices.push(Slice::Base { entry, offset: rows.varint()?, len });
+                continue;
+            }
+            let invalid = || rows.invalid("slice of a frame");
+            let len = u32::try_from(len).map_err(|_| invalid())?;
+            let step = if step > 0 { step - 1 } else { step };
+            let frame = i64::from(self.frame).checked_add(step);
+            let frame = frame.and_then(|frame| u32::try_from(frame).ok()).ok_or_else(invalid)?;
+            let expected = if step == 0 { self.at } else { 0 };
+            let offset = rows.signed()?.checked_add(i64::from(expected));
+            let offset = offset.and_then(|offset| u32::try_from(offset).ok());
+            let offset = offset.ok_or_else(|| rows.invalid("slice of a frame"))?;
+            (self.frame, self.at) = (frame, offset.wrapping_add(len));
+            slices.push(Slice::Frame { frame, offset, len });
+        }
+        Ok(slices)
+    }
+}
+
+/// Limits of the pack that an operation must respect.
+pub(super) struct Bounds<'a> {
+    pub(super) from_entries: u64,
+    pub(super) ops_before: u64,
+    pub(super) frame_raw: &'a [u32],
+}
+
+impl Bounds<'_> {
+    /// Checks that whatever `op` refers to exists.
+    pub(super) fn check(&self, op: &Op) -> Result<(), Error> {
+        let Some(content) = op.content() else { return Ok(()) };
+        let missing = |what| Error::BadReference { path: op.path().clone(), what };
+        let base = |entry| {
+            if entry < self.from_entries { Ok(()) } else { Err(missing("an old entry")) }
+        };
+        match content {
+            Content::Copy { from_entry } => base(*from_entry)?,
+            Content::Same { op } if *op >= self.ops_before => {
+                return Err(missing("an earlier operation"));
+            }
+            Content::RsyncDelta { base_entry, slices } => {
+                base(*base_entry)?;
+                if slices.iter().any(|slice| matches!(slice, Slice::Base { .. })) {
+                    return Err(missing("a delta"));
+                }
+            }
+            Content::Same { .. } | Content::Slices { .. } | Content::Absent => {}
+        }
+        let mut last = 0;
+        for slice in content.slices() {
+            match *slice {
+                Slice::Frame { frame, offset, len } => {
+                    let raw = self.frame_raw.get(frame as usize);
+                    let raw = u64::from(*raw.ok_or_else(|| missing("a frame"))?);
+                    if u64::from(offset) + u64::from(len) > raw {
+                        return Err(missing("bytes of a frame"));
+                    }
+                    if frame < last {
+                        return Err(missing("a frame in order"));
+                    }
+                    last = frame;
+                }
+                Slice::Base { entry, offset, len } => {
+                    base(entry)?;
+                    offset.checked_add(len).ok_or_else(|| missing("bytes of an old entry"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn content_code(content: &Content) -> u8 {
+    match content {
+        Content::Copy { .. } => CONTENT_COPY,
+        Content::Same { .. } => CONTENT_SAME,
+        Content::Slices { encoder: Encoder::Patch, .. } => CONTENT_PATCH,
+        Content::Slices { encoder: Encoder::Group, .. } => CONTENT_GROUP,
+        Content::Slices { .. } => CONTENT_WHOLE,
+        Content::RsyncDelta { .. } => CONTENT_RSYNC,
+        Content::Absent => CONTENT_ABSENT,
+    }
+}
+
+fn read_group(rows: &mut Reader<'_>) -> Result<LinkGroup, Malformed> {
+    let mut group = [0; 8];
+    group.copy_from_slice(rows.take(8)?);
+    Ok(LinkGroup(u64::from_le_bytes(group)))
+}
+
+fn read_target(rows: &mut Reader<'_>) -> Result<Box<[u8]>, Malformed> {
+    let target = rows.bytes("link target", Entry::MAX_TARGET as u64)?;
+    if target.is_empty() || target.contains(&0) {
+        return Err(rows.invalid("link target"));
+    }
+    Ok(target.into())
+}
