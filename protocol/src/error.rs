@@ -104,6 +104,8 @@ kinds! {
     InviteRefused "urn:mirrornet:problem:invite-refused" 403 "the invite is not accepted";
     /// The body is larger than this endpoint accepts.
     TooLarge "urn:mirrornet:problem:too-large" 413 "the request is too large";
+    /// The upstream's file is no longer the announced one; plan again to the newest generation.
+    SourceMoved "urn:mirrornet:problem:source-moved" 410 "the file has changed at its upstream since";
     /// Try again later.
     Unavailable "urn:mirrornet:problem:unavailable" 503 "not available at the moment; try again";
     /// A fault of the server, logged there.

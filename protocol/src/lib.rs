@@ -16,6 +16,7 @@ pub mod generation;
 pub mod key;
 pub mod manifest;
 pub mod name;
+pub mod origin;
 pub mod pack;
 pub mod path;
 pub mod role;

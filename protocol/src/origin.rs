@@ -1,0 +1,83 @@
+//! Where things lie at a publication point: the paths below its base URL, and the rsync modules of
+//! a publisher.
+//!
+//! ```text
+//! /trees/T/latest                     signed statement of the newest generation (JSON envelope)
+//! /trees/T/manifests/HEX              block list of a manifest, one zstd frame
+//! /trees/T/blocks/HEX                 one block of a manifest, one zstd frame
+//! /trees/T/packs/HEX                  a pack
+//! /trees/T/content/HEX/PATH           a file of the generation whose manifest is HEX (origin only)
+//! ```
+//!
+//! `HEX` is a digest's 64 digits: of the canonical bytes (before compression) for manifests and
+//! blocks, of the stored bytes for packs. Only `latest` ever changes. A pack, manifest or block is
+//! served as it is stored; the lengths to unpack to are in the statement and in the block list.
+//! The rsync module `T@N` has the content of generation N.
+
+use crate::{
+    digest::Digest,
+    generation::{Generation, TreeAt},
+    name::TreeName,
+    path::TreePath,
+};
+
+/// Path of the pointer to the newest generation.
+pub fn latest_path(tree: &TreeName) -> String {
+    format!("/trees/{tree}/latest")
+}
+
+/// Path of a manifest's block list.
+pub fn manifest_path(tree: &TreeName, manifest: &Digest) -> String {
+    format!("/trees/{tree}/manifests/{}", manifest.hex())
+}
+
+/// Path of one block of a manifest.
+pub fn block_path(tree: &TreeName, block: &Digest) -> String {
+    format!("/trees/{tree}/blocks/{}", block.hex())
+}
+
+/// Path of a pack.
+pub fn pack_path(tree: &TreeName, pack: &Digest) -> String {
+    format!("/trees/{tree}/packs/{}", pack.hex())
+}
+
+/// Path of the whole content of a file in one generation.
+pub fn content_path(tree: &TreeName, manifest: &Digest, path: &TreePath) -> String {
+    format!("/trees/{tree}/content/{}/{}", manifest.hex(), url_path(path))
+}
+
+/// Name of the rsync module that has one generation of a tree.
+pub fn rsync_module(tree: &TreeName, generation: Generation) -> String {
+    TreeAt { tree: tree.clone(), generation }.to_string()
+}
+
+/// A path as it stands in a URL: every byte but letters, digits, `-`, `.`, `_`, `~` and `/` as
+/// `%XX`.
+pub fn url_path(path: &TreePath) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'/');
+    path.as_bytes().iter().fold(String::with_capacity(path.as_bytes().len()), |mut out, &b| {
+        if plain(b) {
+            out.push(char::from(b));
+        } else {
+            out.push('%');
+            out.push_str(&data_encoding::HEXUPPER.encode(&[b]));
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_any_bytes_stands_in_a_url_and_comes_back() {
+        let tree = "fedora".parse().unwrap();
+        let manifest = Digest::of(b"m");
+        let path = TreePath::parse(b"a b/100%/\xff\n\xc3\xa9?#~").unwrap();
+        let url = content_path(&tree, &manifest, &path);
+        let prefix = format!("/trees/fedora/content/{}/", manifest.hex());
+        assert_eq!(url, format!("{prefix}a%20b/100%25/%FF%0A%C3%A9%3F%23~"));
+        assert_eq!(TreePath::parse_text(&url[prefix.len()..]), Ok(path));
+    }
+}
