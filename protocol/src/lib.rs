@@ -8,6 +8,7 @@
 
 #[cfg(feature = "client")]
 pub mod client;
+pub mod config;
 pub mod digest;
 pub mod dsse;
 pub mod error;
