@@ -26,19 +26,26 @@ use crate::{digest::Digest, path::TreePath};
 mod error;
 mod glob;
 mod grammar;
+mod handover;
 mod level;
 mod list;
 mod pattern;
+mod reader;
+mod removal;
 mod rule;
+mod walk;
 
 pub use error::{Problem, RuleError, RuleErrors, Unsupported};
+pub use handover::RsyncRules;
 pub use level::{Level, LevelKind, Origin};
+pub use removal::Wanted;
 pub use rule::{RuleRef, Side};
+pub use walk::{MAX_RULE_FILE, Walk, WalkError};
 
-use grammar::{Defaults, Refusal, Statement};
-use list::List;
+use list::{List, Verdict};
 use pattern::Subject;
-use rule::{Action, Question, Rule, SharedRule};
+use reader::Reader;
+use rule::{Question, SharedRule};
 
 /// Most rules of a filter, all levels together.
 pub const MAX_RULES: usize = 20_000;
@@ -70,9 +77,20 @@ impl Filter {
 
     /// Reads one list of filter rules, each as after rsync's `--filter`.
     pub fn parse<S: AsRef<[u8]>>(rules: &[S]) -> Result<Self, RuleErrors> {
+        Self::parse_numbered(rules.iter().map(AsRef::as_ref).enumerate())
+    }
+
+    /// Reads a file of filter rules as rsync's `merge` does: one per line, without the empty lines
+    /// and those that begin with `#` or `;`. Errors name the line as the rule's index.
+    pub fn parse_file(bytes: &[u8]) -> Result<Self, RuleErrors> {
+        Self::parse_numbered(reader::lines(bytes))
+    }
+
+    fn parse_numbered<'a>(
+        lines: impl Iterator<Item = (usize, &'a [u8])>,
+    ) -> Result<Self, RuleErrors> {
         let mut reader = Reader::default();
-        let lines = rules.iter().map(AsRef::as_ref);
-        let list = reader.level((Origin::Given, ""), LevelKind::Rules, lines);
+        let list = reader.given(lines);
         reader.finish()?;
         Ok(Self::of(Vec::new(), list))
     }
@@ -82,16 +100,10 @@ impl Filter {
     /// the same order. `!` clears the rules before it in its own level, never another level's.
     pub fn build(levels: &[Level]) -> Result<Self, RuleErrors> {
         let mut reader = Reader::default();
-        let mut read = |level: &Level| {
-            let lines = level.rules.iter().map(String::as_bytes);
-            reader.level((level.origin, &level.label), level.kind, lines)
-        };
-        let limit = levels
-            .iter()
-            .filter(|level| level.origin == Origin::Limit)
-            .flat_map(&mut read)
-            .collect();
-        let selection = level::merge_order(levels).into_iter().flat_map(&mut read).collect();
+        let limits = levels.iter().filter(|level| level.origin == Origin::Limit);
+        let limit = limits.flat_map(|level| reader.level(level)).collect();
+        let merged = level::merge_order(levels).into_iter();
+        let selection = merged.flat_map(|level| reader.level(level)).collect();
         reader.finish()?;
         Ok(Self::of(limit, selection))
     }
@@ -102,6 +114,7 @@ impl Filter {
         for list in [&limit, &selection] {
             for rule in list {
                 canonical.extend(rule.canonical());
+                canonical.extend(rule.excluded_go().then_some(1));
                 canonical.push(0);
             }
             canonical.push(0);
@@ -136,13 +149,7 @@ impl Filter {
     fn decide_subject(&self, subject: Subject<'_>, question: Question) -> Decision<'_> {
         let no_files = |_: &[u8]| None;
         let limit = self.0.limit.first(subject, question, &no_files);
-        if let Some((rule, false)) = limit {
-            return Decision { kept: false, rule: Some(&rule.source) };
-        }
-        match self.0.selection.first(subject, question, &no_files).or(limit) {
-            Some((rule, kept)) => Decision { kept, rule: Some(&rule.source) },
-            None => Decision { kept: true, rule: None },
-        }
+        Decision::of(limit, || self.0.selection.first(subject, question, &no_files))
     }
 
     /// Whether there is no rule at all.
@@ -154,6 +161,18 @@ impl Filter {
     /// like and whichever level they came from.
     pub fn digest(&self) -> Digest {
         self.0.digest
+    }
+}
+
+impl<'a> Decision<'a> {
+    /// Both lists must keep; the selection is asked only within the limit.
+    fn of(limit: Verdict<'a>, selection: impl FnOnce() -> Verdict<'a>) -> Self {
+        let decided = match limit {
+            Some((_, false)) => limit,
+            _ => selection().or(limit),
+        };
+        let kept = decided.is_none_or(|(_, kept)| kept);
+        Self { kept, rule: decided.map(|(rule, _)| &rule.source) }
     }
 }
 
@@ -189,71 +208,6 @@ impl fmt::Display for Filter {
 impl fmt::Debug for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Filter({:?})", self.to_string())
-    }
-}
-
-/// Reads levels and gathers what is wrong with any of them, so that all is reported at once.
-#[derive(Default)]
-struct Reader {
-    read: usize,
-    errors: Vec<RuleError>,
-}
-
-impl Reader {
-    fn level<'a>(
-        &mut self,
-        (origin, label): (Origin, &str),
-        kind: LevelKind,
-        lines: impl Iterator<Item = &'a [u8]>,
-    ) -> Vec<SharedRule> {
-        let mut rules = Vec::new();
-        for (index, line) in lines.enumerate() {
-            let text = || String::from_utf8_lossy(line).into_owned();
-            self.read += 1;
-            let statement = match kind {
-                _ if self.read > MAX_RULES => Err((0, Problem::TooManyRules)),
-                LevelKind::Rules => grammar::read_rule(line, Defaults::default()),
-                LevelKind::Excludes => grammar::read_exclude(line).map(|a| a.map(Statement::Rule)),
-            };
-            match statement.and_then(|statement| accept(origin, statement)) {
-                Ok(None) => {}
-                Ok(Some(Statement::Clear)) => rules.clear(),
-                Ok(Some(Statement::Rule(action))) => {
-                    let source = RuleRef { origin, label: label.to_owned(), index, text: text() };
-                    rules.push(Arc::new(Rule { source, action }));
-                }
-                Err((at, problem)) => {
-                    let (label, column) = (label.to_owned(), at + 1);
-                    self.errors.push(RuleError {
-                        origin,
-                        label,
-                        index,
-                        column,
-                        text: text(),
-                        problem,
-                    });
-                }
-            }
-            if self.read > MAX_RULES {
-                break;
-            }
-        }
-        rules
-    }
-
-    fn finish(self) -> Result<(), RuleErrors> {
-        if self.errors.is_empty() { Ok(()) } else { Err(RuleErrors(self.errors)) }
-    }
-}
-
-/// Refuses what this level may not say.
-fn accept(origin: Origin, statement: Option<Statement>) -> Result<Option<Statement>, Refusal> {
-    match (origin, &statement) {
-        (Origin::Limit | Origin::Given, _) => Ok(statement),
-        (_, Some(Statement::Rule(Action::RuleFile(_)))) => {
-            Err((0, Problem::Unsupported(Unsupported::RuleFileOutsideLimit)))
-        }
-        _ => Ok(statement),
     }
 }
 

@@ -192,6 +192,7 @@ fn insert_named(set: &mut ByteSet, name: &[u8]) -> Option<()> {
 }
 
 /// A compiled pattern.
+#[derive(Clone)]
 pub(super) enum Glob {
     /// Malformed: matches nothing.
     Never,
@@ -202,6 +203,7 @@ pub(super) enum Glob {
 }
 
 /// The bit-parallel automaton: bit `i` is set when the first `i` tokens have been taken.
+#[derive(Clone)]
 pub(super) struct States {
     words: usize,
     /// `takes[byte * words + word]`: the states whose next token takes this byte.

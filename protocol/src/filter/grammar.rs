@@ -22,11 +22,27 @@ pub(super) enum Statement {
 /// A rule that is not accepted: the byte it begins at, from 0, and why.
 pub(super) type Refusal = (usize, Problem);
 
-/// What a rule file adds to the rules inside of it.
+/// What a rule file adds to the rules inside of it; nothing for the rules of a definition.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Defaults {
+pub(super) struct Context<'a> {
     pub(super) perishable: bool,
     pub(super) sides: Sides,
+    /// A rule without a side speaks to the sender only.
+    pub(super) excluded_go: bool,
+    /// The directory of the file, empty for the tree's root.
+    pub(super) anchor: &'a [u8],
+}
+
+impl Context<'_> {
+    /// Prepares a pattern, anchored at the rule file's directory; `None` when that makes it longer
+    /// than rsync takes.
+    fn pattern(&self, text: &[u8]) -> Option<Pattern> {
+        if self.anchor.is_empty() || !text.starts_with(b"/") {
+            return Some(Pattern::new(text));
+        }
+        let anchored = [b"/", self.anchor, text].concat();
+        (anchored.len() <= MAX_PATTERN).then(|| Pattern::new(&anchored))
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,7 +82,7 @@ struct Modifiers {
 }
 
 /// Reads a rule as rsync's `--filter` does; `None` for the empty text, which says nothing.
-pub(super) fn read_rule(text: &[u8], defaults: Defaults) -> Result<Option<Statement>, Refusal> {
+pub(super) fn read_rule(text: &[u8], context: Context<'_>) -> Result<Option<Statement>, Refusal> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -96,27 +112,30 @@ pub(super) fn read_rule(text: &[u8], defaults: Defaults) -> Result<Option<Statem
         Verb::Protect | Verb::Risk => Sides { sender: false, receiver: true },
         _ => modifiers.sides,
     };
-    if named.is_named() && defaults.sides.is_named() {
+    if named.is_named() && context.sides.is_named() {
         return Err((0, Problem::SideInSidedFile));
     }
-    let sides = if named.is_named() { named } else { defaults.sides };
-    let perishable = modifiers.perishable || defaults.perishable;
+    let sides = if named.is_named() { named } else { context.sides };
+    let choice_sides = if context.excluded_go { sides.for_sender() } else { sides };
+    let perishable = modifiers.perishable || context.perishable;
     if verb == Verb::RuleFile {
         if pattern.contains(&b'/') || matches!(pattern, b"." | b"..") {
             return Err((at, Problem::Unsupported(Unsupported::RuleFilePath)));
         }
         let Modifiers { bare, local, words, hides_itself, .. } = modifiers;
         let name = pattern.into();
-        let file = RuleFile { name, bare, local, words, hides_itself, perishable, sides };
+        let excluded_go = context.excluded_go;
+        let file =
+            RuleFile { name, bare, local, words, hides_itself, perishable, sides, excluded_go };
         return Ok(Some(Statement::Rule(Action::RuleFile(file))));
     }
     Ok(Some(Statement::Rule(Action::Choice(Choice {
         include: matches!(verb, Verb::Include | Verb::Show | Verb::Risk),
         negated: modifiers.negated,
         perishable,
-        sides,
+        sides: choice_sides,
         written: pattern.into(),
-        pattern: Pattern::new(pattern),
+        pattern: context.pattern(pattern).ok_or((at, Problem::TooLong))?,
     }))))
 }
 
@@ -124,7 +143,7 @@ pub(super) fn read_rule(text: &[u8], defaults: Defaults) -> Result<Option<Statem
 pub(super) fn read_bare(
     text: &[u8],
     include: bool,
-    defaults: Defaults,
+    context: Context<'_>,
 ) -> Result<Option<Action>, Refusal> {
     if text.is_empty() {
         return Ok(None);
@@ -135,13 +154,14 @@ pub(super) fn read_bare(
     if text.len() > MAX_PATTERN {
         return Err((0, Problem::TooLong));
     }
+    let sides = if context.excluded_go { context.sides.for_sender() } else { context.sides };
     Ok(Some(Action::Choice(Choice {
         include,
         negated: false,
-        perishable: defaults.perishable,
-        sides: defaults.sides,
+        perishable: context.perishable,
+        sides,
         written: text.into(),
-        pattern: Pattern::new(text),
+        pattern: context.pattern(text).ok_or((0, Problem::TooLong))?,
     })))
 }
 
@@ -151,7 +171,7 @@ pub(super) fn read_exclude(text: &[u8]) -> Result<Option<Action>, Refusal> {
     if text.starts_with(b"+ ") || text.starts_with(b"- ") || text == b"!" {
         return Err((0, Problem::RuleAmongExcludes));
     }
-    read_bare(text, false, Defaults::default())
+    read_bare(text, false, Context::default())
 }
 
 fn read_verb(text: &[u8]) -> Result<(Verb, usize), Refusal> {

@@ -25,6 +25,7 @@ impl<'a> Subject<'a> {
 }
 
 /// A prepared pattern.
+#[derive(Clone)]
 pub(super) struct Pattern {
     directory_only: bool,
     scope: Scope,
@@ -46,6 +47,7 @@ enum Scope {
     Slashed,
 }
 
+#[derive(Clone)]
 enum Body {
     Literal(Box<[u8]>),
     Wild {

@@ -48,6 +48,11 @@ impl Sides {
         self.sender || self.receiver
     }
 
+    /// These sides, with the sender's for both.
+    pub(super) fn for_sender(self) -> Self {
+        Self { sender: self.sender || !self.receiver, ..self }
+    }
+
     pub(super) fn speaks_to(self, side: Side) -> bool {
         match side {
             Side::Sender => self.sender || !self.receiver,
@@ -57,6 +62,7 @@ impl Sides {
 }
 
 /// A rule that keeps or leaves out what its pattern covers.
+#[derive(Clone)]
 pub(super) struct Choice {
     pub(super) include: bool,
     pub(super) negated: bool,
@@ -84,6 +90,8 @@ pub(super) struct RuleFile {
     pub(super) perishable: bool,
     /// `s` and `r`, the default of the rules inside.
     pub(super) sides: Sides,
+    /// What the rules inside leave out does not stay at a mirror, unless they name the receiver.
+    pub(super) excluded_go: bool,
 }
 
 pub(super) enum Action {
@@ -174,6 +182,24 @@ impl Rule {
             written: name.into(),
             pattern: Pattern::new(name),
         });
+        Self { source: self.source.clone(), action }
+    }
+
+    /// Whether the rules of this rule file do not protect what they leave out.
+    pub(super) fn excluded_go(&self) -> bool {
+        matches!(&self.action, Action::RuleFile(file) if file.excluded_go)
+    }
+
+    /// This rule, speaking to the sender only unless it names a side.
+    pub(super) fn for_sender(&self) -> Self {
+        let action = match &self.action {
+            Action::Choice(choice) => {
+                Action::Choice(Choice { sides: choice.sides.for_sender(), ..choice.clone() })
+            }
+            Action::RuleFile(file) => {
+                Action::RuleFile(RuleFile { excluded_go: true, ..file.clone() })
+            }
+        };
         Self { source: self.source.clone(), action }
     }
 
