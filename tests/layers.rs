@@ -1,0 +1,72 @@
+//! Who may name whom: the crates' layering, as docs/explanation/architecture.md argues for it.
+
+use std::collections::BTreeMap;
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+/// Every edge between our crates that may exist. `tests` may name everything and nobody names it.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("protocol", &[]),
+    ("certs", &["protocol"]),
+    ("filetree", &["protocol"]),
+    ("coordinator", &["protocol", "certs"]),
+    ("publisher", &["protocol", "certs", "filetree"]),
+    ("mirror-agent", &["protocol", "certs", "filetree"]),
+];
+
+/// Crates that only `certs` names: whoever needs TLS or a certificate asks `certs`.
+const CERTS_ONLY: &[&str] = &["rustls", "tokio-rustls", "rcgen", "x509-parser", "aws-lc-rs"];
+
+/// Crates without which `filetree` stays blocking, local and free of state.
+const NEVER_IN_FILETREE: &[&str] = &["tokio", "reqwest", "hyper", "sqlx"];
+
+fn dependencies() -> BTreeMap<String, Vec<String>> {
+    let metadata = MetadataCommand::new()
+        .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .no_deps()
+        .other_options(["--offline".to_owned()])
+        .exec()
+        .unwrap();
+    let named = |package: &cargo_metadata::Package| {
+        let used = package.dependencies.iter().filter(|d| d.kind != DependencyKind::Development);
+        used.map(|dependency| dependency.name.clone()).collect()
+    };
+    metadata.packages.iter().map(|package| (package.name.to_string(), named(package))).collect()
+}
+
+#[test]
+fn crates_name_only_those_below_them() {
+    let dependencies = dependencies();
+    let ours: Vec<&str> = ALLOWED.iter().map(|(name, _)| *name).collect();
+    for (name, allowed) in ALLOWED {
+        for used in &dependencies[*name] {
+            assert_ne!(used, "tests", "{name} must not depend on the tests");
+            let is_ours = ours.contains(&used.as_str());
+            assert!(!is_ours || allowed.contains(&used.as_str()), "{name} must not name {used}");
+        }
+    }
+}
+
+#[test]
+fn every_crate_has_a_place_in_the_layering() {
+    let mut known: Vec<&str> = ALLOWED.iter().map(|(name, _)| *name).chain(["tests"]).collect();
+    known.sort_unstable();
+    assert_eq!(dependencies().keys().map(String::as_str).collect::<Vec<_>>(), known);
+}
+
+#[test]
+fn only_certs_names_tls_and_certificates() {
+    for (name, used) in dependencies() {
+        for banned in CERTS_ONLY {
+            assert!(name == "certs" || !used.iter().any(|u| u == banned), "{name} names {banned}");
+        }
+    }
+}
+
+#[test]
+fn filetree_stays_blocking_and_local() {
+    let used = &dependencies()["filetree"];
+    for banned in NEVER_IN_FILETREE {
+        assert!(!used.iter().any(|u| u == banned), "filetree names {banned}");
+    }
+}

@@ -1,0 +1,69 @@
+#!/bin/sh
+# Installs what a make target needs from the system's packages: need.sh build|demo|test|bench|lint…
+# As root or with sudo it installs; otherwise it says which command would.
+set -eu
+
+missing=''
+need() { # COMMAND DEBIAN-PACKAGE FEDORA-PACKAGE
+    command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing="$missing $1:$2:$3"
+}
+
+for target in "$@"; do
+    case $target in
+        build) need cc gcc gcc; need make make make ;;
+        demo) need rsync rsync rsync; need sha256sum coreutils coreutils ;;
+        test)
+            need rsync rsync rsync
+            need rdiff rdiff rdiff
+            need tinyproxy tinyproxy tinyproxy
+            need nginx nginx-light nginx
+            need sha256sum coreutils coreutils
+            need systemd-analyze systemd systemd
+            ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql postgresql-server
+            ;;
+        bench)
+            need rsync rsync rsync
+            need zstd zstd zstd
+            need find findutils findutils
+            ;;
+        lint)
+            cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+            ;;
+        *) echo "need.sh: unknown target $target" >&2; exit 2 ;;
+    esac
+done
+
+if ! command -v cargo >/dev/null 2>&1; then
+    echo "There is no cargo here. Install Rust 1.94 or newer with rustup (https://rustup.rs)," >&2
+    echo "or the packages rustc and cargo of a system that has them this new, and try again." >&2
+    exit 1
+fi
+[ -n "$missing" ] || exit 0
+
+if command -v apt-get >/dev/null 2>&1; then
+    packages=$(for item in $missing; do echo "$item" | cut -d: -f2; done | sort -u | tr '\n' ' ')
+    # A server that a package would start has no business in a test.
+    install="DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $packages"
+    update='apt-get update'
+elif command -v dnf >/dev/null 2>&1; then
+    packages=$(for item in $missing; do echo "$item" | cut -d: -f3; done | sort -u | tr '\n' ' ')
+    install="dnf install -y $packages"
+    update=true
+else
+    echo "Missing: $(for item in $missing; do echo "$item" | cut -d: -f1; done | tr '\n' ' ')" >&2
+    echo "Install them with this system's package manager and try again." >&2
+    exit 1
+fi
+
+if [ "$(id -u)" = 0 ]; then
+    as_root='sh -c'
+elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+    as_root='sudo sh -c'
+else
+    echo "Missing packages: $packages" >&2
+    echo "Run this as root, then try again:" >&2
+    echo "    $update && $install" >&2
+    exit 1
+fi
+echo "installing: $packages" >&2
+$as_root "$update && $install" >/dev/null

@@ -1,0 +1,3 @@
+//! The whole network, as real processes, against real rsync, proxies and databases.
+
+mod packaging;
