@@ -26,7 +26,7 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
         .no_deps()
         .other_options(["--offline".to_owned()])
         .exec()
-        .unwrap();
+        .expect("cargo tells its own workspace");
     let named = |package: &cargo_metadata::Package| {
         let used = package.dependencies.iter().filter(|d| d.kind != DependencyKind::Development);
         used.map(|dependency| dependency.name.clone()).collect()

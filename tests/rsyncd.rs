@@ -1,0 +1,73 @@
+//! A stock rsync daemon.
+
+use std::{
+    fmt::Write,
+    fs,
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{Daemon, programs, wait_until};
+
+/// A running stock rsync daemon on a loopback port.
+pub struct Rsyncd {
+    daemon: Daemon,
+    port: u16,
+    log: PathBuf,
+}
+
+impl Rsyncd {
+    /// Serves each `(module, directory)` read-only; `settings` are further lines for every module.
+    pub fn start(dir: &Path, modules: &[(&str, &Path)], settings: &str) -> Self {
+        fs::create_dir_all(dir).unwrap();
+        let port = free_port();
+        let log = dir.join("rsyncd.log");
+        let owner = rustix::process::geteuid();
+        let mut config = format!(
+            "port = {port}\naddress = 127.0.0.1\nuse chroot = no\nread only = yes\n\
+             log file = {}\npid file = {}\n",
+            log.display(),
+            dir.join("rsyncd.pid").display(),
+        );
+        if owner.is_root() {
+            config.push_str("uid = 0\ngid = 0\n");
+        }
+        for (module, path) in modules {
+            writeln!(config, "[{module}]\npath = {}\n{settings}", path.display()).unwrap();
+        }
+        let file = dir.join("rsyncd.conf");
+        fs::write(&file, config).unwrap();
+        let mut command = Command::new("rsync");
+        programs::isolate(&mut command);
+        command.args(["--daemon", "--no-detach", "--config"]).arg(&file);
+        let daemon = Daemon::start("rsyncd", &mut command, &dir.join("rsyncd.out"));
+        wait_until("rsyncd to listen", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Self { daemon, port, log }
+    }
+
+    /// `rsync://127.0.0.1:PORT/`
+    pub fn url(&self) -> String {
+        format!("rsync://127.0.0.1:{}/", self.port)
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its own log of connections and transfers.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Ends it, as an upstream that is gone.
+    pub fn stop(self) {
+        self.daemon.kill();
+    }
+}
+
+/// A port that was free a moment ago, for programs that cannot be given port 0.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
