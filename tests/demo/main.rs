@@ -23,7 +23,7 @@ use tests::{Rsyncd, Testbed, compare, daemon::Daemon, network::Publisher, progra
 const PORTO_RULES: &[&str] = &["- /docs/", "- *.md"];
 
 fn main() {
-    let mut testbed = Testbed::start();
+    let testbed = Testbed::start();
     step("A coordinator runs, with a certificate authority and an embedded database of its own.");
 
     let corpus = corpus::prepare(&testbed.make_dir("corpus"));
