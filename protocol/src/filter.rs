@@ -45,7 +45,7 @@ pub use walk::{MAX_RULE_FILE, Walk, WalkError};
 use list::{List, Verdict};
 use pattern::Subject;
 use reader::Reader;
-use rule::{Question, SharedRule};
+use rule::{Question, SharedRule, settle_files};
 
 /// Most rules of a filter, all levels together.
 pub const MAX_RULES: usize = 20_000;
@@ -90,7 +90,7 @@ impl Filter {
         lines: impl Iterator<Item = (usize, &'a [u8])>,
     ) -> Result<Self, RuleErrors> {
         let mut reader = Reader::default();
-        let list = reader.given(lines);
+        let list = settle_files(reader.given(lines));
         reader.finish()?;
         Ok(Self::of(Vec::new(), list))
     }
@@ -101,7 +101,7 @@ impl Filter {
     pub fn build(levels: &[Level]) -> Result<Self, RuleErrors> {
         let mut reader = Reader::default();
         let limits = levels.iter().filter(|level| level.origin == Origin::Limit);
-        let limit = limits.flat_map(|level| reader.level(level)).collect();
+        let limit = settle_files(limits.flat_map(|level| reader.level(level)).collect());
         let merged = level::merge_order(levels).into_iter();
         let selection = merged.flat_map(|level| reader.level(level)).collect();
         reader.finish()?;
@@ -109,7 +109,6 @@ impl Filter {
     }
 
     fn of(limit: Vec<SharedRule>, selection: Vec<SharedRule>) -> Self {
-        let (limit, selection) = (rule::settle_files(limit), rule::settle_files(selection));
         let mut canonical = Vec::new();
         for list in [&limit, &selection] {
             for rule in list {
