@@ -8,3 +8,4 @@
 
 pub mod fs;
 pub mod safe_path;
+pub mod scan;

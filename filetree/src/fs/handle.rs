@@ -61,6 +61,11 @@ impl Dir {
         }
     }
 
+    /// Opens this directory once more.
+    pub fn reopen(&self) -> Result<Dir> {
+        self.open(b".")
+    }
+
     fn open(&self, path: &[u8]) -> Result<Dir> {
         let at = || self.join(path);
         let handle = self.fs.run(Op::OpenDir, at, |b| b.open_dir(&self.handle, path))?;

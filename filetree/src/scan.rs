@@ -1,0 +1,350 @@
+//! Reads a tree into a manifest, opening only what changed since the last time.
+//!
+//! *The problem.* A tree of a million files is looked at every few minutes, and almost always
+//! almost nothing changed. Reading it all is out of the question, and so is trusting the
+//! modification time alone: `rsync -t`, `tar` and `touch -d` set it to anything.
+//!
+//! *The answer.* The walk, in path order, is merged with the [`ScanRecord`] of the previous scan:
+//! a file whose size, mtime, ctime, inode and device are unchanged keeps its digest and is not
+//! opened; the rest is read. Nobody but the kernel sets a ctime. Three further rules make the
+//! result trustworthy:
+//!
+//! - a file whose attributes differ before and after it was read is read again, a few times, and
+//!   then is a [`Problem`];
+//! - a file that changed less than a second before the scan began is read again by the next scan,
+//!   because a second change within one tick of the clock would leave no trace;
+//! - a scan with problems is an error, not a smaller tree: what cannot be read is not gone.
+
+mod read;
+mod record;
+mod walk;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use protocol::{
+    digest::Digest,
+    manifest::{self, Entry, EntryKind, LinkGroup, Manifest},
+    path::TreePath,
+};
+
+use self::record::{Content, Known};
+pub use self::record::{RecordDamaged, ScanRecord};
+use crate::fs::{self, Dir, FileId, Kind, Meta};
+
+/// Decides which paths belong to the tree: the path, and whether it is a directory. A directory
+/// that is not kept is not entered.
+pub type Keep<'a> = &'a (dyn Fn(&TreePath, bool) -> bool + Sync);
+
+/// Keeps everything.
+pub fn keep_all(_path: &TreePath, _is_dir: bool) -> bool {
+    true
+}
+
+/// How to scan.
+#[derive(Clone, Copy)]
+pub struct ScanOptions<'a> {
+    /// The tree's limit.
+    pub keep: Keep<'a>,
+    /// Now, in nanoseconds since 1970.
+    pub now: i64,
+    /// Threads that look and read.
+    pub threads: usize,
+    /// Called now and then with how far the scan is.
+    pub progress: &'a (dyn Fn(Progress) + Sync),
+    /// Set by someone else to end the scan early.
+    pub cancel: &'a AtomicBool,
+}
+
+impl ScanOptions<'static> {
+    /// Everything, two threads, silently.
+    pub fn new(now: i64) -> Self {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Self { keep: &keep_all, now, threads: 2, progress: &|_| {}, cancel: &NEVER }
+    }
+}
+
+impl fmt::Debug for ScanOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScanOptions").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// How far a scan is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Entries looked at.
+    pub entries: u64,
+    /// Bytes read and digested.
+    pub bytes: u64,
+    /// Bytes that have to be read; 0 until the walk is over.
+    pub total_bytes: u64,
+}
+
+/// A complete scan.
+#[derive(Debug)]
+pub struct Scan {
+    /// The tree as it is.
+    pub manifest: Manifest,
+    /// What the next scan needs in order to open only what changed.
+    pub record: ScanRecord,
+    /// The root directory: a changed device means that something else is mounted there.
+    pub root: FileId,
+    /// What is not carried: fifos, sockets, devices, and our own work directory.
+    pub left_out: Vec<LeftOut>,
+    /// What it took.
+    pub stats: ScanStats,
+}
+
+/// What a scan did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ScanStats {
+    /// Files that kept the digest they had.
+    pub unchanged_files: u64,
+    /// Files that were read.
+    pub read_files: u64,
+    /// Bytes that were read.
+    pub read_bytes: u64,
+    /// Names that disappeared between the listing and the look: the tree was being changed.
+    pub vanished_names: u64,
+}
+
+/// An entry that no manifest carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Where it is.
+    pub path: TreePath,
+    /// Why.
+    pub why: &'static str,
+}
+
+/// An entry that could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// The system refused.
+    #[error(transparent)]
+    Io(#[from] fs::Error),
+    /// Kept changing while it was read.
+    #[error("{path} changed each time it was read; is something writing to it?")]
+    Unsettled {
+        /// The file.
+        path: TreePath,
+    },
+    /// The name cannot be carried.
+    #[error("below {dir}: {source}", dir = .dir.as_ref().map_or("the root".into(), TreePath::to_string))]
+    Name {
+        /// The directory that holds it; `None` is the root.
+        dir: Option<TreePath>,
+        /// Why.
+        source: protocol::path::InvalidPath,
+    },
+}
+
+/// Why there is no scan.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Some entries could not be taken, so this is not the tree.
+    #[error("{} entries could not be read, the first: {}", .0.problems.len(), .0.first())]
+    Incomplete(Box<Incomplete>),
+    /// Someone asked for the end.
+    #[error("the scan was stopped")]
+    Cancelled,
+    /// The root itself.
+    #[error("the root of the tree cannot be read")]
+    Root(#[source] fs::Error),
+    /// The entries do not make a manifest.
+    #[error("the tree does not fit into a manifest")]
+    Manifest(#[from] manifest::Error),
+}
+
+/// What an incomplete scan leaves behind.
+#[derive(Debug)]
+pub struct Incomplete {
+    /// Everything that went wrong.
+    pub problems: Vec<Problem>,
+    /// What was read all the same, so that the next try does not read it again.
+    pub record: ScanRecord,
+}
+
+impl Incomplete {
+    fn first(&self) -> String {
+        self.problems.first().map(Problem::to_string).unwrap_or_default()
+    }
+}
+
+/// Scans the tree below `root`, beside the record of the previous scan (or an empty one).
+///
+/// # Errors
+/// [`Error::Incomplete`] if anything at all could not be read.
+pub fn scan(root: &Dir, previous: &ScanRecord, options: &ScanOptions<'_>) -> Result<Scan, Error> {
+    let root_id = root.meta().map_err(Error::Root)?.id;
+    let walked = walk::walk(root, options)?;
+    let mut merge = Merge::new(previous, options.now);
+    for found in walked.found {
+        merge.take(found);
+    }
+    let contents = read::contents(root, merge.unread(), merge.entries.len() as u64, options)?;
+    let mut problems = walked.problems;
+    let mut scan = merge.finish(root_id, contents, &mut problems)?;
+    scan.left_out = walked.left_out;
+    scan.stats.vanished_names += walked.vanished;
+    if problems.is_empty() {
+        Ok(scan)
+    } else {
+        Err(Error::Incomplete(Box::new(Incomplete { problems, record: scan.record })))
+    }
+}
+
+/// One name that the walk found, with its attributes.
+struct Found {
+    path: TreePath,
+    meta: Meta,
+}
+
+/// Merges the walk with the previous record, both in path order.
+struct Merge<'a> {
+    previous: std::iter::Peekable<std::slice::Iter<'a, Known>>,
+    now: i64,
+    entries: Vec<Pending>,
+    /// First entry of each inode that has several names.
+    inodes: HashMap<FileId, usize>,
+    groups: HashMap<usize, LinkGroup>,
+}
+
+struct Pending {
+    found: Found,
+    content: Option<Content>,
+    /// Another entry with the same inode, whose content this one has.
+    twin: Option<usize>,
+}
+
+impl<'a> Merge<'a> {
+    fn new(previous: &'a ScanRecord, now: i64) -> Self {
+        Self {
+            previous: previous.entries.iter().peekable(),
+            now,
+            entries: Vec::new(),
+            inodes: HashMap::new(),
+            groups: HashMap::new(),
+        }
+    }
+
+    fn take(&mut self, found: Found) {
+        while self.previous.next_if(|known| known.path < found.path).is_some() {}
+        let known = self.previous.next_if(|known| known.path == found.path);
+        let content = known.filter(|k| k.still_is(&found.meta)).map(|k| k.content.clone());
+        let mut twin = None;
+        if found.meta.kind == Kind::File && found.meta.links > 1 {
+            let at = self.entries.len();
+            let first = *self.inodes.entry(found.meta.id).or_insert(at);
+            if first != at {
+                twin = Some(first);
+                let path = &self.entries[first].found.path;
+                self.groups.entry(first).or_insert_with(|| LinkGroup::of_first(path));
+            }
+        }
+        self.entries.push(Pending { found, content, twin });
+    }
+
+    /// What has to be looked into: files and symlinks without known content.
+    fn unread(&self) -> Vec<(usize, &Found)> {
+        self.entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| {
+                entry.content.is_none()
+                    && entry.twin.is_none()
+                    && entry.found.meta.kind != Kind::Dir
+            })
+            .map(|(at, entry)| (at, &entry.found))
+            .collect()
+    }
+
+    fn finish(
+        mut self,
+        root: FileId,
+        contents: Vec<(usize, read::Outcome)>,
+        problems: &mut Vec<Problem>,
+    ) -> Result<Scan, Error> {
+        let mut stats = ScanStats::default();
+        for (at, outcome) in contents {
+            match outcome {
+                read::Outcome::Content { content, meta } => {
+                    if matches!(content, Content::File(_)) {
+                        stats.read_files += 1;
+                        stats.read_bytes += meta.size;
+                    }
+                    self.entries[at].found.meta = meta;
+                    self.entries[at].content = Some(content);
+                }
+                read::Outcome::Vanished => stats.vanished_names += 1,
+                read::Outcome::Problem(problem) => problems.push(problem),
+            }
+        }
+        let mut entries = Vec::with_capacity(self.entries.len());
+        let mut record = ScanRecord::empty();
+        for at in 0..self.entries.len() {
+            let Pending { twin, found, .. } = &self.entries[at];
+            let content = match twin {
+                Some(first) => self.entries[*first].content.clone(),
+                None => self.entries[at].content.clone(),
+            };
+            let group = self.groups.get(&twin.unwrap_or(at)).copied();
+            let meta = &found.meta;
+            let kind = match (meta.kind, &content) {
+                (Kind::Dir, _) => EntryKind::Dir,
+                (_, Some(Content::File(digest))) => {
+                    EntryKind::File { size: meta.size, digest: *digest, link_group: group }
+                }
+                (_, Some(Content::Symlink(target))) => {
+                    EntryKind::Symlink { target: target.clone() }
+                }
+                (_, None) => continue,
+            };
+            let mode = if meta.kind == Kind::Symlink { 0 } else { meta.mode & Entry::MODE_BITS };
+            entries.push(Entry { path: found.path.clone(), mode, mtime: meta.mtime, kind });
+            if let Some(content) = content {
+                record.note(&found.path, meta, content, self.now);
+            }
+        }
+        let read = stats.read_files;
+        let files = entries.iter().filter(|entry| entry.is_file()).count() as u64;
+        stats.unchanged_files = files.saturating_sub(read);
+        let manifest = Manifest::new(entries)?;
+        Ok(Scan { manifest, record, root, left_out: Vec::new(), stats })
+    }
+}
+
+fn stopped(cancel: &AtomicBool) -> bool {
+    cancel.load(Ordering::Relaxed)
+}
+
+/// Digests an open file; calls `tick` with the bytes of each piece. Reads no further than one byte
+/// beyond `size`: a log that grows as fast as it is read has no end, and is not what `size` says.
+pub(crate) fn digest_file(
+    file: &fs::File,
+    size: u64,
+    tick: &mut dyn FnMut(u64),
+) -> fs::Result<Digest> {
+    let mut digest = protocol::digest::DigestWriter::new();
+    let mut buffer = vec![0; 128 * 1024];
+    let mut offset = 0;
+    loop {
+        let most = buffer
+            .len()
+            .min(usize::try_from(size.saturating_add(1) - offset).unwrap_or(usize::MAX));
+        let read = file.read_at(offset, &mut buffer[..most])?;
+        if read == 0 {
+            return Ok(digest.finish());
+        }
+        digest.update(&buffer[..read]);
+        offset += read as u64;
+        tick(read as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests;

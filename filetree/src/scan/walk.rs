@@ -1,0 +1,243 @@
+//! Lists a tree and looks at every entry, with several threads, and returns it in path order.
+//!
+//! Threads share a stack of directories. A stack, not a queue: depth first keeps the number of
+//! open directories near depth × threads, however wide the tree is.
+
+use std::sync::{
+    Arc, Condvar, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use protocol::path::TreePath;
+
+use super::{Error, Found, LeftOut, Problem, Progress, ScanOptions, stopped};
+use crate::{
+    fs::{Dir, DirEntry, Kind},
+    safe_path,
+};
+
+#[derive(Default)]
+pub(super) struct Walked {
+    /// In path order.
+    pub(super) found: Vec<Found>,
+    pub(super) left_out: Vec<LeftOut>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) vanished: u64,
+}
+
+/// A directory that is still to be listed: opened from its parent by name.
+struct Job {
+    parent: Arc<Dir>,
+    /// `None` is the root.
+    path: Option<TreePath>,
+    listing: usize,
+}
+
+/// What one directory holds: its entries in order, and where those that are directories were
+/// listed.
+#[derive(Default)]
+struct Listing(Vec<(Found, Option<usize>)>);
+
+#[derive(Default)]
+struct Shared {
+    jobs: Vec<Job>,
+    busy: usize,
+    listings: Vec<Listing>,
+    left_out: Vec<LeftOut>,
+    problems: Vec<Problem>,
+    vanished: u64,
+}
+
+struct Walk<'a> {
+    options: &'a ScanOptions<'a>,
+    shared: Mutex<Shared>,
+    more: Condvar,
+    entries: AtomicU64,
+}
+
+pub(super) fn walk(root: &Dir, options: &ScanOptions<'_>) -> Result<Walked, Error> {
+    let opened = root.reopen().map_err(Error::Root)?;
+    let first = Job { parent: Arc::new(opened), path: None, listing: 0 };
+    let shared =
+        Shared { jobs: vec![first], listings: vec![Listing::default()], ..Shared::default() };
+    let walk = Walk {
+        options,
+        shared: Mutex::new(shared),
+        more: Condvar::new(),
+        entries: AtomicU64::new(0),
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..options.threads.clamp(1, 16) {
+            scope.spawn(|| walk.work());
+        }
+        walk.work();
+    });
+    if stopped(options.cancel) {
+        return Err(Error::Cancelled);
+    }
+    let shared = walk.shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut walked = Walked {
+        left_out: shared.left_out,
+        problems: shared.problems,
+        vanished: shared.vanished,
+        found: Vec::with_capacity(shared.listings.iter().map(|listing| listing.0.len()).sum()),
+    };
+    walked.left_out.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    flatten(shared.listings, &mut walked.found);
+    Ok(walked)
+}
+
+/// Puts every directory's listing behind the directory itself. Not recursive: depth is the
+/// tree's choice, the stack ours.
+fn flatten(mut listings: Vec<Listing>, found: &mut Vec<Found>) {
+    let mut open = vec![std::mem::take(&mut listings[0]).0.into_iter()];
+    while let Some(listing) = open.last_mut() {
+        match listing.next() {
+            None => {
+                open.pop();
+            }
+            Some((entry, below)) => {
+                found.push(entry);
+                if let Some(below) = below {
+                    open.push(std::mem::take(&mut listings[below]).0.into_iter());
+                }
+            }
+        }
+    }
+}
+
+impl Walk<'_> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        let mut shared = self.lock();
+        loop {
+            if stopped(self.options.cancel) {
+                shared.jobs.clear();
+            }
+            if let Some(job) = shared.jobs.pop() {
+                shared.busy += 1;
+                drop(shared);
+                let listed = self.list(&job);
+                shared = self.lock();
+                shared.busy -= 1;
+                self.file(job, listed, &mut shared);
+                self.more.notify_all();
+            } else if shared.busy == 0 {
+                self.more.notify_all();
+                return;
+            } else {
+                shared = self.more.wait(shared).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    /// Files what one directory gave, and queues the directories in it.
+    fn file(&self, job: Job, listed: Listed, shared: &mut Shared) {
+        shared.problems.extend(listed.problems);
+        shared.left_out.extend(listed.left_out);
+        shared.vanished += listed.vanished;
+        let Some(dir) = listed.dir else { return };
+        let dir = Arc::new(dir);
+        let mut listing = Vec::with_capacity(listed.found.len());
+        // Pushed in reverse so that the stack gives the first directory first.
+        for found in listed.found.into_iter().rev() {
+            let mut below = None;
+            if found.meta.kind == Kind::Dir {
+                let at = shared.listings.len();
+                shared.listings.push(Listing::default());
+                shared.jobs.push(Job {
+                    parent: dir.clone(),
+                    path: Some(found.path.clone()),
+                    listing: at,
+                });
+                below = Some(at);
+            }
+            listing.push((found, below));
+        }
+        listing.reverse();
+        shared.listings[job.listing] = Listing(listing);
+    }
+
+    fn list(&self, job: &Job) -> Listed {
+        let mut listed = Listed::default();
+        let opened = match &job.path {
+            None => job.parent.reopen(),
+            Some(path) => job.parent.open_child(path.name()),
+        };
+        let (dir, entries) = match opened.and_then(|dir| Ok((dir.entries()?, dir))) {
+            Ok((entries, dir)) => (dir, entries),
+            Err(error) if error.is_not_found() && job.path.is_some() => {
+                listed.vanished += 1;
+                return listed;
+            }
+            Err(error) => {
+                listed.problems.push(error.into());
+                return listed;
+            }
+        };
+        listed.found.reserve(entries.len());
+        for entry in &entries {
+            self.look(&dir, job.path.as_ref(), entry, &mut listed);
+        }
+        listed.dir = Some(dir);
+        let entries = entries.len() as u64;
+        let entries = self.entries.fetch_add(entries, Ordering::Relaxed) + entries;
+        (self.options.progress)(Progress { entries, ..Progress::default() });
+        listed
+    }
+
+    fn look(&self, dir: &Dir, above: Option<&TreePath>, entry: &DirEntry, listed: &mut Listed) {
+        let path = match above {
+            None => TreePath::parse(&entry.name),
+            Some(above) => above.child(&entry.name),
+        };
+        let path = match path {
+            Ok(path) => path,
+            Err(source) => {
+                listed.problems.push(Problem::Name { dir: above.cloned(), source });
+                return;
+            }
+        };
+        if safe_path::is_reserved(&path) {
+            listed.left_out.push(LeftOut { path, why: "reserved for the mirror's own work" });
+            return;
+        }
+        // What the listing says is enough to leave a name out without a further look.
+        if entry.is_dir.is_some_and(|is_dir| !(self.options.keep)(&path, is_dir)) {
+            return;
+        }
+        let meta = match dir.stat(&entry.name) {
+            Ok(Some(meta)) => meta,
+            Ok(None) => {
+                listed.vanished += 1;
+                return;
+            }
+            Err(error) => {
+                listed.problems.push(error.into());
+                return;
+            }
+        };
+        let is_dir = meta.kind == Kind::Dir;
+        if entry.is_dir != Some(is_dir) && !(self.options.keep)(&path, is_dir) {
+            return;
+        }
+        if meta.kind == Kind::Special {
+            listed.left_out.push(LeftOut { path, why: "a fifo, socket or device" });
+            return;
+        }
+        listed.found.push(Found { path, meta });
+    }
+}
+
+/// What one directory gave.
+#[derive(Default)]
+struct Listed {
+    dir: Option<Dir>,
+    found: Vec<Found>,
+    left_out: Vec<LeftOut>,
+    problems: Vec<Problem>,
+    vanished: u64,
+}
