@@ -6,6 +6,8 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+pub mod delta;
 pub mod fs;
 pub mod safe_path;
 pub mod scan;
+pub mod signature;

@@ -1,0 +1,97 @@
+//! Packing and unpacking the bytes of one frame.
+//!
+//! A frame is unpacked in one step into a buffer of its declared length, which is at most 8 MiB:
+//! no window is allocated, whatever the data asks for.
+
+use std::io;
+
+use protocol::{pack::MAX_FRAME_RAW_BYTES, wire::MAX_WINDOW_LOG};
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, Strategy, get_error_name};
+
+/// Most bytes of content that a writer puts into one frame.
+pub const FRAME_BYTES: usize = 4 << 20;
+
+/// Compresses what follows the first `prefix_len` bytes of `bytes`, with those as prefix.
+///
+/// Prefix and content come in one buffer because zstd's result depends on whether they lie next to
+/// each other in memory, and equal packs should have equal bytes.
+pub fn compress(bytes: &[u8], prefix_len: usize, level: i32) -> io::Result<Vec<u8>> {
+    let (prefix, content) = bytes.split_at(prefix_len);
+    let mut context = CCtx::try_create().ok_or(io::ErrorKind::OutOfMemory)?;
+    let mut set = |parameter| context.set_parameter(parameter).map_err(zstd_error);
+    set(CParameter::CompressionLevel(level))?;
+    set(CParameter::ChecksumFlag(true))?;
+    if prefix_len > 0 {
+        let window = usize::BITS - (bytes.len() - 1).max(1).leading_zeros();
+        let window = window.clamp(17, MAX_WINDOW_LOG);
+        set(CParameter::WindowLog(window))?;
+        // Levels size their tables for the content alone; a prefix that they do not cover is
+        // carried in vain.
+        let (chain, hash) = match level {
+            16.. => ((window + 1).min(24), window.min(22)),
+            13.. => (window.min(23), window.min(22)),
+            5.. => (window.min(23), window.min(23)),
+            _ => (window.min(22), window.min(22)),
+        };
+        set(CParameter::ChainLog(chain))?;
+        set(CParameter::HashLog(hash))?;
+        if level >= 19 {
+            set(CParameter::Strategy(Strategy::ZSTD_btultra2))?;
+        }
+    }
+    context.ref_prefix(prefix).map_err(zstd_error)?;
+    let mut packed = Vec::with_capacity(zstd::zstd_safe::compress_bound(content.len()));
+    context.compress2(&mut packed, content).map_err(zstd_error)?;
+    packed.shrink_to_fit();
+    Ok(packed)
+}
+
+/// Unpacks one frame against `prefix`; `None` when it is damaged, was made with another prefix, or
+/// does not give exactly `raw_len` bytes.
+pub fn decompress(stored: &[u8], prefix: &[u8], raw_len: u32) -> Option<Vec<u8>> {
+    if u64::from(raw_len) > MAX_FRAME_RAW_BYTES {
+        return None;
+    }
+    let mut context = DCtx::try_create()?;
+    if !prefix.is_empty() {
+        context.ref_prefix(prefix).ok()?;
+    }
+    let mut raw = Vec::with_capacity(raw_len as usize);
+    context.decompress(&mut raw, stored).ok()?;
+    (raw.len() == raw_len as usize).then_some(raw)
+}
+
+fn zstd_error(code: usize) -> io::Error {
+    io::Error::other(format!("zstd: {}", get_error_name(code)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_survives_and_a_wrong_prefix_is_noticed() {
+        let old: Vec<u8> =
+            (0..200_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        let mut new = old.clone();
+        new[77_777] ^= 1;
+        for level in [1, 3, 9, 15, 19] {
+            let both = [&old[..], &new].concat();
+            let packed = compress(&both, old.len(), level).unwrap();
+            assert!(packed.len() < 1000, "{} bytes at level {level}", packed.len());
+            assert_eq!(decompress(&packed, &old, new.len() as u32).as_ref(), Some(&new));
+            let mut wrong = old.clone();
+            wrong[99] ^= 1;
+            assert_eq!(decompress(&packed, &wrong, new.len() as u32), None);
+            assert_eq!(decompress(&packed, &old, new.len() as u32 + 1), None);
+            assert_eq!(decompress(&packed, &old, new.len() as u32 - 1), None);
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_stopped_at_its_declared_length() {
+        let bomb = compress(&vec![0; 64 << 20], 0, 3).unwrap();
+        assert_eq!(decompress(&bomb, &[], 1000), None);
+        assert_eq!(decompress(&bomb, &[], u32::MAX), None);
+    }
+}
