@@ -14,6 +14,7 @@
 
 pub mod compare;
 pub mod daemon;
+pub mod fixture;
 pub mod network;
 pub mod programs;
 pub mod rsyncd;

@@ -20,8 +20,12 @@ pub struct Rsyncd {
 impl Rsyncd {
     /// Serves each `(module, directory)` read-only; `settings` are further lines for every module.
     pub fn start(dir: &Path, modules: &[(&str, &Path)], settings: &str) -> Self {
+        Self::start_on(free_port(), dir, modules, settings)
+    }
+
+    /// [`Rsyncd::start`] on a port that is known already.
+    pub fn start_on(port: u16, dir: &Path, modules: &[(&str, &Path)], settings: &str) -> Self {
         fs::create_dir_all(dir).unwrap();
-        let port = free_port();
         let log = dir.join("rsyncd.log");
         let owner = rustix::process::geteuid();
         let mut config = format!(

@@ -9,19 +9,19 @@ use std::{
 use tests::programs::{isolate, succeed};
 
 /// The part of `/usr/share` that the stock rsync daemon serves, where this machine has it.
-pub const SHARE: &str = "a part of /usr/share";
+pub(crate) const SHARE: &str = "a part of /usr/share";
 const CRATE: &str = "tokio";
 const RELEASES: [&str; 2] = ["1.40.0", "1.41.0"];
 
 /// Two releases, unpacked.
-pub struct Corpus {
-    pub title: String,
-    pub old: PathBuf,
-    pub new: PathBuf,
+pub(crate) struct Corpus {
+    pub(crate) title: String,
+    pub(crate) old: PathBuf,
+    pub(crate) new: PathBuf,
 }
 
 /// Has cargo fetch both releases from the registry.
-pub fn prepare(dir: &Path) -> Corpus {
+pub(crate) fn prepare(dir: &Path) -> Corpus {
     let [old, new] = RELEASES.map(|version| vendor(&dir.join(version), version));
     Corpus { title: format!("{CRATE} {} and then {}", RELEASES[0], RELEASES[1]), old, new }
 }
@@ -50,7 +50,7 @@ fn vendor(dir: &Path, version: &str) -> PathBuf {
 }
 
 /// Makes `live` what `release` is, as an upstream's release process would.
-pub fn replace(release: &Path, live: &Path) {
+pub(crate) fn replace(release: &Path, live: &Path) {
     fs::create_dir_all(live).unwrap();
     let mut rsync = Command::new("rsync");
     isolate(&mut rsync);
@@ -60,7 +60,7 @@ pub fn replace(release: &Path, live: &Path) {
 }
 
 /// Changes some lines of some files, as a hotfix would.
-pub fn edit(live: &Path) {
+pub(crate) fn edit(live: &Path) {
     let mut edited = 0;
     for entry in walkdir::WalkDir::new(live).sort_by_file_name() {
         let entry = entry.unwrap();
@@ -75,7 +75,7 @@ pub fn edit(live: &Path) {
 }
 
 /// Copies a part of `/usr/share` that every system has one of.
-pub fn copy_share(to: &Path) {
+pub(crate) fn copy_share(to: &Path) {
     let parts = ["zoneinfo", "terminfo", "i18n", "common-licenses", "doc"];
     let from = parts.iter().map(|part| Path::new("/usr/share").join(part)).find(|p| p.is_dir());
     let from = from.unwrap_or_else(|| panic!("/usr/share has none of {parts:?}"));

@@ -61,7 +61,7 @@ fn main() {
     check_delta(&updates);
     step("The next release was published and arrived as a pack.");
 
-    running.drain(..).for_each(|agent| drop(agent.stop()));
+    stop(&mut running);
     corpus::edit(&release);
     testbed.publish(&publisher, "release");
     remove_packs(&publisher);
@@ -73,7 +73,7 @@ fn main() {
     ));
 
     testbed.ctl(&["revoke", "agent/porto-1", "--reason", "demonstration"]);
-    running.drain(..).for_each(|agent| drop(agent.stop()));
+    stop(&mut running);
     let refused = agents[1].run_once();
     assert!(!refused.status.success(), "a revoked agent synced\n{}", told(&refused));
     let said = String::from_utf8_lossy(&refused.stderr);
@@ -212,6 +212,13 @@ fn remove_packs(publisher: &Publisher) {
     let packs = publisher.data.join("trees/release/packs");
     for entry in fs::read_dir(&packs).unwrap() {
         fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+}
+
+fn stop(agents: &mut Vec<Daemon>) {
+    for agent in agents.drain(..) {
+        let status = agent.stop();
+        assert!(status.success(), "an agent did not end in order: {status}");
     }
 }
 

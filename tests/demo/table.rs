@@ -7,13 +7,13 @@ use serde_json::Value;
 
 /// What arrived where, by which way.
 #[derive(Default)]
-pub struct Table {
+pub(crate) struct Table {
     rows: Vec<[String; 9]>,
 }
 
 impl Table {
     /// Adds what a run brought: a row for each way, with its encoders where it came by pack.
-    pub fn add(&mut self, what: &str, run: &Value) {
+    pub(crate) fn add(&mut self, what: &str, run: &Value) {
         let (tree, site) = run["assignment"].as_str().unwrap().split_once('@').unwrap();
         let generation = run["to"]["generation"].to_string();
         for way in run["ways"].as_array().unwrap() {

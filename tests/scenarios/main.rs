@@ -1,3 +1,14 @@
 //! The whole network, as real processes, against real rsync, proxies and databases.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should say so")]
+
+mod adopt;
+mod bad_start;
+mod crash;
+mod damage;
+mod enrollment;
+mod outage;
 mod packaging;
+mod proxy;
+mod stock;
+mod update;

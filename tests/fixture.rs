@@ -1,0 +1,138 @@
+//! The smallest whole network: one publisher with the tree `tree`, one agent at the site `site`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+
+use crate::{
+    Daemon, Testbed, compare,
+    network::{Agent, Publisher},
+};
+
+/// One tree on its way to one site. The agent is enrolled but does not run by itself.
+pub struct OneTree {
+    /// The network around it.
+    pub testbed: Testbed,
+    /// The publisher.
+    pub publisher: Publisher,
+    /// The publisher's process.
+    pub publishing: Daemon,
+    /// The agent.
+    pub agent: Agent,
+    /// The directory that is published.
+    pub upstream: PathBuf,
+}
+
+impl OneTree {
+    /// Starts it; `tree` are further lines for the tree's definition, `assignment` for the
+    /// assignment's.
+    pub fn start(tree: &str, assignment: &str) -> Self {
+        let testbed = Testbed::start();
+        let upstream = testbed.make_dir("upstream/tree");
+        let source = testbed.path("upstream");
+        testbed.apply(&format!(
+            r#"
+[[upstream]]
+name = "build"
+kind = "publisher"
+
+[[source]]
+name = "source"
+upstream = "build"
+path = {source:?}
+
+[[tree]]
+name = "tree"
+source = "source"
+path = "tree"
+interval = "1h"
+{tree}
+
+[[site]]
+name = "site"
+
+[[grant]]
+site = "site"
+tree = "tree"
+
+[[assignment]]
+site = "site"
+tree = "tree"
+{assignment}
+"#
+        ));
+        let publisher = testbed.enroll_publisher("build");
+        let publishing = testbed.run_publisher(&publisher);
+        let agent = testbed.enroll_agent("agent", "site");
+        Self { testbed, publisher, publishing, agent, upstream }
+    }
+
+    /// Writes a file of the upstream.
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        write(&self.upstream.join(path), content);
+    }
+
+    /// Publishes what the upstream holds now.
+    pub fn publish(&self) {
+        self.testbed.publish(&self.publisher, "tree");
+    }
+
+    /// Publishes what the upstream holds now, and has the agent bring it over.
+    pub fn publish_and_sync(&self) -> Value {
+        self.publish();
+        self.sync()
+    }
+
+    /// Has the agent bring its tree up to date, and takes the report.
+    pub fn sync(&self) -> Value {
+        self.agent.sync();
+        self.last_run()
+    }
+
+    /// The newest run, as the coordinator tells it.
+    pub fn last_run(&self) -> Value {
+        self.testbed.runs("tree@site").into_iter().next().unwrap_or_default()
+    }
+
+    /// Where the tree is published at the site.
+    pub fn mirror(&self) -> PathBuf {
+        self.agent.published("tree")
+    }
+
+    /// # Panics
+    /// When the mirror differs from the upstream, in the opinion of rsync and sha256sum.
+    pub fn assert_same(&self) {
+        compare::assert_same(&self.upstream, &self.mirror(), &[]);
+    }
+}
+
+/// Writes a file with everything above it.
+pub fn write(path: &Path, content: impl AsRef<[u8]>) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+/// Text that compresses like source code and differs by seed, of about `len` bytes.
+pub fn prose(seed: u64, len: usize) -> String {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut text = String::with_capacity(len + 64);
+    while text.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        text.push_str(&format!("line {:016x} of file {seed}: {}\n", state, state % 97));
+    }
+    text
+}
+
+/// Bytes that do not compress, by seed.
+pub fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes());
+    hasher.finalize_xof().fill(&mut bytes);
+    bytes
+}
