@@ -25,6 +25,7 @@ for target in "$@"; do
             need rsync rsync rsync
             need zstd zstd zstd
             need find findutils findutils
+            need strace strace strace
             ;;
         lint)
             cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny

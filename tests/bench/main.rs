@@ -1,0 +1,39 @@
+//! `make bench`: the figures that this project promises, measured beside rsync and find in the
+//! same run. Prints a table with the ratio and its threshold; exits 1 when one is missed.
+//!
+//! Absolute times say more about a machine than about a program, so every time is shown with its
+//! peer's; bytes are counted by the peers themselves or on the sockets, never estimated.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a program for a terminal; what it cannot do it says there"
+)]
+
+mod figure;
+mod memory;
+mod nothing;
+mod scan;
+mod update;
+
+fn main() {
+    let only = std::env::args().nth(1);
+    let benches: [(&str, fn() -> Vec<figure::Figure>); 4] = [
+        ("update", update::run),
+        ("nothing", nothing::run),
+        ("scan", scan::run),
+        ("memory", memory::run),
+    ];
+    let mut figures = Vec::new();
+    for (name, bench) in benches {
+        if only.as_deref().is_none_or(|only| only == name) {
+            println!("running {name} …");
+            figures.extend(bench());
+        }
+    }
+    println!("\n{}", figure::table(&figures));
+    if figures.iter().any(figure::Figure::is_missed) {
+        std::process::exit(1);
+    }
+}

@@ -1,0 +1,45 @@
+//! Resident memory of both daemons around one file of 2 GiB.
+
+use std::{fs, io::Write, os::unix::fs::FileExt};
+
+use tests::fixture::{OneTree, noise};
+
+use crate::figure::Figure;
+
+const SIZE: u64 = 2 << 30;
+const PIECE: usize = 8 << 20;
+
+pub(crate) fn run() -> Vec<Figure> {
+    let net = OneTree::start("", "");
+    let path = net.upstream.join("image.iso");
+    let mut file = fs::File::create(&path).unwrap();
+    for n in 0..SIZE / PIECE as u64 {
+        file.write_all(&noise(n, PIECE)).unwrap();
+    }
+    net.publish();
+    let agent = net.testbed.run_agent(&net.agent);
+    net.testbed.wait_for_generation("tree@site", 1);
+    for n in 0..64 {
+        file.write_all_at(&noise(n + 10_000, 4096), n * (SIZE / 64) + 12_345).unwrap();
+    }
+    drop(file);
+    net.publish();
+    let run = net.testbed.wait_for_generation("tree@site", 2);
+    net.assert_same();
+    println!("{}", serde_json::to_string_pretty(&run["ways"]).unwrap());
+    let figure = |what: &str, pid: u32, most: f64| Figure {
+        what: format!("peak memory of the {what}, update of a file of 2 GiB"),
+        ours: peak(pid),
+        unit: "MiB",
+        peer: None,
+        most,
+    };
+    vec![figure("agent", agent.pid(), 128.0), figure("publisher", net.publishing.pid(), 512.0)]
+}
+
+/// Peak resident set of a running process, in MiB.
+fn peak(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+}
