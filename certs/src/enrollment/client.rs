@@ -1,0 +1,150 @@
+//! The enrolling program's side.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use protocol::v1::enroll::{EnrollRequest, EnrollResponse, MAX_RESPONSE_LEN};
+use serde::Deserialize;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::{Error, Invite, proof};
+use crate::{
+    authority::RootPin,
+    dial::Dialer,
+    identity::directory::{Identity, Membership, Pending},
+    sha256,
+    tls::{self, ClientStream, connect_enrollment},
+};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How a program enrolls.
+#[derive(Debug, Clone)]
+pub struct EnrollOptions {
+    /// How the enroll port is reached.
+    pub dialer: Dialer,
+    /// Host names or addresses at which this program serves; publishers only.
+    pub server_names: Vec<String>,
+    /// Longest wait for the connection, and again for the answer.
+    pub deadline: Duration,
+}
+
+impl Default for EnrollOptions {
+    fn default() -> Self {
+        Self {
+            dialer: Dialer::default(),
+            server_names: Vec::new(),
+            deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Uses `invite` to become an identity in the directory `data`.
+///
+/// `check` tries the new identity (asks the API who it is); only when that works does it take
+/// effect. May be called again after any failure or crash: the same keys are used, and the
+/// coordinator gives the same certificate.
+pub async fn enroll<F, E>(
+    invite: &Invite,
+    data: &Path,
+    options: &EnrollOptions,
+    check: impl FnOnce(Arc<Identity>) -> F,
+) -> Result<Arc<Identity>, Error>
+where
+    F: Future<Output = Result<(), E>>,
+    E: Into<BoxError>,
+{
+    let pending = Pending::enroll(data, &options.server_names)?;
+    let response = ask(invite, &pending, options).await?;
+    if !holds_pinned_root(&response.certificates.ca, invite.pin) {
+        return Err(Error::RootMissing);
+    }
+    let membership = Membership::new(&response, options.server_names.clone());
+    Ok(pending.install(&membership, &response.certificates, check).await?)
+}
+
+async fn ask(
+    invite: &Invite,
+    pending: &Pending,
+    options: &EnrollOptions,
+) -> Result<EnrollResponse, Error> {
+    let url = || invite.url.clone();
+    let connection =
+        connect_enrollment(&options.dialer, invite.pin, invite.address(), options.deadline)
+            .await
+            .map_err(|source| Error::Connect { url: url(), source })?;
+    let nonce: [u8; 32] = crate::random()?;
+    let mut request = EnrollRequest {
+        invite: invite.id.clone(),
+        keys: pending.keys().clone(),
+        signing_key: pending.signing_key(),
+        nonce: protocol::dsse::Bytes(nonce.to_vec()),
+        proof: protocol::dsse::Bytes::default(),
+    };
+    let transcript = proof::transcript(&request, &connection.exporter);
+    request.proof = protocol::dsse::Bytes(invite.secret.prove(&transcript).to_vec());
+
+    let exchange = exchange(connection.stream, &invite.url, &request);
+    let (status, body) = timeout(options.deadline, exchange)
+        .await
+        .map_err(|_| Error::Deadline { url: url(), seconds: options.deadline.as_secs() })?
+        .map_err(|source| Error::Exchange { url: url(), source })?;
+    if !status.is_success() {
+        return Err(Error::Refused { status: status.as_u16(), detail: detail(&body) });
+    }
+    let response: EnrollResponse = serde_json::from_slice(&body)
+        .map_err(|error| Error::Exchange { url: url(), source: error.into() })?;
+    if response.network != connection.server.network {
+        return Err(Error::OtherNetwork {
+            server: connection.server.network.to_string(),
+            answered: response.network.to_string(),
+        });
+    }
+    Ok(response)
+}
+
+async fn exchange(
+    stream: ClientStream,
+    url: &str,
+    request: &EnrollRequest,
+) -> Result<(StatusCode, Bytes), BoxError> {
+    let host = url.strip_prefix("https://").unwrap_or(url);
+    let request = Request::post("/enroll")
+        .header(header::HOST, host)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(serde_json::to_vec(request)?)))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let _driver = AbortOnDropHandle::new(tokio::spawn(connection));
+    let response: http::Response<Incoming> = sender.send_request(request).await?;
+    let (head, body) = response.into_parts();
+    let body = Limited::new(body, MAX_RESPONSE_LEN).collect().await?;
+    Ok((head.status, body.to_bytes()))
+}
+
+/// What problem details (RFC 9457) say, in one short line.
+fn detail(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Problem {
+        detail: Option<String>,
+        title: Option<String>,
+    }
+    let problem: Option<Problem> = serde_json::from_slice(body).ok();
+    let text = problem.and_then(|problem| problem.detail.or(problem.title));
+    let text = text.unwrap_or_else(|| "no reason was given".into());
+    text.chars().filter(|character| !character.is_control()).take(500).collect()
+}
+
+fn holds_pinned_root(pem: &str, pin: RootPin) -> bool {
+    let roots = tls::certificates_from_pem(pem).unwrap_or_default();
+    roots.iter().any(|root| {
+        X509Certificate::from_der(root)
+            .is_ok_and(|(_, root)| sha256(root.public_key().raw) == pin.0)
+    })
+}

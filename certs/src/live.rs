@@ -1,0 +1,178 @@
+//! Certificates that renew by themselves, and HTTP clients that follow them.
+//!
+//! A certificate lives a week and is replaced, with a new key, at half of that, give or take a
+//! tenth so that a thousand programs that were installed together do not come back together. What
+//! does not succeed is tried again forever: an outage of half a certificate's life harms nobody.
+//!
+//! A client is replaced whole. Exchanging only the certificate inside one was tried: pooled
+//! connections and resumed sessions went on showing the old one.
+
+mod client;
+mod schedule;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use protocol::v1::enroll::{RenewRequest, RenewResponse};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub use self::client::{LiveClient, http_client};
+use crate::identity::{
+    Identity, Pending,
+    directory::{self, Membership},
+};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Longest sleep at once: timers stand still while a machine sleeps, the date does not.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// The identity of a running program: always the current one.
+#[derive(Debug)]
+pub struct LiveIdentity {
+    data: PathBuf,
+    current: watch::Sender<Arc<Identity>>,
+}
+
+impl LiveIdentity {
+    /// Opens the identity in the data directory `data`.
+    pub fn open(data: &Path) -> Result<Arc<Self>, directory::Error> {
+        let current = watch::Sender::new(Identity::load(data)?);
+        Ok(Arc::new(Self { data: data.into(), current }))
+    }
+
+    /// The identity as it is now.
+    pub fn current(&self) -> Arc<Identity> {
+        Arc::clone(&self.current.borrow())
+    }
+
+    /// Tells of every new identity.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Identity>> {
+        self.current.subscribe()
+    }
+
+    /// Renews the certificates now: `renew` sends the request and gives the answer, `check` tries
+    /// the new identity before it takes effect.
+    pub async fn renew_once<R, RF, RE, C, CF, CE>(
+        &self,
+        renew: &R,
+        check: &C,
+    ) -> Result<Arc<Identity>, Error>
+    where
+        R: Fn(RenewRequest) -> RF,
+        RF: Future<Output = Result<RenewResponse, RE>>,
+        RE: Into<BoxError>,
+        C: Fn(Arc<Identity>) -> CF,
+        CF: Future<Output = Result<(), CE>>,
+        CE: Into<BoxError>,
+    {
+        let current = self.current();
+        let pending = Pending::renew(&self.data, &current)?;
+        let request = RenewRequest { keys: pending.keys().clone() };
+        let response = renew(request).await.map_err(|error| Error::Refused(error.into()))?;
+        let membership: &Membership = &current.membership;
+        let identity = pending.install(membership, &response.certificates, check).await?;
+        self.current.send_replace(Arc::clone(&identity));
+        info!(serial = %identity.serial, not_after = %identity.not_after, "certificate renewed");
+        Ok(identity)
+    }
+
+    /// Renews the certificates at half of their life, over and over, until `shutdown`.
+    pub async fn keep_renewed<R, RF, RE, C, CF, CE>(
+        &self,
+        renew: R,
+        check: C,
+        shutdown: CancellationToken,
+    ) where
+        R: Fn(RenewRequest) -> RF,
+        RF: Future<Output = Result<RenewResponse, RE>>,
+        RE: Into<BoxError>,
+        C: Fn(Arc<Identity>) -> CF,
+        CF: Future<Output = Result<(), CE>>,
+        CE: Into<BoxError>,
+    {
+        let work = async {
+            let mut failures = 0;
+            let mut due = self.next_renewal();
+            loop {
+                sleep_until(due).await;
+                match self.renew_once(&renew, &check).await {
+                    Ok(_) => {
+                        failures = 0;
+                        due = self.next_renewal();
+                    }
+                    Err(error) => {
+                        let wait = schedule::backoff(failures, chance());
+                        failures = failures.saturating_add(1);
+                        due = Timestamp::now().saturating_add(wait).unwrap_or(Timestamp::MAX);
+                        let not_after = self.current().not_after;
+                        let error = chain(&error);
+                        warn!(
+                            %not_after, next_try = %due, error,
+                            "the certificate could not be renewed"
+                        );
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = work => {}
+        }
+    }
+
+    fn next_renewal(&self) -> Timestamp {
+        let identity = self.current();
+        schedule::renewal(identity.not_before, identity.not_after, chance())
+    }
+}
+
+async fn sleep_until(due: Timestamp) {
+    loop {
+        match Duration::try_from(due.duration_since(Timestamp::now())) {
+            Ok(left) if !left.is_zero() => tokio::time::sleep(left.min(LONGEST_SLEEP)).await,
+            _ => return,
+        }
+    }
+}
+
+/// A random number from 0 to 1. Only spreads load, so a failure may give a fixed one.
+fn chance() -> f64 {
+    let bytes: [u8; 4] = crate::random().unwrap_or([0x80, 0, 0, 0]);
+    f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX)
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+/// Why a certificate was not renewed, or a client not made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The keys or certificates could not be made, stored, or put to use.
+    #[error(transparent)]
+    Identity(#[from] directory::Error),
+    /// The coordinator did not answer or refused.
+    #[error("the coordinator did not renew the certificate")]
+    Refused(#[source] BoxError),
+    /// The TLS configuration was refused.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::Error),
+    /// The HTTP client was refused.
+    #[error("no HTTP client could be made")]
+    Client(#[source] reqwest::Error),
+}

@@ -1,0 +1,150 @@
+//! A whole network in a directory, for tests: an authority, identities, servers on loopback.
+//!
+//! Everything here panics with a message instead of returning errors, as tests want it.
+#![expect(clippy::panic, reason = "a test that cannot be set up has to fail")]
+
+use std::{fmt::Debug, fs, path::PathBuf, sync::Arc};
+
+use jiff::{SignedDuration, Timestamp};
+use protocol::{
+    name::{IdentityName, NetworkName},
+    v1::enroll::{Certificates, KeysToCertify},
+};
+use tokio::net::TcpListener;
+
+use crate::{
+    authority::{self, Authority},
+    enrollment::RequestedKeys,
+    identity::{
+        Identity, Role,
+        directory::{Membership, Pending},
+    },
+    signing::SigningKey,
+    tls::{self, Credentials, Peers, ServerTls},
+};
+
+/// A network with its authority and as many identities as a test wants.
+pub struct TestNetwork {
+    dir: PathBuf,
+    /// The network's authority.
+    pub authority: Authority,
+    /// The key that heads are signed with.
+    pub head_key: SigningKey,
+    /// The connections of all servers made by [`TestNetwork::server`].
+    pub registry: Arc<tls::ConnectionRegistry>,
+}
+
+impl TestNetwork {
+    /// Makes a network named `name` in the existing directory `dir`.
+    pub fn create(dir: impl Into<PathBuf>, name: &str) -> Self {
+        let dir = dir.into();
+        let network: NetworkName = good(name.parse());
+        let authority =
+            good(Authority::create(&dir.join(format!("ca-{name}")), &network, Timestamp::now()));
+        Self {
+            dir,
+            authority,
+            head_key: good(SigningKey::generate()),
+            registry: tls::ConnectionRegistry::new(),
+        }
+    }
+
+    /// Certifies `keys` for an identity, as the coordinator does.
+    pub fn certify(
+        &self,
+        keys: &KeysToCertify,
+        role: Role,
+        name: &str,
+        life: SignedDuration,
+        now: Timestamp,
+    ) -> Certificates {
+        let name: IdentityName = good(name.parse());
+        let keys_found = good(RequestedKeys::check(keys));
+        let client = good(self.authority.issue(&keys_found.client, role, &name, life, now));
+        let server = keys_found.server.map(|key| {
+            let hosts = &keys.server_names;
+            good(self.authority.issue_server(&key, role, &name, hosts, life, now)).chain_pem
+        });
+        Certificates {
+            chain: client.chain_pem,
+            server_chain: server,
+            ca: self.authority.root_pem().to_owned(),
+        }
+    }
+
+    /// The data directory of the identity `name`: has `identity` in it once it was made.
+    pub fn data(&self, role: Role, name: &str) -> PathBuf {
+        self.dir.join(format!("{}-{role}-{name}", self.authority.network()))
+    }
+
+    /// Makes an identity, with a server certificate for `127.0.0.1` when it is a publisher.
+    pub async fn identity(&self, role: Role, name: &str) -> Arc<Identity> {
+        self.identity_with(role, name, authority::LIFE, Timestamp::now()).await
+    }
+
+    /// Like [`TestNetwork::identity`], made at `now` for `life`.
+    pub async fn identity_with(
+        &self,
+        role: Role,
+        name: &str,
+        life: SignedDuration,
+        now: Timestamp,
+    ) -> Arc<Identity> {
+        let data = self.data(role, name);
+        good(fs::create_dir_all(&data));
+        let hosts = match role {
+            Role::Publisher => vec!["127.0.0.1".to_owned(), "localhost".to_owned()],
+            _ => Vec::new(),
+        };
+        let pending = good(Pending::enroll(&data, &hosts));
+        let certificates = self.certify(pending.keys(), role, name, life, now);
+        let membership = self.membership(role, name, hosts);
+        let works = |_| async { Ok::<(), std::io::Error>(()) };
+        good(pending.install(&membership, &certificates, works).await)
+    }
+
+    /// What `identity.json` says for an identity of this network.
+    pub fn membership(&self, role: Role, name: &str, server_names: Vec<String>) -> Membership {
+        Membership {
+            network: self.authority.network().clone(),
+            role,
+            name: good(name.parse()),
+            api_url: "https://127.0.0.1:1".into(),
+            head_key: self.head_key.verifying_key(),
+            server_names,
+        }
+    }
+
+    /// What a coordinator shows on `127.0.0.1` and `localhost`.
+    pub fn coordinator_credentials(&self) -> Credentials {
+        let hosts = ["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let name: IdentityName = good("coordinator".parse());
+        let life = authority::LIFE;
+        good(self.authority.coordinator_server(&name, &hosts, life, Timestamp::now())).0
+    }
+
+    /// Mutual TLS with the identities of this network.
+    pub fn peers(&self) -> Peers {
+        Peers::Identities {
+            anchors: good(self.authority.anchors()),
+            registry: Arc::clone(&self.registry),
+        }
+    }
+
+    /// A coordinator's server for the identities of this network, speaking HTTP.
+    pub fn server(&self) -> Arc<ServerTls> {
+        let alpn = [tls::ALPN_H2, tls::ALPN_HTTP1];
+        good(ServerTls::new(&self.coordinator_credentials(), self.peers(), &alpn))
+    }
+}
+
+/// A listener on a free port of loopback, and the port.
+pub async fn listener() -> (TcpListener, u16) {
+    let listener = good(TcpListener::bind(("127.0.0.1", 0)).await);
+    let port = good(listener.local_addr()).port();
+    (listener, port)
+}
+
+fn good<T, E: Debug>(result: Result<T, E>) -> T {
+    result.unwrap_or_else(|error| panic!("the test network cannot be made: {error:?}"))
+}
