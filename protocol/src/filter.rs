@@ -28,19 +28,25 @@ mod glob;
 mod grammar;
 mod handover;
 mod level;
+mod limit;
 mod list;
 mod pattern;
+pub mod preview;
+mod reach;
 mod reader;
 mod removal;
 mod rule;
 mod walk;
+mod warnings;
 
 pub use error::{Problem, RuleError, RuleErrors, Unsupported};
 pub use handover::RsyncRules;
 pub use level::{Level, LevelKind, Origin};
+pub use limit::within_limit;
 pub use removal::Wanted;
 pub use rule::{RuleRef, Side};
 pub use walk::{MAX_RULE_FILE, Walk, WalkError};
+pub use warnings::{Warning, warnings};
 
 use list::{List, Verdict};
 use pattern::Subject;
@@ -90,7 +96,7 @@ impl Filter {
         lines: impl Iterator<Item = (usize, &'a [u8])>,
     ) -> Result<Self, RuleErrors> {
         let mut reader = Reader::default();
-        let list = settle_files(reader.given(lines));
+        let list = settle_files(reader.given(lines), false);
         reader.finish()?;
         Ok(Self::of(Vec::new(), list))
     }
@@ -101,7 +107,7 @@ impl Filter {
     pub fn build(levels: &[Level]) -> Result<Self, RuleErrors> {
         let mut reader = Reader::default();
         let limits = levels.iter().filter(|level| level.origin == Origin::Limit);
-        let limit = settle_files(limits.flat_map(|level| reader.level(level)).collect());
+        let limit = settle_files(limits.flat_map(|level| reader.level(level)).collect(), false);
         let merged = level::merge_order(levels).into_iter();
         let selection = merged.flat_map(|level| reader.level(level)).collect();
         reader.finish()?;

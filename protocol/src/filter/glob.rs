@@ -291,6 +291,55 @@ fn around_framed(prefix: &[u8], suffix: &[u8], deep: bool, name: &[u8], frame: F
 }
 
 impl States {
+    /// The automaton of a wildcard pattern; `None` when it is malformed.
+    pub(super) fn of_pattern(pattern: &[u8]) -> Option<Self> {
+        Tokens::read(pattern).map(|tokens| Self::new(&tokens))
+    }
+
+    /// The automaton of a literal.
+    pub(super) fn of_literal(literal: &[u8]) -> Self {
+        let takes = literal.iter().map(|&byte| ByteSet::single(byte)).collect();
+        Self::new(&Tokens { takes, stars: vec![Star::None; literal.len() + 1] })
+    }
+
+    /// Words of state.
+    pub(super) fn words(&self) -> usize {
+        self.words
+    }
+
+    /// How many slashes the pattern takes where none of its stars does.
+    pub(super) fn slashes(&self) -> usize {
+        let takes = &self.takes[usize::from(b'/') * self.words..][..self.words];
+        takes.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// What tells one byte from another for this pattern.
+    pub(super) fn takes(&self, byte: u8) -> &[u64] {
+        &self.takes[usize::from(byte) * self.words..][..self.words]
+    }
+
+    /// Whether the whole of what was stepped over matches.
+    pub(super) fn accepts(&self, now: &[u64]) -> bool {
+        now[self.last / 64] >> (self.last % 64) & 1 == 1
+    }
+
+    /// Advances all states over one byte; returns whether any is left.
+    pub(super) fn step(&self, now: &mut [u64], byte: u8, floating: bool) -> bool {
+        let slash = byte == b'/';
+        let (mut carry, mut any) = (0, 0);
+        for (word, &take) in self.takes(byte).iter().enumerate() {
+            let stay = self.deep[word] | if slash { 0 } else { self.flat[word] };
+            let moved = now[word] & take;
+            now[word] = moved << 1 | carry | now[word] & stay;
+            carry = moved >> 63;
+            any |= now[word];
+        }
+        if floating && slash {
+            now[0] |= 1;
+        }
+        any != 0 || floating
+    }
+
     fn new(tokens: &Tokens) -> Self {
         let last = tokens.takes.len();
         let words = (last + 1).div_ceil(64);
@@ -351,27 +400,9 @@ impl States {
         now >> self.last & 1 == 1
     }
 
-    fn run_wide(&self, bytes: impl Iterator<Item = u8>, floating: bool) -> bool {
+    fn run_wide(&self, mut bytes: impl Iterator<Item = u8>, floating: bool) -> bool {
         let mut now = [0u64; MAX_WORDS];
         now[0] = 1;
-        for byte in bytes {
-            let slash = byte == b'/';
-            let takes = &self.takes[usize::from(byte) * self.words..][..self.words];
-            let mut carry = 0;
-            let mut any = 0;
-            for (word, &take) in takes.iter().enumerate() {
-                let stay = self.deep[word] | if slash { 0 } else { self.flat[word] };
-                let moved = now[word] & take;
-                now[word] = moved << 1 | carry | now[word] & stay;
-                carry = moved >> 63;
-                any |= now[word];
-            }
-            if floating && slash {
-                now[0] |= 1;
-            } else if any == 0 && !floating {
-                return false;
-            }
-        }
-        now[self.last / 64] >> (self.last % 64) & 1 == 1
+        bytes.all(|byte| self.step(&mut now, byte, floating)) && self.accepts(&now)
     }
 }

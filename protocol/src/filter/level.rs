@@ -60,10 +60,10 @@ pub enum Origin {
     /// The network.
     Network,
     /// Rules that were handed over as they are, for example on a command line.
-    #[serde(skip)]
+    #[serde(skip_deserializing)]
     Given,
     /// A rule file inside the tree; the label is its path.
-    #[serde(skip)]
+    #[serde(skip_deserializing)]
     File,
 }
 

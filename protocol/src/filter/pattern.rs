@@ -1,6 +1,6 @@
 //! What a rule's pattern is compared with: the base name, the whole path, or its last components.
 
-use super::glob::{Frame, Glob};
+use super::glob::{Frame, Glob, States};
 
 /// One entry that is put to the rules.
 #[derive(Clone, Copy)]
@@ -30,6 +30,8 @@ pub(super) struct Pattern {
     directory_only: bool,
     scope: Scope,
     body: Body,
+    /// The body as it is written, for those who need it in another form.
+    text: Box<[u8]>,
 }
 
 /// The part of an entry's path that is compared.
@@ -75,12 +77,13 @@ impl Pattern {
             _ => Scope::Name,
         };
         let body = if scope == Scope::Path { &text[1..] } else { text };
+        let text: Box<[u8]> = body.into();
         let body = if wild {
             Body::Wild { glob: Glob::compile(body), triple: text.ends_with(b"***") }
         } else {
             Body::Literal(body.into())
         };
-        Self { directory_only, scope, body }
+        Self { directory_only, scope, body, text }
     }
 
     /// Whether this pattern covers the entry.
@@ -123,6 +126,78 @@ impl Pattern {
             (Body::Literal(literal), Scope::Path) => Some(literal),
             _ => None,
         }
+    }
+}
+
+/// A pattern that is fed a path byte by byte, for questions about all paths at once.
+pub(super) struct Machine {
+    /// `None`: matches nothing.
+    states: Option<States>,
+    scope: Scope,
+    directory_only: bool,
+    triple: bool,
+}
+
+impl Pattern {
+    /// This pattern, to be fed.
+    pub(super) fn machine(&self) -> Machine {
+        let (states, triple) = match &self.body {
+            Body::Literal(literal) => (Some(States::of_literal(literal)), false),
+            Body::Wild { triple, .. } => (States::of_pattern(&self.text), *triple),
+        };
+        let states = states.filter(|states| match self.scope {
+            Scope::Last(count) => states.slashes() + 1 == count,
+            _ => true,
+        });
+        Machine { states, scope: self.scope, directory_only: self.directory_only, triple }
+    }
+}
+
+impl Machine {
+    /// Words of state that `start` and `step` need.
+    pub(super) fn words(&self) -> usize {
+        self.states.as_ref().map_or(0, States::words)
+    }
+
+    /// What tells one byte from another.
+    pub(super) fn takes(&self, byte: u8) -> &[u64] {
+        self.states.as_ref().map_or(&[], |states| states.takes(byte))
+    }
+
+    /// Before the first byte of a path.
+    pub(super) fn start(&self, now: &mut [u64]) {
+        if let Some(states) = &self.states {
+            now.fill(0);
+            now[0] = 1;
+            if self.scope == Scope::Slashed {
+                states.step(now, b'/', false);
+            }
+        }
+    }
+
+    /// Over one byte of the path.
+    pub(super) fn step(&self, now: &mut [u64], byte: u8) {
+        let Some(states) = &self.states else { return };
+        if self.scope == Scope::Name && byte == b'/' {
+            self.start(now);
+        } else {
+            let floating = matches!(self.scope, Scope::Last(_) | Scope::Floating);
+            states.step(now, byte, floating);
+        }
+    }
+
+    /// Whether the pattern covers an entry at the path fed so far.
+    pub(super) fn matches(&self, now: &[u64], is_dir: bool) -> bool {
+        let Some(states) = &self.states else { return false };
+        if self.directory_only && !is_dir {
+            return false;
+        }
+        if self.triple && is_dir {
+            let mut after = now.to_vec();
+            states.step(&mut after, b'/', false);
+            return states.accepts(&after);
+        }
+        states.accepts(now)
     }
 }
 

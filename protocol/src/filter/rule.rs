@@ -2,13 +2,16 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     level::{Origin, Place},
     pattern::{Pattern, Subject},
 };
 
 /// Which rule of which definition: what `why` and `preview` print.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct RuleRef {
     /// The definition.
     pub origin: Origin,
@@ -153,14 +156,15 @@ impl RuleFile {
 }
 
 /// Gives each rule file its place: the first rule of a name is the one that counts, and `e` leaves
-/// the file itself out from there on, on both sides, also in a rule that does not count.
-pub(super) fn settle_files(rules: Vec<SharedRule>) -> Vec<SharedRule> {
+/// the file itself out from there on, also in a rule that does not count. That exclude speaks to
+/// both sides whatever the rule says, and is `perishable` as the file's other rules by default are.
+pub(super) fn settle_files(rules: Vec<SharedRule>, perishable: bool) -> Vec<SharedRule> {
     let mut settled = Vec::with_capacity(rules.len());
     let mut names: HashSet<Box<[u8]>> = HashSet::new();
     for rule in rules {
         if let Action::RuleFile(file) = &rule.action {
             if file.hides_itself {
-                settled.push(Arc::new(rule.leaving_out(&file.name)));
+                settled.push(Arc::new(rule.leaving_out(&file.name, perishable)));
             }
             if !names.insert(file.name.clone()) {
                 continue;
@@ -173,11 +177,11 @@ pub(super) fn settle_files(rules: Vec<SharedRule>) -> Vec<SharedRule> {
 
 impl Rule {
     /// An exclude of `name` that is part of this rule.
-    pub(super) fn leaving_out(&self, name: &[u8]) -> Self {
+    fn leaving_out(&self, name: &[u8], perishable: bool) -> Self {
         let action = Action::Choice(Choice {
             include: false,
             negated: false,
-            perishable: false,
+            perishable,
             sides: Sides::default(),
             written: name.into(),
             pattern: Pattern::new(name),

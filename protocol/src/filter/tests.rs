@@ -154,3 +154,134 @@ fn excludes_are_patterns_and_never_rules() {
     let filter = Filter::build(&[site("P a")]).unwrap();
     assert!(!filter.keeps(&path("P a"), false) && filter.keeps(&path("a"), false));
 }
+
+fn limited(limit: &[&str], rules: &[&str]) -> Filter {
+    let limit = Level::rules(Origin::Limit, "t", limit.iter().copied());
+    let rules = Level::rules(Origin::Assignment, "s", rules.iter().copied());
+    Filter::build(&[limit, rules]).unwrap()
+}
+
+#[test]
+fn an_include_that_the_limit_hides_is_refused() {
+    let hidden: &[(&[&str], &str)] = &[
+        (&["- /embargo/"], "+ /embargo/report"),
+        (&["- /embargo/"], "+ /embargo/"),
+        (&["- /embargo/"], "+ /embargo/**.txt"),
+        (&["+ /open/***", "- *"], "+ /closed/x"),
+        (&["- *.iso"], "+ live-*.iso"),
+        (&["- [a-m]*"], "+ b*"),
+    ];
+    for (limit, rule) in hidden {
+        let Err(errors) = within_limit(&limited(limit, &[rule])) else {
+            panic!("{rule} is hidden by {limit:?}");
+        };
+        assert_eq!(errors.0.len(), 1);
+        assert!(matches!(errors.0[0].problem, Problem::HiddenByLimit(Some(_))), "{errors}");
+    }
+    let fine: &[(&[&str], &str)] = &[
+        (&[], "+ a"),
+        (&["- /embargo/"], "+ embargo/report"),
+        (&["- /embargo/"], "+ */"),
+        (&["- *.iso"], "+ *.is?"),
+        (&["- [a-m]*"], "+ ?z*"),
+        (&["- *.iso"], "+ a[.iso"),
+        (&["-! */"], "+ x/y"),
+        (&["P /embargo/"], "+ /embargo/x"),
+        (&["- /embargo"], "- /embargo/x"),
+    ];
+    for (limit, rule) in fine {
+        assert_eq!(within_limit(&limited(limit, &[rule])), Ok(()), "{limit:?} {rule}");
+    }
+}
+
+#[test]
+fn rules_without_effect_are_warned_about() {
+    let shown = |rules: &[&str], versions| -> Vec<String> {
+        let filter = Filter::parse(rules).unwrap();
+        let kind = |warning| match warning {
+            Warning::Overruled { rule, by } => format!("{} < {}", rule.text, by.text),
+            Warning::CutOff { rule, by } => format!("{} / {}", rule.text, by.text),
+            Warning::Impossible { rule } => format!("{} !", rule.text),
+            Warning::NoVersionLeft { by } => format!("none by {}", by.text),
+        };
+        warnings(&filter, versions).into_iter().map(kind).collect()
+    };
+    assert_eq!(shown(&["- *.iso", "+ live.iso"], false), ["+ live.iso < - *.iso"]);
+    assert_eq!(shown(&["+ live.iso", "- *.iso"], false), [""; 0]);
+    assert_eq!(shown(&["+ /a/b/c", "- *"], false), ["+ /a/b/c / - *"]);
+    assert_eq!(shown(&["+ /a/", "+ /a/b/", "+ /a/b/c", "- *"], false), [""; 0]);
+    assert_eq!(shown(&["- a[b", "- x//", "- a[/]b"], false), ["- a[b !", "- x// !", "- a[/]b !"]);
+    assert_eq!(shown(&["P a*", "P ab"], false), ["P ab < P a*"]);
+    assert_eq!(shown(&["- /old/", "P /old/x"], false), [""; 0]);
+    assert_eq!(shown(&["- */"], true), ["none by - */"]);
+    assert_eq!(shown(&["+ 4?/", "- */"], true), [""; 0]);
+    assert_eq!(shown(&["- a*", "- [!a]*", "- b"], false), ["- b < - [!a]*"]);
+}
+
+#[test]
+fn a_list_too_involved_to_be_sure_about_is_left_alone_in_bounded_time() {
+    let rules: Vec<String> = (0..200).map(|i| format!("- *{i}*{}*{}*", i * 7, i * 13)).collect();
+    let started = std::time::Instant::now();
+    let _ = warnings(&Filter::parse(&rules).unwrap(), true);
+    assert!(started.elapsed().as_secs() < 20);
+}
+
+#[test]
+fn a_preview_says_for_each_entry_which_rule_decided_and_sums_it_up() {
+    let filter = Filter::parse(&["+ *.rpm", "- /debug/", "- *.iso", ": .rules"]).unwrap();
+    let read = |dir: Option<&TreePath>, name: &[u8]| {
+        let here = dir.is_some_and(|dir| dir.as_bytes() == b"os") && name == b".rules";
+        Ok(here.then(|| b"- boot\n".to_vec()))
+    };
+    let mut preview = preview::Preview::new(&filter, read).unwrap();
+    let listing = [
+        ("a.iso", 5),
+        ("debug/", 0),
+        ("debug/x.rpm", 7),
+        ("os/", 0),
+        ("os/boot", 3),
+        ("os/x.rpm", 2),
+    ];
+    let shown: Vec<String> = listing
+        .iter()
+        .map(|(text, bytes)| {
+            let (path, is_dir) = entry(text);
+            format!("{text} {}", preview.visit(&path, is_dir, *bytes).unwrap())
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "a.iso left out by given rules, rule 3: - *.iso",
+            "debug/ left out by given rules, rule 2: - /debug/",
+            "debug/x.rpm left out with the directory debug/ by given rules, rule 2: - /debug/",
+            "os/ kept, since no rule speaks of it",
+            "os/boot left out by rule file 'os/.rules', rule 1: - boot",
+            "os/x.rpm kept by given rules, rule 1: + *.rpm",
+        ]
+    );
+    let tally = preview.finish();
+    assert_eq!(tally.kept, preview::Count { directories: 1, files: 1, bytes: 2 });
+    assert_eq!(tally.left_out, preview::Count { directories: 1, files: 3, bytes: 15 });
+    let debug = tally.by_rule.iter().find(|tally| tally.rule.text == "- /debug/").unwrap();
+    assert_eq!(debug.left_out, preview::Count { directories: 1, files: 1, bytes: 7 });
+}
+
+#[test]
+fn what_goes_to_rsync_is_one_list_wherever_one_list_can_say_it() {
+    let lines = |limit: &[&str], rules: &[&str]| {
+        let handed = limited(limit, rules).rsync_rules();
+        let lines = handed.lines.iter().map(|line| String::from_utf8(line.clone()).unwrap());
+        (lines.collect::<Vec<_>>(), handed.exact)
+    };
+    let exact = |lines: &[&str]| (lines.iter().map(ToString::to_string).collect::<Vec<_>>(), true);
+    let merged = lines(&["- /embargo/"], &["+ /a.iso", "exclude,! *.iso", "hide_x", "+ end"]);
+    assert_eq!(merged, exact(&["- /embargo/", "+ /a.iso", "-! *.iso", "-s x"]));
+    let fronts = lines(&["+ /open/", "- /*"], &["- *.iso", "P keep", "+ end"]);
+    assert_eq!(fronts, exact(&["- *.iso", "-r keep", "+ /open/", "- /*"]));
+    let both = lines(&["- x", "+ /open/", "- /*"], &["- y", "+ a", "- b"]);
+    assert_eq!(both, (vec!["- x".into(), "+ /open/".into(), "- /*".into()], false));
+    let handed = limited(&[], &["- a b"]).rsync_rules();
+    assert_eq!(handed.arguments(), ["--filter=- a b"]);
+    assert_eq!(handed.file(), b"- a b\0");
+}

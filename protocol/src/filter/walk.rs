@@ -177,7 +177,7 @@ fn enter_files(
         files[at].rules = match read_file(&file, dir, read)? {
             None => inherited,
             Some(found) => {
-                let own = settle_files(found.rules);
+                let own = settle_files(found.rules, file.perishable);
                 let own = own.into_iter().filter(|rule| keep_own(rule, side, files));
                 let mut rules: Vec<SharedRule> = own.collect();
                 for rule in &rules {
