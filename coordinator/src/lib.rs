@@ -1,1 +1,4 @@
 //! The central coordinator and mirrorctl.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+pub mod app;

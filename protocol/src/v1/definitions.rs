@@ -57,6 +57,10 @@ impl Kind {
 pub struct ApplyRequest {
     /// The files.
     pub files: Vec<DefinitionFile>,
+    /// The files that `filter-file` and `limit-file` refer to, each named by its path from the
+    /// directory of the file that refers to it, with that directory in front.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rule_files: Vec<DefinitionFile>,
     /// Only say what would change.
     #[serde(default)]
     pub dry_run: bool,

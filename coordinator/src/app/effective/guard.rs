@@ -1,0 +1,41 @@
+//! The guard of a tree: each part from the tree, its source, or the default.
+
+use protocol::{
+    spec::{GuardSpec, SourceSpec, TreeSpec},
+    v1::definitions::EffectiveSetting,
+};
+
+use super::{DEFAULT_MAX_DELETE_BYTES, DEFAULT_MAX_DELETE_FILES, setting::Setting};
+
+/// The merged guard, with every part set, and what is shown of it.
+pub(super) fn guard(tree: &TreeSpec, source: &SourceSpec) -> (GuardSpec, [EffectiveSetting; 3]) {
+    let levels = [
+        (&tree.guard, format!("tree {}", tree.name)),
+        (&source.guard, format!("source {}", source.name)),
+    ];
+    let files = Setting::first(
+        levels.iter().map(|(guard, from)| (guard.max_delete_files, from.as_str())),
+        DEFAULT_MAX_DELETE_FILES,
+    );
+    let bytes = Setting::first(
+        levels.iter().map(|(guard, from)| (guard.max_delete_bytes, from.as_str())),
+        DEFAULT_MAX_DELETE_BYTES,
+    );
+    let named =
+        |guard: &GuardSpec| (!guard.must_contain.is_empty()).then(|| guard.must_contain.clone());
+    let must_contain = Setting::first(
+        levels.iter().map(|(guard, from)| (named(guard), from.as_str())),
+        Vec::new(),
+    );
+    let shown = [
+        files.shown("guard.max-delete-files"),
+        bytes.shown("guard.max-delete-bytes"),
+        must_contain.shown("guard.must-contain"),
+    ];
+    let guard = GuardSpec {
+        max_delete_files: Some(files.value),
+        max_delete_bytes: Some(bytes.value),
+        must_contain: must_contain.value,
+    };
+    (guard, shown)
+}

@@ -1,0 +1,151 @@
+//! A tree with everything that its source and upstream add to it.
+
+use protocol::{
+    filter::{Level, Origin as RuleOrigin},
+    name::{IdentityName, TreeName, UpstreamName},
+    spec::{EncoderChoice, GuardSpec, Layout, SourceSpec, TreeSpec, UpstreamKind, UpstreamSpec},
+    units::Span,
+    v1::{
+        agent::{Origin, PublisherOrigin, RsyncdOrigin},
+        definitions::EffectiveSetting,
+    },
+};
+
+use super::{
+    DEFAULT_ASK_INTERVAL, DEFAULT_SCAN_INTERVAL,
+    guard::guard,
+    setting::{Setting, choice},
+};
+use crate::app::definition::{Definitions, upstream_url::RsyncUrl};
+
+/// A tree with every setting merged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EffectiveTree {
+    /// Its name.
+    pub name: TreeName,
+    /// The upstream that it comes from.
+    pub upstream: UpstreamName,
+    /// How agents reach it; a publisher's address, key and points are for the caller to add.
+    pub origin: Origin,
+    /// Absolute directory at a publisher; `MODULE` or `MODULE/PATH` at a stock daemon.
+    pub path: String,
+    /// How it is organized.
+    pub layout: Layout,
+    /// The wall.
+    pub limit: Vec<String>,
+    /// Which encoders its packs may use.
+    pub encoders: EncoderChoice,
+    /// How often it is scanned, or asked for.
+    pub interval: Span,
+    /// Whether a pack from nothing is published too.
+    pub initial_pack: bool,
+    /// What stops a generation; every part is set.
+    pub guard: GuardSpec,
+    /// The same with provenance.
+    pub settings: Vec<EffectiveSetting>,
+}
+
+impl EffectiveTree {
+    /// The publisher that publishes it; none where it comes from a stock daemon.
+    pub fn publisher(&self) -> Option<&IdentityName> {
+        match &self.origin {
+            Origin::Publisher(origin) => Some(&origin.publisher),
+            Origin::Rsyncd(_) => None,
+        }
+    }
+
+    /// The limit as a level of the filter.
+    pub fn limit_level(&self) -> Level {
+        Level::rules(RuleOrigin::Limit, self.name.as_str(), &self.limit)
+    }
+}
+
+/// Merges one tree. `None` when it is not defined, or when what it refers to is not: stored
+/// definitions always hold together.
+pub fn tree(definitions: &Definitions, name: &TreeName) -> Option<EffectiveTree> {
+    let tree = definitions.trees.get(name)?;
+    let source = definitions.sources.get(&tree.source)?;
+    let upstream = definitions.upstreams.get(&source.upstream)?;
+    let path = full_path(source, tree);
+    let origin = origin(upstream, &path)?;
+    let from = format!("tree {name}");
+    let path = match &tree.path {
+        Some(_) => Setting::new(path, from.as_str()),
+        None => Setting::new(path, format!("source {}", source.name)),
+    };
+    let default = match upstream.kind {
+        UpstreamKind::Publisher => DEFAULT_SCAN_INTERVAL,
+        UpstreamKind::Rsyncd => DEFAULT_ASK_INTERVAL,
+    };
+    let interval = Setting::first([(tree.interval, from.as_str())], default);
+    let (guard, shown_guard) = guard(tree, source);
+    let mut settings = vec![
+        Setting::new(&upstream.name, format!("source {}", source.name)).shown("upstream"),
+        Setting::new(&source.name, from.as_str()).shown("source"),
+        path.shown("upstream-path"),
+        choice(tree.layout, &from).shown("layout"),
+        interval.shown("interval"),
+        choice(tree.encoders, &from).shown("encoders"),
+        choice(tree.initial_pack, &from).shown("initial-pack"),
+    ];
+    settings.extend(shown_guard);
+    Some(EffectiveTree {
+        name: name.clone(),
+        upstream: upstream.name.clone(),
+        origin,
+        path: path.value,
+        layout: tree.layout,
+        limit: tree.limit.clone(),
+        encoders: tree.encoders,
+        interval: interval.value,
+        initial_pack: tree.initial_pack,
+        guard,
+        settings,
+    })
+}
+
+/// Where the tree lies at its upstream.
+fn full_path(source: &SourceSpec, tree: &TreeSpec) -> String {
+    let top = match source.path.trim_end_matches('/') {
+        "" => "/",
+        top => top,
+    };
+    match &tree.path {
+        None => top.to_owned(),
+        // Checked when it was defined: the path is text, so its raw bytes are what it shows.
+        Some(path) => {
+            let path = String::from_utf8_lossy(path.as_bytes());
+            format!("{}/{path}", top.trim_end_matches('/'))
+        }
+    }
+}
+
+fn origin(upstream: &UpstreamSpec, path: &str) -> Option<Origin> {
+    Some(match upstream.kind {
+        UpstreamKind::Publisher => Origin::Publisher(PublisherOrigin {
+            publisher: publisher_of(upstream)?,
+            address: None,
+            key: None,
+            points: Vec::new(),
+        }),
+        UpstreamKind::Rsyncd => {
+            let url: RsyncUrl = upstream.url.as_deref()?.parse().ok()?;
+            Origin::Rsyncd(RsyncdOrigin {
+                host: url.host,
+                port: url.port,
+                path: path.to_owned(),
+                user: upstream.user.clone(),
+                password_file: upstream.password_file.clone(),
+                transport: upstream.transport,
+            })
+        }
+    })
+}
+
+/// The identity that publishes for an upstream: the one it names, else the one of its own name.
+fn publisher_of(upstream: &UpstreamSpec) -> Option<IdentityName> {
+    match &upstream.publisher {
+        Some(publisher) => Some(publisher.clone()),
+        None => upstream.name.as_str().parse().ok(),
+    }
+}
