@@ -298,6 +298,53 @@ fn rules_that_cannot_be_read_are_named_with_line_and_column() {
 }
 
 #[test]
+fn an_include_that_the_limit_hides_is_refused_wherever_either_changes() {
+    let tree = |limit: &str| {
+        format!("[[tree]]\nname = \"fedora\"\nsource = \"releases\"\npath = \"fedora\"\n{limit}\n")
+    };
+    let assignment = "[[assignment]]\nsite = \"lisbon\"\ntree = \"fedora\"\nfilter = [\"- a\", \"+ /embargo/x\"]\n";
+    let limit = tree("limit = [\"- /embargo/\"]");
+    refused(&[
+        (
+            &format!("{limit}\n{assignment}"),
+            10,
+            &["assignment fedora@lisbon, filter rule 2", "the limit hides all", "- /embargo/"],
+        ),
+        (
+            &tree("filter = [\"+ /embargo/x\"]\nlimit = [\"- /embargo/\"]"),
+            5,
+            &["tree fedora, filter rule 1", "the limit hides all"],
+        ),
+    ]);
+    let stored = apply(&base(), assignment).unwrap().next;
+    let found = findings(apply(&stored, &limit));
+    assert!(found[0].starts_with("5: assignment fedora@lisbon, filter rule 2"), "{found:?}");
+}
+
+#[test]
+fn a_rule_that_never_takes_effect_is_warned_about_with_its_line() {
+    let tree = |rest: &str| format!("[[tree]]\nname = \"t\"\nsource = \"releases\"\n{rest}\n");
+    warned(&[
+        (
+            &tree("filter = [\n\"- *.iso\",\n\"+ a.iso\",\n]"),
+            &["a.toml:6: tree 't', rule 2: + a.iso: never takes effect"],
+        ),
+        (
+            &tree("exclude = [\"a/\", \"a/b/\"]"),
+            &["a.toml:4:", "a/b/", "directories above what it covers"],
+        ),
+        (&tree("layout = \"sealed\"\nfilter = [\"- /*\"]"), &["no version of the tree is kept"]),
+    ]);
+    // A site's rule before the tree's is meant.
+    let assignment =
+        "[[assignment]]\nsite = \"lisbon\"\ntree = \"fedora\"\nfilter = [\"+ *.iso\"]\n";
+    let both = format!(
+        "[[tree]]\nname = \"fedora\"\nsource = \"releases\"\nfilter = [\"- *.iso\"]\n{assignment}"
+    );
+    assert_eq!(apply(&base(), &both).unwrap().warnings, [] as [&str; 0]);
+}
+
+#[test]
 fn rule_files_are_read_after_the_rules_and_findings_name_their_lines() {
     let text = "[[tree]]\nname = \"t\"\nsource = \"releases\"\nfilter = [\"- a\"]\nfilter-file = \"t.rules\"\n";
     let mut asked = request(&[("conf/a.toml", text)]);

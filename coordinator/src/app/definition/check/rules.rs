@@ -1,4 +1,6 @@
-//! Filter rules and exclude patterns: each as it will be read, and the trees' limits.
+//! Filter rules and exclude patterns: each as it will be read, then all as they are merged.
+
+mod together;
 
 use protocol::{
     filter::{Filter, Level, LevelKind, Origin},
@@ -6,7 +8,7 @@ use protocol::{
 };
 
 use super::Subject;
-use crate::app::{definition::findings::Findings, effective};
+use crate::app::definition::findings::Findings;
 
 /// Rules of one key of one definition.
 struct Rules<'a> {
@@ -18,7 +20,8 @@ struct Rules<'a> {
     rules: &'a [String],
 }
 
-/// Checks the rules of the files' definitions one by one, then those of each assignment together.
+/// Checks the rules of the files' definitions one by one, then those of trees and assignments
+/// together.
 pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings, warnings: &mut Vec<String>) {
     let mut readable = true;
     for rules in lists(subject) {
@@ -27,7 +30,7 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings, warnings: &m
         }
     }
     if readable {
-        check_together(subject, findings, warnings);
+        together::check(subject, findings, warnings);
     }
 }
 
@@ -54,23 +57,6 @@ fn check_list(subject: &Subject<'_>, rules: &Rules<'_>, findings: &mut Findings)
         findings.push(spot, message);
     }
     false
-}
-
-/// All levels of an assignment make one filter, which has bounds of its own.
-fn check_together(subject: &Subject<'_>, findings: &mut Findings, _warnings: &mut Vec<String>) {
-    let next = subject.next;
-    for (name, spec) in &next.assignments {
-        let Some(tree) = next.trees.get(&spec.tree) else { continue };
-        let Some(site) = next.sites.get(&spec.site) else { continue };
-        let Some(source) = next.sources.get(&tree.source) else { continue };
-        let levels = effective::filter_levels(spec, tree, source, site);
-        if let Err(errors) = Filter::build(&levels)
-            && let Some(first) = errors.0.first()
-        {
-            let spot = subject.spot(Kind::Assignment, &name.to_string(), "filter");
-            findings.push(spot, format!("assignment {name}, with all its rules: {first}"));
-        }
-    }
 }
 
 fn lists<'a>(subject: &Subject<'a>) -> Vec<Rules<'a>> {
