@@ -11,6 +11,7 @@ mod invite;
 mod proof;
 
 use protocol::{
+    dsse::Bytes,
     key::VerifyingKey,
     v1::enroll::{EnrollRequest, KeysToCertify},
 };
@@ -22,7 +23,7 @@ pub use self::{
 };
 use crate::{
     csr::{self, PublicKey},
-    identity::directory,
+    identity::{Role, directory},
     sha256, tls,
 };
 
@@ -50,6 +51,13 @@ impl RequestedKeys {
 /// gets the same certificate, and another one with a used invite is an alarm.
 pub fn fingerprint(keys: &KeysToCertify, signing_key: Option<&VerifyingKey>) -> String {
     data_encoding::HEXLOWER.encode(&digest(keys, signing_key))
+}
+
+/// Puts into `request` the proof that its sender knows `secret`, for the connection that `exporter`
+/// was taken from.
+pub fn prove(request: &mut EnrollRequest, secret: &InviteSecret, exporter: &tls::Exporter) {
+    let transcript = proof::transcript(request, &exporter.0);
+    request.proof = Bytes(secret.prove(&transcript).to_vec());
 }
 
 /// Whether `request` proves that its sender knows the secret that `verifier` was made from, on the
@@ -120,6 +128,14 @@ pub enum Error {
         server: String,
         /// The network in the answer.
         answered: String,
+    },
+    /// An invite for something else than this program.
+    #[error("the invite is for {invited}, but this program is {wanted}; make one for {wanted}")]
+    OtherRole {
+        /// What the invite is for.
+        invited: Role,
+        /// What this program is.
+        wanted: Role,
     },
     /// The answer's roots do not hold the pinned one.
     #[error("the answer's roots do not hold the one that the invite pins")]

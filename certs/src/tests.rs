@@ -1,7 +1,11 @@
 //! What has to hold over real connections.
 
 mod connections;
+mod enrolling;
+mod hostile_bytes;
+mod proxying;
 mod refusals;
+mod renewing;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

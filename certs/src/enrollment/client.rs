@@ -13,11 +13,14 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{Error, Invite, proof};
+use super::{Error, Invite};
 use crate::{
     authority::RootPin,
     dial::Dialer,
-    identity::directory::{Identity, Membership, Pending},
+    identity::{
+        Role,
+        directory::{Identity, Membership, Pending},
+    },
     sha256,
     tls::{self, ClientStream, connect_enrollment},
 };
@@ -27,6 +30,8 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// How a program enrolls.
 #[derive(Debug, Clone)]
 pub struct EnrollOptions {
+    /// What this program is; none for one that takes whatever the invite says.
+    pub role: Option<Role>,
     /// How the enroll port is reached.
     pub dialer: Dialer,
     /// Host names or addresses at which this program serves; publishers only.
@@ -38,6 +43,7 @@ pub struct EnrollOptions {
 impl Default for EnrollOptions {
     fn default() -> Self {
         Self {
+            role: None,
             dialer: Dialer::default(),
             server_names: Vec::new(),
             deadline: Duration::from_secs(30),
@@ -82,13 +88,13 @@ async fn ask(
     let nonce: [u8; 32] = crate::random()?;
     let mut request = EnrollRequest {
         invite: invite.id.clone(),
+        role: options.role,
         keys: pending.keys().clone(),
         signing_key: pending.signing_key(),
         nonce: protocol::dsse::Bytes(nonce.to_vec()),
         proof: protocol::dsse::Bytes::default(),
     };
-    let transcript = proof::transcript(&request, &connection.exporter);
-    request.proof = protocol::dsse::Bytes(invite.secret.prove(&transcript).to_vec());
+    super::prove(&mut request, &invite.secret, &connection.exporter);
 
     let exchange = exchange(connection.stream, &invite.url, &request);
     let (status, body) = timeout(options.deadline, exchange)
@@ -100,6 +106,9 @@ async fn ask(
     }
     let response: EnrollResponse = serde_json::from_slice(&body)
         .map_err(|error| Error::Exchange { url: url(), source: error.into() })?;
+    if let Some(wanted) = options.role.filter(|wanted| *wanted != response.role) {
+        return Err(Error::OtherRole { invited: response.role, wanted });
+    }
     if response.network != connection.server.network {
         return Err(Error::OtherNetwork {
             server: connection.server.network.to_string(),

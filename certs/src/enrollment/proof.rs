@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 
 use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac};
 use data_encoding::HEXLOWER;
-use protocol::v1::enroll::EnrollRequest;
+use protocol::{role::Role, v1::enroll::EnrollRequest};
 
 use super::digest;
 use crate::sha256;
@@ -74,6 +74,7 @@ pub(super) fn transcript(request: &EnrollRequest, exporter: &[u8; 32]) -> Vec<u8
     bytes.extend(exporter);
     bytes.extend(digest(&request.keys, Some(&request.signing_key)));
     bytes.extend(sha256(request.invite.as_bytes()));
+    bytes.extend(sha256(request.role.map_or("", Role::as_str).as_bytes()));
     bytes.extend(sha256(&request.nonce.0));
     bytes
 }

@@ -179,9 +179,10 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// Keys for an identity to be enrolled in `data`: those of an enrollment that did not finish,
+    /// Keys for an identity to be enrolled in `data`, which is created when missing: those of an enrollment that did not finish,
     /// else new ones. `server_names` are for publishers: where their server is reached.
     pub fn enroll(data: &Path, server_names: &[String]) -> Result<Self, Error> {
+        fs::create_dir_all(data).map_err(|error| keyfile::Error::io("create", data, error))?;
         Self::open_or_create(data, server_names, None)
     }
 

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use protocol::v1::MAX_WAIT_SECONDS;
 use reqwest::redirect::Policy;
 use tokio::sync::watch;
 use tracing::warn;
@@ -19,7 +20,7 @@ use crate::{
 
 const CONNECT: Duration = Duration::from_secs(15);
 /// Longest silence within an answer; longer than any long poll.
-const SILENCE: Duration = Duration::from_secs(90);
+const SILENCE: Duration = Duration::from_secs(MAX_WAIT_SECONDS + 30);
 const PING: Duration = Duration::from_secs(20);
 
 /// An HTTP client that always shows the current certificate of a [`LiveIdentity`].
@@ -73,7 +74,7 @@ impl fmt::Debug for LiveClient {
 /// not live long enough to see a renewal.
 ///
 /// It follows no redirects, speaks https only, and gives up on a connection after 15 s and on an
-/// answer after 90 s of silence; a request that must end sooner sets its own timeout.
+/// answer after 150 s of silence; a request that must end sooner sets its own timeout.
 pub fn http_client(
     identity: &Identity,
     expectation: &ServerExpectation,

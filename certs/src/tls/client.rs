@@ -11,7 +11,9 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Anchors, Credentials, EXPORTER_LABEL, Error, provider, verify::ServerVerifier};
+use super::{
+    Anchors, Credentials, EXPORTER_LABEL, Error, Exporter, provider, verify::ServerVerifier,
+};
 use crate::{
     authority::RootPin,
     dial::Dialer,
@@ -104,7 +106,7 @@ pub async fn connect(
 /// A connection to an enroll port whose chain ends in the pinned root.
 pub(crate) struct EnrollmentStream {
     pub(crate) stream: ClientStream,
-    pub(crate) exporter: [u8; 32],
+    pub(crate) exporter: Exporter,
     pub(crate) server: PeerIdentity,
 }
 
@@ -130,7 +132,7 @@ pub(crate) async fn connect_enrollment(
     let server = certificate
         .and_then(|certificate| PeerIdentity::from_server_certificate(certificate).ok())
         .ok_or(Error::CertificateCount { found: 0 })?;
-    Ok(EnrollmentStream { stream, exporter, server })
+    Ok(EnrollmentStream { stream, exporter: Exporter(exporter), server })
 }
 
 fn finish(config: &mut ClientConfig, alpn: &[&str]) {

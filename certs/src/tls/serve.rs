@@ -22,6 +22,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use jiff::{SignedDuration, Timestamp};
+use protocol::v1::MAX_WAIT_SECONDS;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -66,7 +67,7 @@ impl Default for Limits {
         Self {
             handshake: Duration::from_secs(10),
             header: Duration::from_secs(30),
-            idle: Duration::from_secs(150),
+            idle: Duration::from_secs(MAX_WAIT_SECONDS + 60),
             drain: Duration::from_secs(20),
             connections: 16 * 1024,
             streams: 64,

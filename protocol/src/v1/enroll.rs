@@ -19,6 +19,10 @@ use crate::{
 pub struct EnrollRequest {
     /// Which invite is used.
     pub invite: String,
+    /// What the sending program is, so that an invite for something else is refused before it is
+    /// used up. None: whatever the invite says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
     /// Keys to be certified.
     #[serde(flatten)]
     pub keys: KeysToCertify,
