@@ -18,7 +18,9 @@ impl Figure {
     }
 
     pub(crate) fn is_missed(&self) -> bool {
-        !(self.judged() <= self.most)
+        let judged = self.judged();
+        // A figure that is no number was not measured, and that is a miss too.
+        judged.is_nan() || judged > self.most
     }
 }
 

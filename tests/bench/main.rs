@@ -17,9 +17,11 @@ mod nothing;
 mod scan;
 mod update;
 
+type Bench = fn() -> Vec<figure::Figure>;
+
 fn main() {
     let only = std::env::args().nth(1);
-    let benches: [(&str, fn() -> Vec<figure::Figure>); 4] = [
+    let benches: [(&str, Bench); 4] = [
         ("update", update::run),
         ("nothing", nothing::run),
         ("scan", scan::run),
