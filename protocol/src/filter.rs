@@ -36,6 +36,7 @@ mod reach;
 mod reader;
 mod removal;
 mod rule;
+mod sieve;
 mod walk;
 mod warnings;
 

@@ -250,6 +250,29 @@ impl Glob {
         Self::States(Box::new(States::new(&tokens)))
     }
 
+    /// Whether a name that begins with `byte` may match.
+    pub(super) fn may_begin_with(&self, byte: u8) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Around { prefix, .. } => prefix.first().is_none_or(|&first| first == byte),
+            Self::States(states) => states.stays(0) || states.takes(byte)[0] & 1 == 1,
+        }
+    }
+
+    /// Whether a name that ends with `byte` may match.
+    pub(super) fn may_end_with(&self, byte: u8) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Around { suffix, .. } => suffix.last().is_none_or(|&last| last == byte),
+            Self::States(states) => match states.last.checked_sub(1) {
+                Some(at) if !states.stays(states.last) => {
+                    states.takes(byte)[at / 64] >> (at % 64) & 1 == 1
+                }
+                _ => true,
+            },
+        }
+    }
+
     /// Whether the whole of `name` matches.
     pub(super) fn matches(&self, name: &[u8], frame: Frame) -> bool {
         match self {
@@ -316,6 +339,11 @@ impl States {
     /// What tells one byte from another for this pattern.
     pub(super) fn takes(&self, byte: u8) -> &[u64] {
         &self.takes[usize::from(byte) * self.words..][..self.words]
+    }
+
+    /// Whether there is a star before token `at`.
+    fn stays(&self, at: usize) -> bool {
+        (self.flat[at / 64] | self.deep[at / 64]) >> (at % 64) & 1 == 1
     }
 
     /// Whether the whole of what was stepped over matches.

@@ -5,10 +5,11 @@ use std::{collections::HashMap, sync::Arc};
 use super::{
     pattern::Subject,
     rule::{Action, Choice, Question, Rule, SharedRule},
+    sieve::Sieve,
 };
 
-/// Below this many literal rules, trying each is faster than two hashes per entry.
-const INDEX_FROM: usize = 8;
+/// Below this many literal rules, the sieve is faster than two hashes per entry.
+const INDEX_FROM: usize = 64;
 
 /// The rule that decided and whether it includes; `None` when no rule speaks of the entry.
 pub(super) type Verdict<'a> = Option<(&'a Rule, bool)>;
@@ -23,6 +24,7 @@ pub(super) struct List {
     paths: HashMap<Box<[u8]>, Vec<usize>>,
     /// All others, in order.
     tried: Vec<usize>,
+    sieve: Sieve,
 }
 
 impl List {
@@ -31,6 +33,7 @@ impl List {
         let literals = list.rules.iter().filter(|rule| key(rule).is_some()).count();
         if literals < INDEX_FROM {
             list.tried = (0..list.rules.len()).collect();
+            list.sieve = Sieve::new(&list.rules, &list.tried);
             return list;
         }
         for (at, rule) in list.rules.iter().enumerate() {
@@ -40,6 +43,7 @@ impl List {
                 None => list.tried.push(at),
             }
         }
+        list.sieve = Sieve::new(&list.rules, &list.tried);
         list
     }
 
@@ -70,7 +74,7 @@ impl List {
                 (a, b) => a.or(b),
             };
         }
-        for &at in &self.tried {
+        for at in self.sieve.candidates(subject).map(|index| self.tried[index]) {
             if best.is_some_and(|best| best < at) {
                 break;
             }

@@ -112,6 +112,36 @@ impl Pattern {
         }
     }
 
+    /// Whether an entry whose path begins with this byte may be covered.
+    pub(super) fn may_begin_path_with(&self, byte: u8) -> bool {
+        self.scope != Scope::Path || self.may_begin_with(byte)
+    }
+
+    /// Whether an entry whose base name begins with this byte may be covered.
+    pub(super) fn may_begin_name_with(&self, byte: u8) -> bool {
+        self.scope != Scope::Name || self.may_begin_with(byte)
+    }
+
+    fn may_begin_with(&self, byte: u8) -> bool {
+        match &self.body {
+            Body::Literal(literal) => literal.first() == Some(&byte),
+            Body::Wild { glob, triple } => *triple || glob.may_begin_with(byte),
+        }
+    }
+
+    /// Whether an entry whose name ends with this byte may be covered.
+    pub(super) fn may_end_with(&self, byte: u8) -> bool {
+        match &self.body {
+            Body::Literal(literal) => literal.last() == Some(&byte),
+            Body::Wild { glob, triple } => *triple || glob.may_end_with(byte),
+        }
+    }
+
+    /// Whether a non-directory may be covered.
+    pub(super) fn may_be_file(&self) -> bool {
+        !self.directory_only
+    }
+
     /// The base name, when the pattern can match no other.
     pub(super) fn literal_name(&self) -> Option<&[u8]> {
         match (&self.body, self.scope) {
