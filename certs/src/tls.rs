@@ -24,7 +24,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub(crate) use self::{client::connect_enrollment, credentials::certificates_from_pem};
 pub use self::{
-    client::{ClientStream, ClientTls, ServerExpectation, connect},
+    client::{ClientStream, ClientTls, ServerExpectation, connect, connect_public},
     credentials::{Anchors, Credentials},
     progress::ServerStream,
     refusal::{Refusal, refusal},
@@ -78,6 +78,9 @@ pub enum Error {
     /// A root that cannot be trusted.
     #[error("a root certificate cannot be used")]
     Anchor(#[source] rustls::Error),
+    /// No bundle of roots on this system.
+    #[error("this system has no bundle of trusted roots; install ca-certificates, or name one with SSL_CERT_FILE")]
+    NoSystemRoots,
     /// A host that is no host.
     #[error("{host:?} is neither a host name nor an IP address")]
     InvalidHost {

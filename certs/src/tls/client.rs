@@ -1,10 +1,10 @@
 //! The client's side of a handshake, and raw streams for protocols that are not HTTP.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use protocol::name::IdentityName;
-use rustls::{ClientConfig, client::Resumption};
-use rustls_pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore, client::Resumption};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout_at},
@@ -100,7 +100,42 @@ pub async fn connect(
     deadline: Duration,
 ) -> Result<ClientStream, Error> {
     let config = tls.config(expectation, &[alpn])?;
-    handshake(dialer, config, (host, port), alpn, deadline).await
+    handshake(dialer, config, (host, port), Some(alpn), deadline).await
+}
+
+/// Opens a stream to a server of the public PKI, trusted by the system's own roots and named by
+/// `host`: a stock rsync daemon behind TLS. Nothing of this network's identity is shown.
+pub async fn connect_public(
+    dialer: &Dialer,
+    (host, port): (&str, u16),
+    deadline: Duration,
+) -> Result<ClientStream, Error> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(Error::Configuration)?
+        .with_root_certificates(system_roots()?)
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    handshake(dialer, config, (host, port), None, deadline).await
+}
+
+/// Where systems keep the bundle of roots that they trust.
+const BUNDLES: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+
+/// The bundle that `SSL_CERT_FILE` names, else the system's.
+fn system_roots() -> Result<RootCertStore, Error> {
+    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let places = named.map_or_else(|| BUNDLES.map(PathBuf::from).to_vec(), |file| vec![file]);
+    let bundle = places.iter().find_map(|path| std::fs::read(path).ok());
+    let bundle = bundle.ok_or(Error::NoSystemRoots)?;
+    let mut roots = RootCertStore::empty();
+    // A system's bundle may hold a few that webpki refuses; they only make it smaller.
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bundle).flatten());
+    if roots.is_empty() { Err(Error::NoSystemRoots) } else { Ok(roots) }
 }
 
 /// A connection to an enroll port whose chain ends in the pinned root.
@@ -123,7 +158,7 @@ pub(crate) async fn connect_enrollment(
         .with_custom_certificate_verifier(Arc::new(ServerVerifier::pinned(pin)))
         .with_no_client_auth();
     finish(&mut config, &[super::ALPN_HTTP1]);
-    let stream = handshake(dialer, config, (host, port), super::ALPN_HTTP1, deadline).await?;
+    let stream = handshake(dialer, config, (host, port), Some(super::ALPN_HTTP1), deadline).await?;
     let (_, connection) = stream.get_ref();
     let exporter = connection
         .export_keying_material([0; 32], EXPORTER_LABEL, None)
@@ -144,7 +179,7 @@ async fn handshake(
     dialer: &Dialer,
     config: ClientConfig,
     (host, port): (&str, u16),
-    alpn: &str,
+    alpn: Option<&str>,
     deadline: Duration,
 ) -> Result<ClientStream, Error> {
     let until = Instant::now() + deadline;
@@ -157,7 +192,9 @@ async fn handshake(
         .await
         .map_err(|_| Error::Deadline { host: host.into(), port, seconds: deadline.as_secs() })?
         .map_err(|source| Error::Handshake { host: host.into(), port, source })?;
-    if stream.get_ref().1.alpn_protocol() != Some(alpn.as_bytes()) {
+    if let Some(alpn) = alpn
+        && stream.get_ref().1.alpn_protocol() != Some(alpn.as_bytes())
+    {
         return Err(Error::Protocol { host: host.into(), port, wanted: alpn.into() });
     }
     Ok(stream)
