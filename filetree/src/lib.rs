@@ -8,9 +8,6 @@
 
 pub mod delta;
 pub mod fs;
-pub mod plan;
-mod record;
 pub mod safe_path;
 pub mod scan;
 pub mod signature;
-pub mod staging;

@@ -1,0 +1,223 @@
+//! Manifests: kept on disk block by block, and fetched as blocks that are not held yet.
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use protocol::{
+    digest::Digest,
+    manifest::{self, Block, BlockList, BlockRef, Manifest},
+    name::TreeName,
+    origin,
+    statement::Statement,
+    wire,
+};
+
+use super::{
+    points::Points,
+    ranges::{self, Ask, Patience},
+    retries::get_accepted,
+};
+
+/// Requests for blocks at a time.
+const PARALLEL: usize = 6;
+const LEVEL: i32 = 3;
+
+/// Why there is no manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No point gave it.
+    #[error("the manifest of tree {tree} cannot be fetched")]
+    Fetch {
+        /// Which tree.
+        tree: TreeName,
+        /// What the last point said.
+        source: ranges::Error,
+    },
+    /// It is not a manifest.
+    #[error(transparent)]
+    Manifest(#[from] manifest::Error),
+    /// The agent's copy cannot be read or written.
+    #[error("the agent's copy of a manifest at {path} cannot be used", path = path.display())]
+    Store {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// The manifests that the agent keeps: `DATA/manifests/{lists,blocks}/HEX`, zstd-compressed.
+///
+/// A neighboring generation shares nearly all blocks, so keeping several costs little more than
+/// one.
+#[derive(Debug, Clone)]
+pub struct Store {
+    lists: PathBuf,
+    blocks: PathBuf,
+}
+
+impl Store {
+    /// Opens the store in `data`, or begins one.
+    pub fn open(data: &Path) -> Result<Self, Error> {
+        let root = data.join("manifests");
+        let store = Self { lists: root.join("lists"), blocks: root.join("blocks") };
+        for dir in [&store.lists, &store.blocks] {
+            fs::create_dir_all(dir).map_err(|source| Error::Store { path: dir.clone(), source })?;
+        }
+        Ok(store)
+    }
+
+    /// The manifest of that digest, if all of it is kept and undamaged.
+    pub fn get(&self, digest: &Digest) -> Option<Manifest> {
+        let list = self.list(digest)?;
+        let blocks: Option<Vec<Block>> =
+            list.blocks().iter().map(|block| self.block(block)).collect();
+        Manifest::from_blocks(&list, &blocks?).ok()
+    }
+
+    /// Keeps a manifest.
+    pub fn put(&self, manifest: &Manifest) -> Result<Digest, Error> {
+        let blocks = manifest.blocks();
+        for block in &blocks {
+            self.put_block(block)?;
+        }
+        let list = BlockList::of(&blocks);
+        self.put_list(&list)
+    }
+
+    /// Removes every manifest that is not among these.
+    pub fn keep_only(&self, digests: &HashSet<Digest>) -> Result<(), Error> {
+        let mut blocks = HashSet::new();
+        for digest in digests {
+            if let Some(list) = self.list(digest) {
+                blocks.extend(list.blocks().iter().map(|block| block.digest.hex()));
+            }
+        }
+        let lists: HashSet<String> = digests.iter().map(Digest::hex).collect();
+        remove_others(&self.lists, &lists)?;
+        remove_others(&self.blocks, &blocks)
+    }
+
+    fn list(&self, digest: &Digest) -> Option<BlockList> {
+        let bytes = read(&self.lists.join(digest.hex()))?;
+        let list = BlockList::parse(&bytes).ok()?;
+        (list.digest() == *digest).then_some(list)
+    }
+
+    fn put_list(&self, list: &BlockList) -> Result<Digest, Error> {
+        let digest = list.digest();
+        write(&self.lists.join(digest.hex()), &list.encode())?;
+        Ok(digest)
+    }
+
+    fn block(&self, block: &BlockRef) -> Option<Block> {
+        let bytes = read(&self.blocks.join(block.digest.hex()))?;
+        Block::parse(bytes).ok().filter(|found| found.digest() == block.digest)
+    }
+
+    fn put_block(&self, block: &Block) -> Result<(), Error> {
+        let path = self.blocks.join(block.digest().hex());
+        if path.exists() { Ok(()) } else { write(&path, block.bytes()) }
+    }
+}
+
+/// Fetches the manifest of a generation: its list, and the blocks that are not kept yet.
+pub async fn fetch(
+    points: &Points,
+    store: &Store,
+    tree: &TreeName,
+    statement: &Statement,
+    patience: Patience,
+) -> Result<Manifest, Error> {
+    if let Some(manifest) = store.get(&statement.manifest) {
+        return Ok(manifest);
+    }
+    let list = fetch_list(points, tree, statement, patience).await?;
+    let blocks: Vec<Block> = stream::iter(list.blocks())
+        .map(|block| fetch_block(points, store, tree, block, patience))
+        .buffered(PARALLEL)
+        .try_collect()
+        .await?;
+    let manifest = Manifest::from_blocks(&list, &blocks)?;
+    store.put_list(&list)?;
+    Ok(manifest)
+}
+
+async fn fetch_list(
+    points: &Points,
+    tree: &TreeName,
+    statement: &Statement,
+    patience: Patience,
+) -> Result<BlockList, Error> {
+    let (length, digest) = (statement.manifest_length, statement.manifest);
+    let ask = Ask::up_to(origin::manifest_path(tree, &digest), packed_bound(length));
+    let accept = |packed: Vec<u8>| {
+        let bytes = wire::decompress(&packed, length).map_err(|_| "it is damaged")?;
+        if Digest::of(&bytes) != digest {
+            return Err("it has another digest than was signed");
+        }
+        BlockList::parse(&bytes).map_err(|_| "it is no manifest")
+    };
+    let fetched = get_accepted(points, &ask, patience, accept).await;
+    fetched.map(|(list, _)| list).map_err(|source| Error::Fetch { tree: tree.clone(), source })
+}
+
+async fn fetch_block(
+    points: &Points,
+    store: &Store,
+    tree: &TreeName,
+    block: &BlockRef,
+    patience: Patience,
+) -> Result<Block, Error> {
+    if let Some(block) = store.block(block) {
+        return Ok(block);
+    }
+    let ask = Ask::up_to(origin::block_path(tree, &block.digest), packed_bound(block.bytes));
+    let accept = |packed: Vec<u8>| {
+        let bytes = wire::decompress(&packed, block.bytes).map_err(|_| "it is damaged")?;
+        if Digest::of(&bytes) != block.digest {
+            return Err("it has another digest than its list names");
+        }
+        Block::parse(bytes).map_err(|_| "it is no block of a manifest")
+    };
+    let fetched = get_accepted(points, &ask, patience, accept).await;
+    let (fetched, _) = fetched.map_err(|source| Error::Fetch { tree: tree.clone(), source })?;
+    store.put_block(&fetched)?;
+    Ok(fetched)
+}
+
+/// Most bytes of a zstd frame of so many bytes: what does not shrink hardly grows.
+fn packed_bound(unpacked: u64) -> u64 {
+    unpacked + unpacked / 64 + 1024
+}
+
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let packed = fs::read(path).ok()?;
+    let (length, packed) = packed.split_first_chunk::<8>()?;
+    let length = u64::from_le_bytes(*length);
+    (length <= manifest::MAX_BLOCK_BYTES).then(|| wire::decompress(packed, length).ok())?
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let failed = |source| Error::Store { path: path.to_owned(), source };
+    let mut packed = (bytes.len() as u64).to_le_bytes().to_vec();
+    packed.extend(wire::compress(bytes, LEVEL).map_err(failed)?);
+    // Not synced: whatever a crash damages fails its digest and is fetched again.
+    let new = path.with_extension("new");
+    fs::write(&new, packed).and_then(|()| fs::rename(&new, path)).map_err(failed)
+}
+
+fn remove_others(dir: &Path, keep: &HashSet<String>) -> Result<(), Error> {
+    let failed = |source| Error::Store { path: dir.to_owned(), source };
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if !entry.file_name().to_str().is_some_and(|name| keep.contains(name)) {
+            fs::remove_file(entry.path()).map_err(failed)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,293 @@
+//! One request for a range of bytes, and everything that a server may answer wrongly.
+
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+use reqwest::{Response, StatusCode, header};
+
+use super::points::Point;
+
+/// How patient a transfer is.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For the answer to begin, and between two pieces of it.
+    pub silence: Duration,
+    /// Bytes per second below which a transfer is given up, after the first [`Patience::silence`].
+    pub minimum_rate: u64,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { silence: Duration::from_secs(30), minimum_rate: 1_000 }
+    }
+}
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// Path below the point's base.
+    pub path: String,
+    /// Which bytes of it.
+    pub range: Range<u64>,
+    /// Its whole length, where that is signed or otherwise known.
+    pub total: Option<u64>,
+    /// The validator of an earlier part: continue only the same thing.
+    pub etag: Option<String>,
+    /// The whole of something that may be shorter than the range: no part of it is asked for.
+    pub up_to: bool,
+}
+
+impl Ask {
+    /// Everything at `path`, which has exactly `length` bytes.
+    pub fn whole(path: String, length: u64) -> Self {
+        Self { total: Some(length), ..Self::part(path, 0..length) }
+    }
+
+    /// Everything at `path`, which has at most `length` bytes.
+    pub fn up_to(path: String, length: u64) -> Self {
+        Self { up_to: true, ..Self::part(path, 0..length) }
+    }
+
+    /// These bytes of what is at `path`.
+    pub fn part(path: String, range: Range<u64>) -> Self {
+        Self { path, range, total: None, etag: None, up_to: false }
+    }
+}
+
+/// Why a request gave nothing, or not everything.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection, or it broke.
+    #[error("{url} cannot be reached")]
+    Transport {
+        /// What was asked.
+        url: String,
+        /// What the connection said.
+        source: reqwest::Error,
+    },
+    /// There is no such thing there.
+    #[error("{url} is not there (404)")]
+    Missing {
+        /// What was asked.
+        url: String,
+    },
+    /// Any other status that brings no content.
+    #[error("{url} answers with status {status}")]
+    Status {
+        /// What was asked.
+        url: String,
+        /// The status.
+        status: u16,
+    },
+    /// An answer elsewhere: followed never, because credentials and signed names are for this host.
+    #[error("{url} redirects elsewhere, which is not followed")]
+    Redirect {
+        /// What was asked.
+        url: String,
+    },
+    /// Other bytes than were asked for, or bytes in another form.
+    #[error("{url} answers with something else than was asked for ({what})")]
+    Wrong {
+        /// What was asked.
+        url: String,
+        /// In what way.
+        what: &'static str,
+    },
+    /// It ended early.
+    #[error("{url} ended after {received} of {expected} bytes")]
+    Short {
+        /// What was asked.
+        url: String,
+        /// Bytes that came.
+        received: u64,
+        /// Bytes that should have come.
+        expected: u64,
+    },
+    /// It did not end.
+    #[error("{url} sends more than the {expected} bytes that were asked for")]
+    Long {
+        /// What was asked.
+        url: String,
+        /// Bytes that should have come.
+        expected: u64,
+    },
+    /// It hardly moved.
+    #[error("{url} is too slow: {received} bytes in {seconds} s")]
+    Slow {
+        /// What was asked.
+        url: String,
+        /// Bytes that came.
+        received: u64,
+        /// In what time.
+        seconds: u64,
+    },
+    /// What came could not be kept.
+    #[error("what came from {url} cannot be written")]
+    Sink {
+        /// What was asked.
+        url: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Whether the same point may give the rest a little later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Transport { .. } | Self::Short { .. } | Self::Slow { .. } => true,
+            Self::Status { status, .. } => *status >= 500 || matches!(status, 408 | 429),
+            _ => false,
+        }
+    }
+
+    /// Whether another point cannot help.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Sink { .. })
+    }
+}
+
+/// What came.
+#[derive(Debug, Default)]
+pub struct Got {
+    /// Bytes given to the sink.
+    pub received: u64,
+    /// The strong validator, for a continuation.
+    pub etag: Option<String>,
+}
+
+/// Asks a point and gives what comes to `sink`, in order. `got` tells how far it went, also when
+/// it ends with an error.
+pub async fn get(
+    point: &Point,
+    ask: &Ask,
+    patience: Patience,
+    got: &mut Got,
+    mut sink: impl FnMut(&[u8]) -> std::io::Result<()>,
+) -> Result<(), Error> {
+    let url = format!("{}{}", point.base, ask.path);
+    let expected = ask.range.end - ask.range.start;
+    if expected == 0 {
+        return Ok(());
+    }
+    let transport = |source| Error::Transport { url: url.clone(), source };
+    let slow = |received, seconds| Error::Slow { url: url.clone(), received, seconds };
+    let started = Instant::now();
+    let sending = request(point, &url, ask).send();
+    let mut response = match tokio::time::timeout(patience.silence, sending).await {
+        Ok(sent) => sent.map_err(transport)?,
+        Err(_) => return Err(slow(0, patience.silence.as_secs())),
+    };
+    let more_follows = check(&response, &url, ask)?;
+    got.etag = strong_etag(&response);
+    loop {
+        let chunk = match tokio::time::timeout(patience.silence, response.chunk()).await {
+            Ok(chunk) => chunk.map_err(transport)?,
+            Err(_) => return Err(slow(got.received, started.elapsed().as_secs())),
+        };
+        let Some(chunk) = chunk else { break };
+        point.count(chunk.len());
+        let room = usize::try_from(expected - got.received).unwrap_or(usize::MAX);
+        let piece = &chunk[..chunk.len().min(room)];
+        sink(piece).map_err(|source| Error::Sink { url: url.clone(), source })?;
+        got.received += piece.len() as u64;
+        if got.received == expected && more_follows {
+            return Ok(());
+        }
+        if chunk.len() > piece.len() {
+            return Err(Error::Long { url, expected });
+        }
+        let seconds = started.elapsed();
+        let rate = got.received / seconds.as_secs().max(1);
+        if seconds > patience.silence && rate < patience.minimum_rate {
+            return Err(slow(got.received, seconds.as_secs()));
+        }
+    }
+    if got.received < expected && !ask.up_to {
+        return Err(Error::Short { url, received: got.received, expected });
+    }
+    Ok(())
+}
+
+fn request(point: &Point, url: &str, ask: &Ask) -> reqwest::RequestBuilder {
+    let mut request = point.client().get(url).header(header::ACCEPT_ENCODING, "identity");
+    let whole = ask.range.start == 0 && ask.total == Some(ask.range.end);
+    if !whole && !ask.up_to {
+        let range = format!("bytes={}-{}", ask.range.start, ask.range.end - 1);
+        request = request.header(header::RANGE, range);
+        if let Some(etag) = &ask.etag {
+            request = request.header(header::IF_RANGE, etag);
+        }
+    }
+    request
+}
+
+/// Checks status and headers; whether bytes behind the range will follow and are to be left.
+fn check(response: &Response, url: &str, ask: &Ask) -> Result<bool, Error> {
+    let wrong = |what| Err(Error::Wrong { url: url.to_owned(), what });
+    let status = response.status();
+    if let Some(encoding) = response.headers().get(header::CONTENT_ENCODING)
+        && encoding != "identity"
+    {
+        return wrong("it is encoded");
+    }
+    match status {
+        StatusCode::PARTIAL_CONTENT if !ask.up_to => {
+            let range = response.headers().get(header::CONTENT_RANGE).and_then(|v| v.to_str().ok());
+            match range.and_then(parse_content_range) {
+                Some((range, total)) if range == ask.range => {
+                    if let (Some(total), Some(expected)) = (total, ask.total)
+                        && total != expected
+                    {
+                        return wrong("its length is not the signed one");
+                    }
+                    Ok(false)
+                }
+                _ => wrong("another range"),
+            }
+        }
+        StatusCode::OK if ask.up_to => Ok(false),
+        StatusCode::OK if ask.range.start == 0 => {
+            if let (Some(length), Some(total)) = (response.content_length(), ask.total)
+                && length != total
+            {
+                return wrong("its length is not the signed one");
+            }
+            Ok(ask.total.is_none_or(|total| total > ask.range.end))
+        }
+        StatusCode::OK => wrong("the whole instead of a range, or another version"),
+        StatusCode::NOT_FOUND | StatusCode::GONE => Err(Error::Missing { url: url.to_owned() }),
+        _ if status.is_redirection() => Err(Error::Redirect { url: url.to_owned() }),
+        _ => Err(Error::Status { url: url.to_owned(), status: status.as_u16() }),
+    }
+}
+
+/// Reads `bytes 0-9/100` or `bytes 0-9/*`.
+fn parse_content_range(text: &str) -> Option<(Range<u64>, Option<u64>)> {
+    let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+    let total = if total == "*" { None } else { Some(total.parse().ok()?) };
+    Some((first..last.checked_add(1)?, total))
+}
+
+fn strong_etag(response: &Response) -> Option<String> {
+    let etag = response.headers().get(header::ETAG)?.to_str().ok()?;
+    etag.starts_with('"').then(|| etag.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges_are_read_exactly() {
+        assert_eq!(parse_content_range("bytes 0-9/100"), Some((0..10, Some(100))));
+        assert_eq!(parse_content_range("bytes 5-5/*"), Some((5..6, None)));
+        for text in ["", "bytes", "bytes 0-9", "bytes */100", "0-9/100", "bytes 9-a/1"] {
+            assert_eq!(parse_content_range(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! When something is tried again, and where.
+
+use std::{io, time::Duration};
+
+use super::{
+    points::{Point, Points},
+    ranges::{Ask, Error, Got, Patience, get},
+};
+
+/// How often one point is asked for the same thing.
+const TRIES: u32 = 3;
+
+/// How long to wait before try number `failures` (from 1): doubling from `first` up to `longest`,
+/// of which `chance` (0 to 1) takes up to half away, so that a thousand agents do not come at once.
+pub fn backoff(failures: u32, first: Duration, longest: Duration, chance: f64) -> Duration {
+    let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(longest);
+    doubled.mul_f64(1.0 - chance.clamp(0.0, 1.0) / 2.0)
+}
+
+/// A number from 0 to 1 that spreads load; nothing secret depends on it.
+pub fn chance() -> f64 {
+    let id = uuid::Uuid::now_v7();
+    let bytes = id.as_bytes();
+    f64::from(u16::from_be_bytes([bytes[14], bytes[15]])) / f64::from(u16::MAX)
+}
+
+/// Asks one point until it gave everything: what breaks off is continued where it broke off.
+pub async fn get_from(
+    point: &Point,
+    ask: &Ask,
+    patience: Patience,
+    mut sink: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), Error> {
+    let mut rest = ask.clone();
+    let mut tries = 0;
+    loop {
+        let mut got = Got::default();
+        let result = get(point, &rest, patience, &mut got, &mut sink).await;
+        if !ask.up_to {
+            rest.range.start += got.received;
+            rest.etag = got.etag.or(rest.etag);
+        }
+        match result {
+            Ok(()) => return Ok(()),
+            // Everything came; only the end was not clean.
+            Err(error) if error.is_transient() && rest.range.is_empty() => return Ok(()),
+            Err(error) if !error.is_transient() || ask.up_to && got.received > 0 => {
+                return Err(error);
+            }
+            Err(error) => {
+                // Progress earns new patience: a thin link may break off a hundred times.
+                tries = if got.received > 0 { 1 } else { tries + 1 };
+                if tries >= TRIES {
+                    point.note_failure();
+                    return Err(error);
+                }
+                let wait =
+                    backoff(tries, Duration::from_millis(200), Duration::from_secs(10), chance());
+                tokio::time::sleep(wait).await;
+            }
+        }
+    }
+}
+
+/// Asks point after point for something small, until one gave what `accept` accepts. Gives the
+/// last error when none did.
+pub async fn get_accepted<T>(
+    points: &Points,
+    ask: &Ask,
+    patience: Patience,
+    accept: impl Fn(Vec<u8>) -> Result<T, &'static str>,
+) -> Result<(T, String), Error> {
+    let mut last = None;
+    for point in points.in_order() {
+        let mut bytes = Vec::new();
+        let result = get_from(point, ask, patience, |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        });
+        last = match result.await.map(|()| accept(bytes)) {
+            Ok(Ok(accepted)) => return Ok((accepted, point.name.clone())),
+            Ok(Err(what)) => {
+                point.note_failure();
+                Some(Error::Wrong { url: format!("{}{}", point.base, ask.path), what })
+            }
+            Err(error) if error.is_local() => return Err(error),
+            Err(error) => Some(error),
+        };
+    }
+    Err(last.unwrap_or(Error::Missing { url: ask.path.clone() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_are_spread() {
+        let wait = |failures, chance| {
+            backoff(failures, Duration::from_secs(1), Duration::from_secs(60), chance).as_secs_f64()
+        };
+        assert_eq!((wait(1, 0.0), wait(2, 0.0), wait(3, 0.0)), (1.0, 2.0, 4.0));
+        assert_eq!((wait(10, 0.0), wait(4_000_000, 0.0)), (60.0, 60.0));
+        assert_eq!(wait(3, 1.0), 2.0);
+    }
+}

@@ -1,0 +1,115 @@
+//! Whole content from the publisher: many files at a time over one connection.
+
+use std::{cell::RefCell, io};
+
+use futures_util::{StreamExt, stream};
+use protocol::{digest::Digest, name::TreeName, origin, transfer::NoDelta};
+
+use super::{
+    points::{Point, Points},
+    ranges::{self, Ask, Patience},
+    retries::get_from,
+};
+use crate::stage::{Content, Stage};
+
+/// Files that are asked for at a time.
+const PARALLEL: usize = 16;
+
+/// Which generation's files are asked for, and where.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The points; only the origin has whole content.
+    pub points: &'a Points,
+    /// Whose files.
+    pub tree: &'a TreeName,
+    /// Of which generation.
+    pub manifest: Digest,
+    /// How patient transfers are.
+    pub patience: Patience,
+}
+
+/// A content that did not come.
+#[derive(Debug)]
+pub struct Failed {
+    /// Its number in the list that was asked for.
+    pub content: usize,
+    /// Why.
+    pub reason: NoDelta,
+    /// What exactly was seen.
+    pub detail: String,
+}
+
+/// Fetches each content into `stage`, which verifies it; gives those that did not come.
+///
+/// # Errors
+/// When staging cannot be written: no other way would help.
+pub async fn fetch(
+    request: &Request<'_>,
+    contents: &[Content],
+    stage: &dyn Stage,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> io::Result<Vec<Failed>> {
+    let Some(origin) = request.points.origin() else {
+        let unreachable = |content| Failed {
+            content,
+            reason: NoDelta::PointUnreachable,
+            detail: "the publisher has not said yet where it is".into(),
+        };
+        return Ok((0..contents.len()).map(unreachable).collect());
+    };
+    let mut results = stream::iter(contents.iter().enumerate())
+        .map(|(number, content)| async move {
+            (number, fetch_one(request, origin, content, stage, progress).await)
+        })
+        .buffer_unordered(PARALLEL);
+    let mut failed = Vec::new();
+    while let Some((content, result)) = results.next().await {
+        match result {
+            Ok(()) => {}
+            Err(Problem::Stage(error)) => return Err(error),
+            Err(Problem::Way(reason, detail)) => failed.push(Failed { content, reason, detail }),
+        }
+    }
+    Ok(failed)
+}
+
+enum Problem {
+    Stage(io::Error),
+    Way(NoDelta, String),
+}
+
+async fn fetch_one(
+    request: &Request<'_>,
+    origin: &Point,
+    content: &Content,
+    stage: &dyn Stage,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> Result<(), Problem> {
+    let writer = RefCell::new(stage.writer(content).map_err(Problem::Stage)?);
+    let path = origin::content_path(request.tree, &request.manifest, &content.path);
+    let ask = Ask::whole(path, content.size);
+    get_from(origin, &ask, request.patience, |piece| {
+        progress(piece.len() as u64);
+        writer.borrow_mut().write_all(piece)
+    })
+    .await
+    .map_err(explain)?;
+    match writer.into_inner().finish() {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(Problem::Way(NoDelta::Corrupt, format!("{}: {error}", content.path)))
+        }
+        Err(error) => Err(Problem::Stage(error)),
+    }
+}
+
+fn explain(error: ranges::Error) -> Problem {
+    match error {
+        ranges::Error::Sink { source, .. } => Problem::Stage(source),
+        ranges::Error::Wrong { .. } | ranges::Error::Long { .. } => {
+            Problem::Way(NoDelta::Corrupt, crate::chain(&error))
+        }
+        ranges::Error::Missing { .. } => Problem::Way(NoDelta::SourceMoved, error.to_string()),
+        error => Problem::Way(NoDelta::PointUnreachable, crate::chain(&error)),
+    }
+}

@@ -1,0 +1,187 @@
+//! What must not be believed at once: an upstream that suddenly has much less.
+//!
+//! An unmounted disk, a wrong path and a broken export all look like a tree from which nearly
+//! everything was removed. For content that a publisher announced, its own guard has spoken; for
+//! what an agent sees at a stock server, this one does.
+
+use protocol::{manifest::Manifest, path::TreePath, spec::GuardSpec, units::Threshold};
+
+const FILES: Threshold = Threshold::Percent(10);
+const BYTES: Threshold = Threshold::Percent(25);
+/// Removing so few files is never suspicious by itself: a tenth of nine files is none.
+const FEW_FILES: u64 = 10;
+
+/// Why a step is held until an admin looks at it. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Held {
+    /// Nothing is left.
+    #[error(
+        "held: the upstream shows no files at all, and the mirror has {files}; nothing was removed. Is its disk mounted, and the path right?"
+    )]
+    Empty {
+        /// Files that the mirror has.
+        files: u64,
+    },
+    /// Too many files would go.
+    #[error(
+        "held: {removed} of {files} files are gone at the upstream, more than the guard's {limit}; nothing was removed. If that is meant, raise max-delete-files of the tree"
+    )]
+    Files {
+        /// Files that are gone.
+        removed: u64,
+        /// Files that the mirror has.
+        files: u64,
+        /// Most that may go.
+        limit: u64,
+    },
+    /// Too many bytes would go.
+    #[error(
+        "held: {removed} of {bytes} bytes are gone at the upstream, more than the guard's {limit}; nothing was removed. If that is meant, raise max-delete-bytes of the tree"
+    )]
+    Bytes {
+        /// Bytes that are gone.
+        removed: u64,
+        /// Bytes that the mirror has.
+        bytes: u64,
+        /// Most that may go.
+        limit: u64,
+    },
+    /// Something that makes the tree whole is missing.
+    #[error(
+        "held: the upstream has no {path}, without which the tree is not whole (must-contain); nothing was changed"
+    )]
+    Missing {
+        /// What is missing.
+        path: TreePath,
+    },
+    /// The upstream says itself that it is being updated.
+    #[error("the upstream is being updated ({marker} is there); it is tried again later")]
+    Updating {
+        /// The marker.
+        marker: TreePath,
+    },
+}
+
+/// Files and bytes of what is held that a new state lacks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Sums {
+    files: u64,
+    bytes: u64,
+}
+
+/// Compares what is held with the paths that are there now.
+pub fn check(
+    held: &Manifest,
+    is_there: impl Fn(&TreePath) -> bool,
+    guard: &GuardSpec,
+) -> Result<(), Held> {
+    let (mut all, mut gone) = (Sums::default(), Sums::default());
+    for entry in held.entries().iter().filter(|entry| !entry.is_dir()) {
+        let add = |sums: &mut Sums| {
+            sums.files += 1;
+            sums.bytes += entry.size();
+        };
+        add(&mut all);
+        if !is_there(&entry.path) {
+            add(&mut gone);
+        }
+    }
+    if all.files > 0 && gone.files == all.files {
+        return Err(Held::Empty { files: all.files });
+    }
+    if let Some(path) = guard.must_contain.iter().find(|path| !is_there(path)) {
+        return Err(Held::Missing { path: path.clone() });
+    }
+    let set = guard.max_delete_files;
+    let limit = set.unwrap_or(FILES).of(all.files).max(if set.is_none() { FEW_FILES } else { 0 });
+    if gone.files > limit {
+        return Err(Held::Files { removed: gone.files, files: all.files, limit });
+    }
+    let set = guard.max_delete_bytes;
+    let limit = set.unwrap_or(BYTES).of(all.bytes);
+    if gone.bytes > limit && (set.is_some() || gone.files > FEW_FILES) {
+        return Err(Held::Bytes { removed: gone.bytes, bytes: all.bytes, limit });
+    }
+    Ok(())
+}
+
+/// Names by which upstreams say that they are being changed.
+pub fn update_marker<'a>(mut paths: impl Iterator<Item = &'a TreePath>) -> Result<(), Held> {
+    let is_marker = |path: &&TreePath| path.name().starts_with(b"Archive-Update-in-Progress");
+    match paths.find(is_marker) {
+        Some(marker) => Err(Held::Updating { marker: marker.clone() }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{
+        digest::Digest,
+        manifest::{Entry, EntryKind},
+    };
+
+    use super::*;
+
+    fn path(text: &str) -> TreePath {
+        TreePath::parse(text.as_bytes()).unwrap()
+    }
+
+    fn tree(files: u64) -> Manifest {
+        let entry = |number: u64| Entry {
+            path: path(&format!("f{number:04}")),
+            mode: 0o644,
+            mtime: 0,
+            kind: EntryKind::File { size: 100, digest: Digest::of(b""), link_group: None },
+        };
+        Manifest::new((0..files).map(entry).collect()).unwrap()
+    }
+
+    fn without(count: u64) -> impl Fn(&TreePath) -> bool {
+        move |p| *p >= path(&format!("f{count:04}"))
+    }
+
+    #[test]
+    fn an_empty_upstream_is_always_held() {
+        let guard =
+            GuardSpec { max_delete_files: Some(Threshold::Percent(100)), ..GuardSpec::default() };
+        for files in [1, 5, 200] {
+            assert_eq!(check(&tree(files), |_| false, &guard), Err(Held::Empty { files }));
+        }
+        assert_eq!(check(&tree(0), |_| false, &guard), Ok(()));
+    }
+
+    #[test]
+    fn more_than_a_tenth_of_the_files_is_held_unless_they_are_few() {
+        let guard = GuardSpec::default();
+        assert_eq!(check(&tree(200), without(20), &guard), Ok(()));
+        let held = check(&tree(200), without(21), &guard);
+        assert_eq!(held, Err(Held::Files { removed: 21, files: 200, limit: 20 }));
+        assert_eq!(check(&tree(20), without(9), &guard), Ok(()));
+    }
+
+    #[test]
+    fn what_an_admin_set_counts_exactly() {
+        let guard =
+            GuardSpec { max_delete_files: Some(Threshold::Count(2)), ..GuardSpec::default() };
+        assert_eq!(check(&tree(20), without(2), &guard), Ok(()));
+        assert!(check(&tree(20), without(3), &guard).is_err());
+        let guard =
+            GuardSpec { max_delete_bytes: Some(Threshold::Count(100)), ..GuardSpec::default() };
+        assert!(matches!(check(&tree(20), without(2), &guard), Err(Held::Bytes { .. })));
+    }
+
+    #[test]
+    fn a_tree_without_what_makes_it_whole_is_held() {
+        let guard = GuardSpec { must_contain: vec![path("repodata")], ..GuardSpec::default() };
+        let held = check(&tree(20), |p| p.as_bytes().starts_with(b"f"), &guard);
+        assert_eq!(held, Err(Held::Missing { path: path("repodata") }));
+    }
+
+    #[test]
+    fn an_upstream_that_says_it_is_being_updated_is_believed() {
+        let marker = path("project/Archive-Update-in-Progress-mirror.example.org");
+        assert!(update_marker([&marker].into_iter()).is_err());
+        assert!(update_marker([&path("a")].into_iter()).is_ok());
+    }
+}

@@ -1,0 +1,205 @@
+//! What the agent knows when nobody answers: a directory of small files.
+//!
+//! A mirror must keep going without its coordinator, and must never be talked into going back. So
+//! the last orders, the highest numbers ever believed, what each assignment holds and every report
+//! that was not accepted yet are on the disk *before* anything depends on them: each file is
+//! written beside its place, synced, renamed, and its directory synced.
+//!
+//! ```text
+//! DATA/ledger/orders.json            the last orders that were believed
+//! DATA/ledger/marks.json             highest revision, restore epoch, and version of each tree
+//! DATA/ledger/assignments/NAME.json  what it holds, its runs, when it is due
+//! DATA/ledger/unsent/ID.json         reports that the coordinator has not taken yet
+//! ```
+//!
+//! *Why not a database?* There are a dozen records, they are looked at with `cat`, and a rename is
+//! all the transaction they need.
+
+mod marks;
+mod store;
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use protocol::{
+    digest::Digest,
+    generation::Version,
+    path::TreePath,
+    spec::AssignmentName,
+    v1::agent::{AgentOrders, RunReport},
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use self::store::Folder;
+pub use self::{
+    marks::{GoesBack, Mark, Marks},
+    store::Error,
+};
+
+/// Runs of an assignment that are remembered here; the coordinator has all of them.
+pub const KEPT_RUNS: usize = 50;
+/// Unsent reports that are kept; the oldest go first.
+const KEPT_UNSENT: usize = 5_000;
+
+/// What is known of one assignment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Record {
+    /// `TREE@SITE`.
+    pub name: AssignmentName,
+    /// Where it is published, below the publish directory.
+    pub path: TreePath,
+    /// What it durably holds.
+    #[serde(default)]
+    pub held: Option<Held>,
+    /// Set when it ended: its files stay, nobody touches them.
+    #[serde(default)]
+    pub unassigned: bool,
+    /// Requests for a run that were answered.
+    #[serde(default)]
+    pub sync_requests: u64,
+    /// Runs in a row that failed.
+    #[serde(default)]
+    pub failures: u32,
+    /// When it is tried or asked again.
+    #[serde(default)]
+    pub due: Option<Timestamp>,
+    /// What it failed for: a newer target is tried at once.
+    #[serde(default)]
+    pub failed_target: Option<Digest>,
+    /// The last runs, the newest last.
+    #[serde(default)]
+    pub runs: Vec<RunReport>,
+}
+
+/// A generation that an assignment holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Held {
+    /// Which generation; of a stock server, the number of the observation.
+    pub version: Version,
+    /// Digest of its whole manifest.
+    pub manifest: Digest,
+    /// Digest of the filter through which it is held.
+    pub filter: Digest,
+    /// Whether it was observed here, at a stock server.
+    #[serde(default)]
+    pub observed: bool,
+    /// When it was applied.
+    pub applied: Timestamp,
+    /// Files kept.
+    pub files: u64,
+    /// Their content bytes.
+    pub bytes: u64,
+}
+
+impl Record {
+    /// A new assignment that holds nothing.
+    pub fn new(name: AssignmentName, path: TreePath) -> Self {
+        Self {
+            name,
+            path,
+            held: None,
+            unassigned: false,
+            sync_requests: 0,
+            failures: 0,
+            due: None,
+            failed_target: None,
+            runs: Vec::new(),
+        }
+    }
+
+    /// Remembers a run.
+    pub fn add_run(&mut self, report: RunReport) {
+        self.runs.push(report);
+        let surplus = self.runs.len().saturating_sub(KEPT_RUNS);
+        self.runs.drain(..surplus);
+    }
+}
+
+/// The ledger of one agent.
+#[derive(Debug)]
+pub struct Ledger {
+    root: Folder,
+    assignments: Folder,
+    unsent: Folder,
+}
+
+impl Ledger {
+    /// Opens the ledger in `data`, or begins one.
+    pub fn open(data: &Path) -> Result<Self, Error> {
+        let root = Folder::open(&data.join("ledger"))?;
+        let assignments = root.folder("assignments")?;
+        let unsent = root.folder("unsent")?;
+        Ok(Self { root, assignments, unsent })
+    }
+
+    /// The last orders that were believed.
+    pub fn orders(&self) -> Result<Option<AgentOrders>, Error> {
+        self.root.read("orders")
+    }
+
+    /// Stores orders that were verified.
+    pub fn set_orders(&self, orders: &AgentOrders) -> Result<(), Error> {
+        self.root.write("orders", orders)
+    }
+
+    /// The highest numbers ever believed.
+    pub fn marks(&self) -> Result<Marks, Error> {
+        Ok(self.root.read("marks")?.unwrap_or_default())
+    }
+
+    /// Stores them, before anything that they allow is done.
+    pub fn set_marks(&self, marks: &Marks) -> Result<(), Error> {
+        self.root.write("marks", marks)
+    }
+
+    /// What is known of one assignment.
+    pub fn record(&self, name: &AssignmentName) -> Result<Option<Record>, Error> {
+        self.assignments.read(&name.to_string())
+    }
+
+    /// Everything that was ever assigned and not purged.
+    pub fn records(&self) -> Result<Vec<Record>, Error> {
+        let names = self.assignments.names()?;
+        let read = |name: String| self.assignments.read(&name).transpose();
+        names.into_iter().filter_map(read).collect()
+    }
+
+    /// Stores what is known of one assignment.
+    pub fn set_record(&self, record: &Record) -> Result<(), Error> {
+        self.assignments.write(&record.name.to_string(), record)
+    }
+
+    /// Forgets an assignment.
+    pub fn remove_record(&self, name: &AssignmentName) -> Result<(), Error> {
+        self.assignments.remove(&name.to_string())
+    }
+
+    /// Puts a report where it waits for the coordinator.
+    pub fn add_unsent(&self, report: &RunReport) -> Result<(), Error> {
+        self.unsent.write(&report.id.to_string(), report)?;
+        let names = self.unsent.names()?;
+        // Their ids begin with the time, so the first names are the oldest reports.
+        for name in names.iter().take(names.len().saturating_sub(KEPT_UNSENT)) {
+            tracing::warn!(report = %name, "too many unsent reports; the oldest is given up");
+            self.unsent.remove(name)?;
+        }
+        Ok(())
+    }
+
+    /// Reports that wait, the oldest first.
+    pub fn unsent(&self) -> Result<Vec<RunReport>, Error> {
+        let names = self.unsent.names()?;
+        names.into_iter().filter_map(|name| self.unsent.read(&name).transpose()).collect()
+    }
+
+    /// The coordinator has taken a report.
+    pub fn remove_unsent(&self, id: Uuid) -> Result<(), Error> {
+        self.unsent.remove(&id.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests;

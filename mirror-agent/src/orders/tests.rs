@@ -1,0 +1,243 @@
+use certs::signing::{SigningKey, sign_json};
+use protocol::{
+    generation::{Epoch, Generation, HeadNumber, RestoreEpoch, Revision},
+    spec::{GuardSpec, OnEnd, OnExclude, Switch},
+    statement::{GuardVerdict, HeadTree},
+    units::Span,
+    v1::agent::PublisherOrigin,
+};
+
+use super::*;
+
+struct World {
+    head_key: SigningKey,
+    publisher_key: SigningKey,
+    head: Head,
+    statement: Statement,
+    offers: Vec<Offer>,
+}
+
+fn claim<T: Claim>(key: &SigningKey, value: &T) -> Envelope {
+    sign_json(key, T::PAYLOAD_TYPE, value).unwrap()
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn digest(text: &str) -> Digest {
+    Digest::of(text.as_bytes())
+}
+
+fn offer(from: Option<&str>, to: &str, length: u64) -> Offer {
+    Offer {
+        tree: "fedora".parse().unwrap(),
+        from: from.map(digest),
+        to: digest(to),
+        pack: digest("pack"),
+        length,
+        index_length: 1,
+        index: digest("index"),
+        encryption: None,
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let statement = Statement {
+            tree: "fedora".parse().unwrap(),
+            epoch: Epoch(0),
+            generation: Generation(3),
+            manifest: digest("three"),
+            manifest_length: 1,
+            entries: 1,
+            bytes: 1,
+            parent: None,
+            guard: GuardVerdict { removed_files: 0, removed_bytes: 0, approved_by: None },
+            created: at(0),
+            expires: at(9_000),
+        };
+        let head = Head {
+            network: "net".parse().unwrap(),
+            number: HeadNumber(1),
+            restore_epoch: RestoreEpoch(0),
+            revision: Revision(5),
+            issued: at(0),
+            expires: at(1_000),
+            trees: Default::default(),
+        };
+        Self {
+            head_key: SigningKey::generate().unwrap(),
+            publisher_key: SigningKey::generate().unwrap(),
+            head,
+            statement,
+            offers: vec![],
+        }
+    }
+
+    fn trust(&self) -> Trust {
+        Trust {
+            network: "net".parse().unwrap(),
+            agent: "lisbon-1".parse().unwrap(),
+            head_key: self.head_key.verifying_key(),
+        }
+    }
+
+    fn orders(&self) -> AgentOrders {
+        let statement = claim(&self.publisher_key, &self.statement);
+        let mut head = self.head.clone();
+        let version =
+            Version { epoch: self.statement.epoch, generation: self.statement.generation };
+        head.trees.insert(
+            "fedora".parse().unwrap(),
+            HeadTree {
+                version,
+                statement: statement.payload_digest(),
+                manifest: self.statement.manifest,
+            },
+        );
+        let order = AssignmentOrder {
+            name: "fedora@lisbon".parse().unwrap(),
+            path: protocol::path::TreePath::parse(b"fedora").unwrap(),
+            stopped: None,
+            filter: vec![],
+            origin: Origin::Publisher(PublisherOrigin {
+                publisher: "build".parse().unwrap(),
+                address: None,
+                key: Some(self.publisher_key.verifying_key()),
+                points: vec![],
+            }),
+            target: Some(Target {
+                statement,
+                offers: self.offers.iter().map(|o| claim(&self.publisher_key, o)).collect(),
+            }),
+            interval: Span::from_secs(600),
+            sync_requests: 0,
+            guard: GuardSpec::default(),
+            on_exclude: OnExclude::Keep,
+            on_end: OnEnd::Keep,
+            switch: Switch::Auto,
+            group: None,
+            chmod: None,
+            linger: Span::from_secs(900),
+            keep_withdrawn: Span::from_secs(900),
+        };
+        AgentOrders {
+            revision: head.revision,
+            restore_epoch: head.restore_epoch,
+            agent: "lisbon-1".parse().unwrap(),
+            site: "lisbon".parse().unwrap(),
+            head: claim(&self.head_key, &head),
+            default_rate: None,
+            assignments: vec![order],
+        }
+    }
+
+    fn target(&self, orders: AgentOrders, marks: &mut Marks) -> Result<Option<Verified>, Error> {
+        let orders = Orders::verify(orders, &self.trust(), marks)?;
+        orders.target(&orders.wanted.assignments[0], marks)
+    }
+}
+
+#[test]
+fn what_everyone_signed_is_believed() {
+    let mut world = World::new();
+    world.offers = vec![offer(Some("two"), "three", 10)];
+    let mut marks = Marks::default();
+    let target = world.target(world.orders(), &mut marks).unwrap().unwrap();
+    assert_eq!(target.statement, world.statement);
+    assert_eq!(target.offers, world.offers);
+    assert_eq!(marks.revision, Revision(5));
+    assert_eq!(marks.trees[&world.statement.tree].manifest, digest("three"));
+}
+
+#[test]
+fn a_head_by_another_key_for_another_network_or_agent_changes_nothing() {
+    let (world, other) = (World::new(), World::new());
+    let mut marks = Marks::default();
+    let refused = Orders::verify(other.orders(), &world.trust(), &mut marks);
+    assert!(matches!(refused, Err(Error::Head(_))));
+    let trust = Trust { network: "else".parse().unwrap(), ..world.trust() };
+    let refused = Orders::verify(world.orders(), &trust, &mut marks);
+    assert!(matches!(refused, Err(Error::Network { .. })));
+    let trust = Trust { agent: "porto-1".parse().unwrap(), ..world.trust() };
+    let refused = Orders::verify(world.orders(), &trust, &mut marks);
+    assert!(matches!(refused, Err(Error::Agent { .. })));
+    assert_eq!(marks, Marks::default());
+}
+
+#[test]
+fn a_statement_that_the_head_does_not_name_or_the_publisher_did_not_sign_is_refused() {
+    let world = World::new();
+    let mut newer = World::new();
+    newer.head_key = SigningKey::generate().unwrap();
+    let mut swapped = world.orders();
+    let mut other = world.statement.clone();
+    other.manifest = digest("four");
+    swapped.assignments[0].target.as_mut().unwrap().statement = claim(&world.publisher_key, &other);
+    let refused = world.target(swapped, &mut Marks::default());
+    assert!(matches!(refused, Err(Error::NotTheHeads { .. })), "{refused:?}");
+
+    let mut forged = world.orders();
+    forged.assignments[0].target.as_mut().unwrap().statement =
+        claim(&newer.publisher_key, &world.statement);
+    let refused = world.target(forged, &mut Marks::default());
+    assert!(matches!(refused, Err(Error::Statement { .. })), "{refused:?}");
+}
+
+#[test]
+fn older_orders_and_older_content_are_refused_and_leave_the_marks() {
+    let mut world = World::new();
+    let mut marks = Marks::default();
+    world.target(world.orders(), &mut marks).unwrap();
+    let before = marks.clone();
+    world.head.revision = Revision(4);
+    let refused = Orders::verify(world.orders(), &world.trust(), &mut marks);
+    assert!(matches!(refused, Err(Error::GoesBack(GoesBack::Revision { .. }))));
+    assert_eq!(marks, before);
+    world.head.revision = Revision(6);
+    world.statement.generation = Generation(2);
+    let refused = world.target(world.orders(), &mut marks);
+    assert!(matches!(refused, Err(Error::GoesBack(GoesBack::Generation { .. }))));
+    assert_eq!(marks.trees, before.trees);
+}
+
+#[test]
+fn an_expired_head_is_stale_and_still_known() {
+    let world = World::new();
+    let orders = Orders::verify(world.orders(), &world.trust(), &mut Marks::default()).unwrap();
+    assert!(!orders.is_stale(at(999)));
+    assert!(orders.is_stale(at(1_000)));
+}
+
+#[test]
+fn an_offer_that_someone_else_signed_is_not_used() {
+    let mut world = World::new();
+    world.offers = vec![offer(None, "three", 10)];
+    let mut orders = world.orders();
+    let stranger = SigningKey::generate().unwrap();
+    orders.assignments[0].target.as_mut().unwrap().offers.push(claim(&stranger, &world.offers[0]));
+    let target = world.target(orders, &mut Marks::default()).unwrap().unwrap();
+    assert_eq!(target.offers.len(), 1);
+}
+
+#[test]
+fn the_chain_of_packs_with_the_fewest_bytes_is_found() {
+    let mut world = World::new();
+    world.offers = vec![
+        offer(Some("one"), "two", 10),
+        offer(Some("two"), "three", 10),
+        offer(Some("one"), "three", 100),
+        offer(None, "three", 1_000),
+        offer(Some("three"), "three", 0),
+    ];
+    let target = world.target(world.orders(), &mut Marks::default()).unwrap().unwrap();
+    let lengths = |from: Option<&str>| -> Vec<u64> {
+        target.chain(from.map(digest)).iter().map(|offer| offer.length).collect()
+    };
+    assert_eq!(lengths(Some("one")), [10, 10]);
+    assert_eq!(lengths(Some("two")), [10]);
+    assert_eq!(lengths(None), [1_000]);
+    assert!(lengths(Some("elsewhere")).is_empty());
+    assert!(lengths(Some("three")).is_empty());
+}

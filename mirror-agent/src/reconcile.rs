@@ -1,0 +1,261 @@
+//! From what is wanted and what is there to the one next step.
+//!
+//! A step is found from the orders and the ledger alone, each time anew: nothing remembers what
+//! was decided before, so a restart, a lost wakeup or a second activation changes nothing. One
+//! activation moves each assignment by one step.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use protocol::{
+    digest::Digest,
+    filter::Filter,
+    generation::Version,
+    path::TreePath,
+    spec::AssignmentName,
+    v1::agent::{AssignmentOrder, Origin},
+};
+
+use crate::ledger::Record;
+
+/// What is to be done with one assignment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// It ended: note that nobody touches its files any more.
+    Release,
+    /// Its path changed: rename it on disk.
+    Move {
+        /// Where it is published now.
+        from: TreePath,
+        /// Where it is to be.
+        to: TreePath,
+    },
+    /// Bring it to its target, or look at its stock server.
+    Sync,
+}
+
+/// Everything that the decision about one assignment depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation<'a> {
+    /// The order, if it is still assigned.
+    pub order: Option<&'a AssignmentOrder>,
+    /// What the ledger knows, if anything.
+    pub record: Option<&'a Record>,
+    /// The verified target of a publisher's tree.
+    pub target: Option<(Version, Digest)>,
+    /// Whether the signed head has expired.
+    pub stale: bool,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// The next step of one assignment; `None` when it is as it should be, or has to wait.
+pub fn next_step(situation: &Situation<'_>) -> Option<Step> {
+    let Some(order) = situation.order else {
+        return situation.record.filter(|record| !record.unassigned).map(|_| Step::Release);
+    };
+    if order.stopped.is_some() {
+        return None;
+    }
+    let Some(record) = situation.record else {
+        return is_wanted(order, situation).then_some(Step::Sync);
+    };
+    if record.path != order.path && record.held.is_some() {
+        return Some(Step::Move { from: record.path.clone(), to: order.path.clone() });
+    }
+    let waits = record.due.is_some_and(|due| due > situation.now);
+    let asked = order.sync_requests > record.sync_requests;
+    match &order.origin {
+        Origin::Rsyncd(_) => {
+            (asked || !waits || filter_changed(order, record)).then_some(Step::Sync)
+        }
+        Origin::Publisher(_) => {
+            let (version, manifest) = situation.target?;
+            let held = record.held.as_ref();
+            let is_held = held.is_some_and(|held| {
+                (held.version, held.manifest) == (version, manifest)
+                    && !filter_changed(order, record)
+            });
+            let new_target = record.failed_target != Some(manifest);
+            let begin = asked || !is_held && (new_target || !waits);
+            (begin && is_wanted(order, situation)).then_some(Step::Sync)
+        }
+    }
+}
+
+/// What has expired is not begun.
+fn is_wanted(order: &AssignmentOrder, situation: &Situation<'_>) -> bool {
+    match &order.origin {
+        Origin::Rsyncd(_) => true,
+        Origin::Publisher(_) => situation.target.is_some() && !situation.stale,
+    }
+}
+
+/// Whether the rules of the order mean something else than those it is held through. Rules that
+/// cannot be read change nothing: the run says what is wrong with them.
+fn filter_changed(order: &AssignmentOrder, record: &Record) -> bool {
+    match (&record.held, Filter::build(&order.filter)) {
+        (Some(held), Ok(filter)) => held.filter != filter.digest(),
+        _ => false,
+    }
+}
+
+/// Every assignment that the orders or the ledger know.
+pub fn assignments<'a>(
+    orders: &'a [AssignmentOrder],
+    records: &'a [Record],
+) -> BTreeSet<&'a AssignmentName> {
+    let ordered = orders.iter().map(|order| &order.name);
+    ordered.chain(records.iter().map(|record| &record.name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{
+        generation::{Epoch, Generation},
+        spec::{GuardSpec, OnEnd, OnExclude, Switch, Transport},
+        units::Span,
+        v1::agent::{PublisherOrigin, RsyncdOrigin, Stopped},
+    };
+
+    use super::*;
+    use crate::ledger::Held;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn path(text: &str) -> TreePath {
+        TreePath::parse(text.as_bytes()).unwrap()
+    }
+
+    fn version(generation: u64) -> Version {
+        Version { epoch: Epoch(0), generation: Generation(generation) }
+    }
+
+    fn order(stock: bool) -> AssignmentOrder {
+        let origin = if stock {
+            Origin::Rsyncd(RsyncdOrigin {
+                host: "h".into(),
+                port: 873,
+                path: "m".into(),
+                user: None,
+                password_file: None,
+                transport: Transport::Plain,
+            })
+        } else {
+            Origin::Publisher(PublisherOrigin {
+                publisher: "build".parse().unwrap(),
+                address: None,
+                key: None,
+                points: vec![],
+            })
+        };
+        AssignmentOrder {
+            name: "fedora@lisbon".parse().unwrap(),
+            path: path("fedora"),
+            stopped: None,
+            filter: vec![],
+            origin,
+            target: None,
+            interval: Span::from_secs(600),
+            sync_requests: 0,
+            guard: GuardSpec::default(),
+            on_exclude: OnExclude::Keep,
+            on_end: OnEnd::Keep,
+            switch: Switch::Auto,
+            group: None,
+            chmod: None,
+            linger: Span::from_secs(900),
+            keep_withdrawn: Span::from_secs(900),
+        }
+    }
+
+    fn record(held: u64) -> Record {
+        let mut record = Record::new("fedora@lisbon".parse().unwrap(), path("fedora"));
+        record.held = Some(Held {
+            version: version(held),
+            manifest: Digest::of(&held.to_le_bytes()),
+            filter: Filter::all().digest(),
+            observed: false,
+            applied: at(0),
+            files: 0,
+            bytes: 0,
+        });
+        record
+    }
+
+    fn situation<'a>(
+        order: Option<&'a AssignmentOrder>,
+        record: Option<&'a Record>,
+        target: u64,
+    ) -> Situation<'a> {
+        let target = Some((version(target), Digest::of(&target.to_le_bytes())));
+        Situation { order, record, target, stale: false, now: at(1_000) }
+    }
+
+    #[test]
+    fn what_is_held_is_left_alone_and_what_is_new_is_fetched() {
+        let (order, record) = (order(false), record(3));
+        assert_eq!(next_step(&situation(Some(&order), Some(&record), 3)), None);
+        assert_eq!(next_step(&situation(Some(&order), Some(&record), 4)), Some(Step::Sync));
+        assert_eq!(next_step(&situation(Some(&order), None, 4)), Some(Step::Sync));
+    }
+
+    #[test]
+    fn a_stale_head_begins_nothing() {
+        let (order, record) = (order(false), record(3));
+        let stale = Situation { stale: true, ..situation(Some(&order), Some(&record), 4) };
+        assert_eq!(next_step(&stale), None);
+    }
+
+    #[test]
+    fn a_failed_target_waits_and_a_newer_one_does_not() {
+        let (order, mut record) = (order(false), record(3));
+        record.failed_target = Some(Digest::of(&4u64.to_le_bytes()));
+        record.due = Some(at(2_000));
+        assert_eq!(next_step(&situation(Some(&order), Some(&record), 4)), None);
+        assert_eq!(next_step(&situation(Some(&order), Some(&record), 5)), Some(Step::Sync));
+        record.due = Some(at(1_000));
+        assert_eq!(next_step(&situation(Some(&order), Some(&record), 4)), Some(Step::Sync));
+    }
+
+    #[test]
+    fn changed_rules_and_an_admins_wish_are_reasons_too() {
+        let record = record(3);
+        let mut filtered = order(false);
+        filtered.filter =
+            vec![protocol::filter::Level::rules(protocol::filter::Origin::Tree, "t", ["- *.iso"])];
+        assert_eq!(next_step(&situation(Some(&filtered), Some(&record), 3)), Some(Step::Sync));
+        let mut asked = order(false);
+        asked.sync_requests = 1;
+        assert_eq!(next_step(&situation(Some(&asked), Some(&record), 3)), Some(Step::Sync));
+    }
+
+    #[test]
+    fn a_stock_server_is_asked_when_it_is_due() {
+        let (order, mut record) = (order(true), record(3));
+        record.due = Some(at(1_001));
+        assert_eq!(next_step(&situation(Some(&order), Some(&record), 0)), None);
+        record.due = Some(at(1_000));
+        assert_eq!(next_step(&situation(Some(&order), Some(&record), 0)), Some(Step::Sync));
+    }
+
+    #[test]
+    fn a_changed_path_is_a_rename_and_the_end_of_an_assignment_touches_nothing() {
+        let (mut moved, mut record) = (order(false), record(3));
+        moved.path = path("linux/fedora");
+        let step = Step::Move { from: path("fedora"), to: path("linux/fedora") };
+        assert_eq!(next_step(&situation(Some(&moved), Some(&record), 3)), Some(step));
+        assert_eq!(next_step(&situation(None, Some(&record), 3)), Some(Step::Release));
+        record.unassigned = true;
+        assert_eq!(next_step(&situation(None, Some(&record), 3)), None);
+    }
+
+    #[test]
+    fn a_stopped_assignment_is_left_alone() {
+        let (mut stopped, record) = (order(false), record(3));
+        stopped.stopped = Some(Stopped::NoGrant);
+        assert_eq!(next_step(&situation(Some(&stopped), Some(&record), 4)), None);
+    }
+}

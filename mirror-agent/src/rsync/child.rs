@@ -1,0 +1,329 @@
+//! The rsync process: how it is started, watched and ended.
+//!
+//! A hostile server has written files outside of the destination, read the client's files, made
+//! clients delete, and switched off their time limits. So rsync is a process of its own group
+//! with an empty environment, works in an empty private directory, is told exactly which files to
+//! bring, is never asked to delete, and is ended by *our* clocks: one for the whole run and one
+//! for silence.
+
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
+    process::{Child, Command},
+    time::{interval, timeout},
+};
+
+use super::{
+    exit::{Exit, Failure, classify},
+    listing::MAX_LINE,
+    pipe::{Pipe, TOKEN_ENV},
+};
+
+/// Messages that are kept of an rsync run, in bytes.
+const MAX_STDERR: usize = 64 << 10;
+
+/// Time limits of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// For the whole run.
+    pub total: Duration,
+    /// Without a byte from the server.
+    pub silence: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { total: Duration::from_secs(24 * 3600), silence: Duration::from_secs(300) }
+    }
+}
+
+/// The programs that a run needs.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// rsync itself: a name that is looked up in PATH, or a path.
+    pub rsync: PathBuf,
+    /// This program, by absolute path: rsync calls it back for its connection.
+    pub helper: PathBuf,
+}
+
+/// Why an rsync run failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such program.
+    #[error(
+        "there is no rsync program at {program:?}: install rsync, or set 'rsync' in mirror-agent.toml"
+    )]
+    Missing {
+        /// What was looked for.
+        program: PathBuf,
+    },
+    /// It could not be started or talked to.
+    #[error("rsync could not be run")]
+    Io(#[from] std::io::Error),
+    /// It ended with an error.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// The connection that we made for it failed.
+    #[error("no connection to the rsync server")]
+    Connection(#[source] std::io::Error),
+    /// No byte came for too long.
+    #[error("the rsync server sent nothing for {seconds} s; the run was ended")]
+    Silent {
+        /// For how long.
+        seconds: u64,
+    },
+    /// The run took too long.
+    #[error("the rsync run was ended after {seconds} s")]
+    TooLong {
+        /// For how long it ran.
+        seconds: u64,
+    },
+    /// What it printed is not what we can read.
+    #[error(transparent)]
+    Listing(#[from] super::listing::Error),
+    /// A directory of ours could not be prepared.
+    #[error("cannot prepare {path:?} for rsync")]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Whether the same run may succeed a little later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Failed(failure) => failure.is_transient(),
+            Self::Connection(_) | Self::Silent { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// One call of rsync.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// What to run.
+    pub programs: &'a Programs,
+    /// Arguments, the source and the destination included, the transport not.
+    pub args: Vec<OsString>,
+    /// What it reads on its standard input.
+    pub input: Vec<u8>,
+    /// Its limits.
+    pub limits: Limits,
+    /// Where it is started: an empty private directory.
+    pub dir: &'a Path,
+}
+
+/// Runs rsync through `pipe`; every line that it prints goes to `line`. The bytes that passed are
+/// told in any case.
+pub async fn run(
+    call: Call<'_>,
+    pipe: Pipe,
+    line: impl FnMut(&[u8]) -> Result<(), super::listing::Error> + Send,
+) -> (Passed, Result<(), Error>) {
+    let ended = run_through(&call, &pipe, line).await;
+    let passed = Passed { received: pipe.meter().received(), sent: pipe.meter().sent() };
+    let connection = pipe.finish().await;
+    let result = ended.and_then(|(exit, messages)| match (classify(exit, &messages), connection) {
+        (Ok(()), _) => Ok(()),
+        // rsync only knows that its pipe broke; we know why.
+        (Err(Failure::Connection { .. } | Failure::Other { .. }), Err(error))
+            if passed.received == 0 =>
+        {
+            Err(Error::Connection(error))
+        }
+        (Err(failure), _) => Err(failure.into()),
+    });
+    (passed, result)
+}
+
+async fn run_through(
+    call: &Call<'_>,
+    pipe: &Pipe,
+    line: impl FnMut(&[u8]) -> Result<(), super::listing::Error> + Send,
+) -> Result<(Exit, String), Error> {
+    let mut command = Command::new(&call.programs.rsync);
+    command
+        .arg("-e")
+        .arg(transport(&call.programs.helper, pipe.socket()))
+        .args(&call.args)
+        .current_dir(call.dir)
+        .env_clear()
+        .env("TZ", "UTC")
+        .env("LC_ALL", "C")
+        .env(TOKEN_ENV, pipe.token())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    if let Some(path) = std::env::var_os("PATH") {
+        command.env("PATH", path);
+    }
+    let mut child = command.spawn().map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::Missing { program: call.programs.rsync.clone() },
+        _ => Error::Io(error),
+    })?;
+    let group = Group::of(&child);
+    let mut stdin = child.stdin.take();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let feed = async {
+        if let Some(mut stdin) = stdin.take() {
+            // It may end before it has read everything; its exit says why.
+            stdin.write_all(&call.input).await.ok();
+        }
+    };
+    let work = async {
+        let ((), lines, messages) = tokio::join!(feed, read_lines(stdout, line), read_text(stderr));
+        if lines.is_err() {
+            group.signal(Signal::TERM);
+        }
+        let status = child.wait().await?;
+        Ok::<_, Error>((lines, messages, status))
+    };
+    let started = Instant::now();
+    let ended = tokio::select! {
+        done = work => done,
+        error = watch(pipe, started, call.limits) => Err(error),
+    };
+    drop(group);
+    let (lines, messages, status) = ended?;
+    lines?;
+    Ok((exit_of(status), messages))
+}
+
+/// Bytes that a run moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// From the server.
+    pub received: u64,
+    /// To the server.
+    pub sent: u64,
+}
+
+impl std::ops::AddAssign for Passed {
+    fn add_assign(&mut self, other: Self) {
+        self.received += other.received;
+        self.sent += other.sent;
+    }
+}
+
+/// Whether there is an rsync, and which: the first line of its `--version`.
+pub async fn version(programs: &Programs) -> Option<String> {
+    let run =
+        Command::new(&programs.rsync).arg("--version").env_clear().kill_on_drop(true).output();
+    let output = timeout(Duration::from_secs(10), run).await.ok()?.ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    output.status.success().then(|| text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// The value of `-e`. rsync splits it at spaces, and understands quotes.
+fn transport(helper: &Path, socket: &Path) -> OsString {
+    let mut text = quoted(helper.as_os_str());
+    text.push(" rsync-pipe --socket ");
+    text.push(quoted(socket.as_os_str()));
+    text
+}
+
+/// Within single quotes rsync doubles a quote to mean one.
+fn quoted(text: &OsStr) -> OsString {
+    let mut out = vec![b'\''];
+    for &b in text.as_bytes() {
+        out.extend(if b == b'\'' { &b"''"[..] } else { std::slice::from_ref(&b) });
+    }
+    out.push(b'\'');
+    OsStr::from_bytes(&out).to_owned()
+}
+
+/// The process group of a child: ended, helper and all, whenever this goes.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.0 {
+            // It may be gone already, which is what is wanted.
+            kill_process_group(pid, signal).ok();
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+/// Ends when a limit is passed.
+async fn watch(pipe: &Pipe, started: Instant, limits: Limits) -> Error {
+    let mut tick =
+        interval(Duration::from_millis(200).min(limits.silence / 2).max(Duration::from_millis(10)));
+    loop {
+        tick.tick().await;
+        if pipe.meter().silent_for() > limits.silence {
+            return Error::Silent { seconds: limits.silence.as_secs() };
+        }
+        if started.elapsed() > limits.total {
+            return Error::TooLong { seconds: limits.total.as_secs() };
+        }
+    }
+}
+
+async fn read_lines(
+    from: Option<impl AsyncRead + Unpin>,
+    mut line: impl FnMut(&[u8]) -> Result<(), super::listing::Error>,
+) -> Result<(), Error> {
+    let Some(from) = from else { return Ok(()) };
+    let mut reader = BufReader::with_capacity(64 << 10, from);
+    let mut buffer = Vec::new();
+    loop {
+        buffer.clear();
+        let limit = MAX_LINE as u64 + 2;
+        let len = (&mut reader).take(limit).read_until(b'\n', &mut buffer).await?;
+        if len == 0 {
+            return Ok(());
+        }
+        if buffer.last() == Some(&b'\n') {
+            buffer.pop();
+        } else if len as u64 >= limit {
+            return Err(super::listing::Error::LineTooLong.into());
+        }
+        line(&buffer)?;
+    }
+}
+
+/// Keeps the first [`MAX_STDERR`] bytes and drains the rest.
+async fn read_text(from: Option<impl AsyncRead + Unpin>) -> String {
+    let Some(mut from) = from else { return String::new() };
+    let mut kept = Vec::new();
+    let mut buffer = vec![0; 8 << 10];
+    while let Ok(len) = from.read(&mut buffer).await
+        && len > 0
+    {
+        let room = MAX_STDERR.saturating_sub(kept.len()).min(len);
+        kept.extend_from_slice(&buffer[..room]);
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+fn exit_of(status: std::process::ExitStatus) -> Exit {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, signal) => Exit::Signal(signal.unwrap_or(0)),
+    }
+}

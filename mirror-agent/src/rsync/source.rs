@@ -1,0 +1,192 @@
+//! What is asked of an rsync server: a listing, or exactly these files.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use futures_util::future::BoxFuture;
+use protocol::{filter::Filter, path::TreePath};
+
+use super::{
+    child::{Call, Error, Limits, Passed, Programs, run},
+    exit::Failure,
+    listing::{Listing, OUT_FORMAT},
+    pipe::{Duplex, Pipe, new_token},
+};
+
+/// Most paths that one rsync run is given.
+pub const BATCH_FILES: usize = 20_000;
+/// Where rsync keeps what it has of a file until it is whole.
+const PARTIAL_DIR: &str = ".mirrornet-partial";
+
+/// Makes the connection to the server; called once for each run.
+pub type Connect = Arc<dyn Fn() -> BoxFuture<'static, io::Result<Box<dyn Duplex>>> + Send + Sync>;
+
+/// An rsync server, one of its modules, and how to get there.
+#[derive(Clone)]
+pub struct Source {
+    /// Makes connections.
+    pub connect: Connect,
+    /// The host as rsync names it in messages and to the helper; connections do not depend on it.
+    pub host: String,
+    /// `MODULE` or `MODULE/PATH`.
+    pub path: String,
+    /// User at a daemon that asks for one.
+    pub user: Option<String>,
+    /// File with the user's password.
+    pub password_file: Option<PathBuf>,
+    /// Ask for compression: where bytes are dearer than the server's time.
+    pub compress: bool,
+    /// Programs to run.
+    pub programs: Programs,
+    /// Limits of each run.
+    pub limits: Limits,
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Source({}::{})", self.host, self.path)
+    }
+}
+
+impl Source {
+    /// Lists everything that `filter` keeps. `work` is a private directory.
+    pub async fn list(&self, filter: &Filter, work: &Path) -> Result<(Listing, Passed), Error> {
+        let empty = fresh_dir(work, "listing")?;
+        let mut args: Vec<OsString> =
+            ["-rlptn", "--no-h", "-8", "--no-motd"].map(Into::into).into();
+        args.push(format!("--out-format={OUT_FORMAT}").into());
+        // What rsync cannot be told is left out by our own filter, below.
+        args.extend(filter.rsync_rules().arguments());
+        args.extend(self.place(&empty));
+        let mut listing = Listing::default();
+        let call = self.call(args, Vec::new(), &empty);
+        let pipe = self.pipe(work)?;
+        let (passed, done) = run(call, pipe, |line| listing.push_line(line)).await;
+        done?;
+        Ok((listing.finish(|path, is_dir| filter.keeps(path, is_dir)), passed))
+    }
+
+    /// Brings exactly these files into `stage`, an existing private directory, at the same paths.
+    /// Old versions in `base` (the live tree) save bytes; what lies in `stage` already is resumed.
+    ///
+    /// On an error some files may have arrived all the same; whatever lies in `stage` has to be
+    /// digested before it is believed.
+    pub async fn fetch(
+        &self,
+        paths: &[TreePath],
+        base: Option<&Path>,
+        stage: &Path,
+        work: &Path,
+    ) -> (Passed, Result<(), Error>) {
+        let mut passed = Passed::default();
+        let mut compress = self.compress;
+        for batch in paths.chunks(BATCH_FILES) {
+            loop {
+                let (moved, result) = self.fetch_batch(batch, base, stage, work, compress).await;
+                passed += moved;
+                match result {
+                    Err(Error::Failed(Failure::RefusedOption { .. })) if compress => {
+                        compress = false;
+                    }
+                    Err(error) => return (passed, Err(error)),
+                    Ok(()) => break,
+                }
+            }
+        }
+        (passed, Ok(()))
+    }
+
+    async fn fetch_batch(
+        &self,
+        paths: &[TreePath],
+        base: Option<&Path>,
+        stage: &Path,
+        work: &Path,
+        compress: bool,
+    ) -> (Passed, Result<(), Error>) {
+        let pipe = match self.pipe(work) {
+            Ok(pipe) => pipe,
+            Err(error) => return (Passed::default(), Err(error)),
+        };
+        let mut args: Vec<OsString> = [
+            "--files-from=-",
+            "--from0",
+            "--no-implied-dirs",
+            "-t",
+            "-S",
+            "--no-links",
+            "--no-perms",
+            "--no-owner",
+            "--no-group",
+            "--no-devices",
+            "--no-specials",
+            "--chmod=D700,F600",
+            "--fsync",
+            "--ignore-times",
+            "--no-h",
+            "-8",
+            "--no-motd",
+        ]
+        .map(Into::into)
+        .into();
+        args.push(format!("--partial-dir={PARTIAL_DIR}").into());
+        args.push(format!("--timeout={}", self.limits.silence.as_secs().max(1)).into());
+        if compress {
+            args.push("-z".into());
+        }
+        if let Some(base) = base {
+            let mut arg = OsString::from("--copy-dest=");
+            arg.push(base);
+            args.push(arg);
+        }
+        args.extend(self.place(stage));
+        let mut input = Vec::new();
+        for path in paths {
+            input.extend_from_slice(path.as_bytes());
+            input.push(0);
+        }
+        run(self.call(args, input, stage), pipe, |_| Ok(())).await
+    }
+
+    fn call<'a>(&'a self, args: Vec<OsString>, input: Vec<u8>, dir: &'a Path) -> Call<'a> {
+        Call { programs: &self.programs, args, input, limits: self.limits, dir }
+    }
+
+    /// Source and destination, behind `--`: neither can be taken for an option.
+    fn place(&self, destination: &Path) -> Vec<OsString> {
+        let mut args = Vec::new();
+        if let Some(file) = &self.password_file {
+            let mut arg = OsString::from("--password-file=");
+            arg.push(file);
+            args.push(arg);
+        }
+        let user = self.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
+        let path = self.path.trim_matches('/');
+        args.push("--".into());
+        args.push(format!("{user}{}::{path}/", self.host).into());
+        let mut destination = destination.as_os_str().to_owned();
+        destination.push("/");
+        args.push(destination);
+        args
+    }
+
+    fn pipe(&self, work: &Path) -> Result<Pipe, Error> {
+        Ok(Pipe::open(work, new_token(), (self.connect)())?)
+    }
+}
+
+/// An empty directory `name` in `work`, for this user alone.
+pub fn fresh_dir(work: &Path, name: &str) -> Result<PathBuf, Error> {
+    let path = work.join(name);
+    let done = match std::fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => std::fs::DirBuilder::new().mode(0o700).create(&path),
+    };
+    done.map_err(|source| Error::Directory { path: path.clone(), source })?;
+    Ok(path)
+}
