@@ -6,6 +6,7 @@ mod adopt;
 mod bad_start;
 mod crash;
 mod damage;
+mod docs;
 mod enrollment;
 mod outage;
 mod packaging;
