@@ -8,6 +8,9 @@
 
 pub mod delta;
 pub mod fs;
+pub mod pack;
+pub mod plan;
+mod record;
 pub mod safe_path;
 pub mod scan;
 pub mod signature;

@@ -72,6 +72,13 @@ pub fn block_size(len: u64) -> u32 {
     size.next_multiple_of(256).min(BLOCK_LIMIT) as u32
 }
 
+/// The block size for aligning two versions that are both at hand: small, because nobody keeps or
+/// sends the signature.
+pub(crate) fn alignment_block_size(len: u64) -> u32 {
+    let size = MIN_BLOCK.max(len.div_ceil(MAX_BLOCKS));
+    size.next_multiple_of(256).min(BLOCK_LIMIT) as u32
+}
+
 impl Signature {
     /// Reads all of `content`, `len` bytes, and sums its blocks in bounded memory. The digest of
     /// what was read comes with it, so that the caller can tell whether it is what was expected.

@@ -1,0 +1,387 @@
+//! Makes files from a pack: frames in, verified files out.
+//!
+//! Files are made in the order of the frames they need, so that a pack can be streamed, each frame
+//! is unpacked once, and memory is bounded (below 64 MiB) whatever the tree is. No frame is
+//! unpacked before its digest was verified, and no file is passed on before its own was. What
+//! cannot be made is reported for that file, with the reason, and the others go on: a mirror that
+//! has no use for one frame still has use for the rest.
+
+mod file;
+mod frames;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use protocol::{
+    manifest::Entry,
+    pack::{Content, Encoder, Frame, NoDelta, Op, Selection},
+    path::TreePath,
+};
+
+pub use file::PackFile;
+pub use protocol::pack::Index as PackIndex;
+
+use self::frames::Frames;
+use super::Error;
+use crate::delta::{
+    ReadAt,
+    librsync::{self, Applier},
+};
+use protocol::{digest::DigestWriter, pack::Slice};
+
+/// Bytes of an old file that are passed on at once.
+const COPY_BYTES: usize = 256 << 10;
+
+/// Gives the stored bytes of frames.
+pub trait FrameSource {
+    /// The stored bytes of frame `number`. They are verified by whoever asks. Frames of a written
+    /// pack are asked for in ascending order, each once.
+    fn frame(&mut self, number: u32, frame: &Frame) -> io::Result<Vec<u8>>;
+}
+
+/// Gives old content.
+pub trait Bases {
+    /// The file of entry `number` of the `from` manifest; `None` if it is not held.
+    fn open(&self, number: u64) -> io::Result<Option<Box<dyn ReadAt>>>;
+}
+
+/// Takes files, one after the other. An error of any method ends everything.
+pub trait FileSink {
+    /// The next file begins.
+    fn begin(&mut self, entry: &Entry) -> io::Result<()>;
+    /// Its next bytes; not verified yet.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// The file ends: it is exactly what `entry` says, or it cannot be made and what was written
+    /// is worthless.
+    fn end(&mut self, entry: &Entry, made: Result<Encoder, NoDelta>) -> io::Result<()>;
+}
+
+/// What was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Files and their bytes, by encoder.
+    pub made: BTreeMap<Encoder, (u64, u64)>,
+    /// Files that could not be made, by reason.
+    pub failed: BTreeMap<NoDelta, u64>,
+    /// The first of them.
+    pub first_failed: Option<(TreePath, NoDelta)>,
+}
+
+impl Rebuilt {
+    /// Files that could not be made.
+    pub fn failed_files(&self) -> u64 {
+        self.failed.values().sum()
+    }
+
+    /// Files that were made.
+    pub fn made_files(&self) -> u64 {
+        self.made.values().map(|(files, _)| files).sum()
+    }
+}
+
+/// Makes the files of a selection.
+pub struct Rebuilder<'a> {
+    /// The pack.
+    pub index: &'a PackIndex,
+    /// Where old content is.
+    pub bases: &'a dyn Bases,
+    /// Called with the content bytes made so far.
+    pub progress: &'a dyn Fn(u64),
+    /// Set by someone else to end it early.
+    pub cancel: &'a AtomicBool,
+}
+
+impl<'a> Rebuilder<'a> {
+    /// Makes files silently.
+    pub fn new(index: &'a PackIndex, bases: &'a dyn Bases) -> Self {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Self { index, bases, progress: &|_| {}, cancel: &NEVER }
+    }
+
+    /// Makes every file of `selection` from `frames` and passes it to `sink`.
+    ///
+    /// # Errors
+    /// Only what ends everything: the sink's errors, a damaged index, cancellation. A file that
+    /// cannot be made is not an error; the sink and the result tell.
+    pub fn rebuild(
+        &self,
+        selection: &Selection,
+        frames: &mut dyn FrameSource,
+        sink: &mut dyn FileSink,
+    ) -> Result<Rebuilt, Error> {
+        let mut work = Work {
+            rebuilder: self,
+            frames: Frames::new(self.index, self.bases, frames, selection.frames.len()),
+            ops: OpBlocks::default(),
+            sink,
+            rebuilt: Rebuilt::default(),
+            made_bytes: 0,
+        };
+        for number in self.in_order_of_frames(selection)? {
+            if self.cancel.load(Ordering::Relaxed) {
+                return Err(Error::Canceled);
+            }
+            work.file(number)?;
+        }
+        Ok(work.rebuilt)
+    }
+
+    /// The selected operations, by the first frame that they need.
+    fn in_order_of_frames(&self, selection: &Selection) -> Result<Vec<u64>, Error> {
+        let mut firsts: Vec<u32> = Vec::new();
+        let mut order = Vec::new();
+        let mut selected = selection.ops.iter().peekable();
+        for op in self.index.ops() {
+            let (number, op) = op?;
+            let first = match op.content() {
+                Some(Content::Same { op }) => firsts.get(*op as usize).copied().unwrap_or(0),
+                Some(content) => content.slices().iter().find_map(frame_of).unwrap_or(0),
+                None => 0,
+            };
+            firsts.push(first);
+            if selected.next_if(|selected| **selected == number).is_some() {
+                order.push((first, number));
+            }
+        }
+        order.sort_unstable();
+        Ok(order.into_iter().map(|(_, number)| number).collect())
+    }
+}
+
+impl std::fmt::Debug for Rebuilder<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rebuilder").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+fn frame_of(slice: &Slice) -> Option<u32> {
+    match slice {
+        Slice::Frame { frame, .. } => Some(*frame),
+        Slice::Base { .. } => None,
+    }
+}
+
+/// Why a file was not made.
+enum Failure {
+    /// For this file.
+    File(NoDelta),
+    /// For all of them.
+    Sink(io::Error),
+    Index(protocol::pack::Error),
+}
+
+impl From<NoDelta> for Failure {
+    fn from(reason: NoDelta) -> Self {
+        Self::File(reason)
+    }
+}
+
+impl From<protocol::pack::Error> for Failure {
+    fn from(error: protocol::pack::Error) -> Self {
+        Self::Index(error)
+    }
+}
+
+struct Work<'a> {
+    rebuilder: &'a Rebuilder<'a>,
+    frames: Frames<'a>,
+    ops: OpBlocks,
+    sink: &'a mut dyn FileSink,
+    rebuilt: Rebuilt,
+    made_bytes: u64,
+}
+
+impl Work<'_> {
+    fn file(&mut self, number: u64) -> Result<(), Error> {
+        let op = self.ops.get(self.rebuilder.index, number)?;
+        let Some(Op::Put { entry, content: Some(content) }) = op else { return Ok(()) };
+        let sink_error = |source| {
+            let path = entry.path.clone();
+            Error::Write { path, source }
+        };
+        let content = match &content {
+            Content::Same { op } => match self.ops.get(self.rebuilder.index, *op)? {
+                Some(Op::Put { content: Some(content), .. }) => content,
+                _ => Content::Absent,
+            },
+            content => content.clone(),
+        };
+        self.sink.begin(&entry).map_err(sink_error)?;
+        let result = self.content(&entry, &content);
+        let made = match result {
+            Ok(()) => Ok(content.encoder().unwrap_or(Encoder::Whole)),
+            Err(Failure::File(reason)) => Err(reason),
+            Err(Failure::Sink(source)) => return Err(sink_error(source)),
+            Err(Failure::Index(error)) => return Err(error.into()),
+        };
+        self.sink.end(&entry, made).map_err(sink_error)?;
+        match made {
+            Ok(encoder) => {
+                let made = self.rebuilt.made.entry(encoder).or_default();
+                made.0 += 1;
+                made.1 += entry.size();
+            }
+            Err(reason) => {
+                *self.rebuilt.failed.entry(reason).or_default() += 1;
+                self.rebuilt.first_failed.get_or_insert((entry.path, reason));
+            }
+        }
+        (self.rebuilder.progress)(self.made_bytes);
+        Ok(())
+    }
+
+    /// Writes one file's content and makes sure that it is what the entry says.
+    fn content(&mut self, entry: &Entry, content: &Content) -> Result<(), Failure> {
+        let mut digest = DigestWriter::new();
+        let mut len = 0u64;
+        let bases = self.rebuilder.bases;
+        let mut uses_base = false;
+        let mut out =
+            Out { sink: &mut *self.sink, digest: &mut digest, len: &mut len, limit: entry.size() };
+        match content {
+            Content::Copy { from_entry } => {
+                uses_base = true;
+                copy(bases, *from_entry, 0, entry.size(), &mut out)?;
+            }
+            Content::Slices { slices, .. } => {
+                for slice in slices {
+                    match *slice {
+                        Slice::Frame { frame, offset, len } => {
+                            let (bytes, has_base) = self.frames.slice(frame, offset, len)?;
+                            uses_base |= has_base;
+                            out.write(bytes)?;
+                        }
+                        Slice::Base { entry, offset, len } => {
+                            uses_base = true;
+                            copy(bases, entry, offset, len, &mut out)?;
+                        }
+                    }
+                }
+            }
+            Content::RsyncDelta { base_entry, slices } => {
+                uses_base = true;
+                let base = open(bases, *base_entry)?;
+                self.frames.apply(&*base, entry.size(), slices, &mut out)?;
+            }
+            // A link to a link: written packs have none.
+            Content::Same { .. } => return Err(NoDelta::Corrupt.into()),
+            Content::Absent => return Err(NoDelta::NotPublished.into()),
+        }
+        self.made_bytes += len;
+        if len == entry.size() && Some(digest.finish()) == entry.digest() {
+            return Ok(());
+        }
+        // Every frame was what the index says, so it is the old content that differs.
+        Err(if uses_base { NoDelta::WrongBase } else { NoDelta::Corrupt }.into())
+    }
+}
+
+/// Where a file's bytes go: never more than the file has.
+struct Out<'a> {
+    sink: &'a mut dyn FileSink,
+    digest: &'a mut DigestWriter,
+    len: &'a mut u64,
+    limit: u64,
+}
+
+impl Out<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        *self.len += bytes.len() as u64;
+        if *self.len > self.limit {
+            return Err(NoDelta::Corrupt.into());
+        }
+        self.digest.update(bytes);
+        self.sink.write(bytes).map_err(Failure::Sink)
+    }
+}
+
+fn open(bases: &dyn Bases, number: u64) -> Result<Box<dyn ReadAt>, NoDelta> {
+    bases.open(number).ok().flatten().ok_or(NoDelta::BaseNotHeld)
+}
+
+fn copy(
+    bases: &dyn Bases,
+    number: u64,
+    mut offset: u64,
+    mut left: u64,
+    out: &mut Out<'_>,
+) -> Result<(), Failure> {
+    let base = open(bases, number)?;
+    let mut buffer = vec![0; COPY_BYTES.min(usize::try_from(left).unwrap_or(COPY_BYTES))];
+    while left > 0 {
+        let now = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        base.read_exact_at(&mut buffer[..now], offset).map_err(|_| NoDelta::WrongBase)?;
+        out.write(&buffer[..now])?;
+        offset += now as u64;
+        left -= now as u64;
+    }
+    Ok(())
+}
+
+impl Frames<'_> {
+    /// Applies the librsync delta that the slices are.
+    fn apply(
+        &mut self,
+        base: &dyn ReadAt,
+        limit: u64,
+        slices: &[Slice],
+        out: &mut Out<'_>,
+    ) -> Result<(), Failure> {
+        let mut applier = Applier::new(base, limit);
+        for slice in slices {
+            let Slice::Frame { frame, offset, len } = *slice else {
+                return Err(NoDelta::Corrupt.into());
+            };
+            let (bytes, _) = self.slice(frame, offset, len)?;
+            let mut failure = None;
+            let fed = applier.feed(bytes, &mut |bytes| {
+                out.write(bytes).map_err(|error| {
+                    failure = Some(error);
+                    io::ErrorKind::Other.into()
+                })
+            });
+            if let Some(failure) = failure {
+                return Err(failure);
+            }
+            fed.map_err(reason_of)?;
+        }
+        applier.finish().map_err(reason_of)?;
+        Ok(())
+    }
+}
+
+fn reason_of(error: librsync::Error) -> NoDelta {
+    match error {
+        librsync::Error::OutsideBase | librsync::Error::Io(_) => NoDelta::WrongBase,
+        librsync::Error::Damaged(_) | librsync::Error::TooLong => NoDelta::Corrupt,
+    }
+}
+
+/// The blocks of operations that were looked at last.
+#[derive(Default)]
+struct OpBlocks {
+    blocks: Vec<(u64, Vec<Op>)>,
+}
+
+impl OpBlocks {
+    /// Neighbors in the order of frames are mostly neighbors in the order of paths.
+    const KEPT: usize = 4;
+
+    fn get(&mut self, index: &PackIndex, number: u64) -> Result<Option<Op>, Error> {
+        let holds =
+            |(first, ops): &&(u64, Vec<Op>)| number >= *first && number - *first < ops.len() as u64;
+        if let Some((first, ops)) = self.blocks.iter().find(holds) {
+            return Ok(ops.get((number - first) as usize).cloned());
+        }
+        if self.blocks.len() >= Self::KEPT {
+            self.blocks.remove(0);
+        }
+        let (first, ops) = index.ops_around(number)?;
+        let op = ops.get(number.saturating_sub(first) as usize).cloned();
+        self.blocks.push((first, ops));
+        Ok(op)
+    }
+}

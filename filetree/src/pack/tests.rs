@@ -1,0 +1,5 @@
+//! Packs on real directories, from end to end.
+
+mod hostile;
+mod packs;
+mod support;

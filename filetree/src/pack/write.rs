@@ -1,0 +1,214 @@
+//! Writes packs.
+//!
+//! Two manifests are compared; changed files become tasks (small neighbors together, large files
+//! in segments), tasks become frames on all cores, and frames are written in the order of the
+//! tasks, so that equal input gives equal bytes however many cores there are. The index comes
+//! first in the file but is known last, so frames wait in a file beside it.
+//!
+//! The tree that is packed may be live. Every byte that goes into a pack is digested on its way,
+//! and a file that is not what its manifest says stops the pack: a pack that cannot be used is
+//! worth nothing, and the next scan is minutes away.
+
+mod changes;
+mod encode;
+mod output;
+mod pipeline;
+mod plan;
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use protocol::{
+    digest::Digest,
+    manifest::Manifest,
+    pack::{Encoder, Header, NoDelta},
+    path::TreePath,
+};
+use serde::Serialize;
+
+use super::{BaseSource, ContentSource, Error};
+use crate::delta::choose::{self, EncoderChoice, FrameKind};
+
+/// How to write a pack.
+#[derive(Clone, Copy)]
+pub struct PackOptions<'a> {
+    /// Which encoders may be used.
+    pub encoders: EncoderChoice,
+    /// The zstd level of everything; `None` chooses by kind and amount.
+    pub level: Option<i32>,
+    /// Bytes of memory that may be used, roughly.
+    pub memory: u64,
+    /// Threads that compress.
+    pub threads: usize,
+    /// Tells apart what filters tell apart, in at most 8 classes: files of two classes never share
+    /// a frame or a base.
+    pub class: &'a (dyn Fn(&TreePath) -> u8 + Sync),
+    /// Called now and then with how far the pack is.
+    pub progress: &'a (dyn Fn(Progress) + Sync),
+    /// Set by someone else to end it early.
+    pub cancel: &'a AtomicBool,
+}
+
+impl PackOptions<'static> {
+    /// The smallest pack, on every core, within 512 MiB, silently.
+    pub fn new() -> Self {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Self {
+            encoders: EncoderChoice::Auto,
+            level: None,
+            memory: 512 << 20,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            class: &|_| 0,
+            progress: &|_| {},
+            cancel: &NEVER,
+        }
+    }
+}
+
+impl Default for PackOptions<'static> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for PackOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PackOptions")
+            .field("encoders", &self.encoders)
+            .field("level", &self.level)
+            .field("memory", &self.memory)
+            .field("threads", &self.threads)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PackOptions<'_> {
+    pub(super) fn check_canceled(&self) -> Result<(), Error> {
+        if self.cancel.load(Ordering::Relaxed) { Err(Error::Canceled) } else { Ok(()) }
+    }
+
+    /// Threads that fit into the memory, besides what the comparison of a large file takes.
+    fn workers(&self) -> usize {
+        const COMPARISON: u64 = 96 << 20;
+        const WORKER: u64 = 176 << 20;
+        let fitting = self.memory.saturating_sub(COMPARISON) / WORKER;
+        usize::try_from(fitting).unwrap_or(usize::MAX).clamp(1, self.threads.max(1))
+    }
+}
+
+/// What a pack is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Making content small.
+    Encode,
+    /// Writing the file.
+    Write,
+}
+
+/// How far a pack is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// What it is at.
+    pub phase: Phase,
+    /// Bytes done in this phase.
+    pub done_bytes: u64,
+    /// Bytes to do in this phase.
+    pub total_bytes: u64,
+}
+
+/// What a written pack is: all that its offer needs, and what a report says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PackSummary {
+    /// Digest of the manifest it leads from.
+    pub from: Option<Digest>,
+    /// Digest of the manifest it leads to.
+    pub to: Digest,
+    /// Digest of the whole file.
+    pub digest: Digest,
+    /// Bytes of the whole file.
+    pub length: u64,
+    /// Bytes before the first frame.
+    pub index_length: u64,
+    /// Digest of those.
+    pub index_digest: Digest,
+    /// Operations.
+    pub operations: u64,
+    /// Content bytes of the files that it puts.
+    pub content_bytes: u64,
+    /// What each encoder did, in the order of [`Encoder::ALL`]; those that did nothing as well.
+    pub encoders: Vec<EncoderSummary>,
+    /// Files that have an old version but were not encoded against it, by reason.
+    pub without_delta: BTreeMap<NoDelta, u64>,
+}
+
+/// What one encoder did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct EncoderSummary {
+    /// Which.
+    pub encoder: Encoder,
+    /// Files made by it.
+    pub files: u64,
+    /// Their content bytes.
+    pub content_bytes: u64,
+    /// Their share of the stored bytes.
+    pub stored_bytes: u64,
+}
+
+/// Chooses levels.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Levels {
+    fixed: Option<i32>,
+    total: u64,
+}
+
+impl Levels {
+    pub(super) fn of(&self, kind: FrameKind) -> i32 {
+        self.fixed.unwrap_or_else(|| choose::level(kind, self.total)).clamp(1, 22)
+    }
+}
+
+/// Writes the pack that leads from `from` (nothing, if there is none) to `to` into the file `out`,
+/// which appears complete and durable, or not at all.
+///
+/// # Errors
+/// [`Error::Changed`] names a file of `to` that is not what the manifest says any more.
+pub fn write_pack(
+    from: Option<&Manifest>,
+    base: &dyn BaseSource,
+    to: &Manifest,
+    new: &dyn ContentSource,
+    out: &Path,
+    options: &PackOptions<'_>,
+) -> Result<PackSummary, Error> {
+    let nothing = Manifest::empty();
+    let header = Header {
+        from: from.map(Manifest::digest),
+        from_entries: from.map_or(0, |from| from.entries().len() as u64),
+        to: to.digest(),
+        to_entries: to.entries().len() as u64,
+    };
+    let from = from.unwrap_or(&nothing);
+    let plan = plan::Plan::new(from, to, options);
+    let levels = Levels { fixed: options.level, total: plan.total_bytes() };
+    let context = encode::Context { from, base, new, options, levels };
+    let mut output = output::Output::create(out, &plan, options)?;
+    pipeline::run(
+        options.workers(),
+        |tasks| plan.send_tasks(&context, tasks),
+        |task| {
+            options.check_canceled()?;
+            match task {
+                plan::Task::Batch(members) => Ok(output::Done::Batch(context.batch(&members)?)),
+                plan::Task::Segment { file, range, last } => {
+                    let segment = context.segment(&file, range)?;
+                    Ok(output::Done::Segment { file, segment, last })
+                }
+            }
+        },
+        |done| output.take(done),
+    )?;
+    output.finish(&header, from, to)
+}

@@ -1,0 +1,406 @@
+//! What the workers do: small files together, or one segment of a large one.
+
+use std::{collections::HashSet, ops::Range, sync::Arc};
+
+use protocol::{
+    digest::Digest,
+    manifest::{Entry, Manifest},
+    pack::{BaseRange, Codec, Encoder, NoDelta},
+    path::TreePath,
+};
+
+use super::{Levels, PackOptions};
+use crate::{
+    delta::{
+        ReadAt,
+        choose::{DELTA_WORTH_SHARE, EncoderChoice, FrameKind},
+        frame, group,
+        patch::Alignment,
+        rsync, whole,
+    },
+    pack::{BaseSource, ContentSource, Error},
+    signature::Signature,
+};
+
+/// What every worker may look at.
+pub(super) struct Context<'a> {
+    pub(super) from: &'a Manifest,
+    pub(super) base: &'a dyn BaseSource,
+    pub(super) new: &'a dyn ContentSource,
+    pub(super) options: &'a PackOptions<'a>,
+    pub(super) levels: Levels,
+}
+
+/// One file that needs bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Member<'a> {
+    /// Number of its operation.
+    pub(super) op: usize,
+    pub(super) entry: &'a Entry,
+    /// Number of the old entry that it resembles.
+    pub(super) old: Option<u64>,
+}
+
+/// A frame that is ready to be stored.
+pub(super) struct Packed {
+    pub(super) stored: Vec<u8>,
+    pub(super) raw_len: u32,
+    pub(super) codec: Codec,
+}
+
+/// How one member of a batch was encoded.
+pub(super) struct Placed {
+    pub(super) op: usize,
+    pub(super) encoder: Encoder,
+    /// For librsync deltas.
+    pub(super) base: Option<u64>,
+    /// Which of the batch's frames, and where in it.
+    pub(super) frame: usize,
+    pub(super) offset: u32,
+    pub(super) len: u32,
+    /// Why no old content was used, where there is an old version.
+    pub(super) reason: Option<NoDelta>,
+}
+
+/// A batch's frames and members.
+pub(super) struct Batch {
+    pub(super) frames: Vec<Packed>,
+    pub(super) placed: Vec<Placed>,
+}
+
+/// What a member puts into its frame.
+struct Payload<'a> {
+    member: Member<'a>,
+    bytes: Vec<u8>,
+    delta_base: Option<u64>,
+    /// Old content for the prefix.
+    old: Option<(u64, Vec<u8>)>,
+    reason: Option<NoDelta>,
+    incompressible: bool,
+}
+
+impl Context<'_> {
+    /// Encodes small files together.
+    pub(super) fn batch(&self, members: &[Member<'_>]) -> Result<Batch, Error> {
+        let payloads: Result<Vec<_>, Error> = members.iter().map(|m| self.payload(*m)).collect();
+        let (raw, compressed): (Vec<_>, Vec<_>) =
+            payloads?.into_iter().partition(|payload| payload.incompressible);
+        let mut batch = Batch { frames: Vec::new(), placed: Vec::new() };
+        if !compressed.is_empty() {
+            self.add_compressed(compressed, &mut batch)?;
+        }
+        if !raw.is_empty() {
+            let bytes: Vec<u8> = raw.iter().flat_map(|payload| &payload.bytes).copied().collect();
+            let packed = Packed { raw_len: bytes.len() as u32, stored: bytes, codec: Codec::Raw };
+            batch.add(packed, &raw, Encoder::Whole);
+        }
+        Ok(batch)
+    }
+
+    fn payload<'a>(&self, member: Member<'a>) -> Result<Payload<'a>, Error> {
+        let bytes = self.read_new(member.entry)?;
+        let mut payload = Payload {
+            member,
+            bytes,
+            delta_base: None,
+            old: None,
+            reason: None,
+            incompressible: false,
+        };
+        if let Some((number, old)) = self.old_entry(member.old) {
+            self.use_old(&mut payload, number, old)?;
+        }
+        if payload.old.is_none() && payload.delta_base.is_none() && payload.bytes.len() > 4096 {
+            let len = payload.bytes.len() as u64;
+            payload.incompressible =
+                whole::is_incompressible(&payload.bytes, len).map_err(Error::Compress)?;
+        }
+        Ok(payload)
+    }
+
+    /// Finds the best use of an old version.
+    fn use_old(&self, payload: &mut Payload<'_>, number: u64, old: &Entry) -> Result<(), Error> {
+        let choice = self.options.encoders;
+        let content = (choice != EncoderChoice::Whole).then(|| self.read_old(old)).flatten();
+        let signature = match (choice, content) {
+            (EncoderChoice::Whole, _) => return Ok(()),
+            (EncoderChoice::Rsync, Some(content)) => {
+                let made = Signature::calculate(&content, content.len() as u64);
+                made.ok().map(|(signature, _)| signature)
+            }
+            (_, Some(content)) => {
+                payload.old = Some((number, content));
+                return Ok(());
+            }
+            (_, None) => self.signature_of(old),
+        };
+        let Some(signature) = signature else {
+            payload.reason = Some(NoDelta::BaseNotHeld);
+            return Ok(());
+        };
+        let path = &payload.member.entry.path;
+        let delta = rsync::small_delta(&signature, &payload.bytes)
+            .map_err(|source| Error::Delta { path: path.clone(), source })?;
+        let measure = |bytes: &[u8]| frame::compress(bytes, 0, 3).map_err(Error::Compress);
+        let (with, without) = (measure(&delta)?.len(), measure(&payload.bytes)?.len());
+        if is_worth_a_base(with, without) {
+            (payload.bytes, payload.delta_base) = (delta, Some(number));
+        } else {
+            payload.reason = Some(NoDelta::LargerThanWhole);
+        }
+        Ok(())
+    }
+
+    fn add_compressed(&self, payloads: Vec<Payload<'_>>, batch: &mut Batch) -> Result<(), Error> {
+        let mut prefix = self.prefix(&payloads);
+        let mut bytes = std::mem::take(&mut prefix.bytes);
+        let prefix_len = bytes.len();
+        payloads.iter().for_each(|payload| bytes.extend_from_slice(&payload.bytes));
+        let level = self.levels.of(FrameKind::Small);
+        let packed = best(&bytes, prefix_len, prefix.bases, level)?;
+        let against_old = matches!(packed.codec, Codec::ZstdPrefix { .. });
+        let encoder = match (against_old, self.options.encoders) {
+            (false, _) => Encoder::Whole,
+            (true, EncoderChoice::Patch) => Encoder::Patch,
+            (true, _) => Encoder::Group,
+        };
+        batch.add(packed, &payloads, encoder);
+        Ok(())
+    }
+
+    /// Old siblings, then old versions: the more alike, the nearer to the new content.
+    fn prefix(&self, payloads: &[Payload<'_>]) -> Prefix {
+        let mut known = HashSet::new();
+        let mut old_bytes = 0;
+        let mut olds = Vec::new();
+        for payload in payloads {
+            if let Some((number, content)) = &payload.old
+                && known.insert(*number)
+            {
+                old_bytes += content.len() as u64;
+                olds.push((*number, content));
+            }
+        }
+        let mut prefix = Prefix::default();
+        if matches!(self.options.encoders, EncoderChoice::Auto | EncoderChoice::Group) {
+            let lonely: Vec<(&TreePath, u64)> = payloads
+                .iter()
+                .filter(|payload| payload.old.is_none() && payload.delta_base.is_none())
+                .map(|payload| (&payload.member.entry.path, payload.bytes.len() as u64))
+                .collect();
+            let class = payloads.first().map(|p| (self.options.class)(&p.member.entry.path));
+            let fits = |entry: &Entry| Some((self.options.class)(&entry.path)) == class;
+            for number in group::siblings(self.from, &lonely, &known, old_bytes, &fits) {
+                let entry = self.old_entry(Some(number));
+                if let Some(content) = entry.and_then(|(_, entry)| self.read_old(entry)) {
+                    prefix.push(number, &content);
+                }
+            }
+        }
+        olds.iter().for_each(|(number, content)| prefix.push(*number, content));
+        prefix
+    }
+
+    /// Encodes one segment of a large file.
+    pub(super) fn segment(&self, file: &Large<'_>, range: Range<u64>) -> Result<Segment, Error> {
+        let path = &file.member.entry.path;
+        let read = |source| Error::reading(path, source);
+        let len = (range.end - range.start) as usize;
+        match &file.way {
+            Way::Whole { raw } => {
+                let bytes = file.new.range(range.start, len).map_err(read)?;
+                let packed = if *raw {
+                    let raw_len = bytes.len() as u32;
+                    Packed { stored: bytes.clone(), raw_len, codec: Codec::Raw }
+                } else {
+                    self.pack_whole(&bytes)?
+                };
+                Ok(Segment::of(packed, bytes))
+            }
+            Way::Rsync { delta, .. } => {
+                let (bytes, literals) = delta.range(&*file.new, range).map_err(read)?;
+                let literals = literals.into_iter().flat_map(|range| &bytes[range]).copied();
+                let literals = literals.collect();
+                Ok(Segment::of(self.pack_whole(&bytes)?, literals))
+            }
+            Way::Patch { alignment, old, number } => {
+                let new = file.new.range(range.start, len).map_err(read)?;
+                self.patch(alignment, &**old, *number, range, new)
+            }
+        }
+    }
+
+    fn pack_whole(&self, bytes: &[u8]) -> Result<Packed, Error> {
+        let level = self.levels.of(FrameKind::Whole);
+        let (codec, stored) = whole::pack(bytes, level).map_err(Error::Compress)?;
+        Ok(Packed { stored, raw_len: bytes.len() as u32, codec })
+    }
+
+    fn patch(
+        &self,
+        alignment: &Alignment,
+        old: &dyn ReadAt,
+        number: u64,
+        range: Range<u64>,
+        new: Vec<u8>,
+    ) -> Result<Segment, Error> {
+        if let Some(at) = alignment.identical(&range)
+            && old.range(at, new.len()).is_ok_and(|old| old == new)
+        {
+            let piece = Piece::Old { offset: at, len: new.len() as u64 };
+            return Ok(Segment { piece, verified: new });
+        }
+        let mut bytes = Vec::new();
+        let mut bases = Vec::new();
+        for range in alignment.bases(&range) {
+            let len = (range.end - range.start) as usize;
+            // An old file that cannot be read any more just does not help.
+            if let Ok(old) = old.range(range.start, len) {
+                bytes.extend_from_slice(&old);
+                bases.push(BaseRange { entry: number, offset: range.start, len: len as u32 });
+            }
+        }
+        let prefix_len = bytes.len();
+        bytes.extend_from_slice(&new);
+        let packed = best(&bytes, prefix_len, bases, self.levels.of(FrameKind::Patch))?;
+        Ok(Segment::of(packed, new))
+    }
+
+    /// Reads a whole small file and makes sure that it is what the manifest says.
+    fn read_new(&self, entry: &Entry) -> Result<Vec<u8>, Error> {
+        let read = |source| Error::reading(&entry.path, source);
+        let file = self.new.open(entry).map_err(read)?;
+        let bytes = file.range(0, entry.size() as usize).map_err(read)?;
+        if Some(Digest::of(&bytes)) == entry.digest() {
+            Ok(bytes)
+        } else {
+            Err(Error::Changed { path: entry.path.clone() })
+        }
+    }
+
+    /// Reads a whole old file, if it is held and is still what its manifest says.
+    fn read_old(&self, entry: &Entry) -> Option<Vec<u8>> {
+        let bytes = self.base.content(entry)?.range(0, entry.size() as usize).ok()?;
+        (Some(Digest::of(&bytes)) == entry.digest()).then_some(bytes)
+    }
+
+    /// The stored signature of an old file, if there is one and it is that of this content.
+    pub(super) fn signature_of(&self, entry: &Entry) -> Option<Signature> {
+        let stored = self.base.signature(entry)?;
+        (Some(stored.content) == entry.digest() && stored.content_len == entry.size())
+            .then_some(stored.signature)
+    }
+
+    pub(super) fn old_entry(&self, number: Option<u64>) -> Option<(u64, &Entry)> {
+        let number = number?;
+        Some((number, self.from.entries().get(usize::try_from(number).ok()?)?))
+    }
+}
+
+impl Batch {
+    fn add(&mut self, packed: Packed, payloads: &[Payload<'_>], encoder: Encoder) {
+        let mut offset = 0;
+        for payload in payloads {
+            let len = payload.bytes.len() as u32;
+            let encoder = if payload.delta_base.is_some() { Encoder::Rsync } else { encoder };
+            self.placed.push(Placed {
+                op: payload.member.op,
+                encoder,
+                base: payload.delta_base,
+                frame: self.frames.len(),
+                offset,
+                len,
+                reason: payload.reason,
+            });
+            offset += len;
+        }
+        self.frames.push(packed);
+    }
+}
+
+/// Old content that a frame is compressed against.
+#[derive(Default)]
+struct Prefix {
+    bytes: Vec<u8>,
+    bases: Vec<BaseRange>,
+}
+
+impl Prefix {
+    fn push(&mut self, entry: u64, content: &[u8]) {
+        self.bytes.extend_from_slice(content);
+        self.bases.push(BaseRange { entry, offset: 0, len: content.len() as u32 });
+    }
+}
+
+/// A file that is encoded in segments.
+pub(super) struct Large<'a> {
+    pub(super) member: Member<'a>,
+    pub(super) new: Box<dyn ReadAt>,
+    pub(super) way: Way,
+    pub(super) reason: Option<NoDelta>,
+}
+
+/// How a large file is encoded.
+pub(super) enum Way {
+    /// By itself; `raw` where it would not shrink.
+    Whole { raw: bool },
+    /// Against the old file.
+    Patch { alignment: Alignment, old: Box<dyn ReadAt>, number: u64 },
+    /// As a librsync delta.
+    Rsync { delta: rsync::Delta, number: u64 },
+}
+
+/// One segment of a large file.
+pub(super) struct Segment {
+    pub(super) piece: Piece,
+    /// Bytes of the new file in it, for its digest.
+    pub(super) verified: Vec<u8>,
+}
+
+/// Where a segment's content comes from.
+pub(super) enum Piece {
+    Frame(Packed),
+    /// The very same bytes of the old file.
+    Old {
+        offset: u64,
+        len: u64,
+    },
+}
+
+impl Segment {
+    fn of(packed: Packed, verified: Vec<u8>) -> Self {
+        Self { piece: Piece::Frame(packed), verified }
+    }
+}
+
+/// A large file on its way through the workers.
+pub(super) type SharedLarge<'a> = Arc<Large<'a>>;
+
+pub(super) fn is_worth_a_base(with: usize, without: usize) -> bool {
+    (with as f64) < without as f64 * DELTA_WORTH_SHARE
+}
+
+/// Compresses what follows the prefix, with it or, where that is about as good, without it: fewer
+/// mirrors hold every base than hold none.
+fn best(
+    bytes: &[u8],
+    prefix_len: usize,
+    bases: Vec<BaseRange>,
+    level: i32,
+) -> Result<Packed, Error> {
+    let content = &bytes[prefix_len..];
+    let raw_len = content.len() as u32;
+    if prefix_len > 0 {
+        let stored = frame::compress(bytes, prefix_len, level).map_err(Error::Compress)?;
+        // Content that shrinks to a tenth against its old version would not do so by itself.
+        let is_obvious = stored.len() * 10 < content.len();
+        if is_obvious || {
+            let (_, alone) = whole::pack(content, level.min(9)).map_err(Error::Compress)?;
+            is_worth_a_base(stored.len(), alone.len())
+        } {
+            return Ok(Packed { stored, raw_len, codec: Codec::ZstdPrefix { bases } });
+        }
+    }
+    let (codec, stored) = whole::pack(content, level).map_err(Error::Compress)?;
+    Ok(Packed { stored, raw_len, codec })
+}

@@ -1,0 +1,353 @@
+//! The pack's file: frames as they come, the index when all are there.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, BufWriter, Read, Seek, Write},
+    path::{Path, PathBuf},
+};
+
+use protocol::{
+    digest::{Digest, DigestWriter},
+    manifest::Manifest,
+    pack::{Content, Encoder, Frame, Header, IndexBuilder, MAX_FRAME_STORED_BYTES, NoDelta, Slice},
+};
+
+use super::{
+    EncoderSummary, PackOptions, PackSummary, Phase, Progress,
+    changes::Change,
+    encode::{Batch, Packed, Piece, Segment, SharedLarge, Way},
+    plan::{Plan, operation},
+};
+use crate::pack::Error;
+
+/// Bytes of the frames that are copied at once.
+const COPY_BYTES: usize = 1 << 20;
+
+/// What the workers give.
+pub(super) enum Done<'a> {
+    Batch(Batch),
+    Segment { file: SharedLarge<'a>, segment: Segment, last: bool },
+}
+
+/// A pack that is being written.
+pub(super) struct Output<'a> {
+    out: PathBuf,
+    frames: Scratch,
+    index: IndexBuilder,
+    changes: Vec<Change>,
+    contents: Vec<Option<Content>>,
+    /// The large file whose segments are coming.
+    open: OpenFile,
+    tally: Tally,
+    without_delta: BTreeMap<NoDelta, u64>,
+    options: &'a PackOptions<'a>,
+    done_bytes: u64,
+    total_bytes: u64,
+}
+
+#[derive(Default)]
+struct OpenFile {
+    digest: DigestWriter,
+    slices: Vec<Slice>,
+    stored_bytes: u64,
+    uses_old: bool,
+}
+
+impl<'a> Output<'a> {
+    pub(super) fn create(
+        out: &Path,
+        plan: &Plan<'a>,
+        options: &'a PackOptions<'a>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            frames: Scratch::create(out, "frames")?,
+            out: out.to_path_buf(),
+            index: IndexBuilder::new(),
+            changes: plan.changes(),
+            contents: plan.contents(),
+            open: OpenFile::default(),
+            tally: Tally::default(),
+            without_delta: BTreeMap::new(),
+            options,
+            done_bytes: 0,
+            total_bytes: plan.total_bytes(),
+        })
+    }
+
+    pub(super) fn take(&mut self, done: Done<'_>) -> Result<(), Error> {
+        match done {
+            Done::Batch(batch) => self.take_batch(batch),
+            Done::Segment { file, segment, last } => self.take_segment(&file, segment, last),
+        }
+    }
+
+    fn take_batch(&mut self, batch: Batch) -> Result<(), Error> {
+        let mut numbers = Vec::new();
+        let mut lens = Vec::new();
+        for packed in batch.frames {
+            lens.push((packed.stored.len() as u64, u64::from(packed.raw_len)));
+            numbers.push(self.store(packed)?);
+        }
+        for placed in batch.placed {
+            let frame = numbers[placed.frame];
+            let slices = vec![Slice::Frame { frame, offset: placed.offset, len: placed.len }];
+            let content = match placed.base {
+                Some(base_entry) => Content::RsyncDelta { base_entry, slices },
+                None => Content::Slices { encoder: placed.encoder, slices },
+            };
+            self.contents[placed.op] = Some(content);
+            let (stored, raw) = lens[placed.frame];
+            self.tally.add_stored(placed.encoder, stored * u64::from(placed.len) / raw.max(1));
+            self.count_reason(placed.reason);
+            self.advance(u64::from(placed.len));
+        }
+        Ok(())
+    }
+
+    fn take_segment(
+        &mut self,
+        file: &SharedLarge<'_>,
+        segment: Segment,
+        last: bool,
+    ) -> Result<(), Error> {
+        self.open.digest.update(&segment.verified);
+        self.advance(segment.verified.len() as u64);
+        let slice = match segment.piece {
+            Piece::Frame(packed) => {
+                self.open.stored_bytes += packed.stored.len() as u64;
+                self.open.uses_old |=
+                    matches!(packed.codec, protocol::pack::Codec::ZstdPrefix { .. });
+                let len = packed.raw_len;
+                Slice::Frame { frame: self.store(packed)?, offset: 0, len }
+            }
+            Piece::Old { offset, len } => {
+                self.open.uses_old = true;
+                let entry = file.member.old.unwrap_or(0);
+                Slice::Base { entry, offset, len }
+            }
+        };
+        match (self.open.slices.last_mut(), slice) {
+            // Runs of equal segments are one slice.
+            (
+                Some(Slice::Base { entry, offset, len }),
+                Slice::Base { entry: next_entry, offset: next, len: more },
+            ) if *entry == next_entry && *offset + *len == next => *len += more,
+            _ => self.open.slices.push(slice),
+        }
+        if last { self.close(file) } else { Ok(()) }
+    }
+
+    /// The last segment has come: the file must be what its manifest says.
+    fn close(&mut self, file: &SharedLarge<'_>) -> Result<(), Error> {
+        let open = std::mem::take(&mut self.open);
+        let entry = file.member.entry;
+        let expected = match &file.way {
+            Way::Rsync { delta, .. } => Some(delta.literal_digest),
+            Way::Whole { .. } | Way::Patch { .. } => entry.digest(),
+        };
+        if Some(open.digest.finish()) != expected {
+            return Err(Error::Changed { path: entry.path.clone() });
+        }
+        let slices = open.slices;
+        let content = match &file.way {
+            Way::Rsync { number, .. } => Content::RsyncDelta { base_entry: *number, slices },
+            Way::Patch { .. } if open.uses_old => {
+                Content::Slices { encoder: Encoder::Patch, slices }
+            }
+            Way::Whole { .. } | Way::Patch { .. } => {
+                Content::Slices { encoder: Encoder::Whole, slices }
+            }
+        };
+        if let Some(encoder) = content.encoder() {
+            self.tally.add_stored(encoder, open.stored_bytes);
+        }
+        self.contents[file.member.op] = Some(content);
+        self.count_reason(file.reason);
+        Ok(())
+    }
+
+    fn store(&mut self, packed: Packed) -> Result<u32, Error> {
+        if packed.stored.len() as u64 > MAX_FRAME_STORED_BYTES {
+            return Err(protocol::pack::Error::TooLarge("8 MiB in a frame").into());
+        }
+        self.frames.write(&packed.stored)?;
+        let frame = Frame {
+            offset: 0,
+            stored_len: packed.stored.len() as u32,
+            digest: Digest::of(&packed.stored),
+            raw_len: packed.raw_len,
+            codec: packed.codec,
+        };
+        Ok(self.index.push_frame(&frame)?)
+    }
+
+    fn count_reason(&mut self, reason: Option<NoDelta>) {
+        if let Some(reason) = reason {
+            *self.without_delta.entry(reason).or_default() += 1;
+        }
+    }
+
+    fn advance(&mut self, bytes: u64) {
+        // Of a delta only the literals are seen; it never goes beyond the end.
+        self.done_bytes = (self.done_bytes + bytes).min(self.total_bytes);
+        let (done_bytes, total_bytes) = (self.done_bytes, self.total_bytes);
+        (self.options.progress)(Progress { phase: Phase::Encode, done_bytes, total_bytes });
+    }
+
+    /// Writes the index and the frames behind it, and gives the file its name.
+    pub(super) fn finish(
+        mut self,
+        header: &Header,
+        from: &Manifest,
+        to: &Manifest,
+    ) -> Result<PackSummary, Error> {
+        let mut content_bytes = 0;
+        let contents = std::mem::take(&mut self.contents);
+        for (change, content) in self.changes.iter().zip(contents) {
+            let encoder = content.as_ref().and_then(Content::encoder);
+            let op = operation(*change, content, from, to);
+            if let (Some(encoder), protocol::pack::Op::Put { entry, .. }) = (encoder, &op) {
+                content_bytes += entry.size();
+                self.tally.add_file(encoder, entry.size());
+            }
+            self.index.push_op(&op)?;
+        }
+        let index = self.index.finish(header)?;
+        let mut pack = Scratch::create(&self.out, "pack")?;
+        pack.write(&index)?;
+        let digest = append_frames(&mut pack, &mut self.frames, &index, self.options)?;
+        let length = index.len() as u64 + self.frames.len;
+        pack.publish(&self.out)?;
+        Ok(PackSummary {
+            from: header.from,
+            to: header.to,
+            digest,
+            length,
+            index_length: index.len() as u64,
+            index_digest: Digest::of(&index),
+            operations: self.changes.len() as u64,
+            content_bytes,
+            encoders: self.tally.0.to_vec(),
+            without_delta: self.without_delta,
+        })
+    }
+}
+
+/// Copies all frames behind the index; returns the digest of index and frames.
+fn append_frames(
+    pack: &mut Scratch,
+    frames: &mut Scratch,
+    index: &[u8],
+    options: &PackOptions<'_>,
+) -> Result<Digest, Error> {
+    let mut digest = DigestWriter::new();
+    digest.update(index);
+    let total_bytes = frames.len;
+    let mut source = frames.rewind()?;
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut done_bytes = 0;
+    while done_bytes < total_bytes {
+        options.check_canceled()?;
+        let read = source.read(&mut buffer).map_err(|source| frames.error("read", source))?;
+        if read == 0 {
+            return Err(frames.error("read", io::ErrorKind::UnexpectedEof.into()));
+        }
+        digest.update(&buffer[..read]);
+        pack.write(&buffer[..read])?;
+        done_bytes += read as u64;
+        (options.progress)(Progress { phase: Phase::Write, done_bytes, total_bytes });
+    }
+    Ok(digest.finish())
+}
+
+/// A file beside the pack that goes away unless it becomes the pack.
+struct Scratch {
+    path: PathBuf,
+    file: BufWriter<File>,
+    len: u64,
+}
+
+impl Scratch {
+    fn create(out: &Path, what: &str) -> Result<Self, Error> {
+        let mut name = out.file_name().unwrap_or_default().to_os_string();
+        name.push(format!(".{what}.{}.tmp", std::process::id()));
+        let path = out.with_file_name(name);
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path);
+        match file {
+            Ok(file) => Ok(Self { path, file: BufWriter::new(file), len: 0 }),
+            Err(source) => Err(Error::File { file: path, what: "created", source }),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.file.write_all(bytes).map_err(|source| self.error("written", source))?;
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn rewind(&mut self) -> Result<File, Error> {
+        let rewound = self.file.flush().and_then(|()| {
+            let mut file = self.file.get_ref().try_clone()?;
+            file.rewind()?;
+            Ok(file)
+        });
+        rewound.map_err(|source| self.error("read", source))
+    }
+
+    /// Makes the file durable under its name.
+    fn publish(mut self, out: &Path) -> Result<(), Error> {
+        let error = |source| Error::File { file: out.to_path_buf(), what: "written", source };
+        self.file.flush().and_then(|()| self.file.get_ref().sync_all()).map_err(error)?;
+        fs::rename(&self.path, out).map_err(error)?;
+        let parent = match out.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(error)
+    }
+
+    fn error(&self, what: &'static str, source: io::Error) -> Error {
+        Error::File { file: self.path.clone(), what, source }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Already renamed, or of no use to anyone.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// What each encoder did so far.
+struct Tally([EncoderSummary; Encoder::ALL.len()]);
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self(Encoder::ALL.map(|encoder| EncoderSummary {
+            encoder,
+            files: 0,
+            content_bytes: 0,
+            stored_bytes: 0,
+        }))
+    }
+}
+
+impl Tally {
+    fn of(&mut self, encoder: Encoder) -> Option<&mut EncoderSummary> {
+        self.0.iter_mut().find(|summary| summary.encoder == encoder)
+    }
+
+    fn add_file(&mut self, encoder: Encoder, content_bytes: u64) {
+        if let Some(summary) = self.of(encoder) {
+            summary.files += 1;
+            summary.content_bytes += content_bytes;
+        }
+    }
+
+    fn add_stored(&mut self, encoder: Encoder, bytes: u64) {
+        if let Some(summary) = self.of(encoder) {
+            summary.stored_bytes += bytes;
+        }
+    }
+}
