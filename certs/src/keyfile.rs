@@ -230,6 +230,31 @@ mod tests {
         assert_eq!(read(&path).unwrap(), b"three");
     }
 
+    /// The umask belongs to the whole process, so another process makes the files.
+    #[test]
+    fn modes_do_not_depend_on_the_umask() {
+        const VARIABLE: &str = "CERTS_TEST_UMASK_DIR";
+        if let Some(dir) = std::env::var_os(VARIABLE) {
+            let dir = PathBuf::from(dir).join("keys");
+            create_dir(&dir).unwrap();
+            create(&dir.join("key"), b"secret").unwrap();
+            return;
+        }
+        for umask in ["000", "077", "777"] {
+            let dir = tempfile::tempdir().unwrap();
+            let script = format!("umask {umask}; exec \"$0\" --exact \"$1\"");
+            let status = std::process::Command::new("sh")
+                .args(["-c", &script])
+                .arg(std::env::current_exe().unwrap())
+                .arg("keyfile::tests::modes_do_not_depend_on_the_umask")
+                .env(VARIABLE, dir.path())
+                .status();
+            assert!(status.unwrap().success());
+            let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().mode() & 0o7777;
+            assert_eq!((mode("keys"), mode("keys/key")), (0o700, 0o600), "umask {umask}");
+        }
+    }
+
     #[test]
     fn a_loose_key_file_is_refused_with_the_exact_command() {
         let dir = tempfile::tempdir().unwrap();

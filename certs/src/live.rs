@@ -17,15 +17,22 @@ use std::{
 };
 
 use jiff::Timestamp;
-use protocol::v1::enroll::{RenewRequest, RenewResponse};
+use protocol::{
+    name::IdentityName,
+    v1::enroll::{RenewRequest, RenewResponse},
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use self::client::{LiveClient, http_client};
-use crate::identity::{
-    Identity, Pending,
-    directory::{self, Membership},
+use crate::{
+    authority::{self, Authority, IssuedCertificate},
+    identity::{
+        Identity, Pending,
+        directory::{self, Membership},
+    },
+    tls::ServerTls,
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -127,9 +134,75 @@ impl LiveIdentity {
         }
     }
 
+    /// Shows the current server certificate, and every later one, on `tls`, until `shutdown`. For
+    /// publishers.
+    pub async fn keep_shown(&self, tls: &ServerTls, shutdown: CancellationToken) {
+        let mut renewals = self.subscribe();
+        loop {
+            let identity = Arc::clone(&renewals.borrow_and_update());
+            if let Some(server) = &identity.server
+                && let Err(error) = tls.reload_with(server, &identity.anchors)
+            {
+                let error = chain(&error);
+                warn!(error, "the renewed server certificate is not used yet");
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = renewals.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
     fn next_renewal(&self) -> Timestamp {
         let identity = self.current();
         schedule::renewal(identity.not_before, identity.not_after, chance())
+    }
+}
+
+/// Makes a certificate for the coordinator's servers now and at half of each one's life, and shows
+/// it on all of `servers`, until `shutdown`.
+pub async fn keep_coordinator_shown(
+    authority: &Authority,
+    name: &IdentityName,
+    hosts: &[String],
+    servers: &[Arc<ServerTls>],
+    shutdown: CancellationToken,
+) {
+    let work = async {
+        let mut failures = 0;
+        loop {
+            let now = Timestamp::now();
+            let shown = authority
+                .coordinator_server(name, hosts, authority::LIFE, now)
+                .map_err(BoxError::from)
+                .and_then(|(credentials, issued)| {
+                    for server in servers {
+                        server.reload(&credentials)?;
+                    }
+                    Ok(issued)
+                });
+            let due = match shown {
+                Ok(issued) => {
+                    failures = 0;
+                    let IssuedCertificate { serial, not_after, .. } = issued;
+                    info!(%serial, %not_after, "server certificate renewed");
+                    let not_before = now.saturating_sub(authority::BACKDATED).unwrap_or(now);
+                    schedule::renewal(not_before, not_after, chance())
+                }
+                Err(error) => {
+                    let wait = schedule::backoff(failures, chance());
+                    failures = failures.saturating_add(1);
+                    let error = chain(&*error);
+                    warn!(error, "the server certificate could not be renewed");
+                    now.saturating_add(wait).unwrap_or(Timestamp::MAX)
+                }
+            };
+            sleep_until(due).await;
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = work => {}
     }
 }
 

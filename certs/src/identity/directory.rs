@@ -231,6 +231,11 @@ impl Pending {
         write(MEMBERSHIP, &json)?;
         keyfile::sync_dir(&self.dir)?;
         let identity = Identity::load_directory(&self.dir)?;
+        if identity.not_after <= Timestamp::now() {
+            // The certificate of a try long ago, whose answer was lost: those keys are spent.
+            keyfile::remove_dir_if_there(&self.dir)?;
+            return Err(Error::Spent { not_after: identity.not_after });
+        }
         check(Arc::clone(&identity)).await.map_err(|error| Error::NotWorking(error.into()))?;
         self.switch(&identity.serial)?;
         Ok(identity)
@@ -423,6 +428,14 @@ pub enum Error {
     /// A server certificate was asked for and not given.
     #[error("the coordinator gave no server certificate; was the invite made for a publisher?")]
     NoServerCertificate,
+    /// The certificates have expired already.
+    #[error(
+        "the coordinator gave certificates that expired at {not_after}: they were made for an earlier try, or one of the two clocks is wrong; the next try is made with new keys"
+    )]
+    Spent {
+        /// When they expired.
+        not_after: Timestamp,
+    },
     /// The new identity was tried and does not work.
     #[error("the new certificates were tried and do not work, so the earlier ones stay")]
     NotWorking(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -218,12 +218,32 @@ async fn a_slow_handshake_does_not_hold_up_the_others() {
     let agent = network.identity(Role::Agent, "lisbon").await;
     let server = Running::start(network.server()).await;
     let mut idle = Vec::new();
-    for _ in 0..50 {
+    for _ in 0..400 {
         idle.push(TcpStream::connect(("127.0.0.1", server.port)).await.unwrap());
     }
     let client = client(&agent);
     let answer = timeout(SOON / 2, client.get(server.url("/whoami")).send()).await;
     assert!(answer.unwrap().unwrap().status().is_success());
+}
+
+#[tokio::test]
+async fn one_identity_cannot_take_all_connections() {
+    let dir = tempfile::tempdir().unwrap();
+    let network = TestNetwork::create(dir.path(), "net");
+    let greedy = network.identity(Role::Agent, "greedy").await;
+    let other = network.identity(Role::Agent, "other").await;
+    let limits = Limits { per_identity: 3, ..Limits::default() };
+    let server = Running::start_with(network.server(), router(), Vec::new(), limits).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let client = client(&greedy);
+        client.get(server.url("/whoami")).send().await.unwrap();
+        clients.push(client);
+    }
+    client(&greedy).get(server.url("/whoami")).send().await.unwrap_err();
+    assert_eq!(network.registry.open_connections(&greedy.serial), 3);
+    client(&other).get(server.url("/whoami")).send().await.unwrap();
+    clients[0].get(server.url("/whoami")).send().await.unwrap();
 }
 
 #[tokio::test]

@@ -19,9 +19,9 @@ use crate::{
     dial::Dialer,
     identity::{Identity, Pending, Role, directory},
     keyfile,
-    live::{LiveClient, LiveIdentity},
+    live::{LiveClient, LiveIdentity, keep_coordinator_shown},
     testing::TestNetwork,
-    tls::ServerExpectation,
+    tls::{self, ALPN_HTTP1, ServerExpectation, ServerTls},
 };
 
 type Answer = Result<RenewResponse, std::io::Error>;
@@ -100,6 +100,92 @@ async fn a_new_certificate_that_does_not_work_leaves_the_old_one_in_place() {
     live.renew_once(&renew, &works).await.unwrap();
     let asked = asked.into_inner().unwrap();
     assert_eq!(asked[0], asked[1], "the second try asks for the same keys");
+}
+
+#[tokio::test]
+async fn an_answer_that_has_expired_spends_its_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let network = TestNetwork::create(dir.path(), "net");
+    let first = network.identity(Role::Agent, "lisbon").await;
+    let live = LiveIdentity::open(&network.data(Role::Agent, "lisbon")).unwrap();
+    let asked = Mutex::new(Vec::new());
+    let long_ago = Timestamp::now() - SignedDuration::from_hours(8 * 24);
+    let renew = async |request: RenewRequest| -> Answer {
+        asked.lock().unwrap().push(request.keys.clone());
+        let certificates = network.certify(&request.keys, Role::Agent, "lisbon", LIFE, long_ago);
+        Ok(RenewResponse { certificates })
+    };
+    live.renew_once(&renew, &works).await.unwrap_err();
+    live.renew_once(&renew, &works).await.unwrap_err();
+    assert_eq!(live.current().serial, first.serial);
+    let asked = asked.into_inner().unwrap();
+    assert_ne!(asked[0], asked[1]);
+}
+
+#[tokio::test]
+async fn a_publisher_shows_its_renewed_server_certificate() {
+    let dir = tempfile::tempdir().unwrap();
+    let network = TestNetwork::create(dir.path(), "net");
+    let first = network.identity(Role::Publisher, "build").await;
+    let agent = network.identity(Role::Agent, "lisbon").await;
+    let live = LiveIdentity::open(&network.data(Role::Publisher, "build")).unwrap();
+    let tls = ServerTls::new(first.server.as_ref().unwrap(), network.peers(), &[ALPN_HTTP1]);
+    let tls = tls.unwrap();
+    let server = Running::start(Arc::clone(&tls)).await;
+    let stop = CancellationToken::new();
+    let renew = async |request: RenewRequest| -> Answer {
+        let now = Timestamp::now();
+        let role = Role::Publisher;
+        Ok(RenewResponse { certificates: network.certify(&request.keys, role, "build", LIFE, now) })
+    };
+    let shown = async || shown_to(&agent, &server, &ServerExpectation::publisher(name())).await;
+    assert_eq!(shown().await, first.server.as_ref().unwrap().certificate());
+    let renewed = async {
+        let second = live.renew_once(&renew, &works).await.unwrap();
+        let wanted = second.server.as_ref().unwrap().certificate();
+        while shown().await != wanted {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+    };
+    let both = async { tokio::join!(live.keep_shown(&tls, stop.clone()), renewed) };
+    tokio::time::timeout(super::SOON, both).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_coordinator_makes_its_servers_certificates_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let network = TestNetwork::create(dir.path(), "net");
+    let agent = network.identity(Role::Agent, "lisbon").await;
+    let tls = network.server();
+    let server = Running::start(Arc::clone(&tls)).await;
+    let shown = async || shown_to(&agent, &server, &ServerExpectation::Coordinator).await;
+    let before = shown().await;
+    let stop = CancellationToken::new();
+    let hosts = ["127.0.0.1".to_owned()];
+    let servers = [tls];
+    let (name, ended) = (name(), stop.clone());
+    let kept = keep_coordinator_shown(&network.authority, &name, &hosts, &servers, ended);
+    let changed = async {
+        while shown().await == before {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+    };
+    let both = async { tokio::join!(kept, changed) };
+    tokio::time::timeout(super::SOON, both).await.unwrap();
+}
+
+fn name() -> protocol::name::IdentityName {
+    "build".parse().unwrap()
+}
+
+/// The certificate that `server` shows to `identity`.
+async fn shown_to(identity: &Identity, server: &Running, expected: &ServerExpectation) -> Vec<u8> {
+    let (dialer, tls) = (Dialer::default(), identity.client_tls());
+    let address = ("127.0.0.1", server.port);
+    let stream = tls::connect(&dialer, &tls, address, expected, ALPN_HTTP1, super::SOON);
+    stream.await.unwrap().get_ref().1.peer_certificates().unwrap()[0].to_vec()
 }
 
 #[tokio::test]

@@ -73,13 +73,22 @@ impl ConnectionRegistry {
         self.lock().by_serial.values().map(HashMap::len).sum()
     }
 
-    /// Registers a connection for as long as the answer lives; none for a revoked serial.
-    pub(super) fn register(self: &Arc<Self>, serial: &Serial) -> Option<Registration> {
+    /// Registers a connection for as long as the answer lives; none for a revoked serial, or one
+    /// that has `limit` connections.
+    pub(super) fn register(
+        self: &Arc<Self>,
+        serial: &Serial,
+        limit: usize,
+    ) -> Option<Registration> {
         let token = CancellationToken::new();
         let mut open = self.lock();
         open.next_id += 1;
         let id = open.next_id;
-        open.by_serial.entry(serial.clone()).or_default().insert(id, token.clone());
+        let connections = open.by_serial.entry(serial.clone()).or_default();
+        if connections.len() >= limit {
+            return None;
+        }
+        connections.insert(id, token.clone());
         drop(open);
         let registration =
             Registration { registry: Arc::clone(self), serial: serial.clone(), id, token };

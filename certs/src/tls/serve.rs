@@ -39,8 +39,6 @@ use crate::identity::PeerIdentity;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Most handshakes under way at once; each costs about a millisecond of computing.
-const MAX_HANDSHAKES: usize = 256;
 /// How long accepting rests after the system refused it (no file descriptors left).
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
@@ -58,6 +56,9 @@ pub struct Limits {
     pub drain: Duration,
     /// Most connections open at once; more wait to be accepted.
     pub connections: usize,
+    /// Most connections of one identity, so that one that is compromised or in a loop leaves room
+    /// for the others.
+    pub per_identity: usize,
     /// Most requests at once on one HTTP/2 connection.
     pub streams: u32,
 }
@@ -70,6 +71,7 @@ impl Default for Limits {
             idle: Duration::from_secs(MAX_WAIT_SECONDS + 60),
             drain: Duration::from_secs(20),
             connections: 16 * 1024,
+            per_identity: 64,
             streams: 64,
         }
     }
@@ -133,14 +135,7 @@ pub async fn serve<S, B>(
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let server = Arc::new(Server {
-        tls,
-        service,
-        raw,
-        limits,
-        shutdown,
-        handshakes: Semaphore::new(MAX_HANDSHAKES),
-    });
+    let server = Arc::new(Server { tls, service, raw, limits, shutdown });
     let places = Arc::new(Semaphore::new(server.limits.connections));
     let mut connections = JoinSet::new();
     loop {
@@ -185,7 +180,6 @@ struct Server<S> {
     raw: Vec<RawProtocol>,
     limits: Limits,
     shutdown: CancellationToken,
-    handshakes: Semaphore,
 }
 
 impl<S, B> Server<S>
@@ -209,10 +203,14 @@ where
         };
         let identity = accepted.identity.clone();
         let registration = match (self.tls.registry(), &identity) {
-            (Some(registry), Some(identity)) => match registry.register(&identity.serial) {
-                Some(registration) => Some(registration),
-                None => return,
-            },
+            (Some(registry), Some(identity)) => {
+                let limit = self.limits.per_identity;
+                let Some(registration) = registry.register(&identity.serial, limit) else {
+                    info!(%peer, %identity, "connection refused: revoked, or too many of them");
+                    return;
+                };
+                Some(registration)
+            }
             _ => None,
         };
         let (stream, progress) = ServerStream::new(stream);
@@ -236,7 +234,6 @@ where
         PeerAddr(peer): PeerAddr,
     ) -> Option<TlsStream<TcpStream>> {
         let shaken = async {
-            let _turn = self.handshakes.acquire().await.ok();
             tcp.set_nodelay(true)?;
             TlsAcceptor::from(self.tls.config()).accept(tcp).await
         };

@@ -56,8 +56,15 @@ impl ServerTls {
         Ok(())
     }
 
-    /// Like [`ServerTls::reload`], with other peers: after the network's roots changed.
-    pub fn reload_with(&self, credentials: &Credentials, peers: Peers) -> Result<(), Error> {
+    /// Like [`ServerTls::reload`], accepting the identities under `anchors` from now on; a server
+    /// for anyone stays one.
+    pub fn reload_with(&self, credentials: &Credentials, anchors: &Anchors) -> Result<(), Error> {
+        let peers = match &self.current.load().peers {
+            Peers::Identities { registry, .. } => {
+                Peers::Identities { anchors: anchors.clone(), registry: Arc::clone(registry) }
+            }
+            Peers::Anyone => Peers::Anyone,
+        };
         self.current.store(Arc::new(configuration(credentials, peers, &self.alpn)?));
         Ok(())
     }
