@@ -14,3 +14,4 @@ mod record;
 pub mod safe_path;
 pub mod scan;
 pub mod signature;
+pub mod staging;

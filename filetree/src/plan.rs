@@ -1,0 +1,408 @@
+//! What leads from the generation a site has to the one it wants.
+//!
+//! A pure comparison of two manifests, each seen through what the assignment keeps of it: nothing
+//! here looks at a disk. The result names every path that changes, where each new content comes
+//! from, and what has to be fetched; a path that neither manifest names is never part of a plan,
+//! so nothing local is ever removed by it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+};
+
+use protocol::{
+    digest::Digest,
+    manifest::{Entry, EntryKind, LinkGroup, Manifest},
+    path::TreePath,
+};
+
+use crate::{record::PathList, scan::Keep};
+
+/// Permission bits that an assignment adds to and takes from what a manifest says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Modes {
+    /// Bits that every file gets.
+    pub file_set: u32,
+    /// Bits that no file has.
+    pub file_clear: u32,
+    /// Bits that every directory gets.
+    pub dir_set: u32,
+    /// Bits that no directory has.
+    pub dir_clear: u32,
+}
+
+impl Modes {
+    /// As the manifest says.
+    pub const AS_IS: Self = Self { file_set: 0, file_clear: 0, dir_set: 0, dir_clear: 0 };
+
+    /// As the manifest says, and readable by everyone: the default of an assignment.
+    pub const READABLE: Self = Self { file_set: 0o444, dir_set: 0o555, ..Self::AS_IS };
+
+    fn of(&self, entry: &Entry) -> u32 {
+        match entry.kind {
+            EntryKind::File { .. } => (entry.mode & !self.file_clear) | self.file_set,
+            EntryKind::Dir => (entry.mode & !self.dir_clear) | self.dir_set,
+            EntryKind::Symlink { .. } => 0,
+        }
+    }
+}
+
+/// How a site sees a manifest: what it keeps, and with which modes.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// The assignment's filter.
+    pub keep: Keep<'a>,
+    /// The assignment's modes.
+    pub modes: Modes,
+}
+
+impl View<'_> {
+    /// Everything, as it is.
+    pub const AS_IS: View<'static> = View { keep: &crate::scan::keep_all, modes: Modes::AS_IS };
+
+    /// Numbers of the entries that are kept, in order. What lies inside a directory that is not
+    /// kept is not kept.
+    fn kept(&self, manifest: &Manifest) -> Vec<u32> {
+        let mut hidden: Option<&TreePath> = None;
+        let mut kept = Vec::new();
+        for (at, entry) in manifest.entries().iter().enumerate() {
+            if hidden.is_some_and(|dir| entry.path.is_inside(dir)) {
+                continue;
+            }
+            if (self.keep)(&entry.path, entry.is_dir()) {
+                kept.push(at as u32);
+            } else if entry.is_dir() {
+                hidden = Some(&entry.path);
+            }
+        }
+        kept
+    }
+}
+
+impl fmt::Debug for View<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "View({:?})", self.modes)
+    }
+}
+
+/// What makes two files interchangeable on a disk: the same content with the same attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileKey {
+    /// Digest of the content.
+    pub digest: Digest,
+    /// Permission bits.
+    pub mode: u32,
+    /// Modification time, ns since 1970.
+    pub mtime: i64,
+    /// Set where files share an inode on purpose.
+    pub group: Option<LinkGroup>,
+}
+
+/// Where a file's inode comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The live tree has this very file at that path.
+    Live(TreePath),
+    /// The live tree has the content at that path, with other attributes: copied, because the
+    /// inode is shared.
+    Copy(TreePath),
+    /// Nothing local is known to have it.
+    Fetch,
+}
+
+/// Something at one path that differs between the two generations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Where.
+    pub path: TreePath,
+    /// Whether the older generation has the path.
+    pub had: bool,
+    /// Whether one of the two is a directory and the other is not.
+    pub other_kind: bool,
+    /// Where the new file comes from; `None` for a removal, a directory or a symlink.
+    pub source: Option<Source>,
+    /// Whether the newer generation has the path.
+    pub wanted: bool,
+}
+
+/// A content that has to be staged, once for all its uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// Digest of the content.
+    pub digest: Digest,
+    /// Length in bytes.
+    pub size: u64,
+    /// The first path, in order, that needs it.
+    pub path: TreePath,
+    /// The attributes it is needed with.
+    pub keys: Vec<FileKey>,
+}
+
+/// An entry of the wanted generation as this site will hold it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Item<'a> {
+    pub(crate) entry: &'a Entry,
+    pub(crate) mode: u32,
+}
+
+impl Item<'_> {
+    pub(crate) fn key(&self) -> Option<FileKey> {
+        match self.entry.kind {
+            EntryKind::File { digest, link_group: group, .. } => {
+                Some(FileKey { digest, mode: self.mode, mtime: self.entry.mtime, group })
+            }
+            _ => None,
+        }
+    }
+
+    fn same_as(&self, other: &Self) -> bool {
+        self.mode == other.mode
+            && self.entry.mtime == other.entry.mtime
+            && self.entry.kind == other.entry.kind
+    }
+}
+
+/// What must not be relied upon or touched, beyond what the manifests say.
+#[derive(Debug, Default)]
+pub(crate) struct Reserve {
+    /// Directories that hold a PROTECTED file.
+    pub(crate) protected: Vec<TreePath>,
+    /// Paths whose live content is not what the older manifest says.
+    pub(crate) untrusted: HashSet<TreePath>,
+}
+
+/// Everything that has to happen, in path order.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    want: Arc<Manifest>,
+    kept: Vec<u32>,
+    modes: Modes,
+    changes: Vec<Change>,
+    needs: Vec<Need>,
+    copies: Vec<Need>,
+    exceptions: Vec<TreePath>,
+}
+
+/// Compares what a site has with what it wants.
+pub fn compare(
+    have: &Manifest,
+    have_view: View<'_>,
+    want: &Arc<Manifest>,
+    want_view: View<'_>,
+) -> Plan {
+    compare_with(have, have_view, want, want_view, &Reserve::default())
+}
+
+pub(crate) fn compare_with(
+    have: &Manifest,
+    have_view: View<'_>,
+    want: &Arc<Manifest>,
+    want_view: View<'_>,
+    reserve: &Reserve,
+) -> Plan {
+    let (have_kept, kept) = (have_view.kept(have), want_view.kept(want));
+    let had = |at: u32| {
+        let entry = &have.entries()[at as usize];
+        Item { entry, mode: have_view.modes.of(entry) }
+    };
+    let mut plan = Plan {
+        want: want.clone(),
+        kept,
+        modes: want_view.modes,
+        changes: Vec::new(),
+        needs: Vec::new(),
+        copies: Vec::new(),
+        exceptions: Vec::new(),
+    };
+    let local = LocalContents::of(have_kept.iter().map(|at| had(*at)), reserve);
+    let mut older = have_kept.iter().map(|at| had(*at)).peekable();
+    let mut changes = Vec::new();
+    let mut exceptions = Vec::new();
+    let mut note = |path: &TreePath, old: Option<Item<'_>>, new: Option<Item<'_>>| {
+        if reserve.protected.iter().any(|dir| path == dir || path.is_inside(dir)) {
+            exceptions.push(path.clone());
+            return;
+        }
+        let kind = |item: Item<'_>| item.entry.is_dir();
+        changes.push(Change {
+            path: path.clone(),
+            had: old.is_some(),
+            wanted: new.is_some(),
+            other_kind: old.zip(new).is_some_and(|(old, new)| kind(old) != kind(new)),
+            source: new.and_then(|item| local.source(&item)),
+        });
+    };
+    for item in plan.items() {
+        let path = &item.entry.path;
+        while let Some(gone) = older.next_if(|old| old.entry.path < *path) {
+            note(&gone.entry.path, Some(gone), None);
+        }
+        let old = older.next_if(|old| old.entry.path == *path);
+        if reserve.untrusted.contains(path) || !old.is_some_and(|old| old.same_as(&item)) {
+            note(path, old, Some(item));
+        }
+    }
+    for gone in older {
+        note(&gone.entry.path, Some(gone), None);
+    }
+    // What an interrupted run may have put where neither manifest has anything.
+    for path in &reserve.untrusted {
+        if plan.item(path).is_none() && have.get(path).is_none() {
+            note(path, None, None);
+        }
+    }
+    changes.sort_by(|a, b| a.path.cmp(&b.path));
+    changes.dedup_by(|a, b| a.path == b.path);
+    plan.changes = changes;
+    plan.exceptions = exceptions;
+    let (needs, copies) = gather(&plan);
+    (plan.needs, plan.copies) = (needs, copies);
+    plan
+}
+
+/// Which contents the live tree holds, and where.
+struct LocalContents<'a> {
+    by_key: HashMap<FileKey, &'a TreePath>,
+    by_digest: HashMap<Digest, &'a TreePath>,
+}
+
+impl<'a> LocalContents<'a> {
+    fn of(items: impl Iterator<Item = Item<'a>>, reserve: &Reserve) -> Self {
+        let mut local = Self { by_key: HashMap::new(), by_digest: HashMap::new() };
+        for item in items {
+            let path = &item.entry.path;
+            if let Some(key) = item.key()
+                && !reserve.untrusted.contains(path)
+            {
+                local.by_key.entry(key).or_insert(path);
+                local.by_digest.entry(key.digest).or_insert(path);
+            }
+        }
+        local
+    }
+
+    fn source(&self, item: &Item<'_>) -> Option<Source> {
+        let key = item.key()?;
+        let copy = || self.by_digest.get(&key.digest).map(|path| Source::Copy((*path).clone()));
+        let live = self.by_key.get(&key).map(|path| Source::Live((*path).clone()));
+        Some(live.or_else(copy).unwrap_or(Source::Fetch))
+    }
+}
+
+fn gather(plan: &Plan) -> (Vec<Need>, Vec<Need>) {
+    let (mut needs, mut copies) = (Vec::new(), Vec::new());
+    let mut places: HashMap<Digest, (bool, usize)> = HashMap::new();
+    for change in &plan.changes {
+        let Some(source) = &change.source else { continue };
+        let fetch = match source {
+            Source::Live(_) => continue,
+            Source::Copy(_) => false,
+            Source::Fetch => true,
+        };
+        let Some(need) = plan.need(&change.path) else { continue };
+        let list: &mut Vec<Need> = if fetch { &mut needs } else { &mut copies };
+        match places.get(&need.digest) {
+            Some((_, at)) => {
+                for key in need.keys {
+                    if !list[*at].keys.contains(&key) {
+                        list[*at].keys.push(key);
+                    }
+                }
+            }
+            None => {
+                places.insert(need.digest, (fetch, list.len()));
+                list.push(need);
+            }
+        }
+    }
+    (needs, copies)
+}
+
+impl Plan {
+    /// Whether the two generations are, for this site, the same.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Every path that differs, in order.
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// The contents that have to come from elsewhere, in path order.
+    pub fn needs(&self) -> &[Need] {
+        &self.needs
+    }
+
+    /// The contents that the live tree has, but with other attributes.
+    pub fn copies(&self) -> &[Need] {
+        &self.copies
+    }
+
+    /// Paths that stay as they are because a directory above them holds a PROTECTED file.
+    pub fn exceptions(&self) -> &[TreePath] {
+        &self.exceptions
+    }
+
+    /// Bytes that have to be fetched.
+    pub fn fetch_bytes(&self) -> u64 {
+        self.needs.iter().map(|need| need.size).sum()
+    }
+
+    /// Bytes that staging will hold.
+    pub fn staged_bytes(&self) -> u64 {
+        let bytes = |need: &Need| need.size.saturating_mul(need.keys.len() as u64);
+        self.needs.iter().chain(&self.copies).map(bytes).sum()
+    }
+
+    /// Paths that the older generation has and the newer has not.
+    pub fn removals(&self) -> impl Iterator<Item = &TreePath> {
+        self.changes.iter().filter(|change| !change.wanted).map(|change| &change.path)
+    }
+
+    /// How many files, directories and symlinks this site will hold.
+    pub fn kept_entries(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// The need that one path alone would be.
+    pub(crate) fn need(&self, path: &TreePath) -> Option<Need> {
+        let item = self.item(path)?;
+        let key = item.key()?;
+        let size = item.entry.size();
+        Some(Need { digest: key.digest, size, path: path.clone(), keys: vec![key] })
+    }
+
+    /// The entry that this site will hold at `path`.
+    pub(crate) fn item(&self, path: &TreePath) -> Option<Item<'_>> {
+        let at = self.want.position(path)?;
+        self.kept.binary_search(&u32::try_from(at).ok()?).ok()?;
+        let entry = &self.want.entries()[at];
+        Some(Item { entry, mode: self.modes.of(entry) })
+    }
+
+    /// Every entry that this site will hold, in order.
+    pub(crate) fn items(&self) -> impl Iterator<Item = Item<'_>> {
+        self.kept.iter().map(|at| {
+            let entry = &self.want.entries()[*at as usize];
+            Item { entry, mode: self.modes.of(entry) }
+        })
+    }
+
+    /// Where the file at `path` comes from: as planned, else unchanged from the live tree.
+    pub(crate) fn source(&self, path: &TreePath) -> Source {
+        let change = self.changes.binary_search_by(|change| change.path.cmp(path)).ok();
+        match change.and_then(|at| self.changes[at].source.clone()) {
+            Some(source) => source,
+            None => Source::Live(path.clone()),
+        }
+    }
+
+    pub(crate) fn paths(&self) -> PathList {
+        PathList(self.changes.iter().map(|change| (change.path.clone(), change.had)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,474 @@
+//! Verified contents that wait for their place in a tree.
+//!
+//! *The problem.* Content arrives over minutes or days, in any order and by several ways, and the
+//! machine may lose power at any moment. What has arrived must not be fetched again, and what a
+//! disk only pretends to have must not be believed: after a power cut, data that was written but
+//! not synced reads back as zeros, under its right name and with its right length.
+//!
+//! *The answer.* A staged file is named by its [`FileKey`] and has its final mode and modification
+//! time, so that putting it into a tree is one link. It gets that name only when length and digest
+//! are right, and a [`Staged`] exists for nothing else. Batches are made durable by one `syncfs`
+//! and then recorded; after a crash the contents of recorded batches are trusted, and the rest is
+//! read and digested once more.
+
+use std::{
+    collections::HashSet,
+    io,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use protocol::{
+    digest::{Digest, DigestWriter},
+    path::TreePath,
+};
+
+use crate::{
+    fs::{self, Dir, File},
+    plan::{FileKey, Need},
+    record,
+    scan::digest_file,
+};
+
+/// A batch is synced when it has this many files or bytes.
+const BATCH_FILES: usize = 1024;
+const BATCH_BYTES: u64 = 256 << 20;
+/// Runs of zeros of this size, aligned, take no room on the disk.
+const HOLE: usize = 64 * 1024;
+const TEMPORARY: &[u8] = b"tmp-";
+const BATCHES: &[u8] = b"batches";
+
+/// Why content was not staged.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The disk.
+    #[error(transparent)]
+    Fs(#[from] fs::Error),
+    /// The bytes are not those that the manifest names.
+    #[error(
+        "content for {path} is not what the manifest names: {expected} was wanted, {actual} came"
+    )]
+    Mismatch {
+        /// Where it was to go.
+        path: TreePath,
+        /// What the manifest names.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
+    /// The content is longer or shorter than the manifest says.
+    #[error("content for {path} has {actual} bytes instead of {expected}")]
+    Length {
+        /// Where it was to go.
+        path: TreePath,
+        /// What the manifest says.
+        expected: u64,
+        /// What came, or the length at which it was stopped.
+        actual: u64,
+    },
+}
+
+/// The staging directory of one assignment.
+#[derive(Debug)]
+pub struct Staging {
+    dir: Dir,
+    batches: Dir,
+    state: Mutex<State>,
+    serial: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// In a recorded batch, or verified by this process and about to be.
+    proven: HashSet<FileKey>,
+    /// Verified by this process, not yet recorded.
+    batch: Vec<FileKey>,
+    batch_bytes: u64,
+    next_batch: u64,
+}
+
+/// A verified content in staging, under every key of its need. Only verification makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staged {
+    digest: Digest,
+    size: u64,
+}
+
+impl Staged {
+    /// The digest that the content was found to have.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Its length in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+impl Staging {
+    /// Opens the staging directory below `work`, and forgets what was half written.
+    pub(crate) fn open(work: &Dir) -> Result<Self, Error> {
+        let dir = work.ensure_dir(b"staging", 0o700)?;
+        let batches = dir.ensure_dir(BATCHES, 0o700)?;
+        let mut state = State::default();
+        for entry in batches.entries()? {
+            let Some(number) =
+                std::str::from_utf8(&entry.name).ok().and_then(|n| n.parse::<u64>().ok())
+            else {
+                continue;
+            };
+            state.next_batch = state.next_batch.max(number + 1);
+            // A damaged record costs reading its files again, nothing else.
+            if let Ok(Some(body)) = record::load(&batches, &number.to_string()) {
+                state.proven.extend(
+                    String::from_utf8_lossy(&body).lines().filter_map(FileKey::from_file_name),
+                );
+            }
+        }
+        for entry in dir.entries()? {
+            if entry.name.starts_with(TEMPORARY) {
+                dir.unlink(&entry.name)?;
+            }
+        }
+        Ok(Self { dir, batches, state: Mutex::new(state), serial: AtomicU64::new(0) })
+    }
+
+    /// Whether the content is here, under every key, and was verified. Reads what no recorded
+    /// batch vouches for; what turns out wrong is dropped.
+    pub fn has(&self, need: &Need) -> Result<bool, Error> {
+        let mut found = None;
+        let mut missing = Vec::new();
+        for key in &need.keys {
+            match self.proven(key, need.size)? {
+                true => found = Some(*key),
+                false => missing.push(*key),
+            }
+        }
+        match found {
+            None => Ok(false),
+            Some(from) => {
+                self.spread(need, &from, &missing)?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Starts to write a content.
+    pub fn writer(&self, need: &Need) -> Result<StagedWriter<'_>, Error> {
+        let name = self.temporary();
+        let file = self.dir.create_file(&name)?;
+        Ok(StagedWriter {
+            staging: self,
+            need: need.clone(),
+            file: Some(file),
+            name,
+            digest: DigestWriter::new(),
+            written: 0,
+            pending: Vec::new(),
+        })
+    }
+
+    /// Takes a file that something else wrote (`name` in `dir`, on the same file system), verifies
+    /// it, and moves it here. Nobody may still have it open for writing.
+    pub fn take(&self, need: &Need, dir: &Dir, name: &[u8]) -> Result<Staged, Error> {
+        let file = dir.open_file(name)?;
+        self.check(need, &file)?;
+        let Some(key) = need.keys.first() else { return Ok(need.staged()) };
+        file.set_mode(key.mode)?;
+        file.set_mtime(key.mtime)?;
+        dir.rename(name, &self.dir, &key.file_name())?;
+        self.admit(need, key)
+    }
+
+    /// Copies a content that another tree has; shares its blocks where the file system can.
+    pub fn copy(&self, need: &Need, from: &File) -> Result<Staged, Error> {
+        let name = self.temporary();
+        let file = self.dir.create_file(&name)?;
+        let copied = file.fill_from(from).map_err(Error::from).and_then(|()| {
+            self.check(need, &file)?;
+            self.place(need, &file, &name)
+        });
+        if copied.is_err() {
+            self.drop_temporary(&name);
+        }
+        copied
+    }
+
+    /// Makes everything staged so far durable and records it.
+    pub fn seal(&self) -> Result<(), Error> {
+        self.flush(&mut self.lock())
+    }
+
+    /// Bytes and files that are staged, verified or not.
+    pub fn held(&self) -> Result<(u64, u64), Error> {
+        let mut held = (0, 0);
+        for entry in self.dir.entries()? {
+            if FileKey::from_bytes(&entry.name).is_some()
+                && let Some(meta) = self.dir.stat(&entry.name)?
+            {
+                held = (held.0 + meta.size, held.1 + 1);
+            }
+        }
+        Ok(held)
+    }
+
+    /// The directory in which the file of a key has its [`FileKey::file_name`].
+    pub(crate) fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// A name for a file that is still being made; dropped when staging is opened again.
+    pub(crate) fn temporary(&self) -> Vec<u8> {
+        let number = self.serial.fetch_add(1, Ordering::Relaxed);
+        [TEMPORARY, number.to_string().as_bytes()].concat()
+    }
+
+    /// Drops everything: for when a tree holds what was staged, durably.
+    pub(crate) fn clear(&self) -> Result<(), Error> {
+        let mut state = self.lock();
+        for entry in self.dir.entries()? {
+            if *entry.name != *BATCHES {
+                self.dir.unlink(&entry.name)?;
+            }
+        }
+        for entry in self.batches.entries()? {
+            self.batches.unlink(&entry.name)?;
+        }
+        *state = State { next_batch: state.next_batch, ..State::default() };
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn proven(&self, key: &FileKey, size: u64) -> Result<bool, Error> {
+        let name = key.file_name();
+        let Some(meta) = self.dir.stat(&name)? else { return Ok(false) };
+        if self.lock().proven.contains(key) && meta.size == size {
+            return Ok(true);
+        }
+        let file = self.dir.open_file(&name)?;
+        if meta.size == size && digest_file(&file, size, &mut |_| {})? == key.digest {
+            file.set_mode(key.mode)?;
+            file.set_mtime(key.mtime)?;
+            self.note(*key, size)?;
+            return Ok(true);
+        }
+        self.dir.unlink(&name)?;
+        Ok(false)
+    }
+
+    fn check(&self, need: &Need, file: &File) -> Result<(), Error> {
+        let (path, size) = (&need.path, file.meta()?.size);
+        if size != need.size {
+            let (expected, actual) = (need.size, size);
+            return Err(Error::Length { path: path.clone(), expected, actual });
+        }
+        let actual = digest_file(file, size, &mut |_| {})?;
+        if actual != need.digest {
+            return Err(Error::Mismatch { path: path.clone(), expected: need.digest, actual });
+        }
+        Ok(())
+    }
+
+    /// Gives a verified temporary file its name.
+    fn place(&self, need: &Need, file: &File, name: &[u8]) -> Result<Staged, Error> {
+        let Some(key) = need.keys.first() else {
+            self.drop_temporary(name);
+            return Ok(need.staged());
+        };
+        file.set_mode(key.mode)?;
+        file.set_mtime(key.mtime)?;
+        self.dir.rename(name, &self.dir, &key.file_name())?;
+        self.admit(need, key)
+    }
+
+    fn admit(&self, need: &Need, key: &FileKey) -> Result<Staged, Error> {
+        self.note(*key, need.size)?;
+        self.spread(need, key, &need.keys)?;
+        Ok(need.staged())
+    }
+
+    /// Makes the copies that other attributes need.
+    fn spread(&self, need: &Need, from: &FileKey, keys: &[FileKey]) -> Result<(), Error> {
+        for key in keys.iter().filter(|key| *key != from) {
+            let alone = Need { keys: vec![*key], ..need.clone() };
+            self.copy(&alone, &self.dir.open_file(&from.file_name())?)?;
+        }
+        Ok(())
+    }
+
+    fn note(&self, key: FileKey, size: u64) -> Result<(), Error> {
+        let mut state = self.lock();
+        if state.proven.insert(key) {
+            state.batch.push(key);
+            state.batch_bytes += size;
+        }
+        if state.batch.len() >= BATCH_FILES || state.batch_bytes >= BATCH_BYTES {
+            self.flush(&mut state)?;
+        }
+        Ok(())
+    }
+
+    fn flush(&self, state: &mut State) -> Result<(), Error> {
+        if state.batch.is_empty() {
+            return Ok(());
+        }
+        self.dir.sync_fs()?;
+        let mut body = Vec::new();
+        for key in &state.batch {
+            body.extend_from_slice(&key.file_name());
+            body.push(b'\n');
+        }
+        record::save(&self.batches, &state.next_batch.to_string(), &body)?;
+        state.next_batch += 1;
+        state.batch.clear();
+        state.batch_bytes = 0;
+        Ok(())
+    }
+
+    /// Best effort: what is left over is dropped when staging is opened again.
+    fn drop_temporary(&self, name: &[u8]) {
+        if let Err(error) = self.dir.unlink(name) {
+            tracing::debug!(%error, "left a temporary file in staging");
+        }
+    }
+}
+
+/// Takes a content as it arrives. Unverified bytes never get a name that a tree could use.
+pub struct StagedWriter<'a> {
+    staging: &'a Staging,
+    need: Need,
+    file: Option<File>,
+    name: Vec<u8>,
+    digest: DigestWriter,
+    written: u64,
+    pending: Vec<u8>,
+}
+
+impl StagedWriter<'_> {
+    /// Bytes taken so far.
+    pub fn len(&self) -> u64 {
+        self.written + self.pending.len() as u64
+    }
+
+    /// Whether nothing came yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes the next bytes; refuses more than the manifest says there are.
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        let total = self.len().saturating_add(bytes.len() as u64);
+        if total > self.need.size {
+            return Err(self.wrong_length(total));
+        }
+        while !bytes.is_empty() {
+            let room = (HOLE - self.pending.len()).min(bytes.len());
+            self.pending.extend_from_slice(&bytes[..room]);
+            bytes = &bytes[room..];
+            if self.pending.len() == HOLE {
+                self.drain()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Verifies length and digest, and stages the content under every key of its need.
+    pub fn finish(mut self) -> Result<Staged, Error> {
+        self.drain()?;
+        if self.written != self.need.size {
+            return Err(self.wrong_length(self.written));
+        }
+        let actual = self.digest.finish();
+        if actual != self.need.digest {
+            let (path, expected) = (self.need.path.clone(), self.need.digest);
+            return Err(Error::Mismatch { path, expected, actual });
+        }
+        let Some(file) = &self.file else { return Ok(self.need.staged()) };
+        file.set_len(self.written)?;
+        let staged = self.staging.place(&self.need, file, &self.name)?;
+        self.file = None;
+        Ok(staged)
+    }
+
+    fn drain(&mut self) -> Result<(), Error> {
+        self.digest.update(&self.pending);
+        let hole = self.pending.len() == HOLE && self.pending.iter().all(|&byte| byte == 0);
+        if let Some(file) = &self.file
+            && !hole
+        {
+            file.write_at(self.written, &self.pending)?;
+        }
+        self.written += self.pending.len() as u64;
+        self.pending.clear();
+        Ok(())
+    }
+
+    fn wrong_length(&self, actual: u64) -> Error {
+        Error::Length { path: self.need.path.clone(), expected: self.need.size, actual }
+    }
+}
+
+impl io::Write for StagedWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.push(bytes).map_err(io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for StagedWriter<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StagedWriter({}, {} of {} bytes)", self.need.path, self.len(), self.need.size)
+    }
+}
+
+impl Drop for StagedWriter<'_> {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            self.staging.drop_temporary(&self.name);
+        }
+    }
+}
+
+impl Need {
+    fn staged(&self) -> Staged {
+        Staged { digest: self.digest, size: self.size }
+    }
+}
+
+impl FileKey {
+    /// The name of the staged file: digest, mode, modification time and link group in hex.
+    pub fn file_name(&self) -> Vec<u8> {
+        let Self { digest, mode, mtime, group } = self;
+        let group = group.map(|group| format!("-{:x}", group.0)).unwrap_or_default();
+        format!("{}-{mode:o}-{:x}{group}", digest.hex(), *mtime as u64).into_bytes()
+    }
+
+    fn from_bytes(name: &[u8]) -> Option<Self> {
+        Self::from_file_name(std::str::from_utf8(name).ok()?)
+    }
+
+    fn from_file_name(name: &str) -> Option<Self> {
+        let mut parts = name.split('-');
+        let digest = Digest::from_hex(parts.next()?).ok()?;
+        let mode = u32::from_str_radix(parts.next()?, 8).ok()?;
+        let mtime = u64::from_str_radix(parts.next()?, 16).ok()? as i64;
+        let group = match parts.next() {
+            None => None,
+            Some(hex) => Some(protocol::manifest::LinkGroup(u64::from_str_radix(hex, 16).ok()?)),
+        };
+        parts.next().is_none().then_some(Self { digest, mode, mtime, group })
+    }
+}
+
+#[cfg(test)]
+mod tests;
