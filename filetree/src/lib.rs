@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+pub mod area;
 pub mod delta;
 pub mod fs;
 pub mod pack;
@@ -15,3 +16,4 @@ pub mod safe_path;
 pub mod scan;
 pub mod signature;
 pub mod staging;
+pub mod switch;

@@ -166,6 +166,8 @@ impl Item<'_> {
 /// What must not be relied upon or touched, beyond what the manifests say.
 #[derive(Debug, Default)]
 pub(crate) struct Reserve {
+    /// The root holds a PROTECTED file: nothing may be touched.
+    pub(crate) protected_root: bool,
     /// Directories that hold a PROTECTED file.
     pub(crate) protected: Vec<TreePath>,
     /// Paths whose live content is not what the older manifest says.
@@ -220,7 +222,9 @@ pub(crate) fn compare_with(
     let mut changes = Vec::new();
     let mut exceptions = Vec::new();
     let mut note = |path: &TreePath, old: Option<Item<'_>>, new: Option<Item<'_>>| {
-        if reserve.protected.iter().any(|dir| path == dir || path.is_inside(dir)) {
+        if reserve.protected_root
+            || reserve.protected.iter().any(|dir| path == dir || path.is_inside(dir))
+        {
             exceptions.push(path.clone());
             return;
         }
@@ -359,6 +363,11 @@ impl Plan {
     /// Paths that the older generation has and the newer has not.
     pub fn removals(&self) -> impl Iterator<Item = &TreePath> {
         self.changes.iter().filter(|change| !change.wanted).map(|change| &change.path)
+    }
+
+    /// How many directories and symlinks this site will hold: what a new twin takes inodes for.
+    pub(crate) fn kept_without_files(&self) -> usize {
+        self.items().filter(|item| !item.entry.is_file()).count()
     }
 
     /// How many files, directories and symlinks this site will hold.

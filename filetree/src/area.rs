@@ -1,0 +1,571 @@
+//! One assignment's place on a disk: what is published, and the work that leads to it.
+//!
+//! Published trees lie below one directory and work below another on the same file system, so that
+//! servers can be given the one without the other. Below `WORK/NAME` lie the standby trees, staged
+//! contents, trash, the plan of a switch that is under way, and the marks: what was applied, and
+//! which tree is which, told by device and inode and never guessed.
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # use filetree::{area::{Area, Place, Target}, fs::Fs, plan::View, switch::SwitchOptions};
+//! # fn fetch(_: &filetree::plan::Need) -> Vec<u8> { Vec::new() }
+//! # fn sync(have: &protocol::manifest::Manifest, want: Arc<protocol::manifest::Manifest>,
+//! #         target: Target, now: i64) -> Result<(), Box<dyn std::error::Error>> {
+//! let place = Place {
+//!     publish: "/srv/mirror/pub".into(),
+//!     work: "/srv/mirror/work".into(),
+//!     name: "fedora".into(),
+//!     path: protocol::path::TreePath::parse(b"linux/fedora")?,
+//! };
+//! let mut area = Area::open(&Fs::disk(), place)?;      // locks, and ends what was interrupted
+//! let plan = area.plan(have, View::AS_IS, &want, View::AS_IS)?;
+//! area.check_room(&plan)?;                              // before the first byte is fetched
+//! for need in plan.needs() {
+//!     if !area.staging().has(need)? {
+//!         let mut writer = area.staging().writer(need)?;
+//!         writer.push(&fetch(need))?;
+//!         writer.finish()?;                             // verified, or an error
+//!     }
+//! }
+//! let report = area.switch(&plan, &target, &SwitchOptions::new(now))?;
+//! println!("{} entries changed", report.changed_entries);
+//! # Ok(()) }
+//! ```
+
+pub(crate) mod marks;
+mod recover;
+
+use std::{collections::HashSet, path::PathBuf, sync::Arc};
+
+use protocol::{manifest::Manifest, path::TreePath};
+
+use self::marks::{Journal, Marks};
+pub use self::{
+    marks::{Locals, Target},
+    recover::Recovery,
+};
+use crate::{
+    fs::{self, Dir, File, FileId, Fs},
+    plan::{self, Need, Plan, Reserve, View},
+    record::{self, PathList},
+    safe_path::{self, PROTECTED},
+    scan::digest_file,
+    staging::{self, Staging},
+    switch::{
+        Mode, SwitchOptions, SwitchReport, WantedMode, cursor::Cursor, exchange, in_place, sweep,
+    },
+};
+
+/// Where an assignment lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// `STORAGE/pub`: what servers see.
+    pub publish: PathBuf,
+    /// `STORAGE/work`, on the same file system.
+    pub work: PathBuf,
+    /// The assignment's directory below `work`: one component.
+    pub name: String,
+    /// The published path below `publish`.
+    pub path: TreePath,
+}
+
+/// Why an area cannot be used, planned for, or switched.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The disk.
+    #[error(transparent)]
+    Fs(#[from] fs::Error),
+    /// Staging.
+    #[error(transparent)]
+    Staging(#[from] staging::Error),
+    /// Another process has it.
+    #[error("{path} is in use by another agent process; stop that one first", path = .path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The name of the work directory is not one component.
+    #[error("{name:?} cannot be the name of a work directory")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// A file of ours was altered.
+    #[error("{path} is damaged ({why}); move it away and run verify, which reads the whole tree again", path = .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The published directory is not the one that was left there.
+    #[error("{path} is not the directory that this agent published; adopt it, or restore it from the work directory", path = .path.display())]
+    Foreign {
+        /// The published path.
+        path: PathBuf,
+    },
+    /// Content that the switch needs is neither staged nor found undamaged in the live tree.
+    #[error("{} contents are missing, the first for {}", .0.len(), .0.first().map(|need| need.path.to_string()).unwrap_or_default())]
+    Missing(Vec<Need>),
+    /// Something changed a tree that only we may change.
+    #[error(
+        "{path} in the tree that was prepared is not what was put there; did another program change the work directory?"
+    )]
+    Inconsistent {
+        /// The first path that is wrong.
+        path: TreePath,
+    },
+    /// It does not fit.
+    #[error(
+        "does not fit: {needed} more bytes are needed and {free} are free (with a tenth to spare)"
+    )]
+    DoesNotFit {
+        /// Bytes needed, with the reserve.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+    },
+    /// Not enough inodes.
+    #[error("does not fit: {needed} more inodes are needed and {free} are free")]
+    NoInodes {
+        /// Inodes needed, with the reserve.
+        needed: u64,
+        /// Inodes free.
+        free: u64,
+    },
+    /// `exchange` was asked for and cannot be had.
+    #[error(
+        "the tree cannot be exchanged as a whole: {why}; publish below it, or use switch = \"in-place\""
+    )]
+    NoExchange {
+        /// Why.
+        why: String,
+    },
+}
+
+impl From<record::Error> for Error {
+    fn from(error: record::Error) -> Self {
+        match error {
+            record::Error::Fs(error) => Self::Fs(error),
+            record::Error::Damaged { path } => {
+                Self::Damaged { path: path.into(), why: "cut short or altered".to_owned() }
+            }
+        }
+    }
+}
+
+/// One assignment's place on a disk, locked for this process.
+#[derive(Debug)]
+pub struct Area {
+    pub(crate) publish: Dir,
+    pub(crate) work: Dir,
+    pub(crate) path: TreePath,
+    pub(crate) staging: Staging,
+    pub(crate) marks: Marks,
+    /// Paths that an interrupted in-place switch may have changed.
+    pub(crate) unsure: PathList,
+    /// Why this tree cannot be exchanged, whatever its content.
+    pub(crate) fixed: Option<String>,
+    recovery: Recovery,
+    _lock: File,
+}
+
+impl Area {
+    /// Opens and locks an area, makes its directories where they are missing, and ends what a
+    /// crash interrupted. An area that is in order is not changed.
+    pub fn open(fs: &Fs, place: Place) -> Result<Self, Error> {
+        if !safe_path::is_component(place.name.as_bytes()) {
+            return Err(Error::Name { name: place.name });
+        }
+        let publish = fs.create_root(&place.publish)?;
+        let root = fs.create_root(&place.work)?;
+        let mut fixed = None;
+        let mut work = None;
+        if let Some(live) = open_live(&publish, &place.path)? {
+            let (here, there) = (live.meta()?, root.meta()?);
+            if here.mount_root || here.id.dev != there.id.dev {
+                fixed = Some("a file system is mounted there".to_owned());
+                work = Some(live.ensure_dir(safe_path::WORK_DIR, 0o700)?);
+            }
+        }
+        let work = match work {
+            Some(work) => work,
+            None => root.ensure_dir(place.name.as_bytes(), 0o700)?,
+        };
+        let lock = lock(&work)?;
+        let marks = Marks::load(&work)?.unwrap_or_default();
+        let staging = Staging::open(&work)?;
+        let mut area = Self {
+            publish,
+            work,
+            path: place.path,
+            staging,
+            marks,
+            unsure: PathList::default(),
+            fixed,
+            recovery: Recovery::Clean,
+            _lock: lock,
+        };
+        area.recovery = recover::recover(&mut area)?;
+        area.try_links()?;
+        Ok(area)
+    }
+
+    /// What opening found and ended.
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// The generation that is published, durably; `None` before the first, and where the
+    /// published directory is not ours.
+    pub fn applied(&self) -> Option<&Target> {
+        self.marks.applied.as_ref()
+    }
+
+    /// Whether anything lies at the published path.
+    pub fn is_published(&self) -> Result<bool, Error> {
+        Ok(self.live()?.is_some())
+    }
+
+    /// Local content that is known.
+    pub fn locals(&self) -> &Locals {
+        &self.marks.locals
+    }
+
+    /// The staged contents.
+    pub fn staging(&self) -> &Staging {
+        &self.staging
+    }
+
+    /// The assignment's own directory below the work directory; the agent may keep partial
+    /// downloads in `partial` there.
+    pub fn work_dir(&self) -> &Dir {
+        &self.work
+    }
+
+    /// Opens a file of the live tree as the base of a delta. It was verified when it was put
+    /// there, but not since: whoever uses it verifies the result.
+    pub fn base_file(&self, path: &TreePath) -> Result<File, Error> {
+        let live = self.live()?.ok_or_else(|| Error::Inconsistent { path: path.clone() })?;
+        Ok(live.open_parent(path)?.open_file(path.name())?)
+    }
+
+    /// Plans the way from `have`, seen as it was applied, to `want`, seen as it is wanted now.
+    pub fn plan(
+        &self,
+        have: &Manifest,
+        have_view: View<'_>,
+        want: &Arc<Manifest>,
+        want_view: View<'_>,
+    ) -> Result<Plan, Error> {
+        let untrusted = self.untrusted(want, &want_view)?;
+        let locals = &self.marks.locals;
+        let mut reserve = Reserve {
+            protected_root: locals.protected_root,
+            protected: locals.protected.clone(),
+            untrusted,
+        };
+        let plan = plan::compare_with(have, have_view, want, want_view, &reserve);
+        let found = self.protected_now(have, &plan)?;
+        if found.protected.is_empty() && !found.protected_root {
+            return Ok(plan);
+        }
+        reserve.protected_root |= found.protected_root;
+        reserve.protected.extend(found.protected);
+        Ok(plan::compare_with(have, have_view, want, want_view, &reserve))
+    }
+
+    /// Refuses a plan that would fill the disk, before anything is fetched for it.
+    pub fn check_room(&self, plan: &Plan) -> Result<(), Error> {
+        let room = self.work.room()?;
+        let (held_bytes, held_files) = self.staging.held()?;
+        let reserve = |needed: u64| needed.saturating_add(needed / 10);
+        let needed = reserve(plan.staged_bytes().saturating_sub(held_bytes));
+        if needed > room.bytes {
+            return Err(Error::DoesNotFit { needed, free: room.bytes });
+        }
+        let files: u64 =
+            plan.needs().iter().chain(plan.copies()).map(|need| need.keys.len() as u64).sum();
+        let has_spare_tree = self.marks.trees.iter().any(|tree| tree.swept);
+        let twin = if has_spare_tree { plan.changes().len() } else { plan.kept_without_files() };
+        let needed = reserve(files.saturating_sub(held_files).saturating_add(twin as u64));
+        match room.inodes {
+            Some(free) if needed > free => Err(Error::NoInodes { needed, free }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Brings the published tree to the plan's generation. When this returns, the new generation
+    /// is what readers see, and survives power loss.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] names what has to be staged first; nothing was changed then.
+    pub fn switch(
+        &mut self,
+        plan: &Plan,
+        target: &Target,
+        options: &SwitchOptions<'_>,
+    ) -> Result<SwitchReport, Error> {
+        let mut report = SwitchReport::default();
+        self.check_live()?;
+        sweep::all(self, options, &mut report)?;
+        if plan.is_empty() && self.marks.live.is_some() && self.unsure.0.is_empty() {
+            if self.marks.applied.as_ref() != Some(target) {
+                self.marks.applied = Some(target.clone());
+                self.marks.save(&self.work)?;
+            }
+            report.why = "nothing differs".to_owned();
+            report.exceptions = plan.exceptions().to_vec();
+            return Ok(report);
+        }
+        self.complete_staging(plan)?;
+        let (mode, why) = self.choose(options)?;
+        match mode {
+            Mode::Exchange => exchange::run(self, plan, target, options, &mut report)?,
+            Mode::InPlace => in_place::run(self, plan, target, options, &mut report)?,
+        }
+        report.mode = Some(mode);
+        report.why = why;
+        report.exceptions = plan.exceptions().to_vec();
+        report.changed_entries =
+            plan.changes().iter().filter(|change| change.wanted).count() as u64;
+        report.removed_entries = plan.removals().count() as u64;
+        self.unsure = PathList::default();
+        self.after_switch(options, &mut report)?;
+        Ok(report)
+    }
+
+    /// Which way a switch would go, and why.
+    pub fn choose(&self, options: &SwitchOptions<'_>) -> Result<(Mode, String), Error> {
+        let locals = &self.marks.locals;
+        let first = |list: &[TreePath]| list.first().map(TreePath::to_string);
+        let obstacle = if self.marks.live.is_none() {
+            None
+        } else if let Some(why) = &self.fixed {
+            Some(why.clone())
+        } else if self.marks.links == Some(false) {
+            Some("this file system has no hard links or cannot swap directories".to_owned())
+        } else if !self.unsure.0.is_empty() {
+            Some("an earlier switch in place has to be ended".to_owned())
+        } else if locals.protected_root {
+            Some("the tree holds a PROTECTED file".to_owned())
+        } else if let Some(path) = first(&locals.protected) {
+            Some(format!("{path} holds a PROTECTED file"))
+        } else {
+            first(&locals.excluded).map(|path| format!("{path} is excluded and exists locally"))
+        };
+        match (options.mode, obstacle) {
+            (WantedMode::InPlace, _) => {
+                Ok((Mode::InPlace, "the assignment asks for it".to_owned()))
+            }
+            (WantedMode::Exchange, Some(why)) => Err(Error::NoExchange { why }),
+            (WantedMode::Auto, Some(why)) => Ok((Mode::InPlace, why)),
+            (_, None) => Ok((Mode::Exchange, "nothing stands against it".to_owned())),
+        }
+    }
+
+    /// The live tree, if something is published.
+    pub(crate) fn live(&self) -> Result<Option<Dir>, Error> {
+        open_live(&self.publish, &self.path)
+    }
+
+    /// The directory that holds the published path, made where it is missing.
+    pub(crate) fn make_parent(&self) -> Result<Dir, Error> {
+        let mut dir = self.publish.reopen()?;
+        if let Some(parent) = self.path.parent() {
+            for component in parent.components() {
+                dir = dir.ensure_dir(component, 0o755)?;
+            }
+        }
+        Ok(dir)
+    }
+
+    pub(crate) fn live_id(&self) -> Result<Option<FileId>, Error> {
+        Ok(match self.live()? {
+            Some(live) => Some(live.meta()?.id),
+            None => None,
+        })
+    }
+
+    /// What follows a switch that is already marked: looking for local content, and collecting.
+    fn after_switch(
+        &mut self,
+        options: &SwitchOptions<'_>,
+        report: &mut SwitchReport,
+    ) -> Result<(), Error> {
+        self.staging.clear()?;
+        sweep::all(self, options, report)?;
+        exchange::collect(self, options)
+    }
+
+    fn check_live(&self) -> Result<(), Error> {
+        match (self.live_id()?, self.marks.live) {
+            (now, marked) if now == marked => Ok(()),
+            _ => Err(Error::Foreign { path: self.publish.path().join(self.path.to_string()) }),
+        }
+    }
+
+    /// Copies what the live tree has with other attributes, and sees to it that the rest is there.
+    fn complete_staging(&self, plan: &Plan) -> Result<(), Error> {
+        let mut missing = Vec::new();
+        for need in plan.copies() {
+            if self.staging.has(need)? {
+                continue;
+            }
+            let copied = match plan.source(&need.path) {
+                plan::Source::Copy(from) => self
+                    .base_file(&from)
+                    .and_then(|file| Ok(self.staging.copy(need, &file).map(|_| ())?)),
+                _ => Ok(()),
+            };
+            match copied {
+                Ok(()) => {}
+                Err(Error::Fs(error)) if error.is_full() => return Err(error.into()),
+                Err(Error::Staging(staging::Error::Fs(error))) if error.is_full() => {
+                    return Err(error.into());
+                }
+                // Gone or damaged in the live tree: it comes from elsewhere then.
+                Err(error) => {
+                    tracing::warn!(path = %need.path, %error, "the local copy cannot be used");
+                    missing.push(need.clone());
+                }
+            }
+        }
+        for need in plan.needs() {
+            if !self.staging.has(need)? {
+                missing.push(need.clone());
+            }
+        }
+        if !missing.is_empty() {
+            return Err(Error::Missing(missing));
+        }
+        Ok(self.staging.seal()?)
+    }
+
+    /// Paths of an interrupted in-place switch that do not hold what is wanted.
+    fn untrusted(&self, want: &Manifest, view: &View<'_>) -> Result<HashSet<TreePath>, Error> {
+        let mut untrusted = HashSet::new();
+        if self.unsure.0.is_empty() {
+            return Ok(untrusted);
+        }
+        let all = plan::compare(&Manifest::empty(), View::AS_IS, &Arc::new(want.clone()), *view);
+        let Some(live) = self.live()? else { return Ok(untrusted) };
+        let mut live = Cursor::new(live);
+        for (path, _) in &self.unsure.0 {
+            if !self.holds(&mut live, path, all.item(path))? {
+                untrusted.insert(path.clone());
+            }
+        }
+        Ok(untrusted)
+    }
+
+    fn holds(
+        &self,
+        live: &mut Cursor,
+        path: &TreePath,
+        item: Option<plan::Item<'_>>,
+    ) -> Result<bool, Error> {
+        let Some(parent) = live.parent(path)? else { return Ok(item.is_none()) };
+        let meta = parent.stat(path.name())?;
+        let (Some(meta), Some(item)) = (meta, &item) else {
+            return Ok(meta.is_none() && item.is_none());
+        };
+        if !crate::switch::bring::is_wanted(item, &meta, parent)? {
+            return Ok(false);
+        }
+        match item.entry.digest() {
+            None => Ok(true),
+            Some(digest) => {
+                let file = parent.open_file(path.name())?;
+                Ok(digest_file(&file, meta.size, &mut |_| {})? == digest)
+            }
+        }
+    }
+
+    /// Looks for PROTECTED files in the directories that a plan touches.
+    fn protected_now(&self, have: &Manifest, plan: &Plan) -> Result<Reserve, Error> {
+        let mut found = Reserve::default();
+        let Some(live) = self.live()? else { return Ok(found) };
+        let ours = |dir: Option<&TreePath>| {
+            let marker = dir.map_or_else(|| TreePath::parse(PROTECTED), |d| d.child(PROTECTED));
+            marker.is_ok_and(|marker| have.get(&marker).is_some())
+        };
+        if !plan.is_empty() {
+            found.protected_root = !ours(None) && live.stat(PROTECTED)?.is_some();
+        }
+        let mut live = Cursor::new(live);
+        let mut asked = HashSet::new();
+        for change in plan.changes() {
+            for dir in change.path.ancestors().chain([change.path.clone()]) {
+                if asked.insert(dir.clone())
+                    && !ours(Some(&dir))
+                    && let Some(opened) = live.dir(&dir)?
+                    && opened.stat(PROTECTED)?.is_some()
+                {
+                    found.protected.push(dir);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Tries once whether this file system can do what an exchange needs.
+    fn try_links(&mut self) -> Result<(), Error> {
+        if self.marks.links.is_some() || self.fixed.is_some() {
+            return Ok(());
+        }
+        let (one, two) = (self.staging.temporary(), self.staging.temporary());
+        let dir = self.staging.dir();
+        dir.create_file(&one)?;
+        let tried = dir
+            .link(&one, dir, &two)
+            .and_then(|()| dir.exchange(&one, dir, &two))
+            .and_then(|()| dir.unlink(&two));
+        dir.unlink(&one)?;
+        self.marks.links = Some(tried.is_ok());
+        self.marks.save(&self.work)
+    }
+
+    pub(crate) fn journal_in_place(
+        &self,
+        target: &Target,
+        now: i64,
+        paths: &PathList,
+    ) -> Result<(), Error> {
+        let (staged_bytes, staged_files) = self.staging.held()?;
+        let journal = Journal {
+            from: self.marks.applied.clone(),
+            to: target.clone(),
+            mode: Mode::InPlace,
+            live: self.marks.live,
+            standby: None,
+            staged_bytes,
+            staged_files,
+            started_at: now,
+        };
+        journal.save(&self.work, paths)
+    }
+}
+
+fn open_live(publish: &Dir, path: &TreePath) -> Result<Option<Dir>, Error> {
+    match publish.open_dir(path) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn lock(work: &Dir) -> Result<File, Error> {
+    const LOCK: &[u8] = b"lock";
+    let file = match work.open_file(LOCK) {
+        Err(error) if error.is_not_found() => work.create_file(LOCK)?,
+        other => other?,
+    };
+    if file.try_lock()? {
+        return Ok(file);
+    }
+    Err(Error::Locked { path: file.path().to_owned() })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! What an area knows about its own disk: one small durable file.
+
+use protocol::{digest::Digest, generation::Version, path::TreePath};
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use crate::{
+    fs::{Dir, FileId},
+    record::{self, PathList},
+    switch::Mode,
+};
+
+const MARKS: &str = "marks";
+const PLAN: &str = "plan";
+const PLAN_PATHS: &str = "plan.paths";
+
+/// Which generation a tree is to hold, or holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Target {
+    /// Epoch and generation.
+    #[serde(flatten)]
+    pub version: Version,
+    /// Digest of its manifest.
+    pub manifest: Digest,
+    /// Whatever the agent wants to know again together with this: the rules under which the
+    /// manifest was seen, for example. Opaque here.
+    #[serde(default)]
+    pub note: String,
+}
+
+/// State of one tree below the work directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum TreeState {
+    /// A twin that was not finished: good for nothing after a crash.
+    Building,
+    /// Differs from the live tree at most in the paths of its list, and in local content until it
+    /// is swept.
+    Whole,
+}
+
+/// One tree below the work directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct TreeMark {
+    pub(crate) name: String,
+    pub(crate) id: FileId,
+    pub(crate) state: TreeState,
+    /// Whether local content was looked for since it was retired.
+    pub(crate) swept: bool,
+    /// Seconds since 1970.
+    pub(crate) retired_at: i64,
+}
+
+impl TreeMark {
+    pub(crate) fn list_name(&self) -> String {
+        format!("{}.missed", self.name)
+    }
+}
+
+/// Local content that is known, so that it survives a switch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Locals {
+    /// The root itself holds a PROTECTED file: nothing is touched.
+    pub protected_root: bool,
+    /// Directories that hold a PROTECTED file.
+    pub protected: Vec<TreePath>,
+    /// Names that the filter excludes and that exist all the same.
+    pub excluded: Vec<TreePath>,
+    /// Files that lay here when the tree was adopted, and that nobody has decided about.
+    pub held: Vec<TreePath>,
+}
+
+impl Locals {
+    pub(crate) fn add(list: &mut Vec<TreePath>, path: TreePath) {
+        if let Err(at) = list.binary_search(&path) {
+            list.insert(at, path);
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(crate) struct Marks {
+    /// The live root as we left it.
+    pub(crate) live: Option<FileId>,
+    pub(crate) applied: Option<Target>,
+    pub(crate) trees: Vec<TreeMark>,
+    pub(crate) next_tree: u64,
+    pub(crate) locals: Locals,
+    /// Whether this file system gives files a second name and swaps directories; tried once.
+    pub(crate) links: Option<bool>,
+}
+
+impl Marks {
+    pub(crate) fn load(work: &Dir) -> Result<Option<Self>, Error> {
+        load_json(work, MARKS)
+    }
+
+    pub(crate) fn save(&self, work: &Dir) -> Result<(), Error> {
+        save_json(work, MARKS, self)
+    }
+}
+
+/// The plan of a switch, durable before its first step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Journal {
+    pub(crate) from: Option<Target>,
+    pub(crate) to: Target,
+    pub(crate) mode: Mode,
+    /// The live root before the switch; `None` where nothing was published.
+    pub(crate) live: Option<FileId>,
+    /// The standby's name and root; `None` in place.
+    pub(crate) standby: Option<(String, FileId)>,
+    /// Bytes and files that staging holds for it.
+    pub(crate) staged_bytes: u64,
+    pub(crate) staged_files: u64,
+    /// Seconds since 1970.
+    pub(crate) started_at: i64,
+}
+
+impl Journal {
+    pub(crate) fn load(work: &Dir) -> Result<Option<(Self, PathList)>, Error> {
+        let Some(journal) = load_json(work, PLAN)? else { return Ok(None) };
+        Ok(Some((journal, load_paths(work, PLAN_PATHS)?.unwrap_or_default())))
+    }
+
+    /// The paths first: a journal without its paths would promise what it cannot keep.
+    pub(crate) fn save(&self, work: &Dir, paths: &PathList) -> Result<(), Error> {
+        record::save(work, PLAN_PATHS, &paths.encode())?;
+        save_json(work, PLAN, self)
+    }
+
+    pub(crate) fn remove(work: &Dir) -> Result<(), Error> {
+        record::remove(work, PLAN)?;
+        Ok(record::remove(work, PLAN_PATHS)?)
+    }
+}
+
+pub(crate) fn load_paths(work: &Dir, name: &str) -> Result<Option<PathList>, Error> {
+    match record::load(work, name)? {
+        None => Ok(None),
+        Some(body) => match PathList::decode(&body) {
+            Ok(list) => Ok(Some(list)),
+            Err(error) => Err(damaged(work, name, error)),
+        },
+    }
+}
+
+pub(crate) fn save_paths(work: &Dir, name: &str, list: &PathList) -> Result<(), Error> {
+    Ok(record::save(work, name, &list.encode())?)
+}
+
+fn load_json<T: serde::de::DeserializeOwned>(work: &Dir, name: &str) -> Result<Option<T>, Error> {
+    match record::load(work, name)? {
+        None => Ok(None),
+        Some(body) => match serde_json::from_slice(&body) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => Err(damaged(work, name, error)),
+        },
+    }
+}
+
+fn save_json<T: Serialize>(work: &Dir, name: &str, value: &T) -> Result<(), Error> {
+    let body = serde_json::to_vec_pretty(value).map_err(|error| damaged(work, name, error))?;
+    Ok(record::save(work, name, &body)?)
+}
+
+fn damaged(work: &Dir, name: &str, why: impl std::fmt::Display) -> Error {
+    Error::Damaged { path: work.path().join(name), why: why.to_string() }
+}

@@ -1,0 +1,263 @@
+//! Brings a tree that nobody reads to the wanted generation, path by path.
+//!
+//! A step is done if and only if the name already has the inode of its source; otherwise it is
+//! redone. So the same list of paths can be worked through again after any interruption. Nothing
+//! is written into an existing file, because trees share inodes.
+
+use std::collections::BTreeSet;
+
+use protocol::{manifest::EntryKind, path::TreePath};
+
+use super::{cursor::Cursor, remove::remove_all};
+use crate::{
+    area::Error,
+    fs::{self, Dir, FileId, Kind, Meta},
+    plan::{FileKey, Item, Need, Plan, Source},
+    staging::Staging,
+};
+
+/// Brings one tree forward.
+pub(crate) struct Bring<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) staging: &'a Staging,
+    pub(crate) tree: Cursor,
+    pub(crate) live: Option<Cursor>,
+    /// The tree was just made: nothing has to be looked for before it is put there.
+    pub(crate) fresh: bool,
+    /// Directories whose mode and time have to be set at the end.
+    touched: BTreeSet<TreePath>,
+    /// Contents that neither the live tree nor staging turned out to have.
+    missing: Vec<Need>,
+}
+
+impl<'a> Bring<'a> {
+    pub(crate) fn new(
+        plan: &'a Plan,
+        staging: &'a Staging,
+        tree: Dir,
+        live: Option<Dir>,
+        fresh: bool,
+    ) -> Self {
+        Self {
+            plan,
+            staging,
+            tree: Cursor::unlocking(tree),
+            live: live.map(Cursor::new),
+            fresh,
+            touched: BTreeSet::new(),
+            missing: Vec::new(),
+        }
+    }
+
+    /// Brings one path to what the plan wants there. Paths come in order.
+    pub(crate) fn path(&mut self, path: &TreePath) -> Result<(), Error> {
+        match self.plan.item(path) {
+            None => self.absent(path),
+            Some(item) => match &item.entry.kind {
+                EntryKind::Dir => self.dir(path),
+                EntryKind::Symlink { target } => self.symlink(&item, target),
+                EntryKind::File { .. } => self.file(&item),
+            },
+        }
+    }
+
+    /// Sets modes and times of directories, the deepest first, and says what was missing.
+    pub(crate) fn finish(mut self) -> Result<(), Error> {
+        if !self.missing.is_empty() {
+            return Err(Error::Missing(self.missing));
+        }
+        self.touched.extend(self.tree.unlocked.drain(..));
+        for path in self.touched.iter().rev() {
+            if let Some(item) = self.plan.item(path)
+                && item.entry.is_dir()
+                && let Some(dir) = self.tree.dir(path)?
+            {
+                dir.set_mode(item.mode)?;
+                dir.set_mtime(item.entry.mtime)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn absent(&mut self, path: &TreePath) -> Result<(), Error> {
+        let Some(parent) = self.tree.parent(path)? else { return Ok(()) };
+        if parent.stat(path.name())?.is_some() {
+            remove_all(parent, path.name())?;
+            self.tree.forget(path);
+            self.touch(path);
+        }
+        Ok(())
+    }
+
+    fn dir(&mut self, path: &TreePath) -> Result<(), Error> {
+        self.touched.insert(path.clone());
+        let fresh = self.fresh;
+        let parent = parent(&mut self.tree, path)?;
+        let there = if fresh { None } else { parent.stat(path.name())? };
+        match there.map(|meta| meta.kind) {
+            Some(Kind::Dir) => return Ok(()),
+            Some(_) => parent.unlink(path.name())?,
+            None => {}
+        }
+        parent.make_dir(path.name())?;
+        self.touch(path);
+        Ok(())
+    }
+
+    fn symlink(&mut self, item: &Item<'_>, target: &[u8]) -> Result<(), Error> {
+        let path = &item.entry.path;
+        let fresh = self.fresh;
+        let parent = parent(&mut self.tree, path)?;
+        let there = if fresh { None } else { parent.stat(path.name())? };
+        if let Some(meta) = there {
+            if is_wanted(item, &meta, parent)? {
+                return Ok(());
+            }
+            if meta.kind == Kind::Dir {
+                remove_all(parent, path.name())?;
+            }
+        }
+        put_symlink(self.staging, item, target, parent)?;
+        self.tree.forget(path);
+        self.touch(path);
+        Ok(())
+    }
+
+    fn file(&mut self, item: &Item<'_>) -> Result<(), Error> {
+        let path = &item.entry.path;
+        let Some(key) = item.key() else { return Ok(()) };
+        let fresh = self.fresh;
+        let Some(source) = self.source(path, &key)? else {
+            self.missing.extend(self.plan.need(path));
+            return Ok(());
+        };
+        let from = match &source {
+            Found::Live(at, _) => match &mut self.live {
+                Some(live) => parent(live, at)?,
+                None => self.staging.dir(),
+            },
+            Found::Staged(_) => self.staging.dir(),
+        };
+        let (name, id) = source.name(&key);
+        let parent = parent(&mut self.tree, path)?;
+        let there = if fresh { None } else { parent.stat(path.name())? };
+        match there {
+            Some(meta) if meta.id == id => return Ok(()),
+            Some(meta) if meta.kind == Kind::Dir => {
+                remove_all(parent, path.name())?;
+                put_file(self.staging, item, from, &name, parent, false)?;
+            }
+            other => put_file(self.staging, item, from, &name, parent, other.is_some())?,
+        }
+        self.tree.forget(path);
+        self.touch(path);
+        Ok(())
+    }
+
+    /// Where the file's inode is right now: as planned, else staged.
+    fn source(&mut self, path: &TreePath, key: &FileKey) -> Result<Option<Found>, Error> {
+        if let Source::Live(at) = self.plan.source(path)
+            && let Some(live) = &mut self.live
+            && let Some(dir) = live.parent(&at)?
+            && let Some(meta) = dir.stat(at.name())?
+            && meta.kind == Kind::File
+        {
+            return Ok(Some(Found::Live(at, meta.id)));
+        }
+        let staged = self.staging.dir().stat(&key.file_name())?;
+        Ok(staged.map(|meta| Found::Staged(meta.id)))
+    }
+
+    fn touch(&mut self, path: &TreePath) {
+        if let Some(parent) = path.parent() {
+            self.touched.insert(parent);
+        }
+    }
+}
+
+enum Found {
+    Live(TreePath, FileId),
+    Staged(FileId),
+}
+
+impl Found {
+    fn name(&self, key: &FileKey) -> (Vec<u8>, FileId) {
+        match self {
+            Self::Live(at, id) => (at.name().to_vec(), *id),
+            Self::Staged(id) => (key.file_name(), *id),
+        }
+    }
+}
+
+fn parent<'c>(cursor: &'c mut Cursor, path: &TreePath) -> Result<&'c Dir, Error> {
+    cursor.parent(path)?.ok_or_else(|| Error::Inconsistent { path: path.clone() })
+}
+
+/// Gives the file `from/name` the item's name in `dir`: by a link, else by a copy. `replace` where
+/// a file or symlink is there already.
+pub(crate) fn put_file(
+    staging: &Staging,
+    item: &Item<'_>,
+    from: &Dir,
+    name: &[u8],
+    dir: &Dir,
+    replace: bool,
+) -> Result<(), Error> {
+    let target = item.entry.path.name();
+    let linked = if replace {
+        let temporary = staging.temporary();
+        from.link(name, staging.dir(), &temporary)
+            .and_then(|()| staging.dir().rename(&temporary, dir, target))
+    } else {
+        from.link(name, dir, target)
+    };
+    match linked {
+        Err(error) if error.is_link_refused() => {
+            let temporary = staging.temporary();
+            let copy = staging.dir().create_file(&temporary)?;
+            copy.fill_from(&from.open_file(name)?)?;
+            copy.set_mode(item.mode)?;
+            copy.set_mtime(item.entry.mtime)?;
+            Ok(staging.dir().rename(&temporary, dir, target)?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Makes a symlink under the item's name in `dir`, replacing a file or symlink in one step.
+pub(crate) fn put_symlink(
+    staging: &Staging,
+    item: &Item<'_>,
+    target: &[u8],
+    dir: &Dir,
+) -> fs::Result<()> {
+    let temporary = staging.temporary();
+    staging.dir().symlink(&temporary, target)?;
+    staging.dir().set_mtime_of(&temporary, item.entry.mtime)?;
+    staging.dir().rename(&temporary, dir, item.entry.path.name())
+}
+
+/// Whether what is at the item's name in `dir` is, by its attributes, what the item wants.
+pub(crate) fn is_wanted(item: &Item<'_>, meta: &Meta, dir: &Dir) -> fs::Result<bool> {
+    let entry = item.entry;
+    let alike = same_time(meta.mtime, entry.mtime)
+        && match &entry.kind {
+            EntryKind::Dir => meta.kind == Kind::Dir && meta.mode == item.mode,
+            EntryKind::File { size, .. } => {
+                meta.kind == Kind::File && meta.size == *size && meta.mode == item.mode
+            }
+            EntryKind::Symlink { .. } => meta.kind == Kind::Symlink,
+        };
+    Ok(alike
+        && match &entry.kind {
+            EntryKind::Symlink { target } => dir.read_link(entry.path.name())? == **target,
+            _ => true,
+        })
+}
+
+/// Whether a time on a disk is the wanted one, as exactly as that disk keeps times.
+pub(crate) fn same_time(on_disk: i64, wanted: i64) -> bool {
+    const SECOND: i64 = 1_000_000_000;
+    on_disk == wanted
+        || (on_disk % SECOND == 0 && on_disk.abs_diff(wanted) < 2 * SECOND.unsigned_abs())
+}

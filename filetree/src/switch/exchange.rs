@@ -1,0 +1,341 @@
+//! Swaps the live tree for a standby that was brought forward beside it.
+//!
+//! Every tree below the work directory has a durable list of the paths in which it may differ from
+//! the live tree. A list may name too much, never too little, which makes each step safe to
+//! repeat: before a standby is touched its list grows by what is about to change, before the
+//! exchange every other tree's list does, and because "differs in these paths" is symmetrical, the
+//! lists stay true on both sides of the exchange.
+
+use std::collections::BTreeSet;
+
+use protocol::path::TreePath;
+
+#[cfg(test)]
+use super::KnownBad;
+use super::{
+    Mode, SwitchOptions, SwitchReport,
+    bring::{Bring, is_wanted},
+    remove::remove_all,
+};
+use crate::{
+    area::{
+        Area, Error, Target,
+        marks::{self, Journal, TreeMark, TreeState},
+    },
+    fs::Dir,
+    plan::Plan,
+    record::PathList,
+};
+
+/// A tree that can become the live one.
+struct Standby {
+    name: String,
+    dir: Dir,
+    /// Paths in which it may differ from the live tree; `None` for a fresh one.
+    missed: Option<PathList>,
+}
+
+pub(crate) fn run(
+    area: &mut Area,
+    plan: &Plan,
+    target: &Target,
+    options: &SwitchOptions<'_>,
+    report: &mut SwitchReport,
+) -> Result<(), Error> {
+    let mut reused = reusable(area, options)?;
+    if let Some(standby) = reused.take() {
+        match attempt(area, plan, target, options, standby) {
+            // The list was wrong after all: someone touched the tree. A fresh twin needs no list.
+            Err(Error::Inconsistent { path }) => {
+                tracing::warn!(%path, "the standby tree is not what its list says; linking a new one");
+            }
+            other => return other,
+        }
+    }
+    report.fresh_twin = area.marks.live.is_some();
+    let standby = fresh(area)?;
+    attempt(area, plan, target, options, standby)
+}
+
+/// The oldest retired tree that nobody uses and whose differences are known.
+fn reusable(area: &mut Area, options: &SwitchOptions<'_>) -> Result<Option<Standby>, Error> {
+    let free = |tree: &TreeMark| {
+        tree.state == TreeState::Whole
+            && tree.swept
+            && tree.retired_at.saturating_add(options.linger) <= options.now
+    };
+    let mut candidates: Vec<TreeMark> =
+        area.marks.trees.iter().filter(|tree| free(tree)).cloned().collect();
+    candidates.sort_by_key(|tree| tree.retired_at);
+    for tree in candidates {
+        let dir = match area.work.open_child(tree.name.as_bytes()) {
+            Ok(dir) => dir,
+            Err(error) if error.is_not_found() => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if dir.meta()?.id != tree.id || in_use(&dir) {
+            continue;
+        }
+        if let Ok(Some(missed)) = marks::load_paths(&area.work, &tree.list_name()) {
+            return Ok(Some(Standby { name: tree.name, dir, missed: Some(missed) }));
+        }
+    }
+    Ok(None)
+}
+
+/// Makes an empty directory for a twin and marks it as unfinished.
+fn fresh(area: &mut Area) -> Result<Standby, Error> {
+    let (name, dir) = loop {
+        let name = format!("standby-{}", area.marks.next_tree);
+        area.marks.next_tree += 1;
+        match area.work.make_dir(name.as_bytes()) {
+            Ok(dir) => break (name, dir),
+            Err(error) if error.is_already_there() => {}
+            Err(error) => return Err(error.into()),
+        }
+    };
+    area.marks.trees.push(TreeMark {
+        name: name.clone(),
+        id: dir.meta()?.id,
+        state: TreeState::Building,
+        swept: true,
+        retired_at: 0,
+    });
+    area.marks.save(&area.work)?;
+    Ok(Standby { name, dir, missed: None })
+}
+
+fn attempt(
+    area: &mut Area,
+    plan: &Plan,
+    target: &Target,
+    options: &SwitchOptions<'_>,
+    standby: Standby,
+) -> Result<(), Error> {
+    let changed = plan.paths();
+    let live = area.live()?;
+    let (staged_bytes, staged_files) = area.staging.held()?;
+    let journal = Journal {
+        from: area.marks.applied.clone(),
+        to: target.clone(),
+        mode: Mode::Exchange,
+        live: area.marks.live,
+        standby: Some((standby.name.clone(), standby.dir.meta()?.id)),
+        staged_bytes,
+        staged_files,
+        started_at: options.now,
+    };
+    let missed = standby.missed.as_ref().map(|missed| missed.union(&changed));
+    marks::save_paths(
+        &area.work,
+        &format!("{}.missed", standby.name),
+        missed.as_ref().unwrap_or(&changed),
+    )?;
+    journal.save(&area.work, &changed)?;
+
+    bring(area, plan, options, &standby, live, missed.as_ref())?;
+    verify(plan, standby.dir.reopen()?, missed.as_ref().unwrap_or(&changed))?;
+    copy_root_attributes(area, &standby)?;
+    extend_other_lists(area, &standby.name, &changed)?;
+
+    #[cfg(test)]
+    if options.skips(KnownBad::EarlyMark) {
+        area.marks.applied = Some(target.clone());
+        area.marks.live = journal.standby.as_ref().map(|(_, id)| *id);
+        area.marks.save(&area.work)?;
+    }
+    let durable = true;
+    #[cfg(test)]
+    let durable = durable && !options.skips(KnownBad::NoSyncFs);
+    if durable {
+        standby.dir.sync_fs()?;
+    }
+    let parent = area.make_parent()?;
+    let name = area.path.name();
+    if journal.live.is_some() {
+        parent.exchange(name, &area.work, standby.name.as_bytes())?;
+    } else {
+        area.work.rename_new(standby.name.as_bytes(), &parent, name)?;
+    }
+    let durable = true;
+    #[cfg(test)]
+    let durable = durable && !options.skips(KnownBad::NoParentSync);
+    finish(area, &journal, &changed, options.now, durable)
+}
+
+/// What follows the exchange; also what recovery does when it finds the exchange done.
+pub(crate) fn finish(
+    area: &mut Area,
+    journal: &Journal,
+    changed: &PathList,
+    now: i64,
+    durable: bool,
+) -> Result<(), Error> {
+    if durable {
+        area.make_parent()?.sync()?;
+        area.work.sync()?;
+    }
+    let Some((name, id)) = &journal.standby else { return Ok(()) };
+    area.marks.trees.retain(|tree| tree.name != *name);
+    if let Some(retired) = journal.live {
+        let tree = TreeMark {
+            name: name.clone(),
+            id: retired,
+            state: TreeState::Whole,
+            swept: false,
+            retired_at: now,
+        };
+        marks::save_paths(&area.work, &tree.list_name(), changed)?;
+        area.marks.trees.push(tree);
+    }
+    area.marks.live = Some(*id);
+    area.marks.applied = Some(journal.to.clone());
+    area.marks.save(&area.work)?;
+    Journal::remove(&area.work)
+}
+
+fn bring(
+    area: &Area,
+    plan: &Plan,
+    options: &SwitchOptions<'_>,
+    standby: &Standby,
+    live: Option<Dir>,
+    missed: Option<&PathList>,
+) -> Result<(), Error> {
+    let fresh = missed.is_none();
+    let mut bring = Bring::new(plan, &area.staging, standby.dir.reopen()?, live, fresh);
+    let total = missed.map_or(plan.kept_entries(), |missed| missed.0.len()) as u64;
+    let mut done = 0;
+    let mut step = |bring: &mut Bring<'_>, path: &TreePath| {
+        done += 1;
+        if done % 256 == 0 || done == total {
+            (options.progress)(done, total);
+        }
+        bring.path(path)
+    };
+    match missed {
+        Some(missed) => missed.0.iter().try_for_each(|(path, _)| step(&mut bring, path))?,
+        None => plan.items().try_for_each(|item| step(&mut bring, &item.entry.path))?,
+    }
+    bring.finish()
+}
+
+/// Looks at everything that was to change, as a reader would see it.
+fn verify(plan: &Plan, tree: Dir, paths: &PathList) -> Result<(), Error> {
+    let mut tree = super::cursor::Cursor::new(tree);
+    for (path, _) in &paths.0 {
+        let wrong = || Error::Inconsistent { path: path.clone() };
+        let parent = tree.parent(path)?;
+        match (plan.item(path), parent) {
+            (None, None) => {}
+            (None, Some(parent)) => {
+                if parent.stat(path.name())?.is_some() {
+                    return Err(wrong());
+                }
+            }
+            (Some(_), None) => return Err(wrong()),
+            (Some(item), Some(parent)) => {
+                let meta = parent.stat(path.name())?.ok_or_else(wrong)?;
+                if !is_wanted(&item, &meta, parent)? {
+                    return Err(wrong());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The published directory itself keeps its mode and group.
+fn copy_root_attributes(area: &Area, standby: &Standby) -> Result<(), Error> {
+    let now = standby.dir.meta()?;
+    let Some(live) = area.live()? else {
+        if now.mode != 0o755 {
+            standby.dir.set_mode(0o755)?;
+        }
+        return Ok(());
+    };
+    let wanted = live.meta()?;
+    if now.gid != wanted.gid {
+        area.work.set_group_of(standby.name.as_bytes(), wanted.gid)?;
+    }
+    if now.mode != wanted.mode {
+        standby.dir.set_mode(wanted.mode)?;
+    }
+    Ok(())
+}
+
+fn extend_other_lists(area: &mut Area, standby: &str, changed: &PathList) -> Result<(), Error> {
+    let mut lost = BTreeSet::new();
+    for tree in &area.marks.trees {
+        if tree.name == standby || tree.state != TreeState::Whole {
+            continue;
+        }
+        match marks::load_paths(&area.work, &tree.list_name()) {
+            Ok(Some(list)) => {
+                marks::save_paths(&area.work, &tree.list_name(), &list.union(changed))?;
+            }
+            // Without its list a tree is good for nothing but being swept and removed.
+            Ok(None) | Err(Error::Damaged { .. }) => {
+                lost.insert(tree.name.clone());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    for tree in area.marks.trees.iter_mut().filter(|tree| lost.contains(&tree.name)) {
+        tree.state = TreeState::Building;
+    }
+    Ok(())
+}
+
+/// Removes trees that are no longer needed: unfinished ones, and the oldest beyond their linger.
+pub(crate) fn collect(area: &mut Area, options: &SwitchOptions<'_>) -> Result<(), Error> {
+    let mut spare: Vec<TreeMark> =
+        area.marks.trees.iter().filter(|tree| tree.state == TreeState::Whole).cloned().collect();
+    spare.sort_by_key(|tree| tree.retired_at);
+    let excess = spare.len().saturating_sub(options.retired_trees);
+    let expired = |tree: &TreeMark| tree.retired_at.saturating_add(options.linger) <= options.now;
+    let mut going: Vec<String> = spare
+        .iter()
+        .take(excess)
+        .filter(|t| t.swept && expired(t))
+        .map(|t| t.name.clone())
+        .collect();
+    let unfinished = area.marks.trees.iter().filter(|t| t.state == TreeState::Building && t.swept);
+    going.extend(unfinished.map(|tree| tree.name.clone()));
+    if going.is_empty() {
+        return Ok(());
+    }
+    for name in &going {
+        if area.work.open_child(name.as_bytes()).is_ok_and(|dir| in_use(&dir)) {
+            continue;
+        }
+        remove_all(&area.work, name.as_bytes())?;
+        crate::record::remove(&area.work, &format!("{name}.missed"))?;
+        area.marks.trees.retain(|tree| tree.name != *name);
+    }
+    area.marks.save(&area.work)
+}
+
+/// Whether a process has its working directory, its root or an open file below `dir`. Asks
+/// `/proc`, so it sees what this user may see: the linger is the guarantee, this is courtesy.
+fn in_use(dir: &Dir) -> bool {
+    let below = dir.path();
+    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
+    let own = std::process::id().to_string();
+    for process in processes.flatten() {
+        let name = process.file_name();
+        let is_process = name.to_str().is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
+        if !is_process || name.to_str() == Some(&own) {
+            continue;
+        }
+        let at = process.path();
+        let fds = std::fs::read_dir(at.join("fd")).into_iter().flatten().flatten();
+        let links = fds.map(|fd| fd.path()).chain([at.join("cwd"), at.join("root")]);
+        for link in links {
+            if std::fs::read_link(link).is_ok_and(|target| target.starts_with(below)) {
+                return true;
+            }
+        }
+    }
+    false
+}

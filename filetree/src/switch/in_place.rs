@@ -1,0 +1,280 @@
+//! Replaces files one by one in the live tree.
+//!
+//! For trees that cannot be exchanged: mount points, file systems without hard links, local
+//! content that must not move. Readers may see a mix of two generations, so the order matters: what is
+//! new first, then what changed, then the files that name others, and removals last. Each file is
+//! replaced in one step, and the journal names every path before the first is touched: an
+//! interrupted switch is ended by doing it again.
+
+use std::collections::BTreeSet;
+
+use protocol::{manifest::EntryKind, path::TreePath};
+
+use super::{
+    SwitchOptions, SwitchReport,
+    bring::{is_wanted, put_file, put_symlink},
+    cursor::Cursor,
+    remove::{remove_all, to_trash},
+};
+use crate::{
+    area::{
+        Area, Error, Target,
+        marks::{Journal, Locals},
+    },
+    fs::{Dir, Kind},
+    plan::{Change, Plan, Source},
+};
+
+pub(crate) fn run(
+    area: &mut Area,
+    plan: &Plan,
+    target: &Target,
+    options: &SwitchOptions<'_>,
+    report: &mut SwitchReport,
+) -> Result<(), Error> {
+    let live = match area.live()? {
+        Some(live) => live,
+        None => {
+            let parent = area.make_parent()?;
+            let live = parent.ensure_dir(area.path.name(), 0o755)?;
+            area.marks.live = Some(live.meta()?.id);
+            area.marks.save(&area.work)?;
+            live
+        }
+    };
+    let paths = area.unsure.union(&plan.paths());
+    area.journal_in_place(target, options.now, &paths)?;
+    let mut work = InPlace {
+        area,
+        plan,
+        options,
+        report,
+        live: Cursor::unlocking(live.reopen()?),
+        touched: BTreeSet::new(),
+    };
+    for stage in stages(plan, options) {
+        for change in stage {
+            if change.wanted { work.put(change)? } else { work.remove(change)? }
+        }
+    }
+    work.finish()?;
+    live.sync_fs()?;
+    area.marks.applied = Some(target.clone());
+    area.marks.save(&area.work)?;
+    Journal::remove(&area.work)
+}
+
+/// New content, changed content, files that name others, removals (the deepest first).
+fn stages<'p>(plan: &'p Plan, options: &SwitchOptions<'_>) -> [Vec<&'p Change>; 4] {
+    let mut stages: [Vec<&Change>; 4] = Default::default();
+    // What lies in a place that changes its kind has to wait for that.
+    let mut turning: Option<&TreePath> = None;
+    for change in plan.changes() {
+        if change.other_kind {
+            turning = Some(&change.path);
+        }
+        let waits = turning.is_some_and(|dir| *dir == change.path || change.path.is_inside(dir));
+        let stage = match change {
+            Change { wanted: false, .. } => 3,
+            _ if waits => 1,
+            _ if change.source.is_some() && options.is_index(&change.path) => 2,
+            Change { had: true, .. } => 1,
+            _ => 0,
+        };
+        stages[stage].push(change);
+    }
+    stages[3].reverse();
+    stages
+}
+
+struct InPlace<'a> {
+    area: &'a mut Area,
+    plan: &'a Plan,
+    options: &'a SwitchOptions<'a>,
+    report: &'a mut SwitchReport,
+    live: Cursor,
+    touched: BTreeSet<TreePath>,
+}
+
+impl InPlace<'_> {
+    fn put(&mut self, change: &Change) -> Result<(), Error> {
+        let path = &change.path;
+        let Some(item) = self.plan.item(path) else { return Ok(()) };
+        self.make_way(path, item.entry.is_dir(), change.had)?;
+        let mut other = Cursor::new(self.live.root().reopen()?);
+        let parent = dir_of(&mut self.live, path)?;
+        let there = parent.stat(path.name())?;
+        match &item.entry.kind {
+            EntryKind::Dir => {
+                self.touched.insert(path.clone());
+                if there.is_some() {
+                    return Ok(());
+                }
+                parent.make_dir(path.name())?;
+            }
+            EntryKind::Symlink { target } => {
+                if let Some(meta) = &there
+                    && is_wanted(&item, meta, parent)?
+                {
+                    return Ok(());
+                }
+                put_symlink(&self.area.staging, &item, target, parent)?;
+            }
+            EntryKind::File { .. } => {
+                let Some(key) = item.key() else { return Ok(()) };
+                let staging = &self.area.staging;
+                let name = key.file_name();
+                if let Some(staged) = staging.dir().stat(&name)? {
+                    if there.is_some_and(|meta| meta.id == staged.id) {
+                        return Ok(());
+                    }
+                    put_file(staging, &item, staging.dir(), &name, parent, there.is_some())?;
+                } else if let Source::Live(from) = self.plan.source(path) {
+                    let from_dir = dir_of(&mut other, &from)?;
+                    let id = from_dir.stat(from.name())?.map(|meta| meta.id);
+                    if there.is_some() && there.map(|meta| meta.id) == id {
+                        return Ok(());
+                    }
+                    put_file(staging, &item, from_dir, from.name(), parent, there.is_some())?;
+                } else {
+                    return Err(Error::Missing(self.plan.need(path).into_iter().collect()));
+                }
+            }
+        }
+        self.touch(path);
+        Ok(())
+    }
+
+    /// Clears a name whose kind changes. A directory is moved out in one step, with everything
+    /// local in it going to the trash; a file is swapped for the directory that replaces it.
+    fn make_way(&mut self, path: &TreePath, wants_dir: bool, had: bool) -> Result<(), Error> {
+        let parent = dir_of(&mut self.live, path)?;
+        let Some(meta) = parent.stat(path.name())? else { return Ok(()) };
+        let staging = &self.area.staging;
+        if meta.kind == Kind::Dir && !wants_dir {
+            if !had {
+                to_trash(&self.area.work, self.options.now, parent, path)?;
+                self.report.trashed.push(path.clone());
+            } else {
+                let name = path.name().to_vec();
+                self.rescue(path)?;
+                let aside = self.area.staging.temporary();
+                let parent = dir_of(&mut self.live, path)?;
+                parent.rename_new(&name, self.area.staging.dir(), &aside)?;
+                remove_all(self.area.staging.dir(), &aside)?;
+            }
+            self.live.forget(path);
+        } else if meta.kind != Kind::Dir && wants_dir {
+            let aside = staging.temporary();
+            staging.dir().make_dir(&aside)?;
+            parent.exchange(path.name(), staging.dir(), &aside)?;
+            if had {
+                staging.dir().unlink(&aside)?;
+            } else {
+                // A local file in the way of a new directory.
+                let back = self.area.work.ensure_dir(b"trash", 0o700)?;
+                let back = back.ensure_dir(self.options.now.to_string().as_bytes(), 0o700)?;
+                self.area.staging.dir().rename(&aside, &back, path.name())?;
+                self.report.trashed.push(path.clone());
+            }
+        } else if meta.kind != Kind::Dir && !had && self.plan.source(path) == Source::Fetch {
+            // Something local has the name of a new file.
+            let known = self
+                .plan
+                .item(path)
+                .is_some_and(|item| is_wanted(&item, &meta, parent).unwrap_or(false));
+            if !known {
+                to_trash(&self.area.work, self.options.now, parent, path)?;
+                self.report.trashed.push(path.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves what the older generation did not have out of a directory that is to go.
+    fn rescue(&mut self, dir: &TreePath) -> Result<(), Error> {
+        let mut open = vec![dir.clone()];
+        while let Some(at) = open.pop() {
+            let Some(opened) = self.live.dir(&at)? else { continue };
+            let opened = opened.reopen()?;
+            for entry in opened.entries()? {
+                let Ok(path) = at.child(&entry.name) else { continue };
+                let index = self.plan.changes().binary_search_by(|change| change.path.cmp(&path));
+                if !index.is_ok_and(|index| self.plan.changes()[index].had) {
+                    to_trash(&self.area.work, self.options.now, &opened, &path)?;
+                    self.report.trashed.push(path);
+                } else if entry.is_dir != Some(false) {
+                    open.push(path);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, change: &Change) -> Result<(), Error> {
+        let path = &change.path;
+        let Some(parent) = self.live.parent(path)? else { return Ok(()) };
+        let Some(meta) = parent.stat(path.name())? else { return Ok(()) };
+        if meta.kind != Kind::Dir {
+            parent.unlink(path.name())?;
+        } else if !self.empty(path)? {
+            return Ok(());
+        } else {
+            dir_of(&mut self.live, path)?.remove_dir(path.name())?;
+            self.live.forget(path);
+        }
+        self.touch(path);
+        Ok(())
+    }
+
+    /// Empties a directory that is to go of what does not belong; `false` if something excluded
+    /// stays in it.
+    fn empty(&mut self, dir: &TreePath) -> Result<bool, Error> {
+        let Some(opened) = self.live.dir(dir)? else { return Ok(false) };
+        let mut empty = true;
+        for entry in opened.entries()? {
+            let Ok(path) = dir.child(&entry.name) else {
+                empty = false;
+                continue;
+            };
+            let is_dir = entry.is_dir.unwrap_or(false);
+            let locals = &mut self.area.marks.locals;
+            let held = locals.held.binary_search(&path).is_ok();
+            if held || !(self.options.keep)(&path, is_dir) {
+                if !held {
+                    Locals::add(&mut locals.excluded, path.clone());
+                }
+                self.report.carried.push(path);
+                empty = false;
+            } else {
+                to_trash(&self.area.work, self.options.now, opened, &path)?;
+                self.report.trashed.push(path);
+            }
+        }
+        Ok(empty)
+    }
+
+    fn finish(mut self) -> Result<(), Error> {
+        self.touched.extend(self.live.unlocked.drain(..));
+        for path in self.touched.iter().rev() {
+            if let Some(item) = self.plan.item(path)
+                && item.entry.is_dir()
+                && let Some(dir) = self.live.dir(path)?
+            {
+                dir.set_mode(item.mode)?;
+                dir.set_mtime(item.entry.mtime)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn touch(&mut self, path: &TreePath) {
+        if let Some(parent) = path.parent() {
+            self.touched.insert(parent);
+        }
+    }
+}
+
+fn dir_of<'c>(cursor: &'c mut Cursor, path: &TreePath) -> Result<&'c Dir, Error> {
+    cursor.parent(path)?.ok_or_else(|| Error::Inconsistent { path: path.clone() })
+}

@@ -1,0 +1,74 @@
+//! Takes away what is ours, and sets aside what is not.
+
+use protocol::path::TreePath;
+
+use crate::fs::{self, Dir, Kind};
+
+/// Removes `name` with everything in it. Only for trees of our own that were swept: nothing in it
+/// is asked about.
+pub(crate) fn remove_all(dir: &Dir, name: &[u8]) -> fs::Result<()> {
+    let Some(meta) = dir.stat(name)? else { return Ok(()) };
+    if meta.kind != Kind::Dir {
+        return dir.unlink(name);
+    }
+    // A stack of our own: the depth is the tree's choice.
+    let mut open = vec![(opened(dir, name)?, name.to_vec())];
+    while let Some((current, _)) = open.last() {
+        let mut deeper = None;
+        for entry in current.entries()? {
+            let is_dir = match entry.is_dir {
+                Some(is_dir) => is_dir,
+                None => current.stat(&entry.name)?.is_some_and(|meta| meta.kind == Kind::Dir),
+            };
+            if is_dir {
+                deeper = Some((opened(current, &entry.name)?, entry.name.to_vec()));
+                break;
+            }
+            current.unlink(&entry.name)?;
+        }
+        match deeper {
+            Some(below) => open.push(below),
+            None => {
+                let Some((_, name)) = open.pop() else { break };
+                open.last().map_or(dir, |(above, _)| above).remove_dir(&name)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn opened(dir: &Dir, name: &[u8]) -> fs::Result<Dir> {
+    let child = dir.open_child(name)?;
+    let mode = child.meta()?.mode;
+    if mode & 0o700 != 0o700 {
+        child.set_mode(mode | 0o700)?;
+    }
+    Ok(child)
+}
+
+/// Moves local content out of a tree, to `trash/SECONDS/PATH` below the work directory: what we
+/// did not make we do not destroy.
+pub(crate) fn to_trash(work: &Dir, now: i64, from: &Dir, path: &TreePath) -> fs::Result<()> {
+    let mut dir = work.ensure_dir(b"trash", 0o700)?;
+    dir = dir.ensure_dir(now.to_string().as_bytes(), 0o700)?;
+    let above = path.components().count() - 1;
+    for component in path.components().take(above) {
+        dir = dir.ensure_dir(component, 0o700)?;
+    }
+    let mut name = path.name().to_vec();
+    let mut again = 0;
+    loop {
+        match from.rename_new(path.name(), &dir, &name) {
+            Err(error) if error.is_already_there() => {
+                again += 1;
+                name = [
+                    &path.name()[..path.name().len().min(200)],
+                    b".",
+                    again.to_string().as_bytes(),
+                ]
+                .concat();
+            }
+            other => return other,
+        }
+    }
+}
