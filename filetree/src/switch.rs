@@ -4,10 +4,10 @@
 //! moment must leave one whole generation, and a tree of a million files must not be copied,
 //! linked or even walked because a thousand of them changed.
 //!
-//! *The answer* ([`exchange`]): a standby tree, hard-linked to the live one and kept close to it,
+//! *The answer* (`exchange`): a standby tree, hard-linked to the live one and kept close to it,
 //! is brought forward by just the differences, made durable, and swapped with the live tree in one
 //! step. Where that is impossible or would harm local content, files are replaced one by one
-//! ([`in_place`]), in an order in which no index names what is not there yet.
+//! (`in_place`), in an order in which no index names what is not there yet.
 //!
 //! Plan → content → syncfs → exchange → fsync of both parents → mark → collect: each step is
 //! durable before the next begins, and that order is the whole proof of safety.
