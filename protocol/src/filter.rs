@@ -219,3 +219,6 @@ impl fmt::Debug for Filter {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod fuzz;

@@ -3,7 +3,7 @@
 //!
 //! `MIRRORNET_FILTER_CASES` sets how many random cases are tried (2,000 when unset) and
 //! `MIRRORNET_FILTER_SEED` where they begin. A case that differs is made as small as it gets and is
-//! printed as a test to keep below.
+//! printed as a test to keep in `filter_rsync/found.rs`.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 use std::{
@@ -15,12 +15,16 @@ use std::{
 
 #[path = "filter_rsync/case.rs"]
 mod case;
+#[path = "filter_rsync/found.rs"]
+mod found;
 #[path = "filter_rsync/generate.rs"]
 mod generate;
+#[path = "filter_rsync/known.rs"]
+mod known;
 #[path = "filter_rsync/oracle.rs"]
 mod oracle;
 
-use case::{Case, Node, Way, rules, tree};
+use case::Case;
 
 /// rsync mostly waits for itself, so more run at a time than there are cores.
 const AT_A_TIME: u64 = 4;
@@ -70,12 +74,6 @@ fn shrink(mut case: Case, scratch: &FsPath) -> Case {
     case
 }
 
-fn agrees(case: Case) {
-    if let Err(why) = oracle::compare(&case, scratch().path()) {
-        panic!("{why}\n{}", case.as_test());
-    }
-}
-
 /// In memory where the machine has such a place, because the trees are many and small.
 fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
@@ -85,20 +83,4 @@ fn version() -> String {
     let output = Command::new("rsync").arg("--version").output().expect("rsync is installed");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.lines().next().unwrap_or_default().to_owned()
-}
-
-#[test]
-fn a_rule_file_counts_for_its_directory_and_all_below() {
-    agrees(Case {
-        way: Way::Written,
-        limit: rules(&[]),
-        rules: rules(&[b": .m"]),
-        upstream: tree(&[
-            (&b"a"[..], Node::File(b"".into())),
-            (&b"d/.m"[..], Node::File(b"- a\n".into())),
-            (&b"d/a"[..], Node::File(b"".into())),
-            (&b"d/e/a"[..], Node::File(b"".into())),
-        ]),
-        mirror: tree(&[]),
-    });
 }

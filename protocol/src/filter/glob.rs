@@ -434,3 +434,6 @@ impl States {
         bytes.all(|byte| self.step(&mut now, byte, floating)) && self.accepts(&now)
     }
 }
+
+#[cfg(test)]
+mod tests;

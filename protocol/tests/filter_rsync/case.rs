@@ -105,7 +105,7 @@ impl Case {
                     Node::File(content) => format!("Node::File({}.into())", literal(content)),
                     Node::Link(target) => format!("Node::Link({}.into())", literal(target)),
                 };
-                let _ = write!(text, "\n            (&{path}[..], {node}),");
+                let _ = write!(text, "\n            ({path}, {node}),");
             }
             text
         };

@@ -89,6 +89,7 @@ const PIECES: &[&[u8]] = &[
     b"\\*",
     b"\\a",
     b"a**b",
+    b"[c-a]",
     b"[a",
     b"[[:nope:]]",
     b"\\[x]",

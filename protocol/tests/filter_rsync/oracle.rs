@@ -68,7 +68,7 @@ fn filter(case: &Case) -> Result<Filter, protocol::filter::RuleErrors> {
     }
 }
 
-fn ours(case: &Case) -> Outcome {
+pub(crate) fn ours(case: &Case) -> Outcome {
     let Ok(filter) = filter(case) else { return Outcome::Refused };
     let Some(kept) = kept(&filter, &case.upstream) else { return Outcome::Refused };
     if !matches!(case.way, Way::Removal { .. }) {
