@@ -1,0 +1,111 @@
+//! Who did what, in a chain that shows when an entry was taken out.
+
+use jiff::Timestamp;
+use protocol::digest::Digest;
+
+use super::{
+    Error, Transaction, execute, from_bigint, from_micros, row, rows, to_bigint, to_micros,
+};
+
+/// One entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// Its number, from 1.
+    pub number: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Who: `admin/ann`, or `coordinator`.
+    pub who: String,
+    /// What: `revoke`, `invite-misused`…
+    pub what: String,
+    /// To what: `agent/lisbon-1`.
+    pub target: String,
+    /// The rest, for people.
+    pub detail: String,
+    /// Digest of the entry before; empty in the first.
+    pub previous: String,
+    /// Digest of this entry.
+    pub digest: String,
+}
+
+type AuditRow = (i64, i64, String, String, String, String, String, String);
+
+impl AuditEntry {
+    /// The digest that this entry should have.
+    pub fn expected_digest(&self) -> String {
+        let parts = [
+            self.number.to_string(),
+            self.at.as_microsecond().to_string(),
+            self.who.clone(),
+            self.what.clone(),
+            self.target.clone(),
+            self.detail.clone(),
+            self.previous.clone(),
+        ];
+        // Every part after its length, so that no two different entries are the same bytes.
+        let bytes = parts.iter().flat_map(|part| format!("{}:{part}", part.len()).into_bytes());
+        Digest::of(&bytes.collect::<Vec<u8>>()).to_string()
+    }
+}
+
+impl Transaction {
+    /// Appends an entry.
+    pub async fn audit(
+        &mut self,
+        at: Timestamp,
+        who: &str,
+        what: &str,
+        target: &str,
+        detail: &str,
+    ) -> Result<(), Error> {
+        let number = self.raise("audit").await?;
+        let last = "SELECT digest FROM audit WHERE number = $1";
+        let previous = row!(self, (String,), last, number - 1)?.map_or(String::new(), |row| row.0);
+        let mut entry = AuditEntry {
+            number: from_bigint(number),
+            at,
+            who: who.to_owned(),
+            what: what.to_owned(),
+            target: target.to_owned(),
+            detail: detail.to_owned(),
+            previous,
+            digest: String::new(),
+        };
+        entry.digest = entry.expected_digest();
+        execute!(
+            self,
+            "INSERT INTO audit (number, at, who, what, target, detail, previous, digest)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            number,
+            to_micros(at),
+            entry.who,
+            entry.what,
+            entry.target,
+            entry.detail,
+            entry.previous,
+            entry.digest,
+        )
+        .map(drop)
+    }
+
+    /// The entries after number `after`, the oldest first.
+    pub async fn audit_log(&mut self, after: u64, limit: u64) -> Result<Vec<AuditEntry>, Error> {
+        let sql = "SELECT number, at, who, what, target, detail, previous, digest FROM audit
+             WHERE number > $1 ORDER BY number LIMIT $2";
+        rows!(self, AuditRow, sql, to_bigint(after), to_bigint(limit))?
+            .into_iter()
+            .map(|(number, at, who, what, target, detail, previous, digest)| {
+                Ok(AuditEntry {
+                    number: from_bigint(number),
+                    at: from_micros(at)?,
+                    who,
+                    what,
+                    target,
+                    detail,
+                    previous,
+                    digest,
+                })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,34 @@
+//! Schema changes: applied in order, each once, all of a start in one transaction.
+
+use jiff::Timestamp;
+
+use super::{Error, Transaction, execute, on, rows};
+
+const MIGRATIONS: [(&str, &str); 1] = [("0001_first", include_str!("migrations/0001_first.sql"))];
+
+/// Any number; it only has to be the same in every replica.
+const LOCK: i64 = 0x6d69_7272_6f72;
+
+pub(super) async fn run(tx: &mut Transaction) -> Result<(), Error> {
+    if tx.is_postgres() {
+        // Replicas that start together must not migrate together.
+        execute!(tx, "SELECT pg_advisory_xact_lock($1)", LOCK)?;
+    }
+    let create = "CREATE TABLE IF NOT EXISTS migrations (
+        name TEXT NOT NULL PRIMARY KEY, applied BIGINT NOT NULL)";
+    execute!(tx, create)?;
+    let applied = rows!(tx, (String,), "SELECT name FROM migrations ORDER BY name")?;
+    let known = |name: &str| MIGRATIONS.iter().any(|(known, _)| *known == name);
+    if let Some((found,)) = applied.iter().find(|(name,)| !known(name)) {
+        return Err(Error::Newer { found: found.clone() });
+    }
+    for (name, sql) in MIGRATIONS {
+        if applied.iter().any(|(applied,)| applied == name) {
+            continue;
+        }
+        on!(tx, connection => sqlx::raw_sql(sql).execute(connection).await.map(drop))?;
+        let insert = "INSERT INTO migrations (name, applied) VALUES ($1, $2)";
+        execute!(tx, insert, name, super::to_micros(Timestamp::now()))?;
+    }
+    Ok(())
+}
