@@ -1,7 +1,28 @@
 //! The coordinator's rules: what may be defined, what follows from it, and what is current.
 //!
 //! Nothing here knows HTTP or SQL. Every decision is a pure function of what it is given, the
-//! clock included, so that it can be tested as a table and asked twice with the same answer.
+//! clock included, so that it can be tested as a table and asked twice with the same answer; the
+//! functions that store are a decision between a read and a write, in one transaction.
 
+pub mod admission;
+pub mod define;
 pub mod definition;
 pub mod effective;
+pub mod enroll;
+mod error;
+pub mod history;
+pub mod identities;
+pub mod orders;
+pub mod picture;
+pub mod poll;
+pub mod publish;
+mod state;
+pub mod status;
+pub mod upkeep;
+
+pub use self::{
+    error::{Error, Refusal},
+    orders::{FIRST_EPOCH, HEAD_LIFE},
+    picture::Picture,
+    state::{App, Clock, Parts, Write},
+};

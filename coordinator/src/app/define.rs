@@ -1,0 +1,174 @@
+//! Storing definitions, and what admins ask for about them.
+
+use jiff::Timestamp;
+use protocol::{
+    name::TreeName,
+    spec::AssignmentName,
+    v1::definitions::{ApplyRequest, ApplyResult, Definition, Effective, Kind},
+};
+
+use super::{
+    App, Error, Picture, Refusal, Write,
+    admission::Caller,
+    definition::{self, PlannedApply},
+    effective,
+    orders::{Among, concerned},
+    picture::{PUBLISH, SYNC},
+};
+use crate::db::Topic;
+
+impl App {
+    /// Adds and changes what the files define; removes the rest where it prunes.
+    pub async fn apply(
+        &self,
+        caller: &Caller,
+        request: &ApplyRequest,
+    ) -> Result<ApplyResult, Error> {
+        let write = self.write().await?;
+        let context = context(&write.before, write.now);
+        let stored = &write.before.wanted.definitions;
+        let planned =
+            definition::plan_apply(stored, request, &context).map_err(Error::Definitions)?;
+        self.store(caller, write, planned, request.dry_run, "apply").await
+    }
+
+    /// Removes one definition.
+    pub async fn delete(
+        &self,
+        caller: &Caller,
+        kind: Kind,
+        name: &str,
+    ) -> Result<ApplyResult, Error> {
+        let write = self.write().await?;
+        let stored = &write.before.wanted.definitions;
+        if stored.get(kind, name).is_none() {
+            return Err(no_such(kind, name).into());
+        }
+        let context = context(&write.before, write.now);
+        let planned =
+            definition::plan_delete(stored, kind, name, &context).map_err(Error::Definitions)?;
+        self.store(caller, write, planned, false, "delete").await
+    }
+
+    /// Enables or disables an assignment.
+    pub async fn set_enabled(
+        &self,
+        caller: &Caller,
+        name: &AssignmentName,
+        enabled: bool,
+    ) -> Result<ApplyResult, Error> {
+        let write = self.write().await?;
+        let planned = definition::plan_enabled(&write.before.wanted.definitions, name, enabled)
+            .ok_or_else(|| no_such(Kind::Assignment, name))?;
+        let verb = if enabled { "enable" } else { "disable" };
+        self.store(caller, write, planned, false, verb).await
+    }
+
+    /// Asks the agent of an assignment for a run now.
+    pub async fn request_sync(
+        &self,
+        caller: &Caller,
+        name: &AssignmentName,
+    ) -> Result<ApplyResult, Error> {
+        let mut write = self.write().await?;
+        let merged = write.before.effective(name, write.now);
+        let merged = merged.ok_or_else(|| no_such(Kind::Assignment, name))?;
+        if let Some(reason) = merged.why_stopped() {
+            return Err(Refusal::Conflict(format!("{name} is not carried out: {reason}")).into());
+        }
+        let agent = merged.agent.map_err(|reason| Refusal::Conflict(reason.to_string()))?;
+        write.tx.add_request(SYNC, &name.to_string()).await?;
+        let now = write.now;
+        write.tx.audit(now, &caller.to_string(), "sync", &name.to_string(), "").await?;
+        let revision = self.commit(write, &[Topic::Definitions, Topic::Agent(agent)]).await?;
+        Ok(ApplyResult { revision, dry_run: false, changes: vec![], warnings: vec![] })
+    }
+
+    /// Asks the publisher of a tree for a scan now.
+    pub async fn request_publish(
+        &self,
+        caller: &Caller,
+        tree: &TreeName,
+    ) -> Result<ApplyResult, Error> {
+        let mut write = self.write().await?;
+        let found = effective::tree(&write.before.wanted.definitions, tree);
+        let found = found.ok_or_else(|| no_such(Kind::Tree, tree))?;
+        let Some(publisher) = found.publisher().cloned() else {
+            return Err(Refusal::Conflict(format!(
+                "tree {tree} comes from a stock rsync daemon, which nobody publishes; ask for a sync of its assignments instead"
+            ))
+            .into());
+        };
+        write.tx.add_request(PUBLISH, tree.as_str()).await?;
+        let now = write.now;
+        write.tx.audit(now, &caller.to_string(), "publish", tree.as_str(), "").await?;
+        let topics = [Topic::Definitions, Topic::Publisher(publisher)];
+        let revision = self.commit(write, &topics).await?;
+        Ok(ApplyResult { revision, dry_run: false, changes: vec![], warnings: vec![] })
+    }
+
+    /// One definition.
+    pub fn definition(&self, kind: Kind, name: &str) -> Result<Definition, Error> {
+        let found = self.picture().wanted.definition(kind, name);
+        Ok(found.ok_or_else(|| no_such(kind, name))?)
+    }
+
+    /// Every definition of a kind, by name.
+    pub fn definitions(&self, kind: Kind) -> Vec<Definition> {
+        let picture = self.picture();
+        let names = picture.wanted.definitions.names(kind);
+        names.iter().filter_map(|name| picture.wanted.definition(kind, name)).collect()
+    }
+
+    /// Every setting of an assignment with its provenance.
+    pub fn describe(&self, name: &AssignmentName) -> Result<Effective, Error> {
+        let found = self.picture().effective(name, self.now());
+        Ok(found.map(|merged| merged.describe()).ok_or_else(|| no_such(Kind::Assignment, name))?)
+    }
+
+    async fn store(
+        &self,
+        caller: &Caller,
+        mut write: Write,
+        planned: PlannedApply,
+        dry_run: bool,
+        verb: &str,
+    ) -> Result<ApplyResult, Error> {
+        let PlannedApply { next, changes, warnings } = planned;
+        if dry_run || changes.is_empty() {
+            let revision = write.before.revision;
+            return Ok(ApplyResult { revision, dry_run, changes, warnings });
+        }
+        let after =
+            write.before.with_wanted(write.before.wanted.with_definitions(next.clone()), write.now);
+        let mut topics = concerned(&write.before, &after, Among::All, write.now);
+        topics.push(Topic::Definitions);
+        let revision = write.before.revision.next();
+        for change in &changes {
+            match next.get(change.kind, &change.name) {
+                Some(spec) => {
+                    let (kind, name) = (change.kind, change.name.clone());
+                    let definition = Definition { kind, name, revision, spec: spec.to_value() };
+                    write.tx.put_definition(&definition).await?;
+                }
+                None => write.tx.remove_definition(change.kind, &change.name).await?,
+            }
+            let target = format!("{}/{}", change.kind.as_str(), change.name);
+            let detail = serde_json::to_string(&change)?;
+            write.tx.audit(write.now, &caller.to_string(), verb, &target, &detail).await?;
+        }
+        let revision = self.commit(write, &topics).await?;
+        Ok(ApplyResult { revision, dry_run, changes, warnings })
+    }
+}
+
+fn context(picture: &Picture, now: Timestamp) -> definition::Context {
+    definition::Context { agents: picture.fleet.agents(), now }
+}
+
+fn no_such(kind: Kind, name: impl std::fmt::Display) -> Refusal {
+    Refusal::NotFound(format!(
+        "there is no {kind} {name}; `mirrorctl get {kind}` lists them",
+        kind = kind.as_str()
+    ))
+}

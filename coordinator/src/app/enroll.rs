@@ -1,0 +1,190 @@
+//! Enrollment: from an invite to an identity, in one transaction.
+//!
+//! An invite is used once. The same request again gets the same answer, because the first answer
+//! may have been lost; another request with a used invite means that the invite was stolen, either
+//! before or after it was used, and is an alarm. Nothing is said about an invite to someone who
+//! cannot prove to know its secret.
+
+use certs::{
+    enrollment::{check_proof, fingerprint},
+    tls::Exporter,
+};
+use jiff::Timestamp;
+use protocol::v1::enroll::{EnrollRequest, EnrollResponse};
+
+use super::{App, Error, Refusal, identities::topics_of};
+use crate::db::{self, StoredIdentity, StoredInvite};
+
+/// Longest identifier of an invite.
+const MAX_INVITE_ID: usize = 64;
+/// Shortest and longest nonce, in bytes.
+const NONCE: std::ops::RangeInclusive<usize> = 16..=64;
+
+impl App {
+    /// Turns an invite into an identity. `exporter` is of the connection that the request came by.
+    pub async fn enroll(
+        &self,
+        request: &EnrollRequest,
+        exporter: &Exporter,
+    ) -> Result<EnrollResponse, Error> {
+        if request.invite.len() > MAX_INVITE_ID || !NONCE.contains(&request.nonce.0.len()) {
+            return Err(Refusal::Invalid("the enrollment request is not well formed".into()).into());
+        }
+        let mut write = self.write().await?;
+        let invite = write.tx.invite(&request.invite).await?;
+        let invite = known(invite, request, exporter)?;
+        let asked = fingerprint(&request.keys, Some(&request.signing_key));
+        let who = format!("{}/{}", invite.role, invite.name);
+        match judge(&invite, &asked, write.now) {
+            Use::First => {}
+            Use::Again(answer) => return Ok(serde_json::from_str(&answer)?),
+            Use::Misuse => {
+                let detail = format!(
+                    "invite {} was used again with other keys: it was stolen, before or after its use; if in doubt, revoke {who}",
+                    invite.id
+                );
+                write.tx.audit(write.now, "coordinator", "invite-misused", &who, &detail).await?;
+                self.commit_quietly(write).await?;
+                tracing::error!(invite = invite.id, identity = who, "{detail}");
+                return Err(Refusal::Invite(format!(
+                    "the invite for {who} was used before, with other keys; ask the admin for a new one, and whether they expected this"
+                ))
+                .into());
+            }
+            Use::Expired => {
+                return Err(Refusal::Invite(format!(
+                    "the invite for {who} expired at {}; ask the admin for a new one",
+                    invite.expires
+                ))
+                .into());
+            }
+        }
+        let earlier = write.before.fleet.identity(invite.role, &invite.name);
+        if earlier.is_some_and(|earlier| earlier.revoked.is_none()) {
+            if !invite.replaces {
+                return Err(Refusal::Conflict(format!(
+                    "{who} is enrolled and live; its admin can make an invite with --replace"
+                ))
+                .into());
+            }
+            let reason = format!("replaced with invite {}", invite.id);
+            write.tx.revoke_identity(invite.role, &invite.name, &reason, write.now).await?;
+        }
+        let identity = StoredIdentity {
+            role: invite.role,
+            name: invite.name.clone(),
+            site: invite.site.clone(),
+            signing_key: request.signing_key,
+            created: write.now,
+            revoked: None,
+            reason: String::new(),
+            advertise: None,
+            last_seen: None,
+        };
+        let (certificate, certificates) =
+            self.certify(invite.role, &invite.name, &request.keys, write.now)?;
+        let response = EnrollResponse {
+            network: self.network().clone(),
+            role: invite.role,
+            name: invite.name.clone(),
+            certificates,
+            api_url: self.parts.api_url.clone(),
+            head_key: self.parts.head_key.verifying_key(),
+        };
+        let answer = serde_json::to_string(&response)?;
+        if !write.tx.consume_invite(&invite.id, &asked, &answer, write.now).await? {
+            return Err(db::Error::Corrupt {
+                what: "invite",
+                reason: format!("{} was used within its own transaction", invite.id),
+            }
+            .into());
+        }
+        write.tx.put_identity(&identity).await?;
+        write.tx.add_certificate(&certificate, &asked, &answer).await?;
+        let detail =
+            format!("invite {} by {}, serial {}", invite.id, invite.made_by, certificate.serial);
+        write.tx.audit(write.now, &who, "enroll", &who, &detail).await?;
+        let topics = topics_of(&mut write, &identity).await?;
+        self.commit(write, &topics).await?;
+        tracing::info!(identity = who, serial = certificate.serial, "enrolled");
+        Ok(response)
+    }
+}
+
+/// What a proved use of an invite is.
+#[derive(Debug, PartialEq, Eq)]
+enum Use {
+    First,
+    Again(String),
+    Misuse,
+    Expired,
+}
+
+fn judge(invite: &StoredInvite, asked: &str, now: Timestamp) -> Use {
+    match (&invite.consumed, &invite.request, &invite.answer) {
+        (Some(_), Some(request), Some(answer)) if request == asked => Use::Again(answer.clone()),
+        (Some(_), _, _) => Use::Misuse,
+        (None, _, _) if now >= invite.expires => Use::Expired,
+        (None, _, _) => Use::First,
+    }
+}
+
+/// The invite, if the sender proves to know its secret.
+fn known(
+    invite: Option<StoredInvite>,
+    request: &EnrollRequest,
+    exporter: &Exporter,
+) -> Result<StoredInvite, Error> {
+    // One answer for an unknown invite and for a wrong secret: who guesses learns nothing.
+    let refused = || {
+        Refusal::Invite(
+            "there is no such invite, or its secret was not proved; copy the whole line that `mirrorctl invite` printed".into(),
+        )
+    };
+    let invite = invite.ok_or_else(refused)?;
+    let verifier = invite.verifier.parse().map_err(|error| db::Error::Corrupt {
+        what: "invite",
+        reason: format!("{}: {error}", invite.id),
+    })?;
+    check_proof(request, &verifier, exporter).map_err(|_| refused())?;
+    Ok(invite)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    fn invite() -> StoredInvite {
+        StoredInvite {
+            id: "i".into(),
+            verifier: String::new(),
+            role: protocol::role::Role::Agent,
+            name: "a".parse().unwrap(),
+            site: None,
+            replaces: false,
+            made_by: "admin/ann".into(),
+            expires: Timestamp::UNIX_EPOCH,
+            consumed: None,
+            request: None,
+            answer: None,
+        }
+    }
+
+    #[test]
+    fn an_invite_is_good_once_until_it_ends_and_repeats_only_its_own_answer() {
+        let before = Timestamp::UNIX_EPOCH - SignedDuration::from_secs(1);
+        let after = Timestamp::UNIX_EPOCH;
+        assert_eq!(judge(&invite(), "x", before), Use::First);
+        assert_eq!(judge(&invite(), "x", after), Use::Expired);
+        let used = StoredInvite {
+            consumed: Some(before),
+            request: Some("x".into()),
+            answer: Some("answer".into()),
+            ..invite()
+        };
+        assert_eq!(judge(&used, "x", after), Use::Again("answer".into()));
+        assert_eq!(judge(&used, "y", before), Use::Misuse);
+    }
+}

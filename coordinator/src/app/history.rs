@@ -1,0 +1,178 @@
+//! What happened: runs and receipts as agents report them, and the lists of both.
+
+use certs::signing;
+use protocol::{
+    name::TreeName,
+    role::Role,
+    statement::{Claim as _, Receipt},
+    v1::{
+        agent::{RunReport, RunResult},
+        history::{GenerationStatus, PackStatus, RunStatus},
+    },
+};
+use uuid::Uuid;
+
+use super::{App, Error, Picture, Refusal, Write, admission::Caller, effective, orders};
+use crate::db::{Outcome, RunFilter, StoredGeneration, StoredHold, Topic};
+
+/// Most bytes of texts that a report may carry.
+const MAX_NOTICES: usize = 1000;
+
+impl App {
+    /// Keeps a report. The same report again changes nothing.
+    pub async fn report_run(&self, caller: &Caller, report: &RunReport) -> Result<(), Error> {
+        let own = caller.site.as_ref() == Some(&report.assignment.site);
+        if !own {
+            return Err(Refusal::Forbidden(format!(
+                "{caller} does not hold the assignment {}",
+                report.assignment
+            ))
+            .into());
+        }
+        if report.notices.len() > MAX_NOTICES {
+            let message = format!("a report carries at most {MAX_NOTICES} notices");
+            return Err(Refusal::Invalid(message).into());
+        }
+        let mut write = self.write().await?;
+        let receipt = receipt(&write.before, caller, report)?;
+        if !write.tx.add_run(&caller.name, report, write.now).await? {
+            return Ok(());
+        }
+        write.tx.put_outcome(&outcome(report)).await?;
+        let mut news = false;
+        if let (Some(receipt), Some(envelope)) = (&receipt, &report.receipt) {
+            news = write.tx.put_receipt(receipt, envelope).await?;
+        }
+        if !news {
+            return self.commit_quietly(write).await;
+        }
+        let mut topics = vec![Topic::Receipts];
+        topics.extend(publisher_concerned(&mut write, &report.assignment.tree).await?);
+        self.commit(write, &topics).await?;
+        Ok(())
+    }
+
+    /// A page of runs, the newest first.
+    pub async fn runs(
+        &self,
+        filter: &RunFilter,
+        skip: u64,
+        limit: u64,
+    ) -> Result<Vec<RunStatus>, Error> {
+        let mut tx = self.parts.database.read().await?;
+        Ok(tx.runs(filter, skip, limit).await?)
+    }
+
+    /// One run.
+    pub async fn run(&self, id: Uuid) -> Result<RunStatus, Error> {
+        let mut tx = self.parts.database.read().await?;
+        let found = tx.run(id).await?;
+        Ok(found.ok_or_else(|| Refusal::NotFound(format!("there is no run {id}")))?)
+    }
+
+    /// A page of generations, the newest first; on the first page after the holds.
+    pub async fn generations(
+        &self,
+        tree: Option<&TreeName>,
+        skip: u64,
+        limit: u64,
+    ) -> Result<Vec<GenerationStatus>, Error> {
+        let picture = self.picture();
+        let mut tx = self.parts.database.read().await?;
+        let mut page = Vec::new();
+        if skip == 0 {
+            let trees =
+                picture.contents.trees().filter(|(name, _)| tree.is_none_or(|t| t == *name));
+            let holds = trees.flat_map(|(_, contents)| &contents.holds);
+            page.extend(holds.filter(|hold| hold.decision.is_none()).map(hold_status));
+            page.sort_by_key(|status: &GenerationStatus| std::cmp::Reverse(status.created));
+        }
+        for generation in tx.generations(tree, skip, limit).await? {
+            let offers = &picture.contents.tree(&generation.tree).offers;
+            let packs = offers.iter().filter(|offer| offer.to == generation.manifest);
+            let packs = packs.map(|o| PackStatus { from: o.from, length: o.length }).collect();
+            page.push(generation_status(generation, packs));
+        }
+        Ok(page)
+    }
+}
+
+/// The receipt of a report, if it has one, by the agent itself and about this assignment.
+fn receipt(
+    picture: &Picture,
+    caller: &Caller,
+    report: &RunReport,
+) -> Result<Option<Receipt>, Refusal> {
+    let Some(envelope) = &report.receipt else { return Ok(None) };
+    let identity = picture.fleet.identity(Role::Agent, &caller.name);
+    let key = identity.map(|identity| identity.signing_key);
+    let checked = signing::verify::<Receipt>(
+        envelope,
+        Receipt::PAYLOAD_TYPE,
+        key.as_slice(),
+        Receipt::MAX_LEN,
+    )
+    .map_err(|error| {
+        let what = format!("the receipt is not signed by {caller}'s registered key");
+        Refusal::Invalid(format!("{what}: {error}"))
+    })?;
+    let receipt = checked.content;
+    let about = (&receipt.agent, &receipt.tree, &receipt.site);
+    if about != (&caller.name, &report.assignment.tree, &report.assignment.site) {
+        return Err(Refusal::Invalid(format!(
+            "the receipt is about {}@{} at {}, not about {}",
+            receipt.tree, receipt.site, receipt.agent, report.assignment
+        )));
+    }
+    Ok(Some(receipt))
+}
+
+/// The publisher of the tree, if what its agents hold has changed by this receipt.
+async fn publisher_concerned(write: &mut Write, tree: &TreeName) -> Result<Option<Topic>, Error> {
+    let merged = effective::tree(&write.before.wanted.definitions, tree);
+    let Some(publisher) = merged.and_then(|merged| merged.publisher().cloned()) else {
+        return Ok(None);
+    };
+    let after = write.before.with_receipts(write.tx.receipts().await?);
+    let differs = orders::held(&write.before, tree) != orders::held(&after, tree);
+    Ok(differs.then_some(Topic::Publisher(publisher)))
+}
+
+fn outcome(report: &RunReport) -> Outcome {
+    let success = matches!(report.result, RunResult::UpToDate | RunResult::Completed);
+    Outcome {
+        assignment: report.assignment.clone(),
+        last_result: report.result,
+        last_run: report.ended,
+        last_success: success.then_some(report.ended),
+        error: report.error.clone(),
+    }
+}
+
+fn generation_status(generation: StoredGeneration, packs: Vec<PackStatus>) -> GenerationStatus {
+    GenerationStatus {
+        tree: generation.tree,
+        version: Some(generation.version),
+        manifest: generation.manifest,
+        parent: generation.parent,
+        entries: generation.entries,
+        bytes: generation.bytes,
+        created: generation.created,
+        held: None,
+        packs,
+    }
+}
+
+fn hold_status(hold: &StoredHold) -> GenerationStatus {
+    GenerationStatus {
+        tree: hold.tree.clone(),
+        version: None,
+        manifest: hold.report.manifest,
+        parent: None,
+        entries: 0,
+        bytes: 0,
+        created: hold.report.since,
+        held: Some(hold.report.reason.clone()),
+        packs: vec![],
+    }
+}

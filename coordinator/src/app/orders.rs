@@ -1,0 +1,20 @@
+//! What each agent and publisher is told: pure functions of the picture and the time.
+//!
+//! Each sees its own and nothing else, by construction: what is not put into its orders here does
+//! not reach it. [`concerned`] is the other half: after a change of definitions or identities, it
+//! finds whose orders differ, so that those and no others are woken.
+
+mod agent;
+mod concerned;
+mod publisher;
+
+use protocol::generation::Epoch;
+
+pub use self::{
+    agent::{HEAD_LIFE, agent},
+    concerned::{Among, concerned},
+    publisher::{held, publisher, trees_of},
+};
+
+/// The epoch in which every tree begins.
+pub const FIRST_EPOCH: Epoch = Epoch(1);

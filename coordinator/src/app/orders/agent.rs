@@ -1,0 +1,101 @@
+//! Orders for agents.
+
+use std::collections::BTreeMap;
+
+use certs::signing::{self, SigningKey};
+use jiff::{SignedDuration, Timestamp};
+use protocol::{
+    dsse::Envelope,
+    name::{IdentityName, NetworkName, SiteName},
+    role::Role,
+    spec::AssignmentName,
+    statement::{Claim as _, Head, HeadTree},
+    v1::agent::{AgentOrders, AssignmentOrder, Origin, Target},
+};
+
+use crate::app::picture::Picture;
+
+/// How long a head counts. An agent whose head has ended keeps serving and changes nothing.
+pub const HEAD_LIFE: SignedDuration = SignedDuration::from_hours(24);
+
+/// Everything that one agent has to do.
+pub fn agent(
+    picture: &Picture,
+    network: &NetworkName,
+    name: &IdentityName,
+    site: &SiteName,
+    head_key: &SigningKey,
+    now: Timestamp,
+) -> Result<AgentOrders, signing::Error> {
+    let assignments = assignments(picture, name, now);
+    Ok(AgentOrders {
+        revision: picture.revision,
+        restore_epoch: picture.restore_epoch,
+        agent: name.clone(),
+        site: site.clone(),
+        head: head(picture, network, &assignments, head_key, now)?,
+        default_rate: picture.wanted.definitions.sites.get(site).and_then(|s| s.default_rate),
+        assignments,
+    })
+}
+
+/// The orders for every assignment that the agent holds.
+pub(super) fn assignments(
+    picture: &Picture,
+    agent: &IdentityName,
+    now: Timestamp,
+) -> Vec<AssignmentOrder> {
+    let order = |name: &AssignmentName| {
+        let mut order = picture.effective(name, now)?.order;
+        order.sync_requests = picture.wanted.sync_requests(name);
+        if let Origin::Publisher(origin) = &mut order.origin {
+            let publisher = picture.fleet.identity(Role::Publisher, &origin.publisher);
+            if let Some(publisher) = publisher.filter(|publisher| publisher.revoked.is_none()) {
+                origin.address.clone_from(&publisher.advertise);
+                origin.key = Some(publisher.signing_key);
+            }
+            // Nobody is told about the content of what it may not read.
+            order.target = match order.stopped {
+                None => target(picture, name),
+                Some(_) => None,
+            };
+        }
+        Some(order)
+    };
+    picture.assignments_of(agent).iter().filter_map(order).collect()
+}
+
+fn target(picture: &Picture, name: &AssignmentName) -> Option<Target> {
+    let contents = picture.contents.tree(&name.tree);
+    let current = contents.current()?;
+    Some(Target { statement: current.statement.clone(), offers: contents.offers_to_current() })
+}
+
+fn head(
+    picture: &Picture,
+    network: &NetworkName,
+    assignments: &[AssignmentOrder],
+    key: &SigningKey,
+    now: Timestamp,
+) -> Result<Envelope, signing::Error> {
+    let tree = |order: &AssignmentOrder| {
+        let target = order.target.as_ref()?;
+        let current = picture.contents.tree(&order.name.tree).current()?;
+        let place = HeadTree {
+            version: current.version,
+            statement: target.statement.payload_digest(),
+            manifest: current.manifest,
+        };
+        Some((order.name.tree.clone(), place))
+    };
+    let head = Head {
+        network: network.clone(),
+        number: picture.head_number,
+        restore_epoch: picture.restore_epoch,
+        revision: picture.revision,
+        issued: now,
+        expires: now.saturating_add(HEAD_LIFE).unwrap_or(Timestamp::MAX),
+        trees: assignments.iter().filter_map(tree).collect::<BTreeMap<_, _>>(),
+    };
+    signing::sign_json(key, Head::PAYLOAD_TYPE, &head)
+}

@@ -1,0 +1,112 @@
+//! Orders for publishers.
+
+use std::{cmp::Reverse, collections::HashMap};
+
+use jiff::Timestamp;
+use protocol::{
+    digest::Digest,
+    name::{IdentityName, TreeName},
+    role::Role,
+    v1::publisher::{HeldBase, PublisherOrders, Reader, TreeOrder},
+};
+
+use super::FIRST_EPOCH;
+use crate::app::{
+    effective::{self, EffectiveTree},
+    picture::Picture,
+};
+
+/// Most manifests that are named as worth a pack.
+const MAX_HELD: usize = 16;
+
+/// Everything that one publisher has to do, and whom it may serve.
+pub fn publisher(picture: &Picture, name: &IdentityName, now: Timestamp) -> PublisherOrders {
+    let trees = trees_of(picture, name);
+    let mut upstreams: Vec<_> = trees.iter().map(|tree| tree.upstream.clone()).collect();
+    upstreams.sort();
+    upstreams.dedup();
+    let names: Vec<_> = trees.iter().map(|tree| tree.name.clone()).collect();
+    PublisherOrders {
+        revision: picture.revision,
+        restore_epoch: picture.restore_epoch,
+        upstreams,
+        trees: trees.into_iter().map(|tree| order(picture, tree)).collect(),
+        readers: readers(picture, &names, now),
+    }
+}
+
+/// The trees that a publisher publishes.
+pub fn trees_of(picture: &Picture, publisher: &IdentityName) -> Vec<EffectiveTree> {
+    let definitions = &picture.wanted.definitions;
+    let trees = definitions.trees.keys().filter_map(|name| effective::tree(definitions, name));
+    trees.filter(|tree| tree.publisher() == Some(publisher)).collect()
+}
+
+fn order(picture: &Picture, tree: EffectiveTree) -> TreeOrder {
+    let contents = picture.contents.tree(&tree.name);
+    let current = contents.current();
+    TreeOrder {
+        path: tree.path,
+        layout: tree.layout,
+        limit: tree.limit,
+        encoders: tree.encoders,
+        interval: tree.interval,
+        initial_pack: tree.initial_pack,
+        guard: tree.guard,
+        epoch: current.map_or(FIRST_EPOCH, |current| current.version.epoch),
+        current: current.map(|current| current.statement.clone()),
+        held: held(picture, &tree.name),
+        publish_requests: picture.wanted.publish_requests(&tree.name),
+        approved: contents.approvals(),
+        tree: tree.name,
+    }
+}
+
+/// The manifests that agents hold, those held by most first.
+pub fn held(picture: &Picture, tree: &TreeName) -> Vec<HeldBase> {
+    let mut agents: HashMap<Digest, u64> = HashMap::new();
+    for receipt in picture.receipts.values() {
+        if receipt.assignment.tree == *tree && !receipt.observed {
+            *agents.entry(receipt.manifest).or_default() += 1;
+        }
+    }
+    let mut held: Vec<_> =
+        agents.into_iter().map(|(manifest, agents)| HeldBase { manifest, agents }).collect();
+    held.sort_by_key(|base| (Reverse(base.agents), base.manifest));
+    held.truncate(MAX_HELD);
+    held
+}
+
+/// Every live certificate of an agent that has a live grant and an enabled assignment of one of
+/// the trees.
+fn readers(picture: &Picture, trees: &[TreeName], now: Timestamp) -> Vec<Reader> {
+    let mut readers = Vec::new();
+    for identity in picture.fleet.identities() {
+        let Some(site) = identity.site.as_ref().filter(|_| identity.role == Role::Agent) else {
+            continue;
+        };
+        if identity.revoked.is_some() {
+            continue;
+        }
+        let readable = |tree: &TreeName| {
+            let held = picture.assignments_of(&identity.name).iter();
+            held.filter(|name| name.tree == *tree).any(|name| {
+                let merged = picture.effective(name, now);
+                merged.is_some_and(|merged| merged.order.stopped.is_none())
+            })
+        };
+        let trees: Vec<_> = trees.iter().filter(|tree| readable(tree)).cloned().collect();
+        if trees.is_empty() {
+            continue;
+        }
+        for serial in picture.fleet.live_serials(Role::Agent, &identity.name, now) {
+            readers.push(Reader {
+                serial: serial.to_owned(),
+                identity: identity.name.clone(),
+                site: site.clone(),
+                trees: trees.clone(),
+            });
+        }
+    }
+    readers
+}

@@ -1,0 +1,72 @@
+//! What admins want: definitions, and what they asked for.
+
+use std::collections::HashMap;
+
+use protocol::{
+    generation::Revision,
+    name::TreeName,
+    spec::AssignmentName,
+    v1::definitions::{Definition, Kind},
+};
+
+use crate::{
+    app::definition::{Definitions, Spec},
+    db::{self, StoredDefinition},
+};
+
+/// Kind of request: a run of an assignment.
+pub const SYNC: &str = "sync";
+/// Kind of request: a scan of a tree.
+pub const PUBLISH: &str = "publish";
+
+/// Definitions and requests.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// The definitions.
+    pub definitions: Definitions,
+    changed: HashMap<(Kind, String), Revision>,
+    requests: HashMap<(String, String), u64>,
+}
+
+impl Wanted {
+    /// From what is stored.
+    pub fn new(
+        definitions: Vec<StoredDefinition>,
+        requests: Vec<(String, String, u64)>,
+    ) -> Result<Self, db::Error> {
+        let mut wanted = Self::default();
+        for Definition { kind, name, revision, spec } in definitions {
+            let spec = Spec::from_value(kind, spec).map_err(|error| db::Error::Corrupt {
+                what: "definition",
+                reason: format!("{} {name}: {error}", kind.as_str()),
+            })?;
+            wanted.definitions.insert(spec);
+            wanted.changed.insert((kind, name), revision);
+        }
+        wanted.requests =
+            requests.into_iter().map(|(kind, name, count)| ((kind, name), count)).collect();
+        Ok(wanted)
+    }
+
+    /// The same requests with other definitions.
+    pub fn with_definitions(&self, definitions: Definitions) -> Self {
+        Self { definitions, ..self.clone() }
+    }
+
+    /// The definition as it is shown.
+    pub fn definition(&self, kind: Kind, name: &str) -> Option<Definition> {
+        let spec = self.definitions.get(kind, name)?;
+        let revision = self.changed.get(&(kind, name.to_owned())).copied().unwrap_or_default();
+        Some(Definition { kind, name: name.to_owned(), revision, spec: spec.to_value() })
+    }
+
+    /// How often a run of the assignment was asked for.
+    pub fn sync_requests(&self, name: &AssignmentName) -> u64 {
+        self.requests.get(&(SYNC.to_owned(), name.to_string())).copied().unwrap_or(0)
+    }
+
+    /// How often a scan of the tree was asked for.
+    pub fn publish_requests(&self, name: &TreeName) -> u64 {
+        self.requests.get(&(PUBLISH.to_owned(), name.to_string())).copied().unwrap_or(0)
+    }
+}

@@ -1,0 +1,277 @@
+//! Generations, offers and holds: what publishers announce and admins decide.
+
+use certs::signing;
+use jiff::Timestamp;
+use protocol::{
+    digest::Digest,
+    dsse::Envelope,
+    generation::{Epoch, Generation},
+    name::TreeName,
+    role::Role,
+    statement::{Claim, Offer, Statement},
+    v1::publisher::{Accepted, HoldReport, Presence},
+};
+
+use super::{
+    App, Error, FIRST_EPOCH, Picture, Refusal, admission::Caller, effective, orders::trees_of,
+    picture::TreeContents,
+};
+use crate::db::Topic;
+
+/// Longest reason of a hold, in bytes.
+const MAX_REASON: usize = 4096;
+/// Longest address that a publisher gives.
+const MAX_ADVERTISE: usize = 300;
+
+impl App {
+    /// Makes a statement current, if it follows the current one.
+    pub async fn announce_statement(
+        &self,
+        caller: &Caller,
+        tree: &TreeName,
+        envelope: &Envelope,
+    ) -> Result<Accepted, Error> {
+        let mut write = self.write().await?;
+        let statement: Statement = verified(&write.before, caller, tree, envelope)?;
+        let contents = write.before.contents.tree(tree);
+        match judge(contents, &statement, envelope, write.now)? {
+            Step::Known => return Ok(Accepted { revision: write.before.revision }),
+            Step::Next => {}
+        }
+        write.tx.add_generation(&statement, envelope, &caller.name, write.now).await?;
+        if let Some(admin) = &statement.guard.approved_by {
+            let detail = format!("{} approved by {admin}", statement.manifest);
+            let who = caller.to_string();
+            write.tx.audit(write.now, &who, "publish-approved", tree.as_str(), &detail).await?;
+        }
+        let topics =
+            [Topic::Generations, Topic::Tree(tree.clone()), Topic::Publisher(caller.name.clone())];
+        let revision = self.commit(write, &topics).await?;
+        tracing::info!(
+            %tree, epoch = %statement.epoch, generation = %statement.generation,
+            manifest = %statement.manifest, entries = statement.entries, bytes = statement.bytes,
+            "new generation"
+        );
+        Ok(Accepted { revision })
+    }
+
+    /// Takes an offer. It may come before or after the statement of its target.
+    pub async fn announce_offer(
+        &self,
+        caller: &Caller,
+        tree: &TreeName,
+        envelope: &Envelope,
+    ) -> Result<Accepted, Error> {
+        let mut write = self.write().await?;
+        let offer: Offer = verified(&write.before, caller, tree, envelope)?;
+        if offer.index_length > offer.length {
+            let message = "an index cannot be longer than its pack";
+            return Err(Refusal::Invalid(message.into()).into());
+        }
+        if !write.tx.add_offer(&offer, envelope, write.now).await? {
+            return Ok(Accepted { revision: write.before.revision });
+        }
+        let topics = [Topic::Generations, Topic::Tree(tree.clone())];
+        let revision = self.commit(write, &topics).await?;
+        Ok(Accepted { revision })
+    }
+
+    /// Keeps a scan that a guard stopped.
+    pub async fn report_hold(
+        &self,
+        caller: &Caller,
+        tree: &TreeName,
+        hold: &HoldReport,
+    ) -> Result<(), Error> {
+        if hold.reason.len() > MAX_REASON {
+            let message = format!("the reason is longer than {MAX_REASON} bytes");
+            return Err(Refusal::Invalid(message).into());
+        }
+        let mut write = self.write().await?;
+        check_publisher(&write.before, caller, tree)?;
+        if !write.tx.add_hold(tree, &caller.name, hold).await? {
+            return Ok(());
+        }
+        self.commit(write, &[Topic::Generations]).await?;
+        tracing::warn!(%tree, manifest = %hold.manifest, reason = hold.reason, "a scan is held");
+        Ok(())
+    }
+
+    /// Approves or rejects what a guard stopped.
+    pub async fn decide_hold(
+        &self,
+        caller: &Caller,
+        tree: &TreeName,
+        manifest: &Digest,
+        approve: bool,
+    ) -> Result<(), Error> {
+        let mut write = self.write().await?;
+        let (now, by) = (write.now, &caller.name);
+        if !write.tx.decide_hold(tree, manifest, approve, by, now).await? {
+            return Err(Refusal::NotFound(format!(
+                "tree {tree} has no hold of the manifest {manifest}; `mirrorctl get generation` lists the holds"
+            ))
+            .into());
+        }
+        let verb = if approve { "approve" } else { "reject" };
+        let who = caller.to_string();
+        write.tx.audit(now, &who, verb, tree.as_str(), &manifest.to_string()).await?;
+        let mut topics = vec![Topic::Generations];
+        let merged = effective::tree(&write.before.wanted.definitions, tree);
+        topics.extend(merged.and_then(|merged| merged.publisher().cloned()).map(Topic::Publisher));
+        self.commit(write, &topics).await?;
+        Ok(())
+    }
+
+    /// Keeps what a publisher says about itself.
+    pub async fn set_presence(&self, caller: &Caller, presence: &Presence) -> Result<(), Error> {
+        check_address(&presence.advertise)?;
+        let mut write = self.write().await?;
+        write.tx.set_presence(&caller.name, presence).await?;
+        let known = write.before.fleet.identity(Role::Publisher, &caller.name);
+        if known.is_some_and(|known| known.advertise.as_deref() == Some(&presence.advertise)) {
+            return self.commit_quietly(write).await;
+        }
+        let mut topics = vec![Topic::Identities];
+        let trees = trees_of(&write.before, &caller.name);
+        topics.extend(trees.into_iter().map(|tree| Topic::Tree(tree.name)));
+        self.commit(write, &topics).await?;
+        Ok(())
+    }
+}
+
+/// What a statement is beside the current one.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// It is current already.
+    Known,
+    /// It follows.
+    Next,
+}
+
+/// Whether a statement follows the current one.
+fn judge(
+    contents: &TreeContents,
+    statement: &Statement,
+    envelope: &Envelope,
+    now: Timestamp,
+) -> Result<Step, Refusal> {
+    let current = contents.current();
+    if current.is_some_and(|c| c.statement.payload_digest() == envelope.payload_digest()) {
+        return Ok(Step::Known);
+    }
+    let tree = &statement.tree;
+    let matches = match (current, &statement.parent) {
+        (None, None) => true,
+        (Some(current), Some(parent)) => {
+            (current.version.generation, current.manifest) == (parent.generation, parent.manifest)
+        }
+        _ => false,
+    };
+    if !matches {
+        return Err(Refusal::ParentMismatch(match current {
+            Some(current) => format!(
+                "the current statement of tree {tree} is {} with the manifest {}; take it as parent and try again",
+                current.version, current.manifest
+            ),
+            None => {
+                format!("tree {tree} has no generation yet; state the first one without parent")
+            }
+        }));
+    }
+    let (epoch, number) = expected(contents);
+    if (statement.epoch, statement.generation) != (epoch, number) {
+        return Err(Refusal::Invalid(format!(
+            "the next generation of tree {tree} is {epoch}.{number}, not {}.{}",
+            statement.epoch, statement.generation
+        )));
+    }
+    if statement.expires <= now {
+        return Err(Refusal::Invalid(format!(
+            "the statement expired at {}; are the clocks of publisher and coordinator right?",
+            statement.expires
+        )));
+    }
+    let decision = contents.hold(&statement.manifest).and_then(|hold| hold.decision.as_ref());
+    match (&statement.guard.approved_by, decision) {
+        (_, Some((false, by, _))) => Err(Refusal::Forbidden(format!(
+            "{by} rejected the manifest {} of tree {tree}",
+            statement.manifest
+        ))),
+        (Some(named), Some((true, by, _))) if named == by => Ok(Step::Next),
+        (Some(named), _) => Err(Refusal::Forbidden(format!(
+            "{named} has not approved the manifest {} of tree {tree}",
+            statement.manifest
+        ))),
+        (None, _) => Ok(Step::Next),
+    }
+}
+
+/// The number that the next generation has.
+fn expected(contents: &TreeContents) -> (Epoch, Generation) {
+    match contents.current() {
+        Some(current) => (current.version.epoch, current.version.generation.next()),
+        None => (FIRST_EPOCH, Generation(1)),
+    }
+}
+
+/// Reads a claim about a tree by the publisher of that tree.
+fn verified<T: Claim + OfTree>(
+    picture: &Picture,
+    caller: &Caller,
+    tree: &TreeName,
+    envelope: &Envelope,
+) -> Result<T, Refusal> {
+    check_publisher(picture, caller, tree)?;
+    let identity = picture.fleet.identity(Role::Publisher, &caller.name);
+    let key = identity.map(|identity| identity.signing_key);
+    let checked = signing::verify::<T>(envelope, T::PAYLOAD_TYPE, key.as_slice(), T::MAX_LEN)
+        .map_err(|error| {
+            Refusal::Invalid(format!("not signed by the registered key of {caller}: {error}"))
+        })?;
+    if checked.content.tree() != tree {
+        return Err(Refusal::Invalid(format!(
+            "this is about tree {}, but was sent for tree {tree}",
+            checked.content.tree()
+        )));
+    }
+    Ok(checked.content)
+}
+
+fn check_publisher(picture: &Picture, caller: &Caller, tree: &TreeName) -> Result<(), Refusal> {
+    let merged = effective::tree(&picture.wanted.definitions, tree);
+    if merged.is_some_and(|merged| merged.publisher() == Some(&caller.name)) {
+        return Ok(());
+    }
+    // The same for a tree that is not there: a publisher learns nothing of others' trees.
+    Err(Refusal::Forbidden(format!("{caller} does not publish a tree {tree}")))
+}
+
+fn check_address(address: &str) -> Result<(), Refusal> {
+    let parts = address.rsplit_once(':');
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
+    let valid = parts.is_some_and(|(host, port)| {
+        !host.is_empty() && host.chars().all(plain) && port.parse::<u16>().is_ok_and(|p| p > 0)
+    });
+    if valid && address.len() <= MAX_ADVERTISE {
+        return Ok(());
+    }
+    Err(Refusal::Invalid("advertise is not HOST:PORT, for example build.example.org:8445".into()))
+}
+
+/// A claim that is about one tree.
+trait OfTree {
+    fn tree(&self) -> &TreeName;
+}
+
+impl OfTree for Statement {
+    fn tree(&self) -> &TreeName {
+        &self.tree
+    }
+}
+
+impl OfTree for Offer {
+    fn tree(&self) -> &TreeName {
+        &self.tree
+    }
+}

@@ -1,0 +1,212 @@
+//! The coordinator at work: database, keys, and the picture that everybody looks at.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use certs::{
+    authority::Authority, identity::Serial, revocation::RevokedSerials, signing::SigningKey,
+    tls::ConnectionRegistry,
+};
+use jiff::Timestamp;
+use protocol::{
+    generation::Revision,
+    name::{IdentityName, NetworkName},
+    role::Role,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Error, Picture};
+use crate::db::{Database, Topic, Transaction};
+
+/// Gives the time.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Longest time for which a picture counts where other replicas write too.
+const MAX_AGE: Duration = Duration::from_secs(1);
+
+/// What a coordinator is made of.
+pub struct Parts {
+    /// Where everything is stored.
+    pub database: Database,
+    /// Certifies.
+    pub authority: Authority,
+    /// Signs heads.
+    pub head_key: SigningKey,
+    /// The open connections.
+    pub registry: Arc<ConnectionRegistry>,
+    /// The API as others reach it: `https://HOST:PORT`.
+    pub api_url: String,
+    /// The enroll port as others reach it: `https://HOST:PORT`.
+    pub enroll_url: String,
+    /// Gives the time.
+    pub clock: Clock,
+    /// Ends every wait when the coordinator stops.
+    pub stopping: CancellationToken,
+}
+
+/// A coordinator at work.
+pub struct App {
+    pub(super) parts: Parts,
+    picture: watch::Sender<Arc<Picture>>,
+    looked: Mutex<Instant>,
+    loading: tokio::sync::Mutex<()>,
+    seen: Mutex<HashMap<(Role, IdentityName), Timestamp>>,
+}
+
+/// A change under way: the one writer's place, with the picture as it is in the database.
+pub struct Write {
+    /// The transaction.
+    pub tx: Transaction,
+    /// Everything as it was before.
+    pub before: Picture,
+    /// The time of the change.
+    pub now: Timestamp,
+}
+
+impl App {
+    /// Reads the picture and is ready.
+    pub async fn start(parts: Parts) -> Result<Arc<Self>, Error> {
+        let mut tx = parts.database.read().await?;
+        let picture = Arc::new(Picture::load(&mut tx, None, (parts.clock)()).await?);
+        tx.commit().await?;
+        let app = Self {
+            picture: watch::Sender::new(Arc::clone(&picture)),
+            looked: Mutex::new(Instant::now()),
+            loading: tokio::sync::Mutex::new(()),
+            seen: Mutex::new(HashMap::new()),
+            parts,
+        };
+        app.close_revoked(&picture);
+        Ok(Arc::new(app))
+    }
+
+    /// The network.
+    pub fn network(&self) -> &NetworkName {
+        self.parts.authority.network()
+    }
+
+    /// The network's authority.
+    pub fn authority(&self) -> &Authority {
+        &self.parts.authority
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        (self.parts.clock)()
+    }
+
+    /// Everything, as of the newest revision that is known here.
+    pub fn picture(&self) -> Arc<Picture> {
+        Arc::clone(&self.picture.borrow())
+    }
+
+    /// Is told of every new picture.
+    pub fn pictures(&self) -> watch::Receiver<Arc<Picture>> {
+        self.picture.subscribe()
+    }
+
+    /// Ends when the coordinator stops.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.parts.stopping
+    }
+
+    /// How many connections are open.
+    pub fn open_connections(&self) -> usize {
+        self.parts.registry.total_connections()
+    }
+
+    /// Whether what is known of certificates may be relied on: another replica may have revoked
+    /// one, so a picture that could not be renewed for a second counts no longer.
+    pub fn is_fresh(&self) -> bool {
+        !self.parts.database.is_shared() || lock(&self.looked).elapsed() < MAX_AGE
+    }
+
+    /// Looks whether the database has something newer.
+    pub async fn refresh(&self) -> Result<Arc<Picture>, Error> {
+        let _one_at_a_time = self.loading.lock().await;
+        let began = Instant::now();
+        let known = self.picture();
+        let mut tx = self.parts.database.read().await?;
+        let loaded = Picture::load(&mut tx, Some(&known), self.now()).await?;
+        tx.commit().await?;
+        *lock(&self.looked) = began;
+        if (loaded.revision, loaded.restore_epoch) == (known.revision, known.restore_epoch) {
+            return Ok(known);
+        }
+        let picture = Arc::new(loaded);
+        if !Arc::ptr_eq(&picture.fleet, &known.fleet) {
+            self.close_revoked(&picture);
+        }
+        self.picture.send_replace(Arc::clone(&picture));
+        Ok(picture)
+    }
+
+    /// Becomes the one writer.
+    pub async fn write(&self) -> Result<Write, Error> {
+        let mut tx = self.parts.database.write().await?;
+        let now = self.now();
+        let before = Picture::load(&mut tx, Some(&self.picture()), now).await?;
+        Ok(Write { tx, before, now })
+    }
+
+    /// Stores a change that concerns `topics` and tells everybody whom it concerns.
+    pub async fn commit(&self, mut write: Write, topics: &[Topic]) -> Result<Revision, Error> {
+        let revision = write.tx.next_revision(topics).await?;
+        write.tx.commit().await?;
+        // It is stored, so it is done; a picture that could not be renewed now is renewed soon.
+        if let Err(error) = self.refresh().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the picture is late");
+        }
+        Ok(revision)
+    }
+
+    /// Stores something that changes nobody's orders.
+    pub async fn commit_quietly(&self, write: Write) -> Result<(), Error> {
+        write.tx.commit().await?;
+        Ok(())
+    }
+
+    /// Notes that an identity was heard of. Stored from time to time, not with every request.
+    pub fn note_seen(&self, role: Role, name: &IdentityName) {
+        lock(&self.seen).insert((role, name.clone()), self.now());
+    }
+
+    /// When an identity was last heard of, as far as it is not stored yet.
+    pub fn seen(&self, role: Role, name: &IdentityName) -> Option<Timestamp> {
+        lock(&self.seen).get(&(role, name.clone())).copied()
+    }
+
+    /// Stores who was heard of since the last call: one commit for all of them.
+    pub async fn store_seen(&self) -> Result<(), Error> {
+        let seen: Vec<_> = lock(&self.seen).iter().map(|(k, at)| (k.clone(), *at)).collect();
+        if seen.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.parts.database.write().await?;
+        for ((role, name), at) in &seen {
+            tx.set_last_seen(*role, name, *at).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    fn close_revoked(&self, picture: &Picture) {
+        let revoked: RevokedSerials = picture
+            .fleet
+            .revoked()
+            .filter_map(|(serial, at)| Some((serial.parse::<Serial>().ok()?, at)))
+            .collect();
+        let closed = self.parts.registry.set_revoked(revoked);
+        if closed > 0 {
+            tracing::info!(connections = closed, "closed the connections of revoked certificates");
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,132 @@
+//! The whole network at a glance, and what needs an admin.
+
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+use protocol::{
+    role::Role,
+    spec::AssignmentName,
+    v1::{
+        agent::{Origin, RunResult},
+        status::{AssignmentStatus, NetworkStatus},
+    },
+};
+
+use super::{App, Error, Picture};
+use crate::db::Outcome;
+
+/// An agent that was not heard of for so long is silent: several long polls are missing.
+const SILENT: SignedDuration = SignedDuration::from_mins(10);
+/// A certificate that ends within so long should have been renewed days ago.
+const ENDING: SignedDuration = SignedDuration::from_hours(48);
+
+impl App {
+    /// Every assignment with what it should hold and what it holds.
+    pub async fn status(&self) -> Result<NetworkStatus, Error> {
+        let picture = self.picture();
+        let now = self.now();
+        let mut tx = self.parts.database.read().await?;
+        let outcomes: HashMap<_, _> =
+            tx.outcomes().await?.into_iter().map(|o| (o.assignment.clone(), o)).collect();
+        let names = picture.wanted.definitions.assignments.keys();
+        let mut assignments: Vec<_> = names
+            .filter_map(|name| self.assignment_status(&picture, name, outcomes.get(name), now))
+            .collect();
+        assignments.sort_by(|a, b| (&a.name.site, &a.name.tree).cmp(&(&b.name.site, &b.name.tree)));
+        let mut attention = holds(&picture);
+        attention.extend(failures(&assignments, &outcomes));
+        attention.extend(self.identities_in_need(&picture, now));
+        Ok(NetworkStatus {
+            network: self.network().clone(),
+            revision: picture.revision,
+            now,
+            assignments,
+            attention,
+        })
+    }
+
+    fn assignment_status(
+        &self,
+        picture: &Picture,
+        name: &AssignmentName,
+        outcome: Option<&Outcome>,
+        now: Timestamp,
+    ) -> Option<AssignmentStatus> {
+        let merged = picture.effective(name, now)?;
+        let agent = merged.agent.as_ref().ok().cloned();
+        let identity = agent.as_ref().and_then(|agent| picture.fleet.identity(Role::Agent, agent));
+        let target = match merged.order.origin {
+            Origin::Publisher(_) => picture.contents.tree(&name.tree).current(),
+            Origin::Rsyncd(_) => None,
+        };
+        Some(AssignmentStatus {
+            name: name.clone(),
+            stopped: merged.why_stopped(),
+            target: target.map(|current| current.version),
+            holds: picture.receipts.get(name).map(|receipt| receipt.version),
+            last_result: outcome.map(|outcome| outcome.last_result),
+            last_run: outcome.map(|outcome| outcome.last_run),
+            last_success: outcome.and_then(|outcome| outcome.last_success),
+            last_seen: identity
+                .and_then(|found| self.seen(Role::Agent, &found.name).max(found.last_seen)),
+            agent,
+        })
+    }
+
+    fn identities_in_need(&self, picture: &Picture, now: Timestamp) -> Vec<String> {
+        let mut texts = Vec::new();
+        for identity in picture.fleet.identities().filter(|found| found.revoked.is_none()) {
+            let (role, name) = (identity.role, &identity.name);
+            if !matches!(role, Role::Agent | Role::Publisher) {
+                continue;
+            }
+            match self.seen(role, name).max(identity.last_seen) {
+                Some(seen) if now.duration_since(seen) > SILENT => texts.push(format!(
+                    "{role} {name} was last heard of at {seen}; is it running, and can it reach the coordinator?"
+                )),
+                _ => {}
+            }
+            match picture.fleet.newest_certificate(role, name) {
+                Some(newest) if newest.not_after.duration_since(now) > ENDING => {}
+                Some(newest) => texts.push(format!(
+                    "the certificate of {role} {name} ends at {} and was not renewed; see its log",
+                    newest.not_after
+                )),
+                None => texts.push(format!(
+                    "the certificate of {role} {name} has ended; invite it again with --replace"
+                )),
+            }
+        }
+        texts
+    }
+}
+
+fn holds(picture: &Picture) -> Vec<String> {
+    let all = picture.contents.trees().flat_map(|(_, contents)| &contents.holds);
+    let mut texts: Vec<_> = all
+        .filter(|hold| hold.decision.is_none())
+        .map(|hold| {
+            format!(
+                "tree {} is held: {}; `mirrorctl approve` or `mirrorctl reject` {}",
+                hold.tree, hold.report.reason, hold.report.manifest
+            )
+        })
+        .collect();
+    texts.sort();
+    texts
+}
+
+fn failures(
+    assignments: &[AssignmentStatus],
+    outcomes: &HashMap<AssignmentName, Outcome>,
+) -> Vec<String> {
+    let failed = |status: &&AssignmentStatus| {
+        status.stopped.is_none()
+            && matches!(status.last_result, Some(RunResult::Failed | RunResult::Partial))
+    };
+    let text = |status: &AssignmentStatus| {
+        let error = outcomes.get(&status.name).map_or("", |outcome| outcome.error.as_str());
+        format!("{} failed: {error}", status.name)
+    };
+    assignments.iter().filter(failed).map(text).collect()
+}
