@@ -2,4 +2,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod app;
+pub mod cli;
+pub mod config;
 pub mod db;
+mod http;
+mod init;
+mod server;
+
+pub use self::{
+    config::Config,
+    init::{InitOptions, init},
+    server::{Error, Running, start},
+};

@@ -1,0 +1,216 @@
+//! The command line of `coordinator`.
+#![expect(clippy::print_stdout, reason = "the addresses and the next command are the output")]
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
+use protocol::name::{IdentityName, NetworkName};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    config::{self, Config, LogFormat},
+    init::{InitOptions, init},
+    server,
+};
+
+/// The central coordinator of a mirroring network.
+#[derive(Debug, Parser)]
+#[command(name = "coordinator", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a network: keys, certificate authority, database and the first admin.
+    #[command(
+        after_help = "Example:\n  coordinator init --data /var/lib/mirrornet/coordinator \\\n    --network example --hostname coordinator.example.org"
+    )]
+    Init(Init),
+    /// Run the coordinator.
+    #[command(after_help = "Example:\n  coordinator serve --data /var/lib/mirrornet/coordinator")]
+    Serve(Settings),
+    /// Check a configuration without running anything.
+    #[command(
+        after_help = "Example:\n  coordinator check-config --config /etc/mirrornet/coordinator.toml"
+    )]
+    CheckConfig(Settings),
+}
+
+#[derive(Debug, Args)]
+struct Init {
+    /// Name of the network: the trust domain of its certificates.
+    #[arg(long)]
+    network: NetworkName,
+    /// Name or address under which agents reach the coordinator; may be given several times.
+    #[arg(long = "hostname", required = true)]
+    hostnames: Vec<String>,
+    /// Name of the first admin.
+    #[arg(long, default_value = "admin")]
+    admin: IdentityName,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+struct Settings {
+    /// Configuration file; the one that `init` left in the data directory by default.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Print every value with where it came from, and end.
+    #[arg(long)]
+    print_config: bool,
+    /// Name or address under which agents reach the coordinator; may be given several times.
+    #[arg(long = "hostname")]
+    hostnames: Vec<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// The configuration's keys as flags.
+#[derive(Debug, Args)]
+struct Common {
+    /// Data directory [default: /var/lib/mirrornet/coordinator].
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// ADDRESS:PORT of the API; port 0 takes a free one [default: 0.0.0.0:8443].
+    #[arg(long)]
+    listen: Option<String>,
+    /// ADDRESS:PORT of the enroll port [default: 0.0.0.0:8444].
+    #[arg(long)]
+    enroll_listen: Option<String>,
+    /// The API's address as others see it, where a proxy changes it: https://HOST:PORT.
+    #[arg(long)]
+    api_url: Option<String>,
+    /// The enroll port's address as others see it.
+    #[arg(long)]
+    enroll_url: Option<String>,
+    /// PostgreSQL instead of SQLite in the data directory: postgres://USER@HOST/NAME.
+    #[arg(long)]
+    database_url: Option<String>,
+    /// text or json [default: text].
+    #[arg(long)]
+    log_format: Option<String>,
+    /// What is logged, for example info or info,sqlx=debug [default: info].
+    #[arg(long)]
+    log: Option<String>,
+}
+
+impl Cli {
+    /// Does what was asked.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Init(arguments) => arguments.run().await,
+            Command::Serve(settings) => settings.serve().await,
+            Command::CheckConfig(settings) => settings.check(),
+        }
+    }
+}
+
+impl Init {
+    async fn run(self) -> anyhow::Result<()> {
+        let flags = self.common.flags(&self.hostnames);
+        let loaded = config::load_without_file(environment(), flags)?;
+        let options =
+            InitOptions { config: loaded.config, network: self.network, admin: self.admin };
+        init(&options, Timestamp::now()).await?;
+        let data = options.config.data.display();
+        println!("The network {} is made in {data}.", options.network);
+        println!("Its first admin {} has the identity {data}/admin.", options.admin);
+        println!("Next: coordinator serve --data {data}");
+        Ok(())
+    }
+}
+
+impl Settings {
+    fn load(&self) -> anyhow::Result<protocol::config::Loaded<Config>> {
+        let flags = self.common.flags(&self.hostnames);
+        Ok(config::load(self.config.as_deref(), environment(), flags)?)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let loaded = self.load()?;
+        if self.print_config {
+            loaded.values.iter().for_each(|setting| println!("{setting}"));
+        } else {
+            println!("The configuration is accepted.");
+        }
+        Ok(())
+    }
+
+    async fn serve(self) -> anyhow::Result<()> {
+        if self.print_config {
+            return self.check();
+        }
+        let config = self.load()?.config;
+        log_to_stderr(&config)?;
+        let mut terminate = signal(SignalKind::terminate()).context("cannot watch signals")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch signals")?;
+        let running = server::start(config).await?;
+        println!("listening on {}", running.api_addr());
+        println!("listening on {} for enrollment", running.enroll_addr());
+        tracing::info!(
+            api = %running.api_addr(), enroll = %running.enroll_addr(), url = running.api_url(),
+            "the coordinator is ready"
+        );
+        notify(sd_notify::NotifyState::Ready);
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: requests that are under way are finished first");
+        notify(sd_notify::NotifyState::Stopping);
+        running.stop().await;
+        Ok(())
+    }
+}
+
+impl Common {
+    fn flags(&self, hostnames: &[String]) -> Vec<(&'static str, toml::Value)> {
+        let path = |path: &PathBuf| path.display().to_string();
+        let texts = [
+            ("data", self.data.as_ref().map(path)),
+            ("listen", self.listen.clone()),
+            ("enroll-listen", self.enroll_listen.clone()),
+            ("api-url", self.api_url.clone()),
+            ("enroll-url", self.enroll_url.clone()),
+            ("database.url", self.database_url.clone()),
+            ("log-format", self.log_format.clone()),
+            ("log", self.log.clone()),
+        ];
+        let mut flags: Vec<_> =
+            texts.into_iter().filter_map(|(key, text)| Some((key, text?.into()))).collect();
+        if !hostnames.is_empty() {
+            flags.push(("hostnames", hostnames.to_vec().into()));
+        }
+        flags
+    }
+}
+
+fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+fn log_to_stderr(config: &Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.log)
+        .with_context(|| format!("log = {:?} is not a log filter such as info", config.log))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => builder.with_ansi(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}
+
+/// Tells systemd, where it asked to be told.
+fn notify(state: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager could not be told");
+    }
+}

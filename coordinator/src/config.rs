@@ -1,0 +1,156 @@
+//! The coordinator's configuration file, environment and flags.
+
+use std::path::{Path, PathBuf};
+
+use protocol::config::{self, Loaded, Sources};
+use serde::{Deserialize, Serialize};
+
+/// The file that `init` leaves in the data directory.
+pub const FILE: &str = "coordinator.toml";
+
+/// Longest configuration file, in bytes.
+const MAX_LEN: u64 = 1 << 20;
+
+/// What a coordinator can be told. Every key is also a variable and a flag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct Config {
+    /// Where keys, certificates and the embedded database are; 0700.
+    pub data: PathBuf,
+    /// `ADDRESS:PORT` of the API (mutual TLS); port 0 takes a free one.
+    pub listen: String,
+    /// `ADDRESS:PORT` of the enroll port (server-authenticated TLS).
+    pub enroll_listen: String,
+    /// Names and addresses under which others reach this coordinator, the main one first; those
+    /// given to `init` where none are named.
+    pub hostnames: Vec<String>,
+    /// The API's address as others see it, where it is not that of `hostnames` and `listen`.
+    pub api_url: Option<String>,
+    /// The same of the enroll port.
+    pub enroll_url: Option<String>,
+    /// The database.
+    pub database: DatabaseConfig,
+    /// How the log is written.
+    pub log_format: LogFormat,
+    /// What the log holds: `info`, or as in `info,sqlx=debug`.
+    pub log: String,
+}
+
+/// Which database.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// `postgres://…`; SQLite in the data directory where it is absent.
+    pub url: Option<String>,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object for each line.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: "/var/lib/mirrornet/coordinator".into(),
+            listen: "0.0.0.0:8443".into(),
+            enroll_listen: "0.0.0.0:8444".into(),
+            hostnames: Vec::new(),
+            api_url: None,
+            enroll_url: None,
+            database: DatabaseConfig::default(),
+            log_format: LogFormat::Text,
+            log: "info".into(),
+        }
+    }
+}
+
+/// Reads the configuration: from `file`, or else from the one that `init` left in the data
+/// directory, with the environment and the flags over it.
+///
+/// # Errors
+/// At the first key that does not exist or value that does not fit, named with its place.
+pub fn load(
+    file: Option<&Path>,
+    environment: Vec<(String, String)>,
+    flags: Vec<(&'static str, toml::Value)>,
+) -> Result<Loaded<Config>, Error> {
+    if let Some(path) = file {
+        let text = read(path)?;
+        let file = Some((path.display().to_string(), text));
+        return with_hostnames(config::load(Sources { file, environment, flags })?);
+    }
+    let sources = |file| Sources { file, environment: environment.clone(), flags: flags.clone() };
+    // Where the data directory is may itself be a variable or a flag.
+    let first: Loaded<Config> = config::load(sources(None))?;
+    let left = first.config.data.join(FILE);
+    if !left.exists() {
+        return Ok(first);
+    }
+    let text = read(&left)?;
+    Ok(config::load(sources(Some((left.display().to_string(), text))))?)
+}
+
+/// Reads the environment and the flags only.
+pub fn load_without_file(
+    environment: Vec<(String, String)>,
+    flags: Vec<(&'static str, toml::Value)>,
+) -> Result<Loaded<Config>, Error> {
+    Ok(config::load(Sources { file: None, environment, flags })?)
+}
+
+/// A file of the admin's own need not repeat what `init` was told.
+fn with_hostnames(mut loaded: Loaded<Config>) -> Result<Loaded<Config>, Error> {
+    let left = loaded.config.data.join(FILE);
+    if loaded.config.hostnames.is_empty() && left.exists() {
+        let file = Some((left.display().to_string(), read(&left)?));
+        let made: Loaded<Config> = config::load(Sources { file, ..Sources::default() })?;
+        let of_hostnames = |setting: &&config::Setting| setting.key == "hostnames";
+        if let Some(setting) = made.values.iter().find(of_hostnames) {
+            loaded.values.retain(|setting| setting.key != "hostnames");
+            loaded.values.push(setting.clone());
+        }
+        loaded.config.hostnames = made.config.hostnames;
+    }
+    Ok(loaded)
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    use std::io::Read as _;
+    let failed = |source| Error::Read { path: path.into(), source };
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(MAX_LEN + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_LEN {
+        return Err(Error::TooLong { path: path.into() });
+    }
+    Ok(text)
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {path}", path = path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is no configuration.
+    #[error("{path} is longer than {MAX_LEN} bytes, so it is no configuration file", path = path.display())]
+    TooLong {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A key or a value is wrong.
+    #[error(transparent)]
+    Content(#[from] config::Error),
+}

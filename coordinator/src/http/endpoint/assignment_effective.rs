@@ -1,0 +1,14 @@
+//! `GET /v1/assignments/{name}/effective` → `Effective`; roles admin and viewer.
+
+use axum::{Json, extract::State};
+use protocol::{spec::AssignmentName, v1::definitions::Effective};
+
+use crate::http::{Rules, auth::Reader, error::Error, extract::Path};
+
+pub(in crate::http) async fn get(
+    State(api): Rules,
+    _: Reader,
+    Path(name): Path<AssignmentName>,
+) -> Result<Json<Effective>, Error> {
+    Ok(Json(api.app.describe(&name)?))
+}

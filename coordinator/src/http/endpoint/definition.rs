@@ -1,0 +1,29 @@
+//! `GET /v1/definitions/{kind}/{name}` → `Definition`; roles admin and viewer.
+//!
+//! `DELETE /v1/definitions/{kind}/{name}` → `ApplyResult`; role admin. Refused while others refer to it.
+
+use axum::{Json, extract::State};
+use protocol::v1::definitions::{ApplyResult, Definition, Kind};
+
+use crate::http::{
+    Rules,
+    auth::{Admin, Reader},
+    error::Error,
+    extract::Path,
+};
+
+pub(in crate::http) async fn get(
+    State(api): Rules,
+    _: Reader,
+    Path((kind, name)): Path<(Kind, String)>,
+) -> Result<Json<Definition>, Error> {
+    Ok(Json(api.app.definition(kind, &name)?))
+}
+
+pub(in crate::http) async fn delete(
+    State(api): Rules,
+    Admin(caller): Admin,
+    Path((kind, name)): Path<(Kind, String)>,
+) -> Result<Json<ApplyResult>, Error> {
+    Ok(Json(api.app.delete(&caller, kind, &name).await?))
+}

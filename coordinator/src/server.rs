@@ -1,0 +1,368 @@
+//! A coordinator from its configuration to its last answer.
+
+use std::{
+    fs::File,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use certs::{
+    authority::{self, Authority},
+    keyfile, signing,
+    signing::SigningKey,
+    tls::{self, ALPN_H2, ALPN_HTTP1, ConnectionRegistry, Limits, Peers, ServerTls},
+};
+use jiff::Timestamp;
+use protocol::name::IdentityName;
+use rustix::fs::{FlockOperation, flock};
+use tokio::{net::TcpListener, task::JoinSet, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::{self, App, Parts, picture},
+    config::{Config, FILE},
+    db::{self, Database},
+    http::{self, Api},
+    init::{AUTHORITY, HEAD_KEY},
+};
+
+/// Held by the coordinator that runs on a data directory.
+const LOCK: &str = "lock";
+/// Where the taken addresses are written.
+const LISTEN: &str = "listen";
+const ENROLL_LISTEN: &str = "enroll-listen";
+
+/// How often time is given a chance.
+const UPKEEP: Duration = Duration::from_secs(1);
+/// How often it is stored who was heard of.
+const STORE_SEEN: Duration = Duration::from_secs(30);
+/// How long requests are given to end when the coordinator stops.
+const DRAIN: Duration = Duration::from_secs(10);
+/// The coordinator's certificate is replaced that often: at half of its life.
+const NEW_CERTIFICATE: Duration = Duration::from_secs(7 * 24 * 3600 / 2);
+/// How soon it is tried again when that failed.
+const CERTIFICATE_RETRY: Duration = Duration::from_secs(600);
+
+/// A coordinator that runs. Dropping it ends it at once; [`Running::stop`] lets requests finish.
+pub struct Running {
+    api: SocketAddr,
+    enroll: SocketAddr,
+    api_url: String,
+    stopping: CancellationToken,
+    tasks: JoinSet<()>,
+    app: Arc<App>,
+    database: Database,
+    _lock: File,
+}
+
+impl Running {
+    /// Where the API listens.
+    pub fn api_addr(&self) -> SocketAddr {
+        self.api
+    }
+
+    /// Where the enroll port listens.
+    pub fn enroll_addr(&self) -> SocketAddr {
+        self.enroll
+    }
+
+    /// The API as others reach it.
+    pub fn api_url(&self) -> &str {
+        &self.api_url
+    }
+
+    /// The rules at work, for tests and for programs that embed a coordinator.
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// Takes no more connections, ends the polls, lets requests finish, and stores what is left.
+    pub async fn stop(mut self) {
+        self.stopping.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        if let Err(error) = self.app.store_seen().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "not stored at the end");
+        }
+        self.database.close().await;
+    }
+}
+
+/// Starts a coordinator.
+///
+/// # Errors
+/// When the data directory is not a coordinator's, not ours or too open, when another coordinator
+/// runs on it, or when a port is taken.
+pub async fn start(config: Config) -> Result<Running, Error> {
+    let data = &config.data;
+    if !data.join(FILE).exists() {
+        check_owner(data)?;
+        return Err(Error::NotInitialized { data: data.clone() });
+    }
+    keyfile::check_dir(data)?;
+    if config.hostnames.is_empty() {
+        return Err(Error::NoHost);
+    }
+    let lock = lock(data)?;
+    let authority = Authority::open(&data.join(AUTHORITY))?;
+    let head_key = SigningKey::load(&data.join(HEAD_KEY))?;
+    let database = match &config.database.url {
+        Some(url) => Database::connect_postgres(url).await?,
+        None => Database::open_sqlite(data).await?,
+    };
+    let api_listener = bind("listen", &config.listen).await?;
+    let enroll_listener = bind("enroll-listen", &config.enroll_listen).await?;
+    let address = |listener: &TcpListener| listener.local_addr().map_err(Error::Address);
+    let (api_addr, enroll_addr) = (address(&api_listener)?, address(&enroll_listener)?);
+    let registry = ConnectionRegistry::new();
+    let anchors = authority.anchors()?;
+    let (credentials, _) = certify(&authority, &config.hostnames)?;
+    let stopping = CancellationToken::new();
+    let app = App::start(Parts {
+        database: database.clone(),
+        authority,
+        head_key,
+        registry: Arc::clone(&registry),
+        api_url: api_url(&config, Some(api_addr)),
+        enroll_url: enroll_url(&config, enroll_addr),
+        clock: Arc::new(Timestamp::now),
+        stopping: stopping.clone(),
+    })
+    .await?;
+    let alpn = [ALPN_H2, ALPN_HTTP1];
+    let peers = Peers::Identities { anchors, registry };
+    let api_tls = ServerTls::new(&credentials, peers, &alpn)?;
+    let enroll_tls = ServerTls::new(&credentials, Peers::Anyone, &alpn)?;
+    let limits = || Limits { drain: DRAIN, ..Limits::default() };
+    let api = Api::new(Arc::clone(&app));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(tls::serve(
+        api_listener,
+        Arc::clone(&api_tls),
+        http::api(&api),
+        vec![],
+        limits(),
+        stopping.clone(),
+    ));
+    tasks.spawn(tls::serve(
+        enroll_listener,
+        Arc::clone(&enroll_tls),
+        http::enroll(&api),
+        vec![],
+        Limits { connections: 1024, idle: Duration::from_secs(30), ..limits() },
+        stopping.clone(),
+    ));
+    tasks.spawn(follow(Arc::clone(&app)));
+    tasks.spawn(keep_up(Arc::clone(&app)));
+    tasks.spawn(keep_certified(Arc::clone(&app), config.hostnames.clone(), [api_tls, enroll_tls]));
+    write_address(data, LISTEN, api_addr)?;
+    write_address(data, ENROLL_LISTEN, enroll_addr)?;
+    Ok(Running {
+        api: api_addr,
+        enroll: enroll_addr,
+        api_url: api_url(&config, Some(api_addr)),
+        stopping,
+        tasks,
+        app,
+        database,
+        _lock: lock,
+    })
+}
+
+/// Why no coordinator runs.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is none in that directory.
+    #[error("{data} holds no coordinator; make one with: coordinator init --data {data} --network NAME --hostname HOST", data = data.display())]
+    NotInitialized {
+        /// The data directory.
+        data: PathBuf,
+    },
+    /// Another one runs there.
+    #[error("another coordinator runs on {data}; stop it first", data = data.display())]
+    Locked {
+        /// The data directory.
+        data: PathBuf,
+    },
+    /// Nobody would know how to reach it.
+    #[error(
+        "the configuration names no host under which others reach this coordinator; add: hostnames = [\"HOST\"]"
+    )]
+    NoHost,
+    /// A port that cannot be had.
+    #[error(
+        "cannot listen on {address} ({key}); is another program using that port? `ss -ltnp` shows which, and {key} = \"ADDRESS:PORT\" chooses another"
+    )]
+    Bind {
+        /// The configuration key.
+        key: &'static str,
+        /// The address.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system does not say which port was taken.
+    #[error("the address that was taken is not known")]
+    Address(#[source] io::Error),
+    /// A file in the data directory.
+    #[error("cannot write {path}", path = path.display())]
+    Write {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A key file, or the data directory.
+    #[error(transparent)]
+    KeyFile(#[from] keyfile::Error),
+    /// The authority.
+    #[error(transparent)]
+    Authority(#[from] authority::Error),
+    /// The key that heads are signed with.
+    #[error(transparent)]
+    Signing(#[from] signing::Error),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] db::Error),
+    /// The first look at what is stored.
+    #[error(transparent)]
+    App(#[from] app::Error),
+}
+
+/// The API's address as others see it. Before it listens, only the port that was asked for is
+/// known.
+pub(crate) fn api_url(config: &Config, taken: Option<SocketAddr>) -> String {
+    config.api_url.clone().unwrap_or_else(|| url(config, &config.listen, taken))
+}
+
+fn enroll_url(config: &Config, taken: SocketAddr) -> String {
+    config.enroll_url.clone().unwrap_or_else(|| url(config, &config.enroll_listen, Some(taken)))
+}
+
+fn url(config: &Config, asked: &str, taken: Option<SocketAddr>) -> String {
+    let host = config.hostnames.first().map_or("localhost", String::as_str);
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let port = match taken {
+        Some(address) => address.port().to_string(),
+        None => asked.rsplit_once(':').map_or("0", |(_, port)| port).to_owned(),
+    };
+    format!("https://{host}:{port}")
+}
+
+/// A directory that is not ours cannot be looked into, so its owner is the better message.
+fn check_owner(data: &Path) -> Result<(), Error> {
+    if data.symlink_metadata().is_ok() {
+        keyfile::check_dir(data)?;
+    }
+    Ok(())
+}
+
+fn lock(data: &Path) -> Result<File, Error> {
+    let path = data.join(LOCK);
+    let failed = |source| Error::Write { path: path.clone(), source };
+    let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Locked { data: data.into() }),
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
+async fn bind(key: &'static str, address: &str) -> Result<TcpListener, Error> {
+    let failed = |source| Error::Bind { key, address: address.to_owned(), source };
+    TcpListener::bind(address).await.map_err(failed)
+}
+
+fn write_address(data: &Path, name: &str, address: SocketAddr) -> Result<(), Error> {
+    let path = data.join(name);
+    let new = data.join(format!("{name}.new"));
+    std::fs::write(&new, format!("{address}\n"))
+        .and_then(|()| std::fs::rename(&new, &path))
+        .map_err(|source| Error::Write { path, source })
+}
+
+fn certify(
+    authority: &Authority,
+    hostnames: &[String],
+) -> Result<(tls::Credentials, authority::IssuedCertificate), Error> {
+    // Fixed and valid, so it parses.
+    let name: IdentityName = "coordinator".parse().map_err(|_| Error::NoHost)?;
+    Ok(authority.coordinator_server(&name, hostnames, authority::LIFE, Timestamp::now())?)
+}
+
+/// Looks for what other replicas wrote.
+async fn follow(app: Arc<App>) {
+    let mut failing = false;
+    while every(picture::POLL, &app).await {
+        match app.refresh().await {
+            Ok(_) if failing => {
+                failing = false;
+                tracing::info!("the database answers again");
+            }
+            Ok(_) => {}
+            Err(error) if !failing => {
+                failing = true;
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "the database does not answer; requests may be refused");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+async fn keep_up(app: Arc<App>) {
+    let mut ticks = tokio::time::interval(UPKEEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut since_stored = Duration::ZERO;
+    loop {
+        tokio::select! {
+            () = app.stopping().cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        if let Err(error) = app.keep_up().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "upkeep failed");
+        }
+        since_stored += UPKEEP;
+        if since_stored >= STORE_SEEN {
+            since_stored = Duration::ZERO;
+            if let Err(error) = app.store_seen().await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "who was heard of could not be stored");
+            }
+        }
+    }
+}
+
+async fn keep_certified(app: Arc<App>, hostnames: Vec<String>, servers: [Arc<ServerTls>; 2]) {
+    let mut wait = NEW_CERTIFICATE;
+    while every(wait, &app).await {
+        let renewed = certify(app.authority(), &hostnames).and_then(|(credentials, issued)| {
+            servers.iter().try_for_each(|server| server.reload(&credentials))?;
+            Ok(issued)
+        });
+        wait = match renewed {
+            Ok(issued) => {
+                tracing::info!(not_after = %issued.not_after, "new server certificate");
+                NEW_CERTIFICATE
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "no new server certificate could be made");
+                CERTIFICATE_RETRY
+            }
+        };
+    }
+}
+
+/// Waits; `false` once the coordinator stops.
+async fn every(wait: Duration, app: &App) -> bool {
+    tokio::select! {
+        () = app.stopping().cancelled() => false,
+        () = tokio::time::sleep(wait) => true,
+    }
+}
