@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-pub use self::client::{LiveClient, http_client};
+pub use self::client::{LiveClient, http_client, public_http_client};
 use crate::{
     authority::{self, Authority, IssuedCertificate},
     identity::{

@@ -12,6 +12,7 @@
 mod client;
 mod credentials;
 mod progress;
+mod public;
 mod refusal;
 mod registry;
 mod serve;
@@ -24,9 +25,10 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub(crate) use self::{client::connect_enrollment, credentials::certificates_from_pem};
 pub use self::{
-    client::{ClientStream, ClientTls, ServerExpectation, connect, connect_public},
+    client::{ClientStream, ClientTls, ServerExpectation, connect},
     credentials::{Anchors, Credentials},
     progress::ServerStream,
+    public::{PublicRoots, connect_public, connect_under},
     refusal::{Refusal, refusal},
     registry::ConnectionRegistry,
     serve::{Exporter, Limits, PeerAddr, RawHandler, RawProtocol, serve},
@@ -79,7 +81,9 @@ pub enum Error {
     #[error("a root certificate cannot be used")]
     Anchor(#[source] rustls::Error),
     /// No bundle of roots on this system.
-    #[error("this system has no bundle of trusted roots; install ca-certificates, or name one with SSL_CERT_FILE")]
+    #[error(
+        "this system has no bundle of trusted roots; install ca-certificates, or name one with SSL_CERT_FILE"
+    )]
     NoSystemRoots,
     /// A host that is no host.
     #[error("{host:?} is neither a host name nor an IP address")]

@@ -15,9 +15,11 @@ use super::{Error, LiveIdentity};
 use crate::{
     dial::Dialer,
     identity::{Identity, Serial},
-    tls::{ALPN_H2, ALPN_HTTP1, ServerExpectation},
+    tls::{ALPN_H2, ALPN_HTTP1, PublicRoots, ServerExpectation},
 };
 
+/// Always set: without it a preconfigured client silently speaks HTTP/1.1.
+const ALPN: [&str; 2] = [ALPN_H2, ALPN_HTTP1];
 const CONNECT: Duration = Duration::from_secs(15);
 /// Longest silence within an answer; longer than any long poll.
 const SILENCE: Duration = Duration::from_secs(MAX_WAIT_SECONDS + 30);
@@ -80,7 +82,16 @@ pub fn http_client(
     expectation: &ServerExpectation,
     dialer: &Dialer,
 ) -> Result<reqwest::Client, Error> {
-    let tls = identity.client_tls().config(expectation, &[ALPN_H2, ALPN_HTTP1])?;
+    build(identity.client_tls().config(expectation, &ALPN)?, dialer)
+}
+
+/// An HTTP client for servers outside of the network, such as a CDN: it shows no identity and
+/// trusts the public PKI. Bounds are those of [`http_client`].
+pub fn public_http_client(roots: &PublicRoots, dialer: &Dialer) -> Result<reqwest::Client, Error> {
+    build(roots.config(&ALPN)?, dialer)
+}
+
+fn build(tls: rustls::ClientConfig, dialer: &Dialer) -> Result<reqwest::Client, Error> {
     let proxy = dialer.proxy.clone();
     let choose = move |url: &reqwest::Url| {
         let host = url.host_str().unwrap_or_default();

@@ -313,3 +313,75 @@ async fn another_protocol_is_chosen_by_alpn_and_ends_with_a_revocation() {
     let unknown = tls::connect(&dialer, &client_tls, address, &expected, "other/1", SOON).await;
     assert!(unknown.is_err());
 }
+
+#[tokio::test]
+async fn a_server_outside_of_the_network_is_known_by_its_host_name_and_shown_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let network = TestNetwork::create(dir.path(), "net");
+    let tls = ServerTls::new(&network.coordinator_credentials(), Peers::Anyone, &[ALPN_HTTP1]);
+    let anonymous = |peer: Option<axum::Extension<Arc<crate::identity::PeerIdentity>>>| async move {
+        format!("{}", peer.is_none())
+    };
+    let router = axum::Router::new().route("/", axum::routing::get(anonymous));
+    let server = Running::start_with(tls.unwrap(), router, Vec::new(), Limits::default()).await;
+    let bundle = dir.path().join("bundle.pem");
+    std::fs::write(&bundle, network.authority.root_pem()).unwrap();
+    let missing = dir.path().join("missing.pem");
+    let roots = tls::PublicRoots::from_files(&[&missing, &bundle]).unwrap();
+    let dialer = Dialer::default();
+    let client = crate::live::public_http_client(&roots, &dialer).unwrap();
+    let answer = client.get(server.url("/")).send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), "true");
+    let connect = async |port| tls::connect_under(&roots, &dialer, ("localhost", port), SOON).await;
+    connect(server.port).await.unwrap();
+    let (name, hosts) = ("other".parse().unwrap(), ["other.example.org".to_owned()]);
+    let (life, now) = (SignedDuration::from_hours(1), Timestamp::now());
+    let (other, _) = network.authority.coordinator_server(&name, &hosts, life, now).unwrap();
+    let other = ServerTls::new(&other, Peers::Anyone, &[ALPN_HTTP1]).unwrap();
+    let other = Running::start(other).await;
+    let misnamed = connect(other.port).await.unwrap_err();
+    assert_eq!(refusal(&misnamed), Some(tls::Refusal::ServerNotTrusted), "{misnamed:?}");
+    assert!(matches!(tls::PublicRoots::from_files(&[&missing]), Err(tls::Error::NoSystemRoots)));
+}
+
+/// A server that would resume sessions, as stock servers do.
+async fn resuming_server(network: &TestNetwork) -> (u16, Arc<std::sync::Mutex<Vec<bool>>>) {
+    let credentials = network.coordinator_credentials();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(credentials.chain.clone(), credentials.key.clone_key())
+        .unwrap();
+    config.alpn_protocols = vec![ALPN_HTTP1.into()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let (listener, port) = crate::testing::listener().await;
+    let resumed = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&resumed);
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let mut stream = acceptor.accept(tcp).await.unwrap();
+            let kind = stream.get_ref().1.handshake_kind().unwrap();
+            seen.lock().unwrap().push(kind == rustls::HandshakeKind::Resumed);
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            drop(stream.read(&mut [0; 1024]).await);
+            stream.write_all(answer).await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+    });
+    (port, resumed)
+}
+
+#[tokio::test]
+async fn our_clients_never_resume_a_session_even_where_the_server_would() {
+    let dir = tempfile::tempdir().unwrap();
+    let network = TestNetwork::create(dir.path(), "net");
+    let agent = network.identity(Role::Agent, "lisbon").await;
+    let (port, resumed) = resuming_server(&network).await;
+    let client = client(&agent);
+    for _ in 0..3 {
+        client.get(format!("https://127.0.0.1:{port}/")).send().await.unwrap();
+    }
+    assert_eq!(*resumed.lock().unwrap(), [false; 3]);
+}

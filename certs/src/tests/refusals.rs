@@ -13,7 +13,8 @@ use crate::{
     authority::{self, Authority},
     csr::PublicKey,
     dial::Dialer,
-    identity::{Identity, PeerIdentity, Role},
+    identity::{Identity, PeerIdentity, Role, Serial},
+    revocation::RevokedSerials,
     testing::TestNetwork,
     tls::{
         self, ALPN_HTTP1, ClientTls, Credentials, Refusal, ServerExpectation, ServerTls, refusal,
@@ -295,5 +296,33 @@ fn a_client_certificate_for_the_coordinator_or_a_host_that_is_none_is_not_made()
         let refused =
             network.authority.issue_server(&key, Role::Publisher, &name, &hosts, life, now);
         assert!(matches!(refused, Err(authority::Error::InvalidHost { .. })), "{host:?}");
+    }
+}
+
+#[test]
+fn third_parties_get_a_standard_list_of_what_is_revoked() {
+    use x509_parser::prelude::{CertificateRevocationList, FromDer as _, X509Certificate};
+    let dir = tempfile::tempdir().unwrap();
+    let network = TestNetwork::create(dir.path(), "net");
+    let now = Timestamp::now();
+    let serial: Serial = "80a1".parse().unwrap();
+    let revoked = RevokedSerials::from_iter([(serial.clone(), now)]);
+    let lists = network.authority.revocation_lists(&revoked, 7, authority::LIFE, now).unwrap();
+    for (list, issuer) in lists.iter().zip(["clients", "servers"]) {
+        let (_, pem) = x509_parser::pem::parse_x509_pem(list.as_bytes()).unwrap();
+        let (_, list) = CertificateRevocationList::from_der(&pem.contents).unwrap();
+        let issuer = std::fs::read_to_string(dir.path().join(format!("ca-net/{issuer}.pem")));
+        let issuer = &tls::certificates_from_pem(&issuer.unwrap()).unwrap()[0];
+        let (_, issuer) = X509Certificate::from_der(issuer).unwrap();
+        list.verify_signature(issuer.public_key()).unwrap();
+        assert_eq!(list.issuer(), issuer.subject());
+        assert_eq!(list.crl_number(), Some(&7u32.into()));
+        let serials: Vec<Serial> = list
+            .iter_revoked_certificates()
+            .map(|entry| Serial::from_bytes(entry.raw_serial()).unwrap())
+            .collect();
+        assert_eq!(serials, std::slice::from_ref(&serial));
+        let next = list.next_update().unwrap().timestamp();
+        assert_eq!(next, (now + authority::LIFE).as_second());
     }
 }

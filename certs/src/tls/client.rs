@@ -1,10 +1,10 @@
 //! The client's side of a handshake, and raw streams for protocols that are not HTTP.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use protocol::name::IdentityName;
-use rustls::{ClientConfig, RootCertStore, client::Resumption};
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::{ClientConfig, client::Resumption};
+use rustls_pki_types::ServerName;
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout_at},
@@ -103,41 +103,6 @@ pub async fn connect(
     handshake(dialer, config, (host, port), Some(alpn), deadline).await
 }
 
-/// Opens a stream to a server of the public PKI, trusted by the system's own roots and named by
-/// `host`: a stock rsync daemon behind TLS. Nothing of this network's identity is shown.
-pub async fn connect_public(
-    dialer: &Dialer,
-    (host, port): (&str, u16),
-    deadline: Duration,
-) -> Result<ClientStream, Error> {
-    let mut config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(Error::Configuration)?
-        .with_root_certificates(system_roots()?)
-        .with_no_client_auth();
-    config.resumption = Resumption::disabled();
-    handshake(dialer, config, (host, port), None, deadline).await
-}
-
-/// Where systems keep the bundle of roots that they trust.
-const BUNDLES: [&str; 3] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-];
-
-/// The bundle that `SSL_CERT_FILE` names, else the system's.
-fn system_roots() -> Result<RootCertStore, Error> {
-    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-    let places = named.map_or_else(|| BUNDLES.map(PathBuf::from).to_vec(), |file| vec![file]);
-    let bundle = places.iter().find_map(|path| std::fs::read(path).ok());
-    let bundle = bundle.ok_or(Error::NoSystemRoots)?;
-    let mut roots = RootCertStore::empty();
-    // A system's bundle may hold a few that webpki refuses; they only make it smaller.
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bundle).flatten());
-    if roots.is_empty() { Err(Error::NoSystemRoots) } else { Ok(roots) }
-}
-
 /// A connection to an enroll port whose chain ends in the pinned root.
 pub(crate) struct EnrollmentStream {
     pub(crate) stream: ClientStream,
@@ -175,7 +140,7 @@ fn finish(config: &mut ClientConfig, alpn: &[&str]) {
     config.resumption = Resumption::disabled();
 }
 
-async fn handshake(
+pub(super) async fn handshake(
     dialer: &Dialer,
     config: ClientConfig,
     (host, port): (&str, u16),

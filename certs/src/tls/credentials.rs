@@ -13,7 +13,7 @@ pub(super) const MAX_CERTIFICATES: usize = 16;
 
 /// A certificate chain and the private key of its first certificate.
 pub struct Credentials {
-    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) key: PrivateKeyDer<'static>,
 }
 

@@ -211,7 +211,9 @@ where
                 };
                 Some(registration)
             }
-            _ => None,
+            // Cannot be: the handshake demands a certificate. Were it so, nobody would be let in.
+            (Some(_), None) => return,
+            (None, _) => None,
         };
         let (stream, progress) = ServerStream::new(stream);
         let closed = async {
