@@ -1,2 +1,7 @@
-//! Program.
-fn main() {}
+//! The publisher's program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    publisher::cli::main()
+}

@@ -1,0 +1,199 @@
+//! What an admin may set, with the built-in defaults.
+
+use std::path::{Path, PathBuf};
+
+use protocol::units::{ByteSize, Span};
+use serde::{Deserialize, Serialize};
+
+/// The publisher's configuration (`publisher.toml`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct Config {
+    /// Everything that the publisher keeps: identity, orders, manifests, packs, the view.
+    pub data: PathBuf,
+    /// `ADDRESS:PORT` for HTTPS and rsync, both by mutual TLS. Port 0 takes a free one.
+    pub listen: String,
+    /// `HOST:PORT` at which agents reach it; the bound address by default.
+    pub advertise: Option<String>,
+    /// How much of the past is kept, and how.
+    pub retain: Retain,
+    /// Memory that encoders may use together.
+    pub memory: ByteSize,
+    /// Private trees of announced generations; `DATA/view` by default. Best on the file system of
+    /// the trees, where content is shared instead of copied.
+    pub view: Option<PathBuf>,
+    /// zstd level of packs, 1 to 22; by default it follows from what is packed.
+    pub level: Option<i32>,
+    /// How long a changed tree must stay as it is before it is taken.
+    pub settle: Span,
+    /// How long readers are served after the coordinator was last heard.
+    pub readers_max_age: Span,
+    /// How long a statement holds for agents that cannot reach the coordinator.
+    pub statement_lifetime: Span,
+    /// The rsync program, by name or absolute path.
+    pub rsync: PathBuf,
+    /// Longest rsync session.
+    pub rsync_max_time: Span,
+    /// Most rsync sessions at a time.
+    pub rsync_max_sessions: u32,
+    /// Further places that packs and manifests are written to.
+    pub points: Vec<PointConfig>,
+}
+
+/// How much of the past is kept, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct Retain {
+    /// How content is kept.
+    pub mode: RetainMode,
+    /// How many generations of each tree are kept.
+    pub generations: u32,
+}
+
+/// How the content of a generation is kept while its source moves on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum RetainMode {
+    /// By reflink where the file system can, else by hard link, else by copy.
+    #[default]
+    Auto,
+    /// By reflink, else by copy: nothing that happens to the source can reach it.
+    Content,
+    /// By hard link, else by copy: takes no room, but content that is edited in place is lost.
+    HardLink,
+}
+
+/// A publication point besides the publisher itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
+pub enum PointConfig {
+    /// A directory that any web server may serve.
+    Directory {
+        /// Where `trees/` is made.
+        path: PathBuf,
+    },
+}
+
+/// A value that cannot be meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Not `ADDRESS:PORT`.
+    #[error("listen = {0:?} is not an address and a port, such as 0.0.0.0:8445 or [::]:8445")]
+    Listen(String),
+    /// Not `HOST:PORT`.
+    #[error("advertise = {0:?} is not a host and a port, such as build.example.org:8445")]
+    Advertise(String),
+    /// Out of zstd's range.
+    #[error("level = {0} is not between 1 and 22")]
+    Level(i32),
+    /// Nothing would be kept to serve.
+    #[error("retain.generations = 0 would leave nothing to serve; keep at least 1")]
+    NoGenerations,
+    /// Not absolute.
+    #[error("{key} = {path:?} is not an absolute path")]
+    Relative {
+        /// Which key.
+        key: &'static str,
+        /// Its value.
+        path: PathBuf,
+    },
+}
+
+impl Config {
+    /// Where the private trees lie.
+    pub fn view_dir(&self) -> PathBuf {
+        self.view.clone().unwrap_or_else(|| self.data.join("view"))
+    }
+
+    /// Where the control socket lies.
+    pub fn control_socket(&self) -> PathBuf {
+        control_socket(&self.data)
+    }
+
+    /// Checks what the types cannot say.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.listen.parse::<std::net::SocketAddr>().is_err() {
+            return Err(Error::Listen(self.listen.clone()));
+        }
+        if let Some(advertise) = self.advertise.as_ref().filter(|text| !is_host_and_port(text)) {
+            return Err(Error::Advertise(advertise.clone()));
+        }
+        if let Some(level) = self.level.filter(|level| !(1..=22).contains(level)) {
+            return Err(Error::Level(level));
+        }
+        if self.retain.generations == 0 {
+            return Err(Error::NoGenerations);
+        }
+        let points = self.points.iter().map(|PointConfig::Directory { path }| ("points", path));
+        let paths = self.view.iter().map(|path| ("view", path)).chain(points);
+        for (key, path) in paths {
+            if !path.is_absolute() {
+                return Err(Error::Relative { key, path: path.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the control socket of a data directory lies.
+pub fn control_socket(data: &Path) -> PathBuf {
+    data.join("control.sock")
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: "/var/lib/mirrornet/publisher".into(),
+            listen: "0.0.0.0:8445".into(),
+            advertise: None,
+            retain: Retain::default(),
+            memory: ByteSize(512 << 20),
+            view: None,
+            level: None,
+            settle: Span::from_secs(1),
+            readers_max_age: Span::from_secs(24 * 3600),
+            statement_lifetime: Span::from_secs(30 * 24 * 3600),
+            rsync: "rsync".into(),
+            rsync_max_time: Span::from_secs(12 * 3600),
+            rsync_max_sessions: 32,
+            points: Vec::new(),
+        }
+    }
+}
+
+impl Default for Retain {
+    fn default() -> Self {
+        Self { mode: RetainMode::Auto, generations: 5 }
+    }
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_can_be_meant_and_each_slip_is_named() {
+        assert_eq!(Config::default().check(), Ok(()));
+        type Change = fn(&mut Config);
+        let slips: [(Change, &str); 6] = [
+            (|c| c.listen = "8445".into(), "listen"),
+            (|c| c.advertise = Some("build.example.org".into()), "advertise"),
+            (|c| c.advertise = Some("https://build:1".into()), "advertise"),
+            (|c| c.level = Some(23), "level"),
+            (|c| c.retain.generations = 0, "retain.generations"),
+            (|c| c.view = Some("view".into()), "view"),
+        ];
+        for (slip, key) in slips {
+            let mut config = Config::default();
+            slip(&mut config);
+            let text = config.check().unwrap_err().to_string();
+            assert!(text.starts_with(key), "{text}");
+        }
+    }
+}

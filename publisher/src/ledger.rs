@@ -1,0 +1,148 @@
+//! What the publisher knows about one of its trees, on disk.
+//!
+//! `DATA/trees/T/state.json` lists the generations that are kept; `DATA/trees/T/scan` is the last
+//! scan. Both can be lost: numbers and parents come from the coordinator, and a lost scan only
+//! means that everything is read once more.
+
+use std::io;
+
+use filetree::{
+    fs::{Dir, FileId},
+    scan::ScanRecord,
+};
+use jiff::Timestamp;
+use protocol::{
+    digest::Digest,
+    dsse::Envelope,
+    generation::{Generation, Version},
+    statement::{Offer, Statement},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::durable;
+
+const STATE: &[u8] = b"state.json";
+const SCAN: &[u8] = b"scan";
+const MAX_STATE: u64 = 64 << 20;
+const MAX_SCAN: u64 = 4 << 30;
+
+/// One tree's generations and offers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Ledger {
+    /// Announced generations that are kept, oldest first.
+    #[serde(default)]
+    pub generations: Vec<Kept>,
+    /// Packs that are offered.
+    #[serde(default)]
+    pub offers: Vec<KeptOffer>,
+    /// The newest request to publish that was carried out.
+    #[serde(default)]
+    pub publish_requests: u64,
+}
+
+/// An announced generation that is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Kept {
+    /// Its place in the tree's history.
+    pub version: Version,
+    /// Its manifest.
+    pub manifest: Digest,
+    /// Length of the manifest's encoded block list, in bytes.
+    pub manifest_length: u64,
+    /// The signed statement.
+    pub statement: Envelope,
+    /// When it was announced.
+    pub announced: Timestamp,
+    /// The tree's root directory when it was scanned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<FileId>,
+    /// Whether its private tree is there.
+    pub content: bool,
+    /// Whether the private tree shares content with the source.
+    pub shared: bool,
+}
+
+/// A pack that is offered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct KeptOffer {
+    /// What it says.
+    pub offer: Offer,
+    /// The same, signed.
+    pub envelope: Envelope,
+    /// Whether the coordinator has it.
+    pub announced: bool,
+}
+
+impl Ledger {
+    /// Reads a tree's ledger; an empty one where there is none.
+    pub fn load(dir: &Dir) -> io::Result<Self> {
+        Ok(durable::read_json(dir, STATE, MAX_STATE)?.unwrap_or_default())
+    }
+
+    /// Writes it, durably.
+    pub fn save(&self, dir: &Dir) -> io::Result<()> {
+        durable::replace_json(dir, STATE, self)
+    }
+
+    /// The newest generation.
+    pub fn newest(&self) -> Option<&Kept> {
+        self.generations.last()
+    }
+
+    /// The generation with this manifest, the newest if there are several.
+    pub fn with_manifest(&self, manifest: &Digest) -> Option<&Kept> {
+        self.generations.iter().rev().find(|kept| kept.manifest == *manifest)
+    }
+
+    /// The generation with this number in the newest epoch.
+    pub fn numbered(&self, generation: Generation) -> Option<&Kept> {
+        let epoch = self.newest()?.version.epoch;
+        self.generations.iter().find(|kept| kept.version == Version { epoch, generation })
+    }
+
+    /// What was current at a moment: the newest generation that was announced before it.
+    pub fn current_at(&self, moment: Timestamp) -> Option<&Kept> {
+        self.generations.iter().rev().find(|kept| kept.announced <= moment)
+    }
+}
+
+impl Kept {
+    /// Takes a statement that was announced, or that the coordinator calls current.
+    pub fn new(statement: &Statement, envelope: Envelope, announced: Timestamp) -> Self {
+        Self {
+            version: Version { epoch: statement.epoch, generation: statement.generation },
+            manifest: statement.manifest,
+            manifest_length: statement.manifest_length,
+            statement: envelope,
+            announced,
+            root: None,
+            content: false,
+            shared: false,
+        }
+    }
+}
+
+/// Reads the last scan; one that is missing or damaged knows nothing.
+pub fn load_scan(dir: &Dir) -> ScanRecord {
+    let bytes = match durable::read(dir, SCAN, MAX_SCAN) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::warn!(%error, "the last scan cannot be read; everything is read again");
+            }
+            return ScanRecord::empty();
+        }
+    };
+    ScanRecord::decode(&bytes).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the last scan is not used; everything is read again");
+        ScanRecord::empty()
+    })
+}
+
+/// Writes the last scan, durably.
+pub fn save_scan(dir: &Dir, record: &ScanRecord) -> io::Result<()> {
+    durable::replace(dir, SCAN, &record.encode())
+}

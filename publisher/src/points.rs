@@ -1,0 +1,142 @@
+//! Publication points: where packs and manifests can be fetched.
+//!
+//! What is published is written once and named by its digest, so a point needs to do little: take
+//! an object whole or not at all, give it back, list and remove. Only the pointer to the newest
+//! generation ever changes, and it is written last. Whatever a point says about an object is not
+//! believed: it is read back and digested before anyone is told of it ([`put_verified`]).
+//!
+//! *Why not an object store's own interface?* Two of its operations (list, delete) and its notion
+//! of a key are all that is needed; a wider trait would have to be imitated by a directory.
+
+use std::{
+    fmt,
+    io::{self, Read, Write},
+};
+
+use protocol::{
+    digest::{Digest, DigestWriter},
+    name::TreeName,
+};
+
+pub mod directory;
+
+pub use directory::Directory;
+
+/// What an object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A manifest's block list, compressed.
+    Manifest,
+    /// A block of manifests, compressed.
+    Block,
+    /// A pack.
+    Pack,
+}
+
+impl Kind {
+    /// All kinds, in the order in which they are published.
+    pub const ALL: [Self; 3] = [Self::Pack, Self::Block, Self::Manifest];
+
+    /// The directory of the kind below its tree, also in URLs.
+    pub const fn dir(self) -> &'static str {
+        match self {
+            Self::Manifest => "manifests",
+            Self::Block => "blocks",
+            Self::Pack => "packs",
+        }
+    }
+}
+
+/// Names one object of a point.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Object {
+    /// The tree that it belongs to.
+    pub tree: TreeName,
+    /// What it is.
+    pub kind: Kind,
+    /// Its name (see [`protocol::origin`] for what the digest is of).
+    pub name: Digest,
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "trees/{}/{}/{}", self.tree, self.kind.dir(), self.name.hex())
+    }
+}
+
+/// A publication point. Its methods block.
+pub trait Point: fmt::Debug + Send + Sync {
+    /// For messages: what and where it is.
+    fn describe(&self) -> String;
+
+    /// Stores an object whole or not at all, durably. One that is there already is left alone.
+    fn put(&self, object: &Object, content: &mut dyn Read) -> io::Result<()>;
+
+    /// Opens an object; `NotFound` where there is none.
+    fn open(&self, object: &Object) -> io::Result<Box<dyn Read + Send>>;
+
+    /// Names of a tree's objects of one kind, in any order.
+    fn list(&self, tree: &TreeName, kind: Kind) -> io::Result<Vec<Digest>>;
+
+    /// Removes an object; one that is not there is no error.
+    fn remove(&self, object: &Object) -> io::Result<()>;
+
+    /// Replaces the pointer of a tree, in one step.
+    fn set_latest(&self, tree: &TreeName, statement: &[u8]) -> io::Result<()>;
+}
+
+/// Why a point does not hold what was put there.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The point refused.
+    #[error("{object} cannot be written to or read from {point}")]
+    Io {
+        /// Which object.
+        object: String,
+        /// Which point.
+        point: String,
+        /// What it said.
+        source: io::Error,
+    },
+    /// What comes back is something else.
+    #[error("{object} comes back from {point} as something else; its storage is damaged")]
+    Damaged {
+        /// Which object.
+        object: String,
+        /// Which point.
+        point: String,
+    },
+}
+
+/// Stores an object and reads it back. `stored` is the digest of its stored bytes.
+pub fn put_verified(
+    point: &dyn Point,
+    object: &Object,
+    content: &mut dyn Read,
+    stored: &Digest,
+) -> Result<(), Error> {
+    let failed = |source| Error::Io { object: object.to_string(), point: point.describe(), source };
+    point.put(object, content).map_err(failed)?;
+    if digest_of(point, object).map_err(failed)? == *stored {
+        return Ok(());
+    }
+    // What is there would be in the way of every later attempt.
+    point.remove(object).map_err(failed)?;
+    Err(Error::Damaged { object: object.to_string(), point: point.describe() })
+}
+
+/// Digest of the stored bytes of an object.
+pub fn digest_of(point: &dyn Point, object: &Object) -> io::Result<Digest> {
+    let mut reader = point.open(object)?;
+    let mut digest = DigestWriter::new();
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(digest.finish()),
+            read => digest.write_all(&buffer[..read])?,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod contract;

@@ -1,0 +1,132 @@
+//! A publication point in a directory: the publisher's own store, or one that a web server serves.
+//!
+//! `ROOT/trees/T/{manifests,blocks,packs}/HEX` and `ROOT/trees/T/latest`. Objects appear by rename
+//! after their bytes are durable, so that whoever serves the directory never sees half of one.
+
+use std::{
+    io::{self, Read},
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use filetree::fs::{Dir, Fs};
+use protocol::{digest::Digest, name::TreeName};
+
+use super::{Kind, Object, Point};
+use crate::durable;
+
+/// A publication point in a directory.
+#[derive(Debug)]
+pub struct Directory {
+    root: Dir,
+    /// Makes names of unfinished files unique within this process.
+    counter: AtomicU64,
+}
+
+impl Directory {
+    /// Opens the directory, and makes it where it is missing.
+    pub fn open(fs: &Fs, path: &Path) -> io::Result<Self> {
+        Ok(Self { root: fs.create_root(path).map_err(durable::io)?, counter: AtomicU64::new(0) })
+    }
+
+    /// The directory of one tree, made where it is missing.
+    pub fn tree(&self, tree: &TreeName) -> io::Result<Dir> {
+        let trees = self.root.ensure_dir(b"trees", 0o755).map_err(durable::io)?;
+        trees.ensure_dir(tree.as_str().as_bytes(), 0o755).map_err(durable::io)
+    }
+
+    /// The directory of a tree's objects of one kind, made where it is missing.
+    pub fn kind(&self, tree: &TreeName, kind: Kind) -> io::Result<Dir> {
+        self.tree(tree)?.ensure_dir(kind.dir().as_bytes(), 0o755).map_err(durable::io)
+    }
+
+    /// Opens an object as a file, and says how long it is.
+    pub fn open_file(&self, object: &Object) -> io::Result<(std::fs::File, u64)> {
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        let dir = self.existing(object)?;
+        let file = dir.open_file(object.name.hex().as_bytes()).map_err(durable::io)?;
+        let length = file.meta().map_err(durable::io)?.size;
+        Ok((file.into_std().ok_or_else(missing)?, length))
+    }
+
+    /// Gives a finished, durable file of the object's directory its name.
+    pub fn adopt(&self, object: &Object, unfinished: &[u8]) -> io::Result<()> {
+        let dir = self.kind(&object.tree, object.kind)?;
+        dir.rename(unfinished, &dir, object.name.hex().as_bytes()).map_err(durable::io)?;
+        dir.sync().map_err(durable::io)
+    }
+
+    /// The pointer of a tree.
+    pub fn latest(&self, tree: &TreeName) -> io::Result<Vec<u8>> {
+        durable::read(&self.tree(tree)?, b"latest", 1 << 20)
+    }
+
+    /// A new name for a file that is not finished.
+    pub fn unfinished_name(&self) -> Vec<u8> {
+        let number = self.counter.fetch_add(1, Ordering::Relaxed);
+        format!("{}{}-{number}", durable::UNFINISHED, std::process::id()).into_bytes()
+    }
+
+    fn existing(&self, object: &Object) -> io::Result<Dir> {
+        let trees = self.root.open_child(b"trees").map_err(durable::io)?;
+        let tree = trees.open_child(object.tree.as_str().as_bytes()).map_err(durable::io)?;
+        tree.open_child(object.kind.dir().as_bytes()).map_err(durable::io)
+    }
+}
+
+impl Point for Directory {
+    fn describe(&self) -> String {
+        format!("the directory {}", self.root.path().display())
+    }
+
+    fn put(&self, object: &Object, content: &mut dyn Read) -> io::Result<()> {
+        let dir = self.kind(&object.tree, object.kind)?;
+        let name = object.name.hex();
+        if dir.stat(name.as_bytes()).map_err(durable::io)?.is_some() {
+            return Ok(());
+        }
+        let unfinished = self.unfinished_name();
+        durable::create(&dir, &unfinished, content)?;
+        dir.rename(&unfinished, &dir, name.as_bytes()).map_err(durable::io)?;
+        dir.sync().map_err(durable::io)
+    }
+
+    fn open(&self, object: &Object) -> io::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(self.open_file(object)?.0))
+    }
+
+    fn list(&self, tree: &TreeName, kind: Kind) -> io::Result<Vec<Digest>> {
+        let entries = self.kind(tree, kind)?.entries().map_err(durable::io)?;
+        let name = |name: &[u8]| Digest::from_hex(std::str::from_utf8(name).ok()?).ok();
+        Ok(entries.iter().filter_map(|entry| name(&entry.name)).collect())
+    }
+
+    fn remove(&self, object: &Object) -> io::Result<()> {
+        let dir = self.kind(&object.tree, object.kind)?;
+        match dir.unlink(object.name.hex().as_bytes()) {
+            Err(error) if !error.is_not_found() => Err(durable::io(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn set_latest(&self, tree: &TreeName, statement: &[u8]) -> io::Result<()> {
+        durable::replace(&self.tree(tree)?, b"latest", statement)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_keeps_the_contract_of_points() {
+        let dir = tempfile::tempdir().unwrap();
+        let point = Directory::open(&Fs::disk(), &dir.path().join("public")).unwrap();
+        super::super::contract::check(&point);
+        assert_eq!(
+            std::fs::read(dir.path().join("public/trees/fedora/latest")).unwrap(),
+            b"second",
+            "a web server finds the pointer where the URL says"
+        );
+    }
+}

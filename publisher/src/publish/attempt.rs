@@ -1,0 +1,514 @@
+//! One attempt: from what is there to what is announced.
+
+use std::{path::Path, sync::Arc};
+
+use certs::signing;
+use filetree::{
+    fs::Dir,
+    scan::{Scan, ScanRecord},
+};
+use jiff::{SignedDuration, Timestamp};
+use protocol::{
+    digest::Digest,
+    dsse::Envelope,
+    error::ProblemKind,
+    filter::{Filter, Level, Origin},
+    generation::{Generation, Version},
+    manifest::Manifest,
+    path::TreePath,
+    statement::{Claim, GuardVerdict, Parent, Statement},
+    v1::publisher::{HoldReport, TreeOrder},
+};
+
+use super::{Error, Outcome, read_statement, worker::Worker};
+use crate::{
+    catalog::{Served, ServedTree},
+    generate::Stored,
+    guard::{self, Figures, Reason, Step, Stop, Verdict},
+    ledger::{self, Kept, Ledger},
+    retention,
+    settle::{self, Look},
+    view::{self, View},
+};
+
+/// How often an attempt starts over because the tree or its history moved on.
+const STARTS: u32 = 4;
+
+/// What a worker knows of its tree.
+pub(super) struct Standing {
+    pub(super) dir: Dir,
+    pub(super) ledger: Ledger,
+    record: ScanRecord,
+    /// A private tree that was made for a generation that is not announced yet.
+    prepared: Option<Prepared>,
+    /// The hold that the coordinator was told of.
+    hold: Option<(Digest, String)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Prepared {
+    generation: Generation,
+    manifest: Digest,
+    shared: bool,
+}
+
+/// What a new generation would replace.
+pub(super) struct Base {
+    pub(super) statement: Statement,
+    envelope: Envelope,
+}
+
+/// Why an attempt does not simply end.
+enum Progress {
+    Done(Outcome),
+    /// The tree or its history moved on.
+    Again,
+}
+
+impl Standing {
+    fn load(dir: Dir) -> std::io::Result<Self> {
+        let ledger = Ledger::load(&dir)?;
+        let record = ledger::load_scan(&dir);
+        Ok(Self { dir, ledger, record, prepared: None, hold: None })
+    }
+
+    /// Whether orders ask for something that cannot wait for the interval.
+    pub(super) fn is_wanted(&self, order: &TreeOrder) -> bool {
+        let approved = self.hold.as_ref().is_some_and(|(manifest, _)| {
+            order.approved.iter().any(|approval| approval.manifest == *manifest)
+        });
+        let current = order.current.as_ref().map(Envelope::payload_digest);
+        let ours = self.ledger.newest().map(|kept| kept.statement.payload_digest());
+        order.publish_requests > self.ledger.publish_requests
+            || approved
+            || (current.is_some() && current != ours)
+            || super::packs::wanted(&self.ledger, order).is_some()
+    }
+
+    /// The announced generation that has a private tree and is the newest.
+    fn newest_view(&self) -> Option<&Kept> {
+        self.ledger.generations.iter().rev().find(|kept| kept.content)
+    }
+}
+
+impl Worker {
+    /// Compares what is announced with what is there, and moves one step.
+    pub(super) fn attempt(&mut self) -> Result<Outcome, Error> {
+        if self.standing.is_none() {
+            self.standing = Some(Standing::load(self.state.tree_dir(&self.tree)?)?);
+            self.forget_lost_views()?;
+            self.serve()?;
+        }
+        for _ in 0..STARTS {
+            let (order, revision) = self.order()?;
+            match self.start(&order, revision)? {
+                Progress::Done(outcome) => {
+                    let standing = self.standing()?;
+                    if order.publish_requests > standing.ledger.publish_requests {
+                        standing.ledger.publish_requests = order.publish_requests;
+                        standing.ledger.save(&standing.dir)?;
+                    }
+                    self.announce_offers();
+                    self.make_wanted_pack(&order);
+                    return Ok(outcome);
+                }
+                Progress::Again => {}
+            }
+        }
+        Err(Error::Moving)
+    }
+
+    pub(super) fn standing(&mut self) -> Result<&mut Standing, Error> {
+        self.standing.as_mut().ok_or(Error::Stopping)
+    }
+
+    fn start(
+        &mut self,
+        order: &TreeOrder,
+        revision: protocol::generation::Revision,
+    ) -> Result<Progress, Error> {
+        let base = self.base(order, revision)?;
+        let scan = match self.scan(order, base.as_ref()) {
+            Ok(scan) => scan,
+            Err(Error::Settle(error @ settle::Error::Root { .. })) => {
+                let reason = Reason::NoRoot(crate::state::error_chain(&error));
+                return self.stopped(order, reason).map(Progress::Done);
+            }
+            Err(Error::Settle(settle::Error::Unreadable { reason, record })) => {
+                self.keep_record(*record)?;
+                return self.stopped(order, Reason::Unreadable(reason)).map(Progress::Done);
+            }
+            Err(error) => return Err(error),
+        };
+        for left_out in scan.left_out.iter().take(20) {
+            tracing::info!(tree = %self.tree, path = %left_out.path, why = left_out.why, "left out");
+        }
+        let digest = scan.manifest.digest();
+        self.keep_record(scan.record)?;
+        if let Some(base) = &base
+            && base.statement.manifest == digest
+        {
+            self.adopt(order, base, &scan.manifest)?;
+            self.standing()?.hold = None;
+            let generation = base.statement.generation.0;
+            return Ok(Progress::Done(Outcome::Unchanged { generation }));
+        }
+        let verdict = match self.judge(order, base.as_ref(), &scan.manifest, digest, scan.root)? {
+            Verdict::Pass(verdict) => verdict,
+            Verdict::Hold(stop) => return self.hold(digest, &stop).map(Progress::Done),
+        };
+        let step = self.publish(order, base.as_ref(), &scan.manifest, verdict, scan.root);
+        match step {
+            Err(Error::View(view::Error::Moved { path })) => {
+                tracing::info!(tree = %self.tree, %path, "changed after the scan; taken again");
+                Ok(Progress::Again)
+            }
+            other => other,
+        }
+    }
+
+    /// What the coordinator calls current; our own newest, until it has heard of that.
+    fn base(
+        &mut self,
+        order: &TreeOrder,
+        revision: protocol::generation::Revision,
+    ) -> Result<Option<Base>, Error> {
+        let accepted = self.accepted;
+        let newest = self.standing()?.ledger.newest().map(|kept| kept.statement.clone());
+        let envelope = match &order.current {
+            _ if revision < accepted => newest,
+            current => current.clone(),
+        };
+        let Some(envelope) = envelope else { return Ok(None) };
+        Ok(Some(Base { statement: read_statement(&self.tree, &envelope)?, envelope }))
+    }
+
+    fn scan(&mut self, order: &TreeOrder, base: Option<&Base>) -> Result<Scan, Error> {
+        let limit = limit(order)?;
+        let keep = move |path: &TreePath, is_dir: bool| limit.decide(path, is_dir).kept;
+        let state = Arc::clone(&self.state);
+        let cancel = Arc::clone(&self.cancel);
+        let record = std::mem::take(&mut self.standing()?.record);
+        let kept = record.clone();
+        let look = Look {
+            fs: &state.fs,
+            root: Path::new(&order.path),
+            keep: &keep,
+            announced: base.map(|base| base.statement.manifest),
+            quiet: state.config.settle.duration(),
+            now: &*state.clock,
+            progress: &|_| {},
+            cancel: &cancel,
+        };
+        settle::take(&look, record).map_err(|error| {
+            if let Some(standing) = &mut self.standing {
+                standing.record = kept;
+            }
+            error.into()
+        })
+    }
+
+    fn keep_record(&mut self, record: ScanRecord) -> Result<(), Error> {
+        let standing = self.standing()?;
+        if record != standing.record {
+            ledger::save_scan(&standing.dir, &record)?;
+        }
+        standing.record = record;
+        Ok(())
+    }
+
+    fn judge(
+        &mut self,
+        order: &TreeOrder,
+        base: Option<&Base>,
+        scanned: &Manifest,
+        manifest: Digest,
+        root_now: filetree::fs::FileId,
+    ) -> Result<Verdict, Error> {
+        let now = self.state.now();
+        let places = self.state.places.clone();
+        let tree = self.tree.clone();
+        let ledger = &self.standing()?.ledger;
+        let known = base.and_then(|base| ledger.with_manifest(&base.statement.manifest));
+        let load = |kept: &Kept| places.load_manifest(&tree, &kept.manifest, kept.manifest_length);
+        let announced = known.map(load).transpose()?;
+        let a_day = SignedDuration::from_hours(24);
+        let yesterday = now.checked_sub(a_day).unwrap_or(Timestamp::MIN);
+        let a_day_ago = ledger.current_at(yesterday);
+        let a_day_ago =
+            a_day_ago.filter(|kept| Some(kept.version) != known.map(|kept| kept.version));
+        let a_day_ago = a_day_ago.map(load).transpose()?;
+        Ok(guard::judge(&Step {
+            spec: &order.guard,
+            announced: announced.as_ref(),
+            figures: base.map(|base| Figures {
+                entries: base.statement.entries,
+                bytes: base.statement.bytes,
+            }),
+            a_day_ago: a_day_ago.as_ref(),
+            scanned,
+            manifest,
+            root_before: known.and_then(|kept| kept.root),
+            root_now,
+            approved: &order.approved,
+        }))
+    }
+
+    /// A tree that cannot be seen whole has no manifest, so nothing that an admin could approve:
+    /// the report is named by its reason.
+    fn stopped(&mut self, _order: &TreeOrder, reason: Reason) -> Result<Outcome, Error> {
+        let stop = Stop { removed: guard::Removed::default(), reasons: vec![reason] };
+        self.hold(Digest::of(stop.to_string().as_bytes()), &stop)
+    }
+
+    fn hold(&mut self, manifest: Digest, stop: &Stop) -> Result<Outcome, Error> {
+        let reason = stop.to_string();
+        let hold = (manifest, reason.clone());
+        if self.standing()?.hold.as_ref() != Some(&hold) {
+            let report = HoldReport {
+                manifest,
+                reason: reason.clone(),
+                removed_files: stop.removed.files,
+                removed_bytes: stop.removed.bytes,
+                since: self.state.now(),
+            };
+            self.handle.block_on(self.state.client.report_hold(&self.tree, &report))?;
+            self.standing()?.hold = Some(hold);
+        }
+        Ok(Outcome::Held { reason, manifest: manifest.to_string() })
+    }
+
+    /// Retains, generates, verifies, and only then announces.
+    fn publish(
+        &mut self,
+        order: &TreeOrder,
+        base: Option<&Base>,
+        target: &Manifest,
+        guard: GuardVerdict,
+        root: filetree::fs::FileId,
+    ) -> Result<Progress, Error> {
+        let same_epoch = base.filter(|base| base.statement.epoch == order.epoch);
+        let parent = same_epoch.map(|base| Parent {
+            generation: base.statement.generation,
+            manifest: base.statement.manifest,
+        });
+        let generation = parent.as_ref().map_or(Generation(1), |parent| parent.generation.next());
+        let shared = self.retain(order, generation, target)?;
+        let packs = self.make_packs(order, base, generation, shared, target)?;
+        let pack_bytes = packs.iter().map(|kept| kept.offer.length).sum();
+        let Stored { manifest, length } = self.state.places.store_manifest(&self.tree, target)?;
+        let now = self.state.now();
+        let lifetime = SignedDuration::try_from(self.state.config.statement_lifetime.duration())
+            .unwrap_or(SignedDuration::MAX);
+        let statement = Statement {
+            tree: self.tree.clone(),
+            epoch: order.epoch,
+            generation,
+            manifest,
+            manifest_length: length,
+            entries: target.entries().len() as u64,
+            bytes: target.content_bytes(),
+            parent,
+            guard,
+            created: now,
+            expires: now.checked_add(lifetime).unwrap_or(Timestamp::MAX),
+        };
+        let identity = self.state.identity.current();
+        let envelope =
+            signing::sign_json(&identity.signing_key, Statement::PAYLOAD_TYPE, &statement)?;
+        let announced = self.state.client.announce_statement(&self.tree, &envelope);
+        let accepted = match self.handle.block_on(announced) {
+            Ok(accepted) => accepted,
+            Err(error) if error.problem().map(|p| p.kind) == Some(ProblemKind::ParentMismatch) => {
+                tracing::info!(tree = %self.tree, %generation, "another statement is current; starting over");
+                self.handle.block_on(self.state.orders.refresh())?;
+                return Ok(Progress::Again);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.accepted = accepted.revision;
+        let kept = Kept {
+            root: Some(root),
+            content: true,
+            shared,
+            ..Kept::new(&statement, envelope, now)
+        };
+        self.announced(order, kept, packs)?;
+        Ok(Progress::Done(Outcome::Announced {
+            generation: generation.0,
+            entries: statement.entries,
+            bytes: statement.bytes,
+            pack_bytes,
+        }))
+    }
+
+    /// Makes the private tree of a generation, unless an earlier attempt has made it.
+    fn retain(
+        &mut self,
+        order: &TreeOrder,
+        generation: Generation,
+        target: &Manifest,
+    ) -> Result<bool, Error> {
+        let state = Arc::clone(&self.state);
+        let tree = self.tree.clone();
+        let manifest = target.digest();
+        let keep = state.config.retain.generations.max(1) as usize;
+        let standing = self.standing()?;
+        if let Some(prepared) = standing.prepared
+            && prepared.generation == generation
+            && prepared.manifest == manifest
+        {
+            return Ok(prepared.shared);
+        }
+        standing.prepared = None;
+        let newest = standing.newest_view().cloned();
+        let with_content = standing.ledger.generations.iter().filter(|kept| kept.content).count();
+        let spare = standing.ledger.generations.iter().find(|kept| kept.content).cloned();
+        let spare = spare.filter(|_| with_content >= keep.max(2));
+        if let Some(spare) = &spare {
+            // Before anything is done to it: a half advanced tree is not that generation.
+            drop_content(&mut standing.ledger, spare.version);
+            standing.ledger.save(&standing.dir)?;
+            self.serve()?;
+        }
+        let load =
+            |kept: &Kept| state.places.load_manifest(&tree, &kept.manifest, kept.manifest_length);
+        let newest_manifest = newest.as_ref().map(load).transpose()?;
+        let spare_manifest = spare.as_ref().map(load).transpose()?;
+        let newest_view = newest.as_ref().zip(newest_manifest.as_ref()).map(as_view);
+        let spare_view = spare.as_ref().zip(spare_manifest.as_ref()).map(as_view);
+        let source = state
+            .fs
+            .open_root(Path::new(&order.path))
+            .map_err(|error| Error::View(error.into()))?;
+        let shared =
+            state.views.prepare(&tree, generation, target, &source, newest_view, spare_view)?;
+        self.standing()?.prepared = Some(Prepared { generation, manifest, shared });
+        Ok(shared)
+    }
+
+    /// Has what is announced, where this publisher has lost it or never had it.
+    fn adopt(&mut self, order: &TreeOrder, base: &Base, manifest: &Manifest) -> Result<(), Error> {
+        let standing = self.standing()?;
+        let version =
+            Version { epoch: base.statement.epoch, generation: base.statement.generation };
+        let held = |kept: &Kept| {
+            kept.version == version && kept.manifest == base.statement.manifest && kept.content
+        };
+        if standing.ledger.newest().is_some_and(held) {
+            return Ok(());
+        }
+        tracing::info!(tree = %self.tree, generation = %version, "taking up the announced generation");
+        let shared = self.retain(order, version.generation, manifest)?;
+        self.state.places.store_manifest(&self.tree, manifest)?;
+        let kept = Kept {
+            content: true,
+            shared,
+            ..Kept::new(&base.statement, base.envelope.clone(), self.state.now())
+        };
+        self.announced(order, kept, Vec::new())
+    }
+
+    /// Writes down what was announced, serves it, moves the pointers, and tidies.
+    fn announced(
+        &mut self,
+        order: &TreeOrder,
+        kept: Kept,
+        packs: Vec<ledger::KeptOffer>,
+    ) -> Result<(), Error> {
+        let now = self.state.now();
+        let state = Arc::clone(&self.state);
+        let tree = self.tree.clone();
+        let pointer = serde_json::to_vec(&kept.statement).map_err(std::io::Error::other)?;
+        let standing = self.standing()?;
+        standing.prepared = None;
+        standing.hold = None;
+        let ledger = &mut standing.ledger;
+        ledger.generations.retain(|other| other.version != kept.version);
+        ledger.generations.push(kept);
+        ledger.offers.extend(packs);
+        ledger.publish_requests = ledger.publish_requests.max(order.publish_requests);
+        let surplus = retention::surplus(&ledger.generations, state.config.retain.generations);
+        for version in &surplus {
+            drop_content(ledger, *version);
+        }
+        for version in retention::forgotten(&ledger.generations, now) {
+            ledger.generations.retain(|kept| kept.version != version);
+        }
+        let held: Vec<Digest> =
+            ledger.generations.iter().filter(|k| k.content).map(|k| k.manifest).collect();
+        ledger.offers.retain(|kept| held.contains(&kept.offer.to));
+        ledger.save(&standing.dir)?;
+        self.serve()?;
+        for point in state.places.all() {
+            if let Err(error) = point.set_latest(&tree, &pointer) {
+                tracing::warn!(%tree, point = point.describe(), %error, "the pointer is not moved");
+            }
+        }
+        for version in surplus {
+            state.views.remove(&tree, version.generation)?;
+        }
+        self.announce_offers();
+        let ledger = &self.standing()?.ledger;
+        if let Err(error) = retention::collect(&state.places, &tree, ledger) {
+            tracing::warn!(%tree, %error, "what is no longer needed is not removed");
+        }
+        Ok(())
+    }
+
+    /// Tells the server which generations it may serve.
+    pub(super) fn serve(&mut self) -> Result<(), Error> {
+        let state = Arc::clone(&self.state);
+        let tree = self.tree.clone();
+        let limit = self.order().map(|(order, _)| order.limit).unwrap_or_default();
+        let mut generations = Vec::new();
+        for kept in self.standing()?.ledger.generations.iter().filter(|kept| kept.content) {
+            let list = state.places.load_list(&tree, &kept.manifest, kept.manifest_length)?;
+            generations.push(Served {
+                generation: kept.version.generation,
+                manifest: kept.manifest,
+                list: Arc::new(list),
+                shared: kept.shared,
+            });
+        }
+        state.catalog.set(tree, ServedTree { generations, limit });
+        Ok(())
+    }
+
+    /// After a restart: private trees that someone removed are not served, and those that nobody
+    /// announced are removed.
+    fn forget_lost_views(&mut self) -> Result<(), Error> {
+        let state = Arc::clone(&self.state);
+        let tree = self.tree.clone();
+        let there = state.views.generations(&tree)?;
+        let ledger = &mut self.standing()?.ledger;
+        for kept in &mut ledger.generations {
+            kept.content &= there.contains(&kept.version.generation);
+        }
+        let known: Vec<Generation> = ledger
+            .generations
+            .iter()
+            .filter(|kept| kept.content)
+            .map(|kept| kept.version.generation)
+            .collect();
+        for generation in there.into_iter().filter(|generation| !known.contains(generation)) {
+            state.views.remove(&tree, generation)?;
+        }
+        Ok(())
+    }
+}
+
+fn as_view<'a>((kept, manifest): (&'a Kept, &'a Manifest)) -> View<'a> {
+    View { generation: kept.version.generation, manifest, shared: kept.shared }
+}
+
+fn drop_content(ledger: &mut Ledger, version: Version) {
+    for kept in ledger.generations.iter_mut().filter(|kept| kept.version == version) {
+        kept.content = false;
+    }
+}
+
+/// The tree's wall.
+fn limit(order: &TreeOrder) -> Result<Filter, Error> {
+    Ok(Filter::build(&[Level::rules(Origin::Limit, order.tree.as_str(), order.limit.clone())])?)
+}

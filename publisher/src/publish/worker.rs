@@ -1,0 +1,180 @@
+//! One tree's worker: when it looks at its tree.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    time::Duration,
+};
+
+use protocol::{generation::Revision, name::TreeName, v1::publisher::TreeOrder};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Command, Error, Outcome, TreeStatus, attempt::Standing};
+use crate::{orders::Following, state::State, state::error_chain};
+
+/// How soon an attempt that failed is made again, unless the tree's interval is shorter.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// Publishes one tree.
+pub(super) struct Worker {
+    pub(super) state: Arc<State>,
+    pub(super) tree: TreeName,
+    pub(super) handle: Handle,
+    /// Set when the worker is to end.
+    pub(super) cancel: Arc<AtomicBool>,
+    /// What this worker knows of its tree; loaded by the first attempt.
+    pub(super) standing: Option<Standing>,
+    /// Orders older than this do not know our newest statement yet.
+    pub(super) accepted: Revision,
+    requests: mpsc::Receiver<Command>,
+    following: Following,
+    stop: CancellationToken,
+    turns: Arc<Semaphore>,
+    statuses: Arc<Mutex<BTreeMap<TreeName, TreeStatus>>>,
+    due: Instant,
+}
+
+/// Why a worker looks at its tree.
+enum Wake {
+    Stop,
+    Due,
+    Asked(Command),
+}
+
+impl Worker {
+    pub(super) fn new(
+        state: Arc<State>,
+        tree: TreeName,
+        requests: mpsc::Receiver<Command>,
+        stop: CancellationToken,
+        turns: Arc<Semaphore>,
+        statuses: Arc<Mutex<BTreeMap<TreeName, TreeStatus>>>,
+    ) -> Self {
+        let cancel = Arc::new(AtomicBool::new(false));
+        let (token, flag) = (stop.clone(), Arc::clone(&cancel));
+        let handle = Handle::current();
+        handle.spawn(async move {
+            token.cancelled().await;
+            flag.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        let following = state.orders.follow();
+        Self {
+            state,
+            tree,
+            handle,
+            cancel,
+            standing: None,
+            accepted: Revision(0),
+            requests,
+            following,
+            stop,
+            turns,
+            statuses,
+            due: Instant::now(),
+        }
+    }
+
+    /// Works until told to stop. Blocks.
+    pub(super) fn run(mut self) {
+        let handle = self.handle.clone();
+        loop {
+            let reply = match handle.block_on(self.wait()) {
+                Wake::Stop => return,
+                Wake::Due => None,
+                Wake::Asked(reply) => Some(reply),
+            };
+            let Ok(turn) = handle.block_on(Arc::clone(&self.turns).acquire_owned()) else { return };
+            let outcome = self.attempt();
+            drop(turn);
+            let outcome = match outcome {
+                Err(Error::Stopping | Error::Settle(crate::settle::Error::Cancelled)) => return,
+                Err(error) => {
+                    let reason = error_chain(&error);
+                    warn!(tree = %self.tree, reason, "not published; it is tried again");
+                    Outcome::Failed { reason }
+                }
+                Ok(outcome) => outcome,
+            };
+            self.note(&outcome);
+            if let Some(reply) = reply {
+                // Whoever asked may have left.
+                drop(reply.send(outcome));
+            }
+        }
+    }
+
+    /// The order for this tree, as it is now.
+    pub(super) fn order(&self) -> Result<(TreeOrder, Revision), Error> {
+        let orders = self.following.borrow();
+        let orders = orders.as_ref().ok_or_else(|| Error::NotOrdered(self.tree.clone()))?;
+        let order = orders.tree(&self.tree).ok_or_else(|| Error::NotOrdered(self.tree.clone()))?;
+        Ok((order.clone(), orders.orders.revision))
+    }
+
+    async fn wait(&mut self) -> Wake {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Wake::Stop,
+                request = self.requests.recv() => {
+                    return request.map_or(Wake::Stop, Wake::Asked);
+                }
+                () = tokio::time::sleep_until(self.due) => return Wake::Due,
+                changed = self.following.changed() => {
+                    if changed.is_err() {
+                        return Wake::Stop;
+                    }
+                    if self.is_wanted() {
+                        return Wake::Due;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether new orders ask for something that cannot wait for the interval.
+    fn is_wanted(&self) -> bool {
+        match (self.order(), &self.standing) {
+            (Ok((order, _)), Some(standing)) => standing.is_wanted(&order),
+            (Ok(_), None) => true,
+            (Err(_), _) => false,
+        }
+    }
+
+    fn note(&mut self, outcome: &Outcome) {
+        let interval = self.order().map_or(RETRY, |(order, _)| order.interval.duration());
+        let interval = interval.max(Duration::from_secs(1));
+        self.due = Instant::now()
+            + match outcome {
+                Outcome::Failed { .. } => interval.min(RETRY),
+                _ => interval,
+            };
+        match outcome {
+            Outcome::Announced { generation, entries, bytes, pack_bytes } => info!(
+                tree = %self.tree, generation, entries, bytes, pack_bytes, "generation announced"
+            ),
+            Outcome::Held { reason, manifest } => warn!(
+                tree = %self.tree, reason, manifest,
+                "held: nothing is published until an admin approves it"
+            ),
+            Outcome::Unchanged { .. } | Outcome::Failed { .. } => {}
+        }
+        let status = TreeStatus {
+            generation: self
+                .standing
+                .as_ref()
+                .and_then(|standing| standing.ledger.newest())
+                .map(|kept| kept.version.generation.0),
+            last: Some(outcome.clone()),
+            at: Some(self.state.now()),
+        };
+        let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
+        statuses.insert(self.tree.clone(), status);
+    }
+}

@@ -1,0 +1,329 @@
+//! The origin's HTTPS: manifests, blocks, packs and whole content.
+//!
+//! - `GET|HEAD /trees/{tree}/latest` → signed statement, JSON
+//! - `GET|HEAD /trees/{tree}/manifests/{HEX}` → block list, one zstd frame
+//! - `GET|HEAD /trees/{tree}/blocks/{HEX}` → block, one zstd frame
+//! - `GET|HEAD /trees/{tree}/packs/{HEX}` → pack
+//! - `GET|HEAD /trees/{tree}/content/{HEX}/{PATH}` → a file of the generation whose manifest is
+//!   `HEX`; problem `source-moved` when it is no longer what was announced
+//!
+//! Needs the role agent and the tree among the reader's; anything else is a problem, and a tree
+//! that the peer may not read looks like one that does not exist. The layout is
+//! [`protocol::origin`]'s, and `{PATH}` is percent-encoded bytes.
+
+use std::{
+    convert::Infallible,
+    io::{self, Read, Seek, SeekFrom},
+    sync::Arc,
+};
+
+use axum::body::{Body, Bytes};
+use certs::identity::PeerIdentity;
+use futures_util::TryStreamExt as _;
+use http::{Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use protocol::{
+    digest::Digest,
+    error::{PROBLEM_JSON, Problem, ProblemKind},
+    manifest::Entry,
+    name::TreeName,
+    path::TreePath,
+};
+use tokio::io::AsyncReadExt as _;
+use tokio_util::io::ReaderStream;
+use tower::util::BoxCloneSyncService;
+use tracing::{debug, error, warn};
+
+use super::file::{self, Answer, Representation};
+use crate::{
+    catalog::Served,
+    error_chain,
+    points::{Kind, Object},
+    state::State,
+    view,
+};
+
+/// How much is read at once; bodies of at most this length are sent in one piece.
+const PIECE: u64 = 256 * 1024;
+/// Largest manifest list or block that is served.
+const MAX_METADATA: u64 = 128 << 20;
+
+pub(super) type Service = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
+
+/// The service of the whole origin.
+pub(super) fn router(state: Arc<State>) -> Service {
+    BoxCloneSyncService::new(tower::service_fn(move |request: Request<Incoming>| {
+        let state = Arc::clone(&state);
+        async move { Ok(handle(state, request).await) }
+    }))
+}
+
+/// What was asked for.
+#[derive(Debug, PartialEq, Eq)]
+enum Target {
+    Health,
+    Latest(TreeName),
+    Object(Object),
+    Content { tree: TreeName, manifest: Digest, path: TreePath },
+}
+
+/// What is sent: bytes in memory, or a file that is read as it goes.
+enum Source {
+    Memory(Vec<u8>),
+    File(std::fs::File),
+}
+
+async fn handle(state: Arc<State>, request: Request<Incoming>) -> Response<Body> {
+    let (parts, _body) = request.into_parts();
+    let peer = parts.extensions.get::<Arc<PeerIdentity>>().cloned();
+    match respond(state, &parts, peer.as_deref()).await {
+        Ok(response) => response,
+        Err(problem) => {
+            let peer = peer.map(|peer| peer.to_string());
+            debug!(peer, path = parts.uri.path(), %problem, "refused");
+            problem_response(&problem, parts.method == Method::HEAD)
+        }
+    }
+}
+
+async fn respond(
+    state: Arc<State>,
+    parts: &http::request::Parts,
+    peer: Option<&PeerIdentity>,
+) -> Result<Response<Body>, Problem> {
+    let peer = peer.ok_or_else(|| ProblemKind::Unauthenticated.with("no certificate was shown"))?;
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        let text = format!("{} is not for this server; it only gives", parts.method);
+        return Err(ProblemKind::BadRequest.with(text));
+    }
+    let target = parse(parts.uri.path())?;
+    if target == Target::Health {
+        return Ok(Response::new(Body::from("ok\n")));
+    }
+    let readable = state.readable(peer)?;
+    let tree = target.tree().ok_or_else(not_found)?;
+    if !readable.contains(tree) {
+        return Err(ProblemKind::Forbidden.with(format!(
+            "{peer} may not read {tree}: its site has no live grant for it, or no assignment"
+        )));
+    }
+    let opened = tokio::task::spawn_blocking(move || open(&state, &target)).await;
+    let (representation, source) = opened.map_err(|error| {
+        error!(%error, "opening a file failed");
+        ProblemKind::Internal.with("")
+    })??;
+    let is_get = parts.method == Method::GET;
+    let answer = file::answer(&representation, &parts.headers, is_get);
+    send(&representation, answer, source, is_get).await
+}
+
+impl Target {
+    fn tree(&self) -> Option<&TreeName> {
+        match self {
+            Self::Health => None,
+            Self::Latest(tree) | Self::Content { tree, .. } => Some(tree),
+            Self::Object(object) => Some(&object.tree),
+        }
+    }
+}
+
+fn parse(path: &str) -> Result<Target, Problem> {
+    if path == "/healthz" || path == "/readyz" {
+        return Ok(Target::Health);
+    }
+    let rest = path.strip_prefix("/trees/").ok_or_else(not_found)?;
+    let (tree, rest) = rest.split_once('/').ok_or_else(not_found)?;
+    let tree: TreeName = tree.parse().map_err(|_| not_found())?;
+    if rest == "latest" {
+        return Ok(Target::Latest(tree));
+    }
+    let (kind, rest) = rest.split_once('/').ok_or_else(not_found)?;
+    if kind == "content" {
+        let (manifest, path) = rest.split_once('/').ok_or_else(not_found)?;
+        let manifest = Digest::from_hex(manifest).map_err(|_| not_found())?;
+        let path = TreePath::parse_text(path)
+            .map_err(|error| ProblemKind::BadRequest.with(error.to_string()))?;
+        return Ok(Target::Content { tree, manifest, path });
+    }
+    let kind = Kind::ALL.into_iter().find(|known| known.dir() == kind).ok_or_else(not_found)?;
+    let name = Digest::from_hex(rest).map_err(|_| not_found())?;
+    Ok(Target::Object(Object { tree, kind, name }))
+}
+
+fn open(state: &State, target: &Target) -> Result<(Representation, Source), Problem> {
+    match target {
+        Target::Health => Err(not_found()),
+        Target::Latest(tree) => {
+            state.catalog.tree(tree).ok_or_else(not_found)?;
+            let bytes = state.places.origin.latest(tree).map_err(|error| unreadable(&error))?;
+            Ok((of_bytes(&bytes, false), Source::Memory(bytes)))
+        }
+        Target::Object(object) => {
+            let (mut file, length) =
+                state.places.origin.open_file(object).map_err(|error| unreadable(&error))?;
+            if object.kind == Kind::Pack {
+                let pack = Representation { length, digest: object.name, immutable: true };
+                return Ok((pack, Source::File(file)));
+            }
+            // Named by what they unpack to, so their own bytes have to be looked at.
+            let mut bytes = Vec::new();
+            Read::by_ref(&mut file)
+                .take(MAX_METADATA)
+                .read_to_end(&mut bytes)
+                .map_err(|error| unreadable(&error))?;
+            Ok((of_bytes(&bytes, true), Source::Memory(bytes)))
+        }
+        Target::Content { tree, manifest, path } => {
+            let served = state.catalog.tree(tree).ok_or_else(not_found)?;
+            let served = served.with_manifest(manifest).ok_or_else(|| {
+                ProblemKind::SourceMoved.with(format!(
+                    "the generation of {tree} with manifest {manifest} is no longer kept"
+                ))
+            })?;
+            let entry = entry(state, tree, served, path)?;
+            let digest = entry.digest().ok_or_else(not_found)?;
+            let opened = state.views.open(tree, served.generation, served.shared, &entry);
+            let file = opened.map_err(|error| match error {
+                view::Error::Moved { .. } => {
+                    warn!(%tree, %path, "asked for, but its source has changed it in place");
+                    ProblemKind::SourceMoved.with(format!("{tree}: {error}"))
+                }
+                view::Error::Fs(_) => unreadable(&io::Error::other(error_chain(&error))),
+            })?;
+            let file = file.into_std().ok_or_else(not_found)?;
+            let content = Representation { length: entry.size(), digest, immutable: true };
+            Ok((content, Source::File(file)))
+        }
+    }
+}
+
+/// Finds a path in the one block that can have it.
+fn entry(
+    state: &State,
+    tree: &TreeName,
+    served: &Served,
+    path: &TreePath,
+) -> Result<Entry, Problem> {
+    let blocks = served.list.blocks();
+    let after = blocks.partition_point(|block| block.first <= *path);
+    let block = after.checked_sub(1).and_then(|at| blocks.get(at)).ok_or_else(not_found)?;
+    let damaged = |error: &dyn std::error::Error| {
+        error!(%tree, error = error_chain(error), "a manifest block cannot be read");
+        ProblemKind::Internal.with("")
+    };
+    let block = state.places.load_block(tree, block).map_err(|error| damaged(&error))?;
+    let entries = block.entries().map_err(|error| damaged(&error))?;
+    let at = entries.binary_search_by(|entry| entry.path.cmp(path)).map_err(|_| not_found())?;
+    entries.into_iter().nth(at).ok_or_else(not_found)
+}
+
+async fn send(
+    representation: &Representation,
+    answer: Answer,
+    source: Source,
+    is_get: bool,
+) -> Result<Response<Body>, Problem> {
+    let (status, headers) = file::head(representation, answer);
+    let length = file::length(representation, answer);
+    let offset = file::offset(answer);
+    let body = match source {
+        _ if !is_get || length == 0 => Body::empty(),
+        Source::Memory(bytes) => {
+            let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+            Body::from(Bytes::from(bytes).slice(at(offset)..at(offset + length)))
+        }
+        Source::File(file) => {
+            read(file, offset, length).await.map_err(|error| unreadable(&error))?
+        }
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+async fn read(mut file: std::fs::File, offset: u64, length: u64) -> io::Result<Body> {
+    if length <= PIECE {
+        let piece = tokio::task::spawn_blocking(move || {
+            let mut piece = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+            std::os::unix::fs::FileExt::read_exact_at(&file, &mut piece, offset).map(|()| piece)
+        });
+        return Ok(Body::from(piece.await.map_err(io::Error::other)??));
+    }
+    file.seek(SeekFrom::Start(offset))?;
+    let mut file = tokio::fs::File::from_std(file);
+    file.set_max_buf_size(PIECE as usize);
+    let stream = ReaderStream::with_capacity(file.take(length), PIECE as usize);
+    Ok(Body::from_stream(stream.map_err(|error| {
+        warn!(%error, "reading failed in the middle of an answer; the connection is cut");
+        error
+    })))
+}
+
+fn of_bytes(bytes: &[u8], immutable: bool) -> Representation {
+    Representation { length: bytes.len() as u64, digest: Digest::of(bytes), immutable }
+}
+
+fn not_found() -> Problem {
+    ProblemKind::NotFound.with("")
+}
+
+fn unreadable(error: &io::Error) -> Problem {
+    if error.kind() == io::ErrorKind::NotFound {
+        return not_found();
+    }
+    error!(%error, "a file that is published cannot be read");
+    ProblemKind::Internal.with("")
+}
+
+fn problem_response(problem: &Problem, is_head: bool) -> Response<Body> {
+    let json = serde_json::to_vec(problem).unwrap_or_default();
+    let mut response = Response::new(if is_head { Body::empty() } else { Body::from(json) });
+    *response.status_mut() =
+        StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let media = header::HeaderValue::from_static(PROBLEM_JSON);
+    response.headers_mut().insert(header::CONTENT_TYPE, media);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::origin;
+
+    use super::*;
+
+    #[test]
+    fn what_the_layout_writes_is_read_back_and_nothing_else_is() {
+        let tree: TreeName = "fedora".parse().unwrap();
+        let digest = Digest::of(b"x");
+        let path = TreePath::parse(b"a b/\xff%/c").unwrap();
+        let object = |kind| Target::Object(Object { tree: tree.clone(), kind, name: digest });
+        assert_eq!(parse(&origin::latest_path(&tree)), Ok(Target::Latest(tree.clone())));
+        assert_eq!(parse(&origin::pack_path(&tree, &digest)), Ok(object(Kind::Pack)));
+        assert_eq!(parse(&origin::block_path(&tree, &digest)), Ok(object(Kind::Block)));
+        assert_eq!(parse(&origin::manifest_path(&tree, &digest)), Ok(object(Kind::Manifest)));
+        assert_eq!(
+            parse(&origin::content_path(&tree, &digest, &path)),
+            Ok(Target::Content { tree: tree.clone(), manifest: digest, path })
+        );
+        let hex = digest.hex();
+        for path in [
+            "/",
+            "/trees/fedora",
+            "/trees/fedora/",
+            "/trees/../latest",
+            "/trees/fedora/latest/",
+            "/trees/fedora/state.json",
+            &format!("/trees/fedora/packs/{hex}/"),
+            &format!("/trees/fedora/packs/{}", hex.to_uppercase()),
+            &format!("/trees/fedora/content/{hex}/"),
+            &format!("/trees/fedora/content/{hex}/../x"),
+            &format!("/trees/fedora/content/{hex}/%2e%2e/x"),
+            &format!("/trees/fedora/content/{hex}/a%00b"),
+            &format!("/trees/fedora/content/{hex}//etc/passwd"),
+            &format!("/trees/fedora/content/{hex}/%2fetc/passwd"),
+        ] {
+            assert!(parse(path).is_err(), "{path}");
+        }
+    }
+}
