@@ -285,3 +285,39 @@ fn what_goes_to_rsync_is_one_list_wherever_one_list_can_say_it() {
     assert_eq!(handed.arguments(), ["--filter=- a b"]);
     assert_eq!(handed.file(), b"- a b\0");
 }
+
+#[test]
+fn the_worked_example_of_the_reference_page_is_true() {
+    let page = include_str!("../../../docs/reference/filters.md");
+    let example = page.split("```toml\n").nth(2).unwrap();
+    let (definitions, after) = example.split_once("```").unwrap();
+    let definitions: toml::Table = definitions.parse().unwrap();
+    let list = |kind: &str, key: &str| -> Vec<String> {
+        definitions[kind][0][key].clone().try_into().unwrap()
+    };
+    let filter = Filter::build(&[
+        Level::rules(Origin::Limit, "", list("tree", "limit")),
+        Level::rules(Origin::Tree, "", list("tree", "filter")),
+        Level::rules(Origin::Assignment, "", list("assignment", "filter")),
+        Level::excludes(Origin::Site, "", list("site", "exclude")),
+    ])
+    .unwrap();
+    assert_eq!(within_limit(&filter), Ok(()));
+    let rows = after.lines().filter(|line| line.starts_with("| `")).take(6).map(|line| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        (cells[0].split('`').nth(1).unwrap(), cells[1], cells[2].replace('`', ""))
+    });
+    let rows: Vec<_> = rows.collect();
+    assert_eq!(rows.len(), 6);
+    for (text, what, by) in rows {
+        let mut preview = preview::Preview::new(&filter, |_, _| Ok(None)).unwrap();
+        let (path, is_dir) = entry(text);
+        for above in path.ancestors() {
+            preview.visit(&above, true, 0).unwrap();
+        }
+        let explanation = preview.visit(&path, is_dir, 0).unwrap();
+        assert_eq!(explanation.kept, what == "kept", "{text}");
+        let rule = explanation.rule.map_or("no rule speaks of it".into(), |rule| rule.to_string());
+        assert_eq!(rule, by, "{text}");
+    }
+}
