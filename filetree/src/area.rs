@@ -32,8 +32,10 @@
 //! # Ok(()) }
 //! ```
 
+pub(crate) mod adopt;
 pub(crate) mod marks;
 mod recover;
+pub(crate) mod scrub;
 
 use std::{collections::HashSet, path::PathBuf, sync::Arc};
 
@@ -41,8 +43,10 @@ use protocol::{manifest::Manifest, path::TreePath};
 
 use self::marks::{Journal, Marks};
 pub use self::{
+    adopt::{AdoptError, Adopted, ForeignFiles},
     marks::{Locals, Target},
     recover::Recovery,
+    scrub::{Damage, Finding, ScrubError, ScrubReport},
 };
 use crate::{
     fs::{self, Dir, File, FileId, Fs},

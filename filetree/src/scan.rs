@@ -180,6 +180,21 @@ impl Incomplete {
 /// # Errors
 /// [`Error::Incomplete`] if anything at all could not be read.
 pub fn scan(root: &Dir, previous: &ScanRecord, options: &ScanOptions<'_>) -> Result<Scan, Error> {
+    let (scan, problems) = scan_what_can_be_read(root, previous, options)?;
+    if problems.is_empty() {
+        Ok(scan)
+    } else {
+        Err(Error::Incomplete(Box::new(Incomplete { problems, record: scan.record })))
+    }
+}
+
+/// As [`scan`], but gives back what could be read beside what could not: for looking at a tree of
+/// our own, never for making a generation.
+pub(crate) fn scan_what_can_be_read(
+    root: &Dir,
+    previous: &ScanRecord,
+    options: &ScanOptions<'_>,
+) -> Result<(Scan, Vec<Problem>), Error> {
     let root_id = root.meta().map_err(Error::Root)?.id;
     let walked = walk::walk(root, options)?;
     let mut merge = Merge::new(previous, options.now);
@@ -191,11 +206,19 @@ pub fn scan(root: &Dir, previous: &ScanRecord, options: &ScanOptions<'_>) -> Res
     let mut scan = merge.finish(root_id, contents, &mut problems)?;
     scan.left_out = walked.left_out;
     scan.stats.vanished_names += walked.vanished;
-    if problems.is_empty() {
-        Ok(scan)
-    } else {
-        Err(Error::Incomplete(Box::new(Incomplete { problems, record: scan.record })))
+    Ok((scan, problems))
+}
+
+/// How many entries belong to whom, and the first of each; nothing is opened.
+pub(crate) fn owners(
+    root: &Dir,
+    options: &ScanOptions<'_>,
+) -> Result<std::collections::BTreeMap<u32, (u64, TreePath)>, Error> {
+    let mut owners = std::collections::BTreeMap::new();
+    for found in walk::walk(root, options)?.found {
+        owners.entry(found.meta.uid).or_insert((0, found.path)).0 += 1;
     }
+    Ok(owners)
 }
 
 /// One name that the walk found, with its attributes.

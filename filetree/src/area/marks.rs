@@ -74,6 +74,11 @@ pub struct Locals {
 }
 
 impl Locals {
+    /// Whether a PROTECTED file shields this path.
+    pub fn protects(&self, path: &TreePath) -> bool {
+        self.protected_root || self.protected.iter().any(|dir| dir == path || path.is_inside(dir))
+    }
+
     pub(crate) fn add(list: &mut Vec<TreePath>, path: TreePath) {
         if let Err(at) = list.binary_search(&path) {
             list.insert(at, path);

@@ -47,7 +47,7 @@ fn opened(dir: &Dir, name: &[u8]) -> fs::Result<Dir> {
 }
 
 /// Moves local content out of a tree, to `trash/SECONDS/PATH` below the work directory: what we
-/// did not make we do not destroy.
+/// did not make we do not destroy. The directory it leaves keeps its modification time.
 pub(crate) fn to_trash(work: &Dir, now: i64, from: &Dir, path: &TreePath) -> fs::Result<()> {
     let mut dir = work.ensure_dir(b"trash", 0o700)?;
     dir = dir.ensure_dir(now.to_string().as_bytes(), 0o700)?;
@@ -55,6 +55,7 @@ pub(crate) fn to_trash(work: &Dir, now: i64, from: &Dir, path: &TreePath) -> fs:
     for component in path.components().take(above) {
         dir = dir.ensure_dir(component, 0o700)?;
     }
+    let mtime = from.meta()?.mtime;
     let mut name = path.name().to_vec();
     let mut again = 0;
     loop {
@@ -68,7 +69,8 @@ pub(crate) fn to_trash(work: &Dir, now: i64, from: &Dir, path: &TreePath) -> fs:
                 ]
                 .concat();
             }
-            other => return other,
+            Ok(()) => return from.set_mtime(mtime),
+            Err(error) => return Err(error),
         }
     }
 }

@@ -142,10 +142,13 @@ impl Sweep<'_> {
         let from = self.root.open_parent(path)?;
         let to = self.live_parent(path)?;
         let name = path.name();
+        let (left, entered) = (from.meta()?.mtime, to.meta()?.mtime);
         match to.stat(name)? {
             Some(_) => from.exchange(name, &to, name)?,
             None => from.rename_new(name, &to, name)?,
         }
+        from.set_mtime(left)?;
+        to.set_mtime(entered)?;
         Locals::add(&mut self.area.marks.locals.protected, path.clone());
         self.report.carried.push(path.clone());
         Ok(())
@@ -165,9 +168,11 @@ impl Sweep<'_> {
         // What is listed was changed by this switch: the place is taken, or is to be empty.
         if (held || excluded) && !live_names.contains(&entry.name) {
             let to = self.live_parent(&path)?;
-            let mtime = to.meta()?.mtime;
+            // Both directories keep their times: either may be the live one again.
+            let (left, entered) = (pair.retired.meta()?.mtime, to.meta()?.mtime);
             pair.retired.rename_new(&entry.name, &to, &entry.name)?;
-            to.set_mtime(mtime)?;
+            pair.retired.set_mtime(left)?;
+            to.set_mtime(entered)?;
             if excluded {
                 Locals::add(&mut self.area.marks.locals.excluded, path.clone());
             }

@@ -217,7 +217,7 @@ pub(crate) fn run(
     }
 }
 
-fn stage(area: &Area, needs: &[crate::plan::Need], spec: &Spec) -> Result<usize, Error> {
+pub(crate) fn stage(area: &Area, needs: &[crate::plan::Need], spec: &Spec) -> Result<usize, Error> {
     let mut fetched = 0;
     for need in needs {
         if area.staging().has(need)? {
@@ -245,5 +245,8 @@ pub(crate) fn assert_same(actual: &Manifest, expected: &Manifest) {
         }
         entries
     };
-    assert_eq!(plain(actual), plain(expected));
+    let (actual, expected) = (plain(actual), plain(expected));
+    let wrong: Vec<_> = actual.iter().filter(|entry| !expected.contains(entry)).collect();
+    let lacking: Vec<_> = expected.iter().filter(|entry| !actual.contains(entry)).collect();
+    assert!(wrong.is_empty() && lacking.is_empty(), "there: {wrong:#?}\nwanted: {lacking:#?}");
 }
