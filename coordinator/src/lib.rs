@@ -4,6 +4,7 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod ctl;
 pub mod db;
 mod http;
 mod init;

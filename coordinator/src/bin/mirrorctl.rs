@@ -1,2 +1,7 @@
-//! Program.
-fn main() {}
+//! The admin's program; see `coordinator::ctl`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    coordinator::ctl::main(std::env::args_os())
+}

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use reqwest::Method;
+use uuid::Uuid;
 
 use super::{Client, Error};
 use crate::{
@@ -172,6 +173,11 @@ impl Client {
     /// `GET /v1/runs`: the newest page; `query` as in `assignment=fedora@lisbon`, or empty.
     pub async fn runs(&self, query: &str) -> Result<Page<RunStatus>, Error> {
         self.get(&format!("/v1/runs?{query}")).await
+    }
+
+    /// `GET /v1/runs/{id}`
+    pub async fn run(&self, id: Uuid) -> Result<RunStatus, Error> {
+        self.get(&format!("/v1/runs/{id}")).await
     }
 
     /// `GET /v1/status`

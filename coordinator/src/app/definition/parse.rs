@@ -5,7 +5,7 @@
 //! is right is left.
 
 mod lines;
-mod rule_file;
+pub(super) mod rule_file;
 mod table;
 
 use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc};

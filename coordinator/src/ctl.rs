@@ -1,0 +1,125 @@
+//! `mirrorctl`: every admin action, over the same API that everyone uses.
+//!
+//! One file for each group of verbs; each holds its arguments, what it asks the coordinator, and
+//! how the answer looks. What all share is little: [`session`] finds the identity and opens the
+//! API, [`print`] is the only way out to the terminal, [`error`] says what went wrong and what to
+//! do. A verb exits with 0, with 1 when it failed, and with 2 when it was called wrongly.
+
+mod apply;
+mod assignment;
+mod delete;
+mod describe;
+mod error;
+mod filter;
+mod generate;
+mod get;
+mod history;
+mod hold;
+mod invite;
+mod kind;
+mod login;
+mod print;
+mod revoke;
+mod session;
+mod stats;
+mod status;
+mod text;
+mod whoami;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use error::Error;
+use print::{Format, Print};
+use session::Session;
+
+/// Runs a network of mirrors: defines what is kept where, and shows how it is.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mirrorctl",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Example:\n  mirrorctl apply -f network.toml --dry-run\n  mirrorctl status"
+)]
+struct Cli {
+    /// Directory of the identity to act under (default: $XDG_CONFIG_HOME/mirrornet, else
+    /// ~/.config/mirrornet).
+    #[arg(long, global = true, env = "MIRRORNET_IDENTITY", value_name = "DIR")]
+    identity: Option<PathBuf>,
+    /// How results are printed.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    output: Format,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Login(login::Login),
+    Whoami(whoami::Whoami),
+    Invite(invite::Invite),
+    Revoke(revoke::Revoke),
+    Apply(apply::Apply),
+    Get(get::Get),
+    Describe(describe::Describe),
+    Delete(delete::Delete),
+    Status(status::Status),
+    History(history::History),
+    Stats(stats::Stats),
+    Sync(assignment::Sync),
+    Enable(assignment::Enable),
+    Disable(assignment::Disable),
+    Approve(hold::Approve),
+    Reject(hold::Reject),
+    Filter(filter::Filter),
+    Completions(generate::Completions),
+    Man(generate::Man),
+}
+
+/// The program: reads the arguments, does what they say, and gives the exit code.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => return Print::new(Format::Text).usage(&error),
+    };
+    let mut print = Print::new(cli.output);
+    let result = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(cli, &mut print)),
+        Err(error) => Err(Error::Other(error.into())),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => print.failure(&error),
+    }
+}
+
+async fn run(cli: Cli, print: &mut Print) -> Result<(), Error> {
+    let session = Session::new(cli.identity);
+    match cli.verb {
+        Verb::Login(verb) => verb.run(&session, print).await,
+        Verb::Whoami(verb) => verb.run(&session, print).await,
+        Verb::Invite(verb) => verb.run(&session, print).await,
+        Verb::Revoke(verb) => verb.run(&session, print).await,
+        Verb::Apply(verb) => verb.run(&session, print).await,
+        Verb::Get(verb) => verb.run(&session, print).await,
+        Verb::Describe(verb) => verb.run(&session, print).await,
+        Verb::Delete(verb) => verb.run(&session, print).await,
+        Verb::Status(verb) => verb.run(&session, print).await,
+        Verb::History(verb) => verb.run(&session, print).await,
+        Verb::Stats(verb) => verb.run(&session, print).await,
+        Verb::Sync(verb) => verb.run(&session, print).await,
+        Verb::Enable(verb) => verb.run(&session, print).await,
+        Verb::Disable(verb) => verb.run(&session, print).await,
+        Verb::Approve(verb) => verb.run(&session, print).await,
+        Verb::Reject(verb) => verb.run(&session, print).await,
+        Verb::Filter(verb) => verb.run(print),
+        Verb::Completions(verb) => verb.run(print),
+        Verb::Man(verb) => verb.run(print),
+    }
+}
+
+#[cfg(test)]
+mod tests;

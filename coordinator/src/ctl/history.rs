@@ -1,0 +1,195 @@
+//! `history`: what agents did.
+
+use clap::Args;
+use protocol::{
+    client::Client,
+    name::{SiteName, TreeName},
+    spec::AssignmentName,
+    v1::{agent::RunReport, history::RunStatus},
+};
+
+use super::{
+    error::Error,
+    print::{Print, table},
+    session::Session,
+    status,
+    text::{self, or_nothing},
+};
+
+/// Show the latest runs: what agents did, how it ended, and what it cost.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  mirrorctl history\n  mirrorctl history fedora@lisbon\n  mirrorctl history --site lisbon"
+)]
+pub(super) struct History {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Which runs.
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    /// Only this assignment.
+    #[arg(value_name = "TREE@SITE")]
+    assignment: Option<AssignmentName>,
+    /// Only this tree.
+    #[arg(long)]
+    tree: Option<TreeName>,
+    /// Only this site.
+    #[arg(long)]
+    site: Option<SiteName>,
+}
+
+impl History {
+    pub(super) async fn run(self, session: &Session, print: &mut Print) -> Result<(), Error> {
+        let runs = self.which.runs(&session.api(print).await?).await?;
+        print.result(&runs, |runs| shown(runs))
+    }
+}
+
+impl Which {
+    /// The latest of these runs, newest first.
+    pub(super) async fn runs(&self, api: &Client) -> Result<Vec<RunStatus>, Error> {
+        Ok(api.runs(&self.query()).await?.items)
+    }
+
+    fn query(&self) -> String {
+        let part = |key: &str, value: Option<String>| value.map(|value| format!("{key}={value}"));
+        let parts = [
+            part("assignment", self.assignment.as_ref().map(ToString::to_string)),
+            part("tree", self.tree.as_ref().map(ToString::to_string)),
+            part("site", self.site.as_ref().map(ToString::to_string)),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("&")
+    }
+}
+
+/// The run with that id, or the latest runs of that assignment.
+pub(super) async fn one_or_some(api: &Client, name: &str, print: &mut Print) -> Result<(), Error> {
+    if name.contains('@') {
+        let assignment: AssignmentName =
+            name.parse().map_err(|error| Error::Usage(format!("{error}")))?;
+        let runs = api.runs(&format!("assignment={assignment}")).await?.items;
+        return print.result(&runs, |runs| shown(runs));
+    }
+    let id = name
+        .parse()
+        .map_err(|_| Error::Usage(format!("{name:?} is neither the id of a run nor TREE@SITE")))?;
+    let run = api.run(id).await?;
+    print.result(&run, details)
+}
+
+/// Runs as a table.
+pub(super) fn shown(runs: &[RunStatus]) -> String {
+    if runs.is_empty() {
+        return "no runs yet".into();
+    }
+    let rows = runs.iter().map(|run| {
+        let report = &run.report;
+        let versions = match (report.from, report.to) {
+            (None, None) => text::NOTHING.into(),
+            (from, to) => {
+                format!("{} > {}", or_nothing(from, text::version), or_nothing(to, text::version))
+            }
+        };
+        [
+            text::time(report.ended),
+            report.assignment.to_string(),
+            status::result(Some(report.result)),
+            versions,
+            changes(report),
+            ways(report),
+            report.error.clone(),
+        ]
+    });
+    table(["ENDED", "ASSIGNMENT", "RESULT", "GENERATION", "CHANGES", "RECEIVED", "ERROR"], rows)
+}
+
+fn changes(report: &RunReport) -> String {
+    let c = report.changes;
+    match (c.added, c.changed + c.attributes, c.deleted) {
+        (0, 0, 0) => text::NOTHING.into(),
+        (added, changed, deleted) => format!("+{added} ~{changed} -{deleted}"),
+    }
+}
+
+fn ways(report: &RunReport) -> String {
+    let received = report.ways.iter().filter(|way| way.received_bytes > 0);
+    let parts: Vec<_> =
+        received.map(|way| format!("{} {}", way.way, text::bytes(way.received_bytes))).collect();
+    if parts.is_empty() { text::NOTHING.into() } else { parts.join(", ") }
+}
+
+/// Everything about one run.
+fn details(run: &RunStatus) -> String {
+    let report = &run.report;
+    let mut parts = vec![format!(
+        "run {} of {} by {}\n{}, {} to {}\n",
+        report.id,
+        report.assignment,
+        run.agent,
+        status::result(Some(report.result)),
+        text::time(report.started),
+        text::time(report.ended)
+    )];
+    if !report.error.is_empty() {
+        parts.push(format!("error: {}\n", report.error));
+    }
+    parts.push(format!(
+        "changes {}, {} of content{}\n",
+        changes(report),
+        text::bytes(report.changes.bytes),
+        report.switch.as_ref().map(|how| format!("; switched: {how}")).unwrap_or_default()
+    ));
+    if !report.ways.is_empty() {
+        let rows = report.ways.iter().map(|way| {
+            [
+                way.way.to_string(),
+                way.point.clone(),
+                way.files.to_string(),
+                text::bytes(way.content_bytes),
+                text::bytes(way.received_bytes),
+                text::bytes(way.sent_bytes),
+                format!("{} ms", way.milliseconds),
+            ]
+        });
+        parts.push(table(["WAY", "POINT", "FILES", "CONTENT", "RECEIVED", "SENT", "TOOK"], rows));
+    }
+    if !report.encoders.is_empty() {
+        let rows = report.encoders.iter().map(|encoder| {
+            [
+                encoder.encoder.to_string(),
+                encoder.files.to_string(),
+                text::bytes(encoder.content_bytes),
+                text::bytes(encoder.payload_bytes),
+            ]
+        });
+        parts.push(table(["ENCODER", "FILES", "CONTENT", "PAYLOAD"], rows));
+    }
+    for not in &report.not_taken {
+        let detail = match not.detail.as_str() {
+            "" => String::new(),
+            detail => format!(" ({detail})"),
+        };
+        parts.push(format!("not by {} for {} files: {}{detail}\n", not.way, not.files, not.reason));
+    }
+    parts.extend(report.notices.iter().map(|notice| format!("notice: {notice}\n")));
+    parts.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_query_names_what_was_asked_for() {
+        let which = |assignment: Option<&str>, tree: Option<&str>, site: Option<&str>| Which {
+            assignment: assignment.map(|text| text.parse().unwrap()),
+            tree: tree.map(|text| text.parse().unwrap()),
+            site: site.map(|text| text.parse().unwrap()),
+        };
+        assert_eq!(which(None, None, None).query(), "");
+        assert_eq!(which(Some("a@b"), None, None).query(), "assignment=a@b");
+        assert_eq!(which(None, Some("a"), Some("b")).query(), "tree=a&site=b");
+    }
+}

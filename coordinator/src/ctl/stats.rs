@@ -1,0 +1,118 @@
+//! `stats`: what the latest runs cost, by assignment and by way.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use protocol::{
+    transfer::Way,
+    v1::{agent::RunResult, history::RunStatus},
+};
+use serde::Serialize;
+
+use super::{
+    error::Error,
+    history::Which,
+    print::{Print, table},
+    session::Session,
+    text,
+};
+
+/// Sum up the latest runs: how many succeeded, and by which way how many bytes came.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  mirrorctl stats\n  mirrorctl stats --tree fedora --output json"
+)]
+pub(super) struct Stats {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Sums over some runs.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Sums {
+    runs: u64,
+    assignments: BTreeMap<String, OfAssignment>,
+    ways: BTreeMap<Way, OfWay>,
+}
+
+/// Of one assignment.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct OfAssignment {
+    runs: u64,
+    with_changes: u64,
+    failed: u64,
+    content_bytes: u64,
+    received_bytes: u64,
+}
+
+/// Of one way.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct OfWay {
+    files: u64,
+    content_bytes: u64,
+    received_bytes: u64,
+    sent_bytes: u64,
+}
+
+impl Stats {
+    pub(super) async fn run(self, session: &Session, print: &mut Print) -> Result<(), Error> {
+        let runs = self.which.runs(&session.api(print).await?).await?;
+        print.result(&Sums::of(&runs), Sums::shown)
+    }
+}
+
+impl Sums {
+    fn of(runs: &[RunStatus]) -> Self {
+        let mut sums = Self::default();
+        for RunStatus { report, .. } in runs {
+            sums.runs += 1;
+            let own = sums.assignments.entry(report.assignment.to_string()).or_default();
+            own.runs += 1;
+            own.with_changes += u64::from(report.result == RunResult::Completed);
+            own.failed +=
+                u64::from(matches!(report.result, RunResult::Failed | RunResult::Partial));
+            for way in &report.ways {
+                own.content_bytes += way.content_bytes;
+                own.received_bytes += way.received_bytes;
+                let sum = sums.ways.entry(way.way).or_default();
+                sum.files += way.files;
+                sum.content_bytes += way.content_bytes;
+                sum.received_bytes += way.received_bytes;
+                sum.sent_bytes += way.sent_bytes;
+            }
+        }
+        sums
+    }
+
+    fn shown(&self) -> String {
+        if self.runs == 0 {
+            return "no runs yet".into();
+        }
+        let assignments = self.assignments.iter().map(|(name, of)| {
+            [
+                name.clone(),
+                of.runs.to_string(),
+                of.with_changes.to_string(),
+                of.failed.to_string(),
+                text::bytes(of.content_bytes),
+                text::bytes(of.received_bytes),
+            ]
+        });
+        let headings = ["ASSIGNMENT", "RUNS", "WITH CHANGES", "FAILED", "CONTENT", "RECEIVED"];
+        let assignments = table(headings, assignments);
+        let ways = self.ways.iter().map(|(way, of)| {
+            [
+                way.to_string(),
+                of.files.to_string(),
+                text::bytes(of.content_bytes),
+                text::bytes(of.received_bytes),
+                text::bytes(of.sent_bytes),
+            ]
+        });
+        let ways = table(["WAY", "FILES", "CONTENT", "RECEIVED", "SENT"], ways);
+        format!("the latest {} runs\n\n{assignments}\n{ways}", self.runs)
+    }
+}
