@@ -26,7 +26,7 @@ impl Serial {
         Ok(Self(bytes.into()))
     }
 
-    /// A new serial of 127 random bits.
+    /// A new random serial of 127 bits.
     pub(crate) fn random() -> Result<Self, crate::NoRandomness> {
         let mut bytes: [u8; 16] = crate::random()?;
         // The upper half of the range, so that all serials are equally long and none is zero.
