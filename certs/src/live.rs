@@ -17,17 +17,13 @@ use std::{
 };
 
 use jiff::Timestamp;
-use protocol::{
-    name::IdentityName,
-    v1::enroll::{RenewRequest, RenewResponse},
-};
+use protocol::v1::enroll::{RenewRequest, RenewResponse};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use self::client::{LiveClient, http_client, public_http_client};
 use crate::{
-    authority::{self, Authority, IssuedCertificate},
     identity::{
         Identity, Pending,
         directory::{self, Membership},
@@ -156,53 +152,6 @@ impl LiveIdentity {
     fn next_renewal(&self) -> Timestamp {
         let identity = self.current();
         schedule::renewal(identity.not_before, identity.not_after, chance())
-    }
-}
-
-/// Makes a certificate for the coordinator's servers now and at half of each one's life, and shows
-/// it on all of `servers`, until `shutdown`.
-pub async fn keep_coordinator_shown(
-    authority: &Authority,
-    name: &IdentityName,
-    hosts: &[String],
-    servers: &[Arc<ServerTls>],
-    shutdown: CancellationToken,
-) {
-    let work = async {
-        let mut failures = 0;
-        loop {
-            let now = Timestamp::now();
-            let shown = authority
-                .coordinator_server(name, hosts, authority::LIFE, now)
-                .map_err(BoxError::from)
-                .and_then(|(credentials, issued)| {
-                    for server in servers {
-                        server.reload(&credentials)?;
-                    }
-                    Ok(issued)
-                });
-            let due = match shown {
-                Ok(issued) => {
-                    failures = 0;
-                    let IssuedCertificate { serial, not_after, .. } = issued;
-                    info!(%serial, %not_after, "server certificate renewed");
-                    let not_before = now.saturating_sub(authority::BACKDATED).unwrap_or(now);
-                    schedule::renewal(not_before, not_after, chance())
-                }
-                Err(error) => {
-                    let wait = schedule::backoff(failures, chance());
-                    failures = failures.saturating_add(1);
-                    let error = chain(&*error);
-                    warn!(error, "the server certificate could not be renewed");
-                    now.saturating_add(wait).unwrap_or(Timestamp::MAX)
-                }
-            };
-            sleep_until(due).await;
-        }
-    };
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = work => {}
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     dial::Dialer,
     identity::{Identity, Pending, Role, directory},
     keyfile,
-    live::{LiveClient, LiveIdentity, keep_coordinator_shown},
+    live::{LiveClient, LiveIdentity},
     testing::TestNetwork,
     tls::{self, ALPN_HTTP1, ServerExpectation, ServerTls},
 };
@@ -149,30 +149,6 @@ async fn a_publisher_shows_its_renewed_server_certificate() {
         stop.cancel();
     };
     let both = async { tokio::join!(live.keep_shown(&tls, stop.clone()), renewed) };
-    tokio::time::timeout(super::SOON, both).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_coordinator_makes_its_servers_certificates_by_itself() {
-    let dir = tempfile::tempdir().unwrap();
-    let network = TestNetwork::create(dir.path(), "net");
-    let agent = network.identity(Role::Agent, "lisbon").await;
-    let tls = network.server();
-    let server = Running::start(Arc::clone(&tls)).await;
-    let shown = async || shown_to(&agent, &server, &ServerExpectation::Coordinator).await;
-    let before = shown().await;
-    let stop = CancellationToken::new();
-    let hosts = ["127.0.0.1".to_owned()];
-    let servers = [tls];
-    let (name, ended) = (name(), stop.clone());
-    let kept = keep_coordinator_shown(&network.authority, &name, &hosts, &servers, ended);
-    let changed = async {
-        while shown().await == before {
-            tokio::task::yield_now().await;
-        }
-        stop.cancel();
-    };
-    let both = async { tokio::join!(kept, changed) };
     tokio::time::timeout(super::SOON, both).await.unwrap();
 }
 
