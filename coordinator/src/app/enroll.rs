@@ -35,6 +35,12 @@ impl App {
         let invite = known(invite, request, exporter)?;
         let asked = fingerprint(&request.keys, Some(&request.signing_key));
         let who = format!("{}/{}", invite.role, invite.name);
+        if let Some(role) = request.role.filter(|role| *role != invite.role) {
+            return Err(Refusal::Invite(format!(
+                "the invite is for {who}, but it was used by a program of the role {role}; it is not used up"
+            ))
+            .into());
+        }
         match judge(&invite, &asked, write.now) {
             Use::First => {}
             Use::Again(answer) => return Ok(serde_json::from_str(&answer)?),
