@@ -46,7 +46,11 @@ enum NotUsable {
 pub async fn enroll(data: &Path, invite: &str, dialer: &Dialer) -> Result<Arc<Identity>, Error> {
     let invite: Invite = invite.trim().parse()?;
     prepare(data).map_err(|source| Error::Data { path: data.to_owned(), source })?;
-    let options = EnrollOptions { dialer: dialer.clone(), ..EnrollOptions::default() };
+    let options = EnrollOptions {
+        role: Some(Role::Agent),
+        dialer: dialer.clone(),
+        ..EnrollOptions::default()
+    };
     let check = |identity: Arc<Identity>| async move { try_out(&identity, dialer).await };
     Ok(enrollment::enroll(&invite, data, &options, check).await?)
 }
