@@ -104,7 +104,12 @@ impl LiveIdentity {
             let mut failures = 0;
             let mut due = self.next_renewal();
             loop {
-                sleep_until(due).await;
+                while let Some(wait) = time_until(due) {
+                    tokio::time::sleep(wait.min(LONGEST_SLEEP)).await;
+                    if self.take_up_replaced() {
+                        due = self.next_renewal();
+                    }
+                }
                 match self.renew_once(&renew, &check).await {
                     Ok(_) => {
                         failures = 0;
@@ -127,6 +132,21 @@ impl LiveIdentity {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = work => {}
+        }
+    }
+
+    /// Takes up an identity that another process put into the data directory, as when a program
+    /// whose certificate was revoked is enrolled anew while it runs. Says whether there was one.
+    pub fn take_up_replaced(&self) -> bool {
+        let current = self.current();
+        match Identity::load(&self.data) {
+            Ok(stored) if stored.serial != current.serial => {
+                info!(serial = %stored.serial, "another identity was put into place");
+                self.current.send_replace(stored);
+                true
+            }
+            // What cannot be read replaces nothing.
+            _ => false,
         }
     }
 
@@ -155,13 +175,10 @@ impl LiveIdentity {
     }
 }
 
-async fn sleep_until(due: Timestamp) {
-    loop {
-        match Duration::try_from(due.duration_since(Timestamp::now())) {
-            Ok(left) if !left.is_zero() => tokio::time::sleep(left.min(LONGEST_SLEEP)).await,
-            _ => return,
-        }
-    }
+/// How long it is until `due`; none when it is over.
+fn time_until(due: Timestamp) -> Option<Duration> {
+    let left = Duration::try_from(due.duration_since(Timestamp::now())).ok()?;
+    (!left.is_zero()).then_some(left)
 }
 
 /// A random number from 0 to 1. Only spreads load, so a failure may give a fixed one.

@@ -220,3 +220,29 @@ async fn a_publisher_under_the_pinned_root_cannot_take_enrollments() {
     let error = enroll(&invite, &dir.path().join("a"), &options, works).await.unwrap_err();
     assert_eq!(refusal(&error), Some(Refusal::ServerNotTrusted), "{error:?}");
 }
+
+#[tokio::test]
+async fn an_enroll_port_speaks_no_version_of_tls_with_a_weaker_exporter() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = EnrollPort::start(dir.path(), Role::Agent, "lisbon").await;
+    let (host, number) = port.invite.address();
+    let roots = dir.path().join("ca-net/root.pem");
+    let attempt = |version: &'static rustls::SupportedProtocolVersion| {
+        let roots = std::fs::read_to_string(&roots).unwrap();
+        async move {
+            let mut store = rustls::RootCertStore::empty();
+            store.add(tls::certificates_from_pem(&roots).unwrap()[0].clone()).unwrap();
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let config = rustls::ClientConfig::builder_with_provider(provider)
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .with_root_certificates(store)
+                .with_no_client_auth();
+            let tcp = tokio::net::TcpStream::connect((host, number)).await.unwrap();
+            let name = rustls_pki_types::ServerName::try_from(host.to_owned()).unwrap();
+            tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await
+        }
+    };
+    attempt(&rustls::version::TLS13).await.unwrap();
+    attempt(&rustls::version::TLS12).await.unwrap_err();
+}

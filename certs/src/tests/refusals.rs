@@ -231,7 +231,6 @@ async fn a_client_refuses_servers_with_certificates_of_the_wrong_kind() {
                 "servers",
             ),
         ),
-        ("expired", server_like(&|p| p.not_after = rcgen::date_time_ymd(2020, 1, 1), "servers")),
     ];
     let expected = ServerExpectation::Coordinator;
     let start = async |credentials: &Credentials| {
@@ -244,6 +243,15 @@ async fn a_client_refuses_servers_with_certificates_of_the_wrong_kind() {
         let server = start(&credentials).await;
         let error = meet(&agent, &server, "127.0.0.1", &expected).await.unwrap_err();
         assert_eq!(refusal(&error), Some(Refusal::ServerNotTrusted), "{what}: {error:?}");
+    }
+    let (past, future) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(4000, 1, 1));
+    for out_of_time in [
+        server_like(&|params| params.not_after = past, "servers"),
+        server_like(&|params| params.not_before = future, "servers"),
+    ] {
+        let server = start(&out_of_time).await;
+        let error = meet(&agent, &server, "127.0.0.1", &expected).await.unwrap_err();
+        assert_eq!(refusal(&error), Some(Refusal::ServerOutOfTime), "{error:?}");
     }
 }
 

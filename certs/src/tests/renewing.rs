@@ -245,6 +245,26 @@ async fn an_interrupted_enrollment_goes_on_with_the_same_keys() {
 }
 
 #[tokio::test]
+async fn an_identity_that_is_enrolled_anew_is_taken_up_by_the_running_program() {
+    let dir = tempfile::tempdir().unwrap();
+    let network = TestNetwork::create(dir.path(), "net");
+    network.identity(Role::Agent, "lisbon").await;
+    let data = network.data(Role::Agent, "lisbon");
+    let live = LiveIdentity::open(&data).unwrap();
+    assert!(!live.take_up_replaced());
+    let second = network.identity(Role::Agent, "lisbon").await;
+    assert!(live.take_up_replaced());
+    assert_eq!(live.current().serial, second.serial);
+    assert_eq!(
+        live.current().signing_key.verifying_key(),
+        second.signing_key.verifying_key(),
+        "an enrollment brings a new signing key"
+    );
+    fs::remove_file(data.join("identity")).unwrap();
+    assert!(!live.take_up_replaced(), "a damaged directory replaces nothing");
+}
+
+#[tokio::test]
 async fn a_switch_that_was_cut_short_is_finished_by_the_next_one() {
     let dir = tempfile::tempdir().unwrap();
     let network = TestNetwork::create(dir.path(), "net");

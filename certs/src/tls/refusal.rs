@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 
-use rustls::AlertDescription;
+use rustls::{AlertDescription, CertificateError};
 
 /// What one end of a connection held against the other's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -22,7 +22,10 @@ pub enum Refusal {
     /// The server holds something else against our certificate.
     #[error("the server does not accept this program's certificate")]
     NotAccepted,
-    /// We hold something against the server's certificate.
+    /// The server's certificate is not valid at our time.
+    #[error("the server's certificate is not valid at this machine's time; is one clock wrong?")]
+    ServerOutOfTime,
+    /// We hold something else against the server's certificate.
     #[error("the server's certificate is not the expected one")]
     ServerNotTrusted,
 }
@@ -54,6 +57,12 @@ pub fn refusal(error: &(dyn StdError + 'static)) -> Option<Refusal> {
 fn classify(error: &rustls::Error) -> Option<Refusal> {
     match error {
         rustls::Error::AlertReceived(alert) => from_alert(*alert),
+        rustls::Error::InvalidCertificate(
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. },
+        ) => Some(Refusal::ServerOutOfTime),
         rustls::Error::InvalidCertificate(_) => Some(Refusal::ServerNotTrusted),
         _ => None,
     }
