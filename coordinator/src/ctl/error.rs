@@ -90,6 +90,9 @@ impl Error {
                         "This identity belongs to another network; choose another with --identity."
                     }
                     Some(Refusal::CertificateRequired | Refusal::NotAccepted) => NOT_ACCEPTED,
+                    Some(Refusal::ServerOutOfTime) => {
+                        "The coordinator's certificate is not valid at this machine's time; compare both clocks."
+                    }
                     Some(Refusal::ServerNotTrusted) => {
                         "What answers there is not this network's coordinator, or not under that name; check its address and whether something stands in between."
                     }
