@@ -248,6 +248,7 @@ mod tests {
                 .arg(std::env::current_exe().unwrap())
                 .arg("keyfile::tests::modes_do_not_depend_on_the_umask")
                 .env(VARIABLE, dir.path())
+                .stdout(std::process::Stdio::null())
                 .status();
             assert!(status.unwrap().success());
             let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().mode() & 0o7777;
