@@ -4,6 +4,7 @@
 //! standard error.
 
 mod daemon;
+mod pack;
 mod print;
 mod setup;
 
@@ -46,6 +47,13 @@ enum Command {
     /// Have the running publisher take a tree now
     #[command(after_help = "Example:\n  publisher publish fedora --wait")]
     Publish(PublishArgs),
+    /// Write the pack that leads from one directory to another, without any daemon
+    #[command(after_help = "Example:\n  publisher pack --from old --to new --out update.pack")]
+    Pack(pack::PackArgs),
+    /// Show what a pack consists of, or take a delta out of it
+    #[command(after_help = "Example:\n  publisher inspect update.pack --extract dists/Release \
+                            --out delta\n  rdiff patch old/dists/Release delta Release")]
+    Inspect(pack::InspectArgs),
     /// Show how the running publisher and its trees stand
     #[command(after_help = "Example:\n  publisher status --output json")]
     Status(StatusArgs),
@@ -186,6 +194,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => daemon::block_on(daemon::run(args)),
         Command::Publish(args) => daemon::block_on(daemon::publish(args)),
         Command::Status(args) => daemon::block_on(daemon::status(args)),
+        Command::Pack(args) => pack::pack(&args),
+        Command::Inspect(args) => pack::inspect_pack(&args),
         Command::CheckConfig(args) if args.print_config => setup::print_config(&args),
         Command::CheckConfig(args) => setup::check_config(&args),
         Command::Completions { shell } => {

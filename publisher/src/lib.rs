@@ -22,6 +22,7 @@ pub mod retention;
 mod running;
 pub mod serve;
 pub mod settle;
+mod signatures;
 mod state;
 pub mod view;
 

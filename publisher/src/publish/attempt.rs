@@ -25,9 +25,10 @@ use crate::{
     catalog::{Served, ServedTree},
     generate::Stored,
     guard::{self, Figures, Reason, Step, Stop, Verdict},
-    ledger::{self, Kept, Ledger},
+    ledger::{self, Kept, KeptOffer, Ledger},
     retention,
     settle::{self, Look},
+    signatures::Signatures,
     view::{self, View},
 };
 
@@ -41,6 +42,8 @@ pub(super) struct Standing {
     record: ScanRecord,
     /// A private tree that was made for a generation that is not announced yet.
     prepared: Option<Prepared>,
+    /// Packs that were made for it.
+    packs: Option<PreparedPacks>,
     /// The hold that the coordinator was told of.
     hold: Option<(Digest, String)>,
 }
@@ -50,6 +53,13 @@ struct Prepared {
     generation: Generation,
     manifest: Digest,
     shared: bool,
+}
+
+#[derive(Debug, Clone)]
+struct PreparedPacks {
+    from: Option<Digest>,
+    to: Digest,
+    packs: Vec<KeptOffer>,
 }
 
 /// What a new generation would replace.
@@ -69,7 +79,7 @@ impl Standing {
     fn load(dir: Dir) -> std::io::Result<Self> {
         let ledger = Ledger::load(&dir)?;
         let record = ledger::load_scan(&dir);
-        Ok(Self { dir, ledger, record, prepared: None, hold: None })
+        Ok(Self { dir, ledger, record, prepared: None, packs: None, hold: None })
     }
 
     /// Whether orders ask for something that cannot wait for the interval.
@@ -109,7 +119,10 @@ impl Worker {
                         standing.ledger.save(&standing.dir)?;
                     }
                     self.announce_offers();
-                    self.make_wanted_pack(&order);
+                    if let Err(error) = self.make_wanted_packs(&order) {
+                        let error = crate::state::error_chain(&error);
+                        tracing::warn!(tree = %self.tree, error, "no further pack is made");
+                    }
                     return Ok(outcome);
                 }
                 Progress::Again => {}
@@ -161,6 +174,7 @@ impl Worker {
         match step {
             Err(Error::View(view::Error::Moved { path })) => {
                 tracing::info!(tree = %self.tree, %path, "changed after the scan; taken again");
+                self.standing()?.prepared = None;
                 Ok(Progress::Again)
             }
             other => other,
@@ -294,7 +308,7 @@ impl Worker {
         });
         let generation = parent.as_ref().map_or(Generation(1), |parent| parent.generation.next());
         let shared = self.retain(order, generation, target)?;
-        let packs = self.make_packs(order, base, generation, shared, target)?;
+        let packs = self.prepare_packs(order, base, (generation, shared), target)?;
         let pack_bytes = packs.iter().map(|kept| kept.offer.length).sum();
         let Stored { manifest, length } = self.state.places.store_manifest(&self.tree, target)?;
         let now = self.state.now();
@@ -340,6 +354,27 @@ impl Worker {
             bytes: statement.bytes,
             pack_bytes,
         }))
+    }
+
+    /// Makes the packs of a generation, unless an earlier attempt has made them.
+    fn prepare_packs(
+        &mut self,
+        order: &TreeOrder,
+        base: Option<&Base>,
+        (generation, shared): (Generation, bool),
+        target: &Manifest,
+    ) -> Result<Vec<KeptOffer>, Error> {
+        let (from, to) = (base.map(|base| base.statement.manifest), target.digest());
+        let standing = self.standing()?;
+        if let Some(made) = &standing.packs
+            && (made.from, made.to) == (from, to)
+        {
+            return Ok(made.packs.clone());
+        }
+        standing.packs = None;
+        let packs = self.make_packs(order, base, generation, shared, target)?;
+        self.standing()?.packs = Some(PreparedPacks { from, to, packs: packs.clone() });
+        Ok(packs)
     }
 
     /// Makes the private tree of a generation, unless an earlier attempt has made it.
@@ -414,7 +449,7 @@ impl Worker {
         &mut self,
         order: &TreeOrder,
         kept: Kept,
-        packs: Vec<ledger::KeptOffer>,
+        packs: Vec<KeptOffer>,
     ) -> Result<(), Error> {
         let now = self.state.now();
         let state = Arc::clone(&self.state);
@@ -422,7 +457,9 @@ impl Worker {
         let pointer = serde_json::to_vec(&kept.statement).map_err(std::io::Error::other)?;
         let standing = self.standing()?;
         standing.prepared = None;
+        standing.packs = None;
         standing.hold = None;
+        let newest = kept.clone();
         let ledger = &mut standing.ledger;
         ledger.generations.retain(|other| other.version != kept.version);
         ledger.generations.push(kept);
@@ -449,6 +486,11 @@ impl Worker {
             state.views.remove(&tree, version.generation)?;
         }
         self.announce_offers();
+        if newest.shared {
+            let length = newest.manifest_length;
+            let manifest = state.places.load_manifest(&tree, &newest.manifest, length)?;
+            Signatures::open(&self.standing()?.dir)?.collect(&manifest)?;
+        }
         let ledger = &self.standing()?.ledger;
         if let Err(error) = retention::collect(&state.places, &tree, ledger) {
             tracing::warn!(%tree, %error, "what is no longer needed is not removed");

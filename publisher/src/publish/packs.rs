@@ -1,14 +1,43 @@
 //! Which packs are made, and the offers that announce them.
+//!
+//! The pack from the generation before is made before a generation is announced, so that no agent
+//! asks in vain; packs from what agents hold besides follow, most wanted first, once each. A pack
+//! that cannot be made stops nothing: there are other ways for every file.
 
-use protocol::{
-    digest::Digest, generation::Generation, manifest::Manifest, v1::publisher::TreeOrder,
+use std::{io, sync::Arc};
+
+use certs::signing;
+use filetree::{
+    delta::ReadAt,
+    pack::{
+        self, BaseSource, ContentSource, NoBase,
+        write::{PackOptions, PackSummary, write_pack},
+    },
+    signature::StoredSignature,
 };
+use protocol::{
+    digest::Digest,
+    generation::Generation,
+    manifest::{Entry, Manifest},
+    name::TreeName,
+    spec,
+    statement::{Claim, Offer},
+    v1::publisher::TreeOrder,
+};
+use tracing::{info, warn};
 
 use super::{Error, attempt::Base, worker::Worker};
 use crate::{
-    ledger::{KeptOffer, Ledger},
-    state::error_chain,
+    generate,
+    ledger::{Kept, KeptOffer, Ledger},
+    points::{self, Kind, Object, put_verified},
+    signatures::Signatures,
+    state::{State, error_chain},
+    view,
 };
+
+/// Most packs that are made after a generation, before the tree is looked at again.
+const MOST_WANTED: usize = 4;
 
 /// The base that agents hold most, from which no pack leads to the newest generation yet.
 pub(super) fn wanted(ledger: &Ledger, order: &TreeOrder) -> Option<Digest> {
@@ -27,21 +56,168 @@ pub(super) fn wanted(ledger: &Ledger, order: &TreeOrder) -> Option<Digest> {
         .find(|from| *from != newest.manifest && has_content(from) && !offered(from))
 }
 
+/// The content of one private tree, as the source or the base of a pack.
+struct Retained<'a> {
+    state: &'a State,
+    tree: &'a TreeName,
+    generation: Generation,
+    shared: bool,
+    signatures: Option<&'a Signatures>,
+}
+
+impl Retained<'_> {
+    fn file(&self, entry: &Entry) -> Result<filetree::fs::File, view::Error> {
+        self.state.views.open(self.tree, self.generation, self.shared, entry)
+    }
+}
+
+impl ContentSource for Retained<'_> {
+    fn open(&self, entry: &Entry) -> io::Result<Box<dyn ReadAt>> {
+        match self.file(entry) {
+            Ok(file) => Ok(Box::new(file)),
+            // To the writer of packs a file that is gone and one that changed are the same.
+            Err(view::Error::Moved { .. }) => Err(io::ErrorKind::NotFound.into()),
+            Err(view::Error::Fs(error)) => Err(error.source),
+        }
+    }
+}
+
+impl BaseSource for Retained<'_> {
+    fn content(&self, entry: &Entry) -> Option<Box<dyn ReadAt>> {
+        Some(Box::new(self.file(entry).ok()?))
+    }
+
+    fn signature(&self, entry: &Entry) -> Option<StoredSignature> {
+        self.signatures?.get(&entry.digest()?)
+    }
+}
+
 impl Worker {
     /// The packs that are announced together with a generation.
     pub(super) fn make_packs(
         &mut self,
-        _order: &TreeOrder,
-        _base: Option<&Base>,
-        _generation: Generation,
-        _shared: bool,
-        _target: &Manifest,
+        order: &TreeOrder,
+        base: Option<&Base>,
+        generation: Generation,
+        shared: bool,
+        target: &Manifest,
     ) -> Result<Vec<KeptOffer>, Error> {
-        Ok(Vec::new())
+        let from = match base {
+            Some(base) => self.standing()?.ledger.with_manifest(&base.statement.manifest).cloned(),
+            None => None,
+        };
+        let mut packs = Vec::new();
+        if let Some(from) = &from {
+            packs.extend(self.pack(order, Some(from), (generation, shared), target)?);
+        }
+        if order.initial_pack {
+            packs.extend(self.pack(order, None, (generation, shared), target)?);
+        }
+        if shared {
+            self.store_signatures(generation, target)?;
+        }
+        Ok(packs)
     }
 
-    /// Makes one more pack, from what agents hold to the newest generation.
-    pub(super) fn make_wanted_pack(&mut self, _order: &TreeOrder) {}
+    /// Makes more packs, from what agents hold to the newest generation.
+    pub(super) fn make_wanted_packs(&mut self, order: &TreeOrder) -> Result<(), Error> {
+        for _ in 0..MOST_WANTED {
+            let places = self.state.places.clone();
+            let tree = self.tree.clone();
+            let standing = self.standing()?;
+            let Some(from) = wanted(&standing.ledger, order) else { return Ok(()) };
+            let from = standing.ledger.with_manifest(&from).cloned();
+            let Some(newest) = standing.ledger.newest().filter(|kept| kept.content).cloned() else {
+                return Ok(());
+            };
+            let target = places.load_manifest(&tree, &newest.manifest, newest.manifest_length)?;
+            let to = (newest.version.generation, newest.shared);
+            let Some(made) = self.pack(order, from.as_ref(), to, &target)? else { return Ok(()) };
+            let standing = self.standing()?;
+            standing.ledger.offers.push(made);
+            standing.ledger.save(&standing.dir)?;
+            self.announce_offers();
+        }
+        Ok(())
+    }
+
+    /// Makes one pack, stores it everywhere, and signs its offer; `None` when it cannot be made.
+    fn pack(
+        &mut self,
+        order: &TreeOrder,
+        from: Option<&Kept>,
+        (generation, shared): (Generation, bool),
+        target: &Manifest,
+    ) -> Result<Option<KeptOffer>, Error> {
+        let state = Arc::clone(&self.state);
+        let tree = self.tree.clone();
+        let signatures = Signatures::open(&self.standing()?.dir)?;
+        let load =
+            |kept: &Kept| state.places.load_manifest(&tree, &kept.manifest, kept.manifest_length);
+        let manifest = from.map(load).transpose()?;
+        let old = from.map(|from| Retained {
+            state: &state,
+            tree: &tree,
+            generation: from.version.generation,
+            shared: from.shared,
+            signatures: Some(&signatures),
+        });
+        let new = Retained { state: &state, tree: &tree, generation, shared, signatures: None };
+        let options = PackOptions {
+            encoders: encoders(order.encoders),
+            level: state.config.level,
+            memory: state.config.memory.0 / super::AT_A_TIME as u64,
+            cancel: &self.cancel,
+            ..PackOptions::new()
+        };
+        let nothing = NoBase;
+        let base: &dyn BaseSource = old.as_ref().map_or(&nothing, |old| old);
+        let written = write(&state, &tree, manifest.as_ref(), base, target, &new, &options);
+        let summary = match written {
+            Ok(summary) => summary,
+            Err(Error::Generate(generate::Error::Pack { source, .. })) => {
+                return match source.downcast_ref::<pack::Error>() {
+                    Some(pack::Error::Canceled) => Err(Error::Stopping),
+                    Some(pack::Error::Changed { path }) => {
+                        Err(Error::View(view::Error::Moved { path: path.clone() }))
+                    }
+                    _ => {
+                        let error = error_chain(&*source);
+                        warn!(%tree, error, "no pack is offered; agents take other ways");
+                        Ok(None)
+                    }
+                };
+            }
+            Err(error) => return Err(error),
+        };
+        info!(
+            %tree, from = from.map(|from| from.version.generation.0), to = generation.0,
+            bytes = summary.length, "pack written"
+        );
+        let offer = Offer {
+            tree,
+            from: summary.from,
+            to: summary.to,
+            pack: summary.digest,
+            length: summary.length,
+            index_length: summary.index_length,
+            index: summary.index_digest,
+            encryption: None,
+        };
+        let identity = state.identity.current();
+        let envelope = signing::sign_json(&identity.signing_key, Offer::PAYLOAD_TYPE, &offer)?;
+        Ok(Some(KeptOffer { offer, envelope, announced: false }))
+    }
+
+    /// Keeps signatures of what the source may change in place.
+    fn store_signatures(&mut self, generation: Generation, target: &Manifest) -> Result<(), Error> {
+        let state = Arc::clone(&self.state);
+        let tree = self.tree.clone();
+        let signatures = Signatures::open(&self.standing()?.dir)?;
+        let open = |entry: &Entry| state.views.open(&tree, generation, true, entry).ok();
+        signatures.store(target, &open)?;
+        Ok(())
+    }
 
     /// Tells the coordinator of packs that it does not know yet; what fails is told again later.
     pub(super) fn announce_offers(&mut self) {
@@ -54,13 +230,56 @@ impl Worker {
                 Ok(_) => (kept.announced, told) = (true, true),
                 Err(error) => {
                     let error = error_chain(&error);
-                    tracing::warn!(%tree, pack = %kept.offer.pack, error, "the offer is not taken");
+                    warn!(%tree, pack = %kept.offer.pack, error, "the offer is not taken");
                     break;
                 }
             }
         }
         if told && let Err(error) = standing.ledger.save(&standing.dir) {
-            tracing::warn!(%tree, %error, "the offers cannot be kept on disk");
+            warn!(%tree, %error, "the offers cannot be kept on disk");
         }
+    }
+}
+
+/// Writes a pack into the own store, reads it back, and copies it to the further points.
+fn write(
+    state: &State,
+    tree: &TreeName,
+    from: Option<&Manifest>,
+    base: &dyn BaseSource,
+    target: &Manifest,
+    new: &dyn ContentSource,
+    options: &PackOptions<'_>,
+) -> Result<PackSummary, Error> {
+    let failed = |source: pack::Error| generate::Error::Pack {
+        tree: tree.clone(),
+        source: Box::new(source),
+    };
+    let origin = &state.places.origin;
+    let unfinished = origin.unfinished_name();
+    let dir = origin.kind(tree, Kind::Pack)?;
+    let path = dir.path().join(String::from_utf8_lossy(&unfinished).as_ref());
+    let summary = write_pack(from, base, target, new, &path, options).map_err(failed)?;
+    let object = Object { tree: tree.clone(), kind: Kind::Pack, name: summary.digest };
+    origin.adopt(&object, &unfinished)?;
+    if points::digest_of(&**origin, &object)? != summary.digest {
+        points::Point::remove(&**origin, &object)?;
+        return Err(generate::Error::Damaged { object: object.to_string() }.into());
+    }
+    for point in &state.places.further {
+        let (mut file, _) = origin.open_file(&object)?;
+        put_verified(&**point, &object, &mut file, &summary.digest)
+            .map_err(generate::Error::Point)?;
+    }
+    Ok(summary)
+}
+
+fn encoders(choice: spec::EncoderChoice) -> filetree::delta::choose::EncoderChoice {
+    use filetree::delta::choose::EncoderChoice;
+
+    match choice {
+        spec::EncoderChoice::Auto => EncoderChoice::Auto,
+        spec::EncoderChoice::Rsync => EncoderChoice::Rsync,
+        spec::EncoderChoice::Whole => EncoderChoice::Whole,
     }
 }
