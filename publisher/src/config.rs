@@ -125,7 +125,8 @@ impl Config {
             return Err(Error::NoGenerations);
         }
         let points = self.points.iter().map(|PointConfig::Directory { path }| ("points", path));
-        let paths = self.view.iter().map(|path| ("view", path)).chain(points);
+        let view = self.view.iter().map(|path| ("view", path));
+        let paths = std::iter::once(("data", &self.data)).chain(view).chain(points);
         for (key, path) in paths {
             if !path.is_absolute() {
                 return Err(Error::Relative { key, path: path.clone() });

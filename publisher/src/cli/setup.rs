@@ -32,22 +32,17 @@ pub(super) async fn enroll(args: EnrollArgs) -> anyhow::Result<ExitCode> {
         }
         None => running::host_name(),
     };
-    let data = &args.data;
+    let data = &std::path::absolute(&args.data)?;
     let fs = filetree::fs::Fs::disk();
     let dir = fs.create_root(data)?;
     dir.set_mode(0o700)?;
     let options = EnrollOptions {
         dialer: Dialer { proxy: ProxySettings::from_env()?, ..Dialer::default() },
         server_names: vec![host],
+        role: Some(Role::Publisher),
         ..EnrollOptions::default()
     };
-    let works = |identity: std::sync::Arc<Identity>| async move {
-        if identity.membership.role != Role::Publisher {
-            let role = identity.membership.role;
-            return Err(format!("the invite is for the role {role}, not publisher").into());
-        }
-        running::works(&identity).await
-    };
+    let works = |identity: std::sync::Arc<Identity>| async move { running::works(&identity).await };
     let identity = certs::enrollment::enroll(&invite, data, &options, works).await?;
     write_config(data, args.advertise.as_deref())?;
     let member = &identity.membership;
@@ -92,7 +87,9 @@ pub(super) fn configuration(args: &ConfigArgs) -> anyhow::Result<Loaded<Config>>
         flags.extend(value.map(|value| (key, Value::String(value))));
     };
     let shown = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-    text("data", shown(&args.data));
+    // Relative to where the command was given, not to where the daemon runs.
+    let absolute = args.data.as_deref().map(std::path::absolute).transpose()?;
+    text("data", shown(&absolute));
     text("listen", args.listen.clone());
     text("advertise", args.advertise.clone());
     text("view", shown(&args.view));
