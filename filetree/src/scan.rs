@@ -27,6 +27,7 @@ use std::{
 
 use protocol::{
     digest::Digest,
+    filter,
     manifest::{self, Entry, EntryKind, LinkGroup, Manifest},
     path::TreePath,
 };
@@ -49,6 +50,9 @@ pub fn keep_all(_path: &TreePath, _is_dir: bool) -> bool {
 pub struct ScanOptions<'a> {
     /// The tree's limit.
     pub keep: Keep<'a>,
+    /// The tree's limit when it asks for rule files in the tree, as a walk that has not entered
+    /// anything: it then decides in place of `keep`.
+    pub rule_files: Option<&'a filter::Walk>,
     /// Now, in nanoseconds since 1970.
     pub now: i64,
     /// Threads that look and read.
@@ -63,7 +67,14 @@ impl ScanOptions<'static> {
     /// Everything, two threads, silently.
     pub fn new(now: i64) -> Self {
         static NEVER: AtomicBool = AtomicBool::new(false);
-        Self { keep: &keep_all, now, threads: 2, progress: &|_| {}, cancel: &NEVER }
+        Self {
+            keep: &keep_all,
+            rule_files: None,
+            now,
+            threads: 2,
+            progress: &|_| {},
+            cancel: &NEVER,
+        }
     }
 }
 
@@ -127,6 +138,9 @@ pub enum Problem {
     /// The system refused.
     #[error(transparent)]
     Io(#[from] fs::Error),
+    /// What a directory's rule files leave out is not known.
+    #[error(transparent)]
+    RuleFile(#[from] filter::WalkError),
     /// Kept changing while it was read.
     #[error("{path} changed each time it was read; is something writing to it?")]
     Unsettled {

@@ -16,7 +16,7 @@ use filetree::{
     scan::{self, Keep, Progress, Scan, ScanOptions, ScanRecord},
 };
 use jiff::Timestamp;
-use protocol::digest::Digest;
+use protocol::{digest::Digest, filter::Walk};
 
 /// How often a tree that keeps changing is looked at before it is left for later.
 const LOOKS: u32 = 10;
@@ -31,6 +31,8 @@ pub struct Look<'a> {
     pub root: &'a Path,
     /// The tree's limit.
     pub keep: Keep<'a>,
+    /// The tree's limit when it asks for rule files in the tree; it then decides in its place.
+    pub rule_files: Option<&'a Walk>,
     /// Manifest of the announced generation.
     pub announced: Option<Digest>,
     /// How long the tree must stay as it is.
@@ -85,6 +87,7 @@ pub fn take(look: &Look<'_>, record: ScanRecord) -> Result<Scan, Error> {
         let now = i64::try_from((look.now)().as_nanosecond()).unwrap_or(i64::MAX);
         let options = ScanOptions {
             keep: look.keep,
+            rule_files: look.rule_files,
             now,
             progress: look.progress,
             cancel: look.cancel,

@@ -215,3 +215,38 @@ fn a_scan_reports_progress_and_can_be_stopped() {
     let stopped = scan(&dir, &ScanRecord::empty(), &options);
     assert!(matches!(stopped, Err(Error::Cancelled)));
 }
+
+fn rule_files(rules: &[&str]) -> filter::Walk {
+    filter::Walk::new(&filter::Filter::parse(rules).unwrap(), filter::Side::Sender)
+}
+
+#[test]
+fn rule_files_in_the_tree_leave_out_what_they_say() {
+    let (temp, dir) = tree();
+    std::fs::write(temp.path().join(".rules"), "- three\n").unwrap();
+    std::fs::write(temp.path().join("a/.rules"), "- /one\n- two\n").unwrap();
+    let rules = rule_files(&[":e .rules"]);
+    let options = ScanOptions { rule_files: Some(&rules), ..ScanOptions::new(LATER) };
+    let scan = scan(&dir, &ScanRecord::empty(), &options).unwrap();
+    assert_eq!(paths(&scan), ["a", "a/deep", "a/link", "a-b", "b", "c"]);
+}
+
+#[test]
+fn a_rule_file_that_is_not_understood_stops_the_scan() {
+    let (temp, dir) = tree();
+    let rules = rule_files(&[": .rules"]);
+    let options = ScanOptions { rule_files: Some(&rules), ..ScanOptions::new(LATER) };
+    let problem = || match scan(&dir, &ScanRecord::empty(), &options) {
+        Err(Error::Incomplete(incomplete)) => incomplete.problems[0].to_string(),
+        other => panic!("{other:?}"),
+    };
+    std::fs::write(temp.path().join("a/.rules"), "- fine\nzap\n").unwrap();
+    assert!(
+        problem().starts_with("rule file 'a/.rules', rule 2, column 1: 'zap'"),
+        "{}",
+        problem()
+    );
+    std::fs::remove_file(temp.path().join("a/.rules")).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", temp.path().join("a/.rules")).unwrap();
+    assert!(problem().starts_with("the rule file 'a/.rules' cannot be read"), "{}", problem());
+}

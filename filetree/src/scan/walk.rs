@@ -3,12 +3,18 @@
 //! Threads share a stack of directories. A stack, not a queue: depth first keeps the number of
 //! open directories near depth × threads, however wide the tree is.
 
-use std::sync::{
-    Arc, Condvar, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    io::{self, Read},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use protocol::path::TreePath;
+use protocol::{
+    filter::{self, MAX_RULE_FILE},
+    path::TreePath,
+};
 
 use super::{Error, Found, LeftOut, Problem, Progress, ScanOptions, stopped};
 use crate::{
@@ -31,6 +37,8 @@ struct Job {
     /// `None` is the root.
     path: Option<TreePath>,
     listing: usize,
+    /// What the rule files of the directories above say.
+    rules: Option<Arc<filter::Walk>>,
 }
 
 /// What one directory holds: its entries in order, and where those that are directories were
@@ -57,7 +65,8 @@ struct Walk<'a> {
 
 pub(super) fn walk(root: &Dir, options: &ScanOptions<'_>) -> Result<Walked, Error> {
     let opened = root.reopen().map_err(Error::Root)?;
-    let first = Job { parent: Arc::new(opened), path: None, listing: 0 };
+    let rules = options.rule_files.cloned().map(Arc::new);
+    let first = Job { parent: Arc::new(opened), path: None, listing: 0, rules };
     let shared =
         Shared { jobs: vec![first], listings: vec![Listing::default()], ..Shared::default() };
     let walk = Walk {
@@ -152,6 +161,7 @@ impl Walk<'_> {
                     parent: dir.clone(),
                     path: Some(found.path.clone()),
                     listing: at,
+                    rules: listed.rules.clone(),
                 });
                 below = Some(at);
             }
@@ -178,6 +188,16 @@ impl Walk<'_> {
                 return listed;
             }
         };
+        if let Some(above) = &job.rules {
+            let read = |name: &[u8]| read_rule_file(&dir, &entries, name);
+            match above.below(job.path.as_ref(), read) {
+                Ok(rules) => listed.rules = Some(Arc::new(rules)),
+                Err(error) => {
+                    listed.problems.push(error.into());
+                    return listed;
+                }
+            }
+        }
         listed.found.reserve(entries.len());
         for entry in &entries {
             self.look(&dir, job.path.as_ref(), entry, &mut listed);
@@ -205,8 +225,12 @@ impl Walk<'_> {
             listed.left_out.push(LeftOut { path, why: "reserved for the mirror's own work" });
             return;
         }
+        let keep = |is_dir| match &listed.rules {
+            Some(rules) => rules.decide(&path, is_dir).kept,
+            None => (self.options.keep)(&path, is_dir),
+        };
         // What the listing says is enough to leave a name out without a further look.
-        if entry.is_dir.is_some_and(|is_dir| !(self.options.keep)(&path, is_dir)) {
+        if entry.is_dir.is_some_and(|is_dir| !keep(is_dir)) {
             return;
         }
         let meta = match dir.stat(&entry.name) {
@@ -221,7 +245,7 @@ impl Walk<'_> {
             }
         };
         let is_dir = meta.kind == Kind::Dir;
-        if entry.is_dir != Some(is_dir) && !(self.options.keep)(&path, is_dir) {
+        if entry.is_dir != Some(is_dir) && !keep(is_dir) {
             return;
         }
         if meta.kind == Kind::Special {
@@ -236,8 +260,23 @@ impl Walk<'_> {
 #[derive(Default)]
 struct Listed {
     dir: Option<Dir>,
+    /// What the rule files say in this directory.
+    rules: Option<Arc<filter::Walk>>,
     found: Vec<Found>,
     left_out: Vec<LeftOut>,
     problems: Vec<Problem>,
     vanished: u64,
+}
+
+/// The rule file `name` of a directory, if it has one. A link is an error: it could lead out of the
+/// tree, and a rule file that is passed over leaves out nothing.
+fn read_rule_file(dir: &Dir, entries: &[DirEntry], name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let entry = entries.iter().find(|entry| *entry.name == *name);
+    if entry.is_none_or(|entry| entry.is_dir == Some(true)) {
+        return Ok(None);
+    }
+    let file = dir.open_file(name).map_err(|error| error.source)?;
+    let mut bytes = Vec::new();
+    file.reader().take(MAX_RULE_FILE as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
 }

@@ -107,6 +107,21 @@ impl Walk {
         Ok(())
     }
 
+    /// The state inside of a directory that lies in the one entered last, as [`Walk::enter`] makes
+    /// it, beside this one: for walks that go through several directories at a time.
+    pub fn below(
+        &self,
+        dir: Option<&TreePath>,
+        read: impl FnMut(&[u8]) -> io::Result<Option<Vec<u8>>>,
+    ) -> Result<Self, WalkError> {
+        let (limit, selection) = (self.limit.clone(), self.selection.clone());
+        let (filter, side) = (self.filter.clone(), self.side);
+        let mut inside = Self { filter, side, limit, selection, outer: Vec::new() };
+        inside.enter(dir, read)?;
+        inside.outer.clear();
+        Ok(inside)
+    }
+
     /// Leaves the directory entered last.
     pub fn leave(&mut self) {
         if let Some((limit, selection)) = self.outer.pop() {
@@ -153,6 +168,14 @@ fn ask_file<'a>(
         Action::Choice(_) => None,
         Action::RuleFile(nested) => ask_file(files, &nested.name, subject, question),
     })
+}
+
+impl Filter {
+    /// Whether there are rules that only a [`Walk`] can follow, because they stand for files in the
+    /// tree. [`Filter::decide`] passes over them.
+    pub fn asks_for_rule_files(&self) -> bool {
+        !asked_for(&self.0.limit).is_empty() || !asked_for(&self.0.selection).is_empty()
+    }
 }
 
 fn asked_for(list: &List) -> Files {

@@ -12,7 +12,7 @@ use protocol::{
     digest::Digest,
     dsse::Envelope,
     error::ProblemKind,
-    filter::{Filter, Level, Origin},
+    filter::{Filter, Level, Origin, Side, Walk},
     generation::{Generation, Version},
     manifest::Manifest,
     path::TreePath,
@@ -199,6 +199,7 @@ impl Worker {
 
     fn scan(&mut self, order: &TreeOrder, base: Option<&Base>) -> Result<Scan, Error> {
         let limit = limit(order)?;
+        let rule_files = limit.asks_for_rule_files().then(|| Walk::new(&limit, Side::Sender));
         let keep = move |path: &TreePath, is_dir: bool| limit.decide(path, is_dir).kept;
         let state = Arc::clone(&self.state);
         let cancel = Arc::clone(&self.cancel);
@@ -208,6 +209,7 @@ impl Worker {
             fs: &state.fs,
             root: Path::new(&order.path),
             keep: &keep,
+            rule_files: rule_files.as_ref(),
             announced: base.map(|base| base.statement.manifest),
             quiet: state.config.settle.duration(),
             now: &*state.clock,
