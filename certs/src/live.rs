@@ -156,11 +156,17 @@ impl LiveIdentity {
         let mut renewals = self.subscribe();
         loop {
             let identity = Arc::clone(&renewals.borrow_and_update());
-            if let Some(server) = &identity.server
-                && let Err(error) = tls.reload_with(server, &identity.anchors)
-            {
-                let error = chain(&error);
-                warn!(error, "the renewed server certificate is not used yet");
+            if let Some(server) = &identity.server {
+                match tls.reload_with(server, &identity.anchors) {
+                    Ok(()) => info!(serial = %identity.serial, "showing this server certificate"),
+                    Err(error) => {
+                        let error = chain(&error);
+                        warn!(
+                            error,
+                            "the renewed server certificate is not used; the old one stays"
+                        );
+                    }
+                }
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,

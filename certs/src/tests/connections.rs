@@ -297,7 +297,8 @@ async fn another_protocol_is_chosen_by_alpn_and_ends_with_a_revocation() {
             })
         }),
     };
-    let server = Running::start_with(tls, router(), vec![greet], Limits::default()).await;
+    let limits = Limits { idle: Duration::from_millis(100), ..Limits::default() };
+    let server = Running::start_with(tls, router(), vec![greet], limits).await;
     let expected = ServerExpectation::publisher("build".parse().unwrap());
     let address = ("127.0.0.1", server.port);
     let (dialer, client_tls) = (Dialer::default(), agent.client_tls());
@@ -306,6 +307,8 @@ async fn another_protocol_is_chosen_by_alpn_and_ends_with_a_revocation() {
     let mut greeting = [0; 13];
     timeout(SOON, stream.read_exact(&mut greeting)).await.unwrap().unwrap();
     assert_eq!(&greeting, b"hello lisbon\n");
+    let early = timeout(Duration::from_millis(400), stream.read(&mut [0])).await;
+    assert!(early.is_err(), "the bound of HTTP does not end another protocol: {early:?}");
     network.registry.revoke(agent.serial.clone(), Timestamp::now());
     let read = timeout(SOON, stream.read(&mut [0])).await.unwrap();
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");

@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 use tracing::{debug, info, warn};
 
-use super::{ALPN_H2, EXPORTER_LABEL, ServerStream, ServerTls, progress::Progress};
+use super::{ALPN_H2, EXPORTER_LABEL, ServerStream, ServerTls};
 use crate::identity::PeerIdentity;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -52,6 +52,9 @@ pub struct Limits {
     /// Longest silence in both directions; longer than any long poll. HTTP/2 connections are kept
     /// alive by pings while the peer answers them.
     pub idle: Duration,
+    /// Longest silence of a [`RawProtocol`], which knows better how long it may think; this only
+    /// ends what was forgotten.
+    pub raw_idle: Duration,
     /// How long open connections are given when the server stops.
     pub drain: Duration,
     /// Most connections open at once; more wait to be accepted.
@@ -69,6 +72,7 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             header: Duration::from_secs(30),
             idle: Duration::from_secs(MAX_WAIT_SECONDS + 60),
+            raw_idle: Duration::from_secs(15 * 60),
             drain: Duration::from_secs(20),
             connections: 16 * 1024,
             per_identity: 64,
@@ -216,6 +220,8 @@ where
             (None, _) => None,
         };
         let (stream, progress) = ServerStream::new(stream);
+        let idle =
+            if self.raw(&accepted).is_some() { self.limits.raw_idle } else { self.limits.idle };
         let closed = async {
             match &registration {
                 Some(registration) => registration.closed().await,
@@ -226,7 +232,7 @@ where
             () = self.speak(stream, accepted) => {}
             () = closed => info!(%peer, "connection closed: its certificate lost its standing"),
             () = expired(identity.as_deref()) => info!(%peer, "connection closed: its certificate expired"),
-            () = silent(&progress, self.limits.idle) => debug!(%peer, "connection closed: silent"),
+            () = progress.silent_for(idle) => debug!(%peer, "connection closed: silent"),
         }
     }
 
@@ -256,14 +262,17 @@ where
     }
 
     async fn speak(&self, stream: ServerStream, accepted: Accepted) {
-        let raw = self.raw.iter().find(|raw| raw.alpn.as_bytes() == accepted.alpn);
-        match (raw, &accepted.identity) {
+        match (self.raw(&accepted), &accepted.identity) {
             (Some(raw), Some(identity)) => {
                 (raw.handler)(stream, Arc::clone(identity), accepted.address).await;
             }
             (Some(_), None) => {}
             (None, _) => self.speak_http(stream, accepted).await,
         }
+    }
+
+    fn raw(&self, accepted: &Accepted) -> Option<&RawProtocol> {
+        self.raw.iter().find(|raw| raw.alpn.as_bytes() == accepted.alpn)
     }
 
     async fn speak_http(&self, stream: ServerStream, accepted: Accepted) {
@@ -359,8 +368,4 @@ async fn expired(identity: Option<&PeerIdentity>) {
             _ => return,
         }
     }
-}
-
-async fn silent(progress: &Progress, limit: Duration) {
-    progress.silent_for(limit).await;
 }
