@@ -17,10 +17,9 @@ use certs::tls::{
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 pub(crate) use self::rsync::find as find_rsync;
-use crate::{error_chain, state::State};
+use crate::state::State;
 
 /// Why nothing can be served.
 #[derive(Debug, thiserror::Error)]
@@ -68,34 +67,11 @@ pub(crate) async fn serve(
     let tls = ServerTls::new(credentials, peers, &[ALPN_H2, ALPN_HTTP1, ALPN_RSYNC])?;
     let raw = vec![RawProtocol { alpn: ALPN_RSYNC, handler: rsync::handler(Arc::clone(&state)) }];
     let service = https::router(Arc::clone(&state));
-    let following =
-        tokio::spawn(follow_identity(Arc::clone(&state), Arc::clone(&tls), shutdown.clone()));
+    let (live, shown, ended) = (Arc::clone(&state), Arc::clone(&tls), shutdown.clone());
+    let following = tokio::spawn(async move { live.identity.keep_shown(&shown, ended).await });
     let closing = tokio::spawn(readers::close_lost(Arc::clone(&state), registry, shutdown.clone()));
     certs::tls::serve(listener, tls, service, raw, Limits::default(), shutdown).await;
     following.abort();
     closing.abort();
     Ok(())
-}
-
-/// Shows a renewed certificate from the next connection on.
-async fn follow_identity(state: Arc<State>, tls: Arc<ServerTls>, shutdown: CancellationToken) {
-    let mut identities = state.identity.subscribe();
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            changed = identities.changed() => if changed.is_err() { return },
-        }
-        let identity = Arc::clone(&identities.borrow_and_update());
-        let Some(credentials) = &identity.server else { continue };
-        match tls.reload_with(credentials, &identity.anchors) {
-            Ok(()) => info!(serial = %identity.serial, "showing the renewed certificate"),
-            Err(error) => {
-                let error = error_chain(&error);
-                warn!(
-                    error,
-                    "the renewed certificate is not shown; the old one stays until it ends"
-                );
-            }
-        }
-    }
 }
