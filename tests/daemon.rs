@@ -27,9 +27,9 @@ impl Daemon {
         Self { name: name.to_owned(), child, log: log.to_owned() }
     }
 
-    /// Everything it printed.
+    /// Everything it printed; nothing, once its directory is gone.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
     /// Its process id.

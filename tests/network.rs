@@ -18,10 +18,11 @@ use crate::{
 
 /// A network in a directory of its own, which goes away with it.
 pub struct Testbed {
-    dir: tempfile::TempDir,
     coordinator: Option<Daemon>,
     api: SocketAddr,
     enroll: SocketAddr,
+    // Last, because what runs in it has to end first.
+    dir: tempfile::TempDir,
 }
 
 /// An enrolled agent: where it keeps its state and what it publishes.
