@@ -211,6 +211,9 @@ impl Area {
             _lock: lock,
         };
         area.recovery = recover::recover(&mut area)?;
+        if area.marks.uncollected {
+            area.staging.clear()?;
+        }
         area.try_links()?;
         Ok(area)
     }
@@ -262,12 +265,14 @@ impl Area {
         want: &Arc<Manifest>,
         want_view: View<'_>,
     ) -> Result<Plan, Error> {
-        let untrusted = self.untrusted(want, &want_view)?;
+        let unsure = self.unsure.0.iter().map(|(path, _)| path.clone()).collect();
+        let settled = self.settled(want, &want_view)?;
         let locals = &self.marks.locals;
         let mut reserve = Reserve {
             protected_root: locals.protected_root,
             protected: locals.protected.clone(),
-            untrusted,
+            unsure,
+            settled,
         };
         let plan = plan::compare_with(have, have_view, want, want_view, &reserve);
         let found = self.protected_now(have, &plan)?;
@@ -312,7 +317,9 @@ impl Area {
     ) -> Result<SwitchReport, Error> {
         let mut report = SwitchReport::default();
         self.check_live()?;
-        sweep::all(self, options, &mut report)?;
+        if self.marks.uncollected {
+            self.after_switch(plan, options, &mut report)?;
+        }
         if plan.is_empty() && self.marks.live.is_some() && self.unsure.0.is_empty() {
             if self.marks.applied.as_ref() != Some(target) {
                 self.marks.applied = Some(target.clone());
@@ -335,7 +342,8 @@ impl Area {
             plan.changes().iter().filter(|change| change.wanted).count() as u64;
         report.removed_entries = plan.removals().count() as u64;
         self.unsure = PathList::default();
-        self.after_switch(options, &mut report)?;
+        self.staging.clear()?;
+        self.after_switch(plan, options, &mut report)?;
         Ok(report)
     }
 
@@ -394,11 +402,11 @@ impl Area {
     /// What follows a switch that is already marked: looking for local content, and collecting.
     fn after_switch(
         &mut self,
+        plan: &Plan,
         options: &SwitchOptions<'_>,
         report: &mut SwitchReport,
     ) -> Result<(), Error> {
-        self.staging.clear()?;
-        sweep::all(self, options, report)?;
+        sweep::all(self, plan, options, report)?;
         exchange::collect(self, options)
     }
 
@@ -446,21 +454,21 @@ impl Area {
         Ok(self.staging.seal()?)
     }
 
-    /// Paths of an interrupted in-place switch that do not hold what is wanted.
-    fn untrusted(&self, want: &Manifest, view: &View<'_>) -> Result<HashSet<TreePath>, Error> {
-        let mut untrusted = HashSet::new();
+    /// Paths of an interrupted in-place switch that already hold what is wanted.
+    fn settled(&self, want: &Manifest, view: &View<'_>) -> Result<HashSet<TreePath>, Error> {
+        let mut settled = HashSet::new();
         if self.unsure.0.is_empty() {
-            return Ok(untrusted);
+            return Ok(settled);
         }
         let all = plan::compare(&Manifest::empty(), View::AS_IS, &Arc::new(want.clone()), *view);
-        let Some(live) = self.live()? else { return Ok(untrusted) };
+        let Some(live) = self.live()? else { return Ok(settled) };
         let mut live = Cursor::new(live);
         for (path, _) in &self.unsure.0 {
-            if !self.holds(&mut live, path, all.item(path))? {
-                untrusted.insert(path.clone());
+            if self.holds(&mut live, path, all.item(path))? {
+                settled.insert(path.clone());
             }
         }
-        Ok(untrusted)
+        Ok(settled)
     }
 
     fn holds(

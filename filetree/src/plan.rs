@@ -170,8 +170,10 @@ pub(crate) struct Reserve {
     pub(crate) protected_root: bool,
     /// Directories that hold a PROTECTED file.
     pub(crate) protected: Vec<TreePath>,
-    /// Paths whose live content is not what the older manifest says.
-    pub(crate) untrusted: HashSet<TreePath>,
+    /// Paths whose live content may not be what the older manifest says.
+    pub(crate) unsure: HashSet<TreePath>,
+    /// Those of them that were looked at and hold what the newer manifest wants.
+    pub(crate) settled: HashSet<TreePath>,
 }
 
 /// Everything that has to happen, in path order.
@@ -222,6 +224,9 @@ pub(crate) fn compare_with(
     let mut changes = Vec::new();
     let mut exceptions = Vec::new();
     let mut note = |path: &TreePath, old: Option<Item<'_>>, new: Option<Item<'_>>| {
+        if reserve.settled.contains(path) {
+            return;
+        }
         if reserve.protected_root
             || reserve.protected.iter().any(|dir| path == dir || path.is_inside(dir))
         {
@@ -243,7 +248,7 @@ pub(crate) fn compare_with(
             note(&gone.entry.path, Some(gone), None);
         }
         let old = older.next_if(|old| old.entry.path == *path);
-        if reserve.untrusted.contains(path) || !old.is_some_and(|old| old.same_as(&item)) {
+        if reserve.unsure.contains(path) || !old.is_some_and(|old| old.same_as(&item)) {
             note(path, old, Some(item));
         }
     }
@@ -251,7 +256,7 @@ pub(crate) fn compare_with(
         note(&gone.entry.path, Some(gone), None);
     }
     // What an interrupted run may have put where neither manifest has anything.
-    for path in &reserve.untrusted {
+    for path in &reserve.unsure {
         if plan.item(path).is_none() && have.get(path).is_none() {
             note(path, None, None);
         }
@@ -277,7 +282,7 @@ impl<'a> LocalContents<'a> {
         for item in items {
             let path = &item.entry.path;
             if let Some(key) = item.key()
-                && !reserve.untrusted.contains(path)
+                && !reserve.unsure.contains(path)
             {
                 local.by_key.entry(key).or_insert(path);
                 local.by_digest.entry(key.digest).or_insert(path);

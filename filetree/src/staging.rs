@@ -30,6 +30,7 @@ use crate::{
     plan::{FileKey, Need},
     record,
     scan::digest_file,
+    switch::remove::remove_all,
 };
 
 /// A batch is synced when it has this many files or bytes.
@@ -129,8 +130,9 @@ impl Staging {
             }
         }
         for entry in dir.entries()? {
+            // A directory where a switch in place was interrupted between two names.
             if entry.name.starts_with(TEMPORARY) {
-                dir.unlink(&entry.name)?;
+                remove_all(&dir, &entry.name)?;
             }
         }
         Ok(Self { dir, batches, state: Mutex::new(state), serial: AtomicU64::new(0) })
@@ -231,7 +233,7 @@ impl Staging {
         let mut state = self.lock();
         for entry in self.dir.entries()? {
             if *entry.name != *BATCHES {
-                self.dir.unlink(&entry.name)?;
+                remove_all(&self.dir, &entry.name)?;
             }
         }
         for entry in self.batches.entries()? {

@@ -95,6 +95,8 @@ pub(crate) struct Marks {
     pub(crate) trees: Vec<TreeMark>,
     pub(crate) next_tree: u64,
     pub(crate) locals: Locals,
+    /// A switch is marked, and what it needed is not collected yet.
+    pub(crate) uncollected: bool,
     /// Whether this file system gives files a second name and swaps directories; tried once.
     pub(crate) links: Option<bool>,
 }

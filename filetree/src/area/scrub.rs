@@ -154,12 +154,13 @@ impl Area {
         report: &ScrubReport,
     ) -> Result<Plan, Error> {
         let damaged = report.findings.iter().filter(|finding| finding.damage != Damage::Extra);
-        let untrusted: HashSet<TreePath> = damaged.map(|finding| finding.path.clone()).collect();
+        let unsure: HashSet<TreePath> = damaged.map(|finding| finding.path.clone()).collect();
         let locals = &self.marks.locals;
         let reserve = Reserve {
             protected_root: locals.protected_root,
             protected: locals.protected.clone(),
-            untrusted,
+            unsure,
+            settled: HashSet::new(),
         };
         let plan = plan::compare_with(have, view, have, view, &reserve);
         for finding in &report.findings {

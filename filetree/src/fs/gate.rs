@@ -197,6 +197,11 @@ impl FailPlan {
         Self { site, nth, failure, seen: AtomicU64::new(0) }
     }
 
+    /// How many operations of its kind it has counted.
+    pub fn seen(&self) -> u64 {
+        self.seen.load(Ordering::Relaxed)
+    }
+
     /// Whether the fail point was reached.
     pub fn fired(&self) -> bool {
         self.seen.load(Ordering::Relaxed) >= self.nth

@@ -99,10 +99,23 @@ fn protected_directories_are_exceptions_and_nothing_is_fetched_for_them() {
 fn a_path_that_cannot_be_trusted_is_planned_again_and_is_no_source() {
     let have = manifest(vec![file("a", "same", 1)]);
     let want = manifest(vec![file("a", "same", 1), file("b", "same", 1)]);
-    let reserve = Reserve { untrusted: [path("a"), path("stray")].into(), ..Reserve::default() };
+    let reserve = Reserve { unsure: [path("a"), path("stray")].into(), ..Reserve::default() };
     let plan = compare_with(&have, View::AS_IS, &want, View::AS_IS, &reserve);
     assert_eq!(changed(&plan), ["a", "b", "stray"]);
     assert_eq!(plan.needs().len(), 1);
+}
+
+#[test]
+fn a_path_that_already_holds_what_is_wanted_is_not_planned_again() {
+    let have = manifest(vec![file("a", "old", 1), file("b", "old", 1)]);
+    let want = manifest(vec![file("a", "new", 1), file("b", "newer", 1)]);
+    let reserve = Reserve {
+        unsure: [path("a"), path("b")].into(),
+        settled: [path("a")].into(),
+        ..Reserve::default()
+    };
+    let plan = compare_with(&have, View::AS_IS, &want, View::AS_IS, &reserve);
+    assert_eq!(changed(&plan), ["b"]);
 }
 
 #[test]

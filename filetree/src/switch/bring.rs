@@ -51,6 +51,8 @@ impl<'a> Bring<'a> {
 
     /// Brings one path to what the plan wants there. Paths come in order.
     pub(crate) fn path(&mut self, path: &TreePath) -> Result<(), Error> {
+        // Also where nothing is left to do: an interrupted run may have left the times wrong.
+        self.touched.extend(path.parent());
         match self.plan.item(path) {
             None => self.absent(path),
             Some(item) => match &item.entry.kind {
@@ -72,8 +74,7 @@ impl<'a> Bring<'a> {
                 && item.entry.is_dir()
                 && let Some(dir) = self.tree.dir(path)?
             {
-                dir.set_mode(item.mode)?;
-                dir.set_mtime(item.entry.mtime)?;
+                close_dir(&item, dir)?;
             }
         }
         Ok(())
@@ -84,7 +85,6 @@ impl<'a> Bring<'a> {
         if parent.stat(path.name())?.is_some() {
             remove_all(parent, path.name())?;
             self.tree.forget(path);
-            self.touch(path);
         }
         Ok(())
     }
@@ -100,7 +100,6 @@ impl<'a> Bring<'a> {
             None => {}
         }
         parent.make_dir(path.name())?;
-        self.touch(path);
         Ok(())
     }
 
@@ -119,7 +118,6 @@ impl<'a> Bring<'a> {
         }
         put_symlink(self.staging, item, target, parent)?;
         self.tree.forget(path);
-        self.touch(path);
         Ok(())
     }
 
@@ -150,7 +148,6 @@ impl<'a> Bring<'a> {
             other => put_file(self.staging, item, from, &name, parent, other.is_some())?,
         }
         self.tree.forget(path);
-        self.touch(path);
         Ok(())
     }
 
@@ -166,12 +163,6 @@ impl<'a> Bring<'a> {
         }
         let staged = self.staging.dir().stat(&key.file_name())?;
         Ok(staged.map(|meta| Found::Staged(meta.id)))
-    }
-
-    fn touch(&mut self, path: &TreePath) {
-        if let Some(parent) = path.parent() {
-            self.touched.insert(parent);
-        }
     }
 }
 
@@ -235,6 +226,18 @@ pub(crate) fn put_symlink(
     staging.dir().symlink(&temporary, target)?;
     staging.dir().set_mtime_of(&temporary, item.entry.mtime)?;
     staging.dir().rename(&temporary, dir, item.entry.path.name())
+}
+
+/// Gives a directory its mode and time, if they are others.
+pub(crate) fn close_dir(item: &Item<'_>, dir: &Dir) -> fs::Result<()> {
+    let meta = dir.meta()?;
+    if meta.mode != item.mode {
+        dir.set_mode(item.mode)?;
+    }
+    if meta.mtime != item.entry.mtime {
+        dir.set_mtime(item.entry.mtime)?;
+    }
+    Ok(())
 }
 
 /// Whether what is at the item's name in `dir` is, by its attributes, what the item wants.

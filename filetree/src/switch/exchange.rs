@@ -190,6 +190,7 @@ pub(crate) fn finish(
     }
     area.marks.live = Some(*id);
     area.marks.applied = Some(journal.to.clone());
+    area.marks.uncollected = true;
     area.marks.save(&area.work)?;
     Journal::remove(&area.work)
 }
@@ -302,9 +303,6 @@ pub(crate) fn collect(area: &mut Area, options: &SwitchOptions<'_>) -> Result<()
         .collect();
     let unfinished = area.marks.trees.iter().filter(|t| t.state == TreeState::Building && t.swept);
     going.extend(unfinished.map(|tree| tree.name.clone()));
-    if going.is_empty() {
-        return Ok(());
-    }
     for name in &going {
         if area.work.open_child(name.as_bytes()).is_ok_and(|dir| in_use(&dir)) {
             continue;
@@ -313,6 +311,7 @@ pub(crate) fn collect(area: &mut Area, options: &SwitchOptions<'_>) -> Result<()
         crate::record::remove(&area.work, &format!("{name}.missed"))?;
         area.marks.trees.retain(|tree| tree.name != *name);
     }
+    area.marks.uncollected = false;
     area.marks.save(&area.work)
 }
 

@@ -12,7 +12,7 @@ use protocol::{manifest::EntryKind, path::TreePath};
 
 use super::{
     SwitchOptions, SwitchReport,
-    bring::{is_wanted, put_file, put_symlink},
+    bring::{close_dir, is_wanted, put_file, put_symlink},
     cursor::Cursor,
     remove::{remove_all, to_trash},
 };
@@ -50,7 +50,8 @@ pub(crate) fn run(
         options,
         report,
         live: Cursor::unlocking(live.reopen()?),
-        touched: BTreeSet::new(),
+        // All of them, also where an interrupted run left nothing but a wrong time.
+        touched: paths.0.iter().filter_map(|(path, _)| path.parent()).collect(),
     };
     for stage in stages(plan, options) {
         for change in stage {
@@ -60,6 +61,7 @@ pub(crate) fn run(
     work.finish()?;
     live.sync_fs()?;
     area.marks.applied = Some(target.clone());
+    area.marks.uncollected = true;
     area.marks.save(&area.work)?;
     Journal::remove(&area.work)
 }
@@ -141,12 +143,11 @@ impl InPlace<'_> {
                 }
             }
         }
-        self.touch(path);
         Ok(())
     }
 
-    /// Clears a name whose kind changes. A directory is moved out in one step, with everything
-    /// local in it going to the trash; a file is swapped for the directory that replaces it.
+    /// Clears a name whose kind changes. What is local goes to the trash first; then a directory is
+    /// moved out in one step, and a file is swapped for the directory that replaces it.
     fn make_way(&mut self, path: &TreePath, wants_dir: bool, had: bool) -> Result<(), Error> {
         let parent = dir_of(&mut self.live, path)?;
         let Some(meta) = parent.stat(path.name())? else { return Ok(()) };
@@ -164,19 +165,15 @@ impl InPlace<'_> {
                 remove_all(self.area.staging.dir(), &aside)?;
             }
             self.live.forget(path);
-        } else if meta.kind != Kind::Dir && wants_dir {
+        } else if meta.kind != Kind::Dir && wants_dir && had {
             let aside = staging.temporary();
             staging.dir().make_dir(&aside)?;
             parent.exchange(path.name(), staging.dir(), &aside)?;
-            if had {
-                staging.dir().unlink(&aside)?;
-            } else {
-                // A local file in the way of a new directory.
-                let back = self.area.work.ensure_dir(b"trash", 0o700)?;
-                let back = back.ensure_dir(self.options.now.to_string().as_bytes(), 0o700)?;
-                self.area.staging.dir().rename(&aside, &back, path.name())?;
-                self.report.trashed.push(path.clone());
-            }
+            staging.dir().unlink(&aside)?;
+        } else if wants_dir && meta.kind != Kind::Dir {
+            // A local file in the way of a new directory.
+            to_trash(&self.area.work, self.options.now, parent, path)?;
+            self.report.trashed.push(path.clone());
         } else if meta.kind != Kind::Dir && !had && self.plan.source(path) == Source::Fetch {
             // Something local has the name of a new file.
             let known = self
@@ -223,7 +220,6 @@ impl InPlace<'_> {
             dir_of(&mut self.live, path)?.remove_dir(path.name())?;
             self.live.forget(path);
         }
-        self.touch(path);
         Ok(())
     }
 
@@ -261,17 +257,10 @@ impl InPlace<'_> {
                 && item.entry.is_dir()
                 && let Some(dir) = self.live.dir(path)?
             {
-                dir.set_mode(item.mode)?;
-                dir.set_mtime(item.entry.mtime)?;
+                close_dir(&item, dir)?;
             }
         }
         Ok(())
-    }
-
-    fn touch(&mut self, path: &TreePath) {
-        if let Some(parent) = path.parent() {
-            self.touched.insert(parent);
-        }
     }
 }
 

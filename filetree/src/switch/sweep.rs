@@ -11,20 +11,28 @@ use std::collections::BTreeSet;
 
 use protocol::path::TreePath;
 
-use super::{SwitchOptions, SwitchReport, cursor::is_no_directory, remove::to_trash};
+use super::{
+    SwitchOptions, SwitchReport,
+    bring::close_dir,
+    cursor::{Cursor, is_no_directory},
+    remove::to_trash,
+};
 use crate::{
     area::{
         Area, Error,
         marks::{self, Locals, TreeState},
     },
     fs::{Dir, DirEntry},
+    plan::Plan,
     record::PathList,
     safe_path::PROTECTED,
 };
 
-/// Sweeps every tree that was not swept since it was retired.
+/// Sweeps every tree that was not swept since it was retired. `plan` leads from or to what is
+/// live now: it says which times directories have that local content passes through.
 pub(crate) fn all(
     area: &mut Area,
+    plan: &Plan,
     options: &SwitchOptions<'_>,
     report: &mut SwitchReport,
 ) -> Result<(), Error> {
@@ -36,18 +44,29 @@ pub(crate) fn all(
             Err(error) if is_no_directory(&error) => None,
             Err(error) => return Err(error.into()),
         };
+        let list_name = format!("{name}.missed");
         // Without its list a tree cannot be told apart from local content; everything that the
         // live tree does not have is then kept in the trash.
-        let list = match marks::load_paths(&area.work, &format!("{name}.missed")) {
+        let list = match marks::load_paths(&area.work, &list_name) {
             Ok(list) => list,
             Err(Error::Damaged { .. }) => None,
             Err(error) => return Err(error),
         };
         let has_list = list.is_some();
         if let (Some(retired), Some(live)) = (retired, area.live()?) {
-            let (root, list) = (retired.reopen()?, list.unwrap_or_default());
-            let mut sweep = Sweep { area, options, report, root, list };
-            if sweep.run(retired, live)? {
+            let list = list.unwrap_or_default();
+            let found = find(&list, options, &area.marks.locals, &retired, &live)?;
+            if !found.is_empty() {
+                // The times of these directories are about to change; should we be interrupted,
+                // the list sees to it that they are put right before the tree is used.
+                let passed = found.iter().filter_map(|found| found.path.parent());
+                let mut passed: Vec<_> = passed.map(|path| (path, true)).collect();
+                passed.sort();
+                passed.dedup();
+                marks::save_paths(&area.work, &list_name, &list.union(&PathList(passed)))?;
+                remember(&mut area.marks.locals, &found);
+                area.marks.save(&area.work)?;
+                move_out(area, options, report, &found, &retired, &live)?;
                 area.work.sync_fs()?;
             }
         }
@@ -57,17 +76,27 @@ pub(crate) fn all(
                 tree.state = TreeState::Building;
             }
         }
+        close_passed(area, plan)?;
         area.marks.save(&area.work)?;
     }
     Ok(())
 }
 
-struct Sweep<'a> {
-    area: &'a mut Area,
-    options: &'a SwitchOptions<'a>,
-    report: &'a mut SwitchReport,
-    root: Dir,
-    list: PathList,
+/// Local content in a retired tree.
+struct Found {
+    path: TreePath,
+    what: What,
+}
+
+enum What {
+    /// A directory with a PROTECTED file: goes back as a whole.
+    Protected,
+    /// The root's own PROTECTED file.
+    ProtectedRoot,
+    /// Known or excluded: goes back to its place.
+    Carry { excluded: bool },
+    /// Does not belong.
+    Trash,
 }
 
 /// A pair of directories with the same path: the retired one, and the live one if there is one.
@@ -77,121 +106,147 @@ struct Pair {
     live: Option<Dir>,
 }
 
-impl Sweep<'_> {
-    /// Returns whether anything was moved.
-    fn run(&mut self, retired: Dir, live: Dir) -> Result<bool, Error> {
-        let mut moved = false;
-        let mut open = vec![Pair { path: None, retired, live: Some(live) }];
-        while let Some(pair) = open.pop() {
-            let names: BTreeSet<Box<[u8]>> = match &pair.live {
-                Some(live) => live.entries()?.into_iter().map(|entry| entry.name).collect(),
-                None => BTreeSet::new(),
-            };
-            let entries = pair.retired.entries()?;
-            if self.is_protected(&pair, &entries, &names) {
-                moved = true;
-                self.restore(&pair)?;
-                continue;
+fn find(
+    list: &PathList,
+    options: &SwitchOptions<'_>,
+    locals: &Locals,
+    retired: &Dir,
+    live: &Dir,
+) -> Result<Vec<Found>, Error> {
+    let mut found = Vec::new();
+    let mut open =
+        vec![Pair { path: None, retired: retired.reopen()?, live: Some(live.reopen()?) }];
+    while let Some(pair) = open.pop() {
+        let names: BTreeSet<Box<[u8]>> = match &pair.live {
+            Some(live) => live.entries()?.into_iter().map(|entry| entry.name).collect(),
+            None => BTreeSet::new(),
+        };
+        let entries = pair.retired.entries()?;
+        if is_protected(list, &pair, &entries, &names) {
+            match (pair.path, TreePath::parse(PROTECTED)) {
+                (Some(path), _) => found.push(Found { path, what: What::Protected }),
+                (None, Ok(path)) => found.push(Found { path, what: What::ProtectedRoot }),
+                (None, Err(_)) => {}
             }
-            for entry in entries {
-                let path = match &pair.path {
-                    None => TreePath::parse(&entry.name),
-                    Some(above) => above.child(&entry.name),
-                };
-                // A name that no manifest can carry is local by definition, and stays where it
-                // is as long as the tree does.
-                let Ok(path) = path else { continue };
-                let ours = match self.list.had(&path) {
-                    Some(had) => had,
-                    None => names.contains(&entry.name),
-                };
-                if !ours {
-                    moved = true;
-                    self.carry(&pair, &names, path, &entry)?;
-                } else if entry.is_dir != Some(false)
+            continue;
+        }
+        for entry in entries {
+            let path = match &pair.path {
+                None => TreePath::parse(&entry.name),
+                Some(above) => above.child(&entry.name),
+            };
+            // A name that no manifest can carry is local by definition, and stays where it is as
+            // long as the tree does.
+            let Ok(path) = path else { continue };
+            let there = names.contains(&entry.name);
+            if list.had(&path).unwrap_or(there) {
+                if entry.is_dir != Some(false)
                     && let Ok(below) = pair.retired.open_child(&entry.name)
                 {
                     let live = pair.live.as_ref().and_then(|d| d.open_child(&entry.name).ok());
                     open.push(Pair { path: Some(path), retired: below, live });
                 }
+                continue;
             }
+            let excluded = !(options.keep)(&path, entry.is_dir.unwrap_or(false));
+            let held = locals.held.binary_search(&path).is_ok();
+            // Where the new generation has that name, the place is taken.
+            let what =
+                if (held || excluded) && !there { What::Carry { excluded } } else { What::Trash };
+            found.push(Found { path, what });
         }
-        Ok(moved)
     }
+    Ok(found)
+}
 
-    fn is_protected(&self, pair: &Pair, entries: &[DirEntry], live: &BTreeSet<Box<[u8]>>) -> bool {
-        let marker = match &pair.path {
-            None => TreePath::parse(PROTECTED),
-            Some(above) => above.child(PROTECTED),
-        };
-        entries.iter().any(|entry| *entry.name == *PROTECTED)
-            && !live.contains(PROTECTED)
-            && !marker.is_ok_and(|marker| self.list.had(&marker) == Some(true))
+fn is_protected(
+    list: &PathList,
+    pair: &Pair,
+    entries: &[DirEntry],
+    live: &BTreeSet<Box<[u8]>>,
+) -> bool {
+    let marker = match &pair.path {
+        None => TreePath::parse(PROTECTED),
+        Some(above) => above.child(PROTECTED),
+    };
+    entries.iter().any(|entry| *entry.name == *PROTECTED)
+        && !live.contains(PROTECTED)
+        && !marker.is_ok_and(|marker| list.had(&marker) == Some(true))
+}
+
+/// What was found is known from now on, whatever happens while it is moved.
+fn remember(locals: &mut Locals, found: &[Found]) {
+    for Found { path, what } in found {
+        match what {
+            What::ProtectedRoot => locals.protected_root = true,
+            What::Protected => Locals::add(&mut locals.protected, path.clone()),
+            What::Carry { excluded: true } => Locals::add(&mut locals.excluded, path.clone()),
+            What::Carry { excluded: false } | What::Trash => {}
+        }
     }
+}
 
-    /// Puts a directory that was protected meanwhile back as a whole.
-    fn restore(&mut self, pair: &Pair) -> Result<(), Error> {
-        let Some(path) = &pair.path else {
-            // The root: the marker moves over, and nothing is touched from now on.
-            if let Some(live) = &pair.live {
-                pair.retired.rename_new(PROTECTED, live, PROTECTED)?;
-            }
-            self.area.marks.locals.protected_root = true;
-            return Ok(());
-        };
-        let from = self.root.open_parent(path)?;
-        let to = self.live_parent(path)?;
+fn move_out(
+    area: &Area,
+    options: &SwitchOptions<'_>,
+    report: &mut SwitchReport,
+    found: &[Found],
+    retired: &Dir,
+    live: &Dir,
+) -> Result<(), Error> {
+    for Found { path, what } in found {
+        let from = retired.open_parent(path)?;
         let name = path.name();
-        let (left, entered) = (from.meta()?.mtime, to.meta()?.mtime);
-        match to.stat(name)? {
-            Some(_) => from.exchange(name, &to, name)?,
-            None => from.rename_new(name, &to, name)?,
-        }
-        from.set_mtime(left)?;
-        to.set_mtime(entered)?;
-        Locals::add(&mut self.area.marks.locals.protected, path.clone());
-        self.report.carried.push(path.clone());
-        Ok(())
-    }
-
-    fn carry(
-        &mut self,
-        pair: &Pair,
-        live_names: &BTreeSet<Box<[u8]>>,
-        path: TreePath,
-        entry: &DirEntry,
-    ) -> Result<(), Error> {
-        let is_dir = entry.is_dir.unwrap_or(false);
-        let locals = &self.area.marks.locals;
-        let held = locals.held.binary_search(&path).is_ok();
-        let excluded = !(self.options.keep)(&path, is_dir);
-        // What is listed was changed by this switch: the place is taken, or is to be empty.
-        if (held || excluded) && !live_names.contains(&entry.name) {
-            let to = self.live_parent(&path)?;
-            // Both directories keep their times: either may be the live one again.
-            let (left, entered) = (pair.retired.meta()?.mtime, to.meta()?.mtime);
-            pair.retired.rename_new(&entry.name, &to, &entry.name)?;
-            pair.retired.set_mtime(left)?;
-            to.set_mtime(entered)?;
-            if excluded {
-                Locals::add(&mut self.area.marks.locals.excluded, path.clone());
+        match what {
+            What::ProtectedRoot => {
+                from.rename_new(name, live, name)?;
             }
-            self.report.carried.push(path);
-        } else {
-            to_trash(&self.area.work, self.options.now, &pair.retired, &path)?;
-            self.report.trashed.push(path);
+            What::Protected => {
+                let to = live_parent(live, path)?;
+                match to.stat(name)? {
+                    Some(_) => from.exchange(name, &to, name)?,
+                    None => from.rename_new(name, &to, name)?,
+                }
+                report.carried.push(path.clone());
+            }
+            What::Carry { .. } => {
+                from.rename_new(name, &live_parent(live, path)?, name)?;
+                report.carried.push(path.clone());
+            }
+            What::Trash => {
+                to_trash(&area.work, options.now, &from, path)?;
+                report.trashed.push(path.clone());
+            }
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    /// The live directory that is to hold `path`; made where the new generation has none.
-    fn live_parent(&self, path: &TreePath) -> Result<Dir, Error> {
-        let mut dir =
-            self.area.live()?.ok_or_else(|| Error::Inconsistent { path: path.clone() })?;
-        let above = path.components().count() - 1;
-        for component in path.components().take(above) {
-            dir = dir.ensure_dir(component, 0o755)?;
-        }
-        Ok(dir)
+/// The live directory that is to hold `path`; made where the new generation has none.
+fn live_parent(live: &Dir, path: &TreePath) -> Result<Dir, Error> {
+    let mut dir = live.reopen()?;
+    let above = path.components().count() - 1;
+    for component in path.components().take(above) {
+        dir = dir.ensure_dir(component, 0o755)?;
     }
+    Ok(dir)
+}
+
+/// Local content that comes and goes changes the times of the directories it is in; puts those
+/// of the live tree right.
+fn close_passed(area: &Area, plan: &Plan) -> Result<(), Error> {
+    let Some(live) = area.live()? else { return Ok(()) };
+    let mut live = Cursor::new(live);
+    let locals = &area.marks.locals;
+    for path in locals.excluded.iter().chain(&locals.held).chain(&locals.protected) {
+        if let Some(above) = path.parent()
+            && !locals.protects(&above)
+            && let Some(item) = plan.item(&above)
+            && item.entry.is_dir()
+            && let Some(dir) = live.dir(&above)?
+        {
+            close_dir(&item, dir)?;
+        }
+    }
+    Ok(())
 }
