@@ -14,7 +14,8 @@
 //! topics are itself and its trees, so it is not woken by what happens to others.
 
 mod audit;
-
+#[cfg(test)]
+mod contract;
 mod counters;
 mod definitions;
 mod generations;
@@ -24,6 +25,8 @@ mod migrations;
 mod postgres;
 mod runs;
 mod sqlite;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::path::{Path, PathBuf};
 

@@ -27,7 +27,7 @@ use protocol::{
 
 use crate::{
     config::{Config, FILE},
-    db::{self, Database, StoredCertificate, StoredIdentity, Topic},
+    db::{self, Counter, Database, StoredCertificate, StoredIdentity, Topic},
 };
 
 /// Directory of the authority, below the data directory.
@@ -203,6 +203,8 @@ async fn first_admin(
     let target = format!("{role}/{name}");
     let detail = format!("network {}, serial {}", options.network, certificate.serial);
     tx.audit(now, "coordinator", "init", &target, &detail).await?;
+    tx.set_time(Counter::LookedAt, now).await?;
+    tx.set_time(Counter::HeadRenewed, now).await?;
     tx.next_revision(&[Topic::Identities]).await?;
     tx.commit().await?;
     let membership = Membership {

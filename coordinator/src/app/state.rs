@@ -109,6 +109,11 @@ impl App {
         self.picture.subscribe()
     }
 
+    /// How many polls wait for a new picture.
+    pub fn pictures_watched(&self) -> usize {
+        self.picture.receiver_count()
+    }
+
     /// Ends when the coordinator stops.
     pub fn stopping(&self) -> &CancellationToken {
         &self.parts.stopping

@@ -76,10 +76,12 @@ impl TreeContents {
         let mut wanted: Vec<&Digest> = self.current().map(|c| &c.manifest).into_iter().collect();
         let mut visited: HashSet<&Digest> = wanted.iter().copied().collect();
         for _ in 1..DEPTH {
-            let step: Vec<_> = self.offers.iter().filter(|o| wanted.contains(&&o.to)).collect();
+            let mut step: Vec<_> =
+                self.offers.iter().filter(|offer| wanted.contains(&&offer.to)).collect();
+            // Content may return to what it was; a circle leads nowhere.
+            step.retain(|offer| offer.from.as_ref().is_none_or(|from| !visited.contains(from)));
             found.extend(step.iter().map(|offer| offer.offer.clone()));
             wanted = step.iter().filter_map(|offer| offer.from.as_ref()).collect();
-            // Content may return to what it was; a circle leads nowhere.
             wanted.retain(|digest| visited.insert(digest));
             if wanted.is_empty() || found.len() >= MAX_OFFERS {
                 break;

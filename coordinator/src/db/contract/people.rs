@@ -1,0 +1,142 @@
+//! Identities, certificates, invites and the audit log.
+
+use jiff::{SignedDuration, Timestamp};
+use protocol::{key::VerifyingKey, role::Role, v1::publisher::Presence};
+
+use super::{TestDatabase, on_both};
+use crate::db::{StoredCertificate, StoredIdentity, StoredInvite};
+
+on_both! {
+    an_identity_reads_back_and_a_revocation_takes_its_certificates
+    a_newer_certificate_supersedes_the_older_and_a_repeated_request_finds_its_answer
+    an_invite_is_consumed_once
+    the_audit_log_is_a_chain
+}
+
+fn now() -> Timestamp {
+    "2026-01-02T03:04:05.678901Z".parse().unwrap()
+}
+
+fn agent(name: &str) -> StoredIdentity {
+    StoredIdentity {
+        role: Role::Agent,
+        name: name.parse().unwrap(),
+        site: Some("lisbon".parse().unwrap()),
+        signing_key: VerifyingKey::from_bytes([7; 32]),
+        created: now(),
+        revoked: None,
+        reason: String::new(),
+        advertise: None,
+        last_seen: None,
+    }
+}
+
+fn certificate(serial: &str, issued: Timestamp) -> StoredCertificate {
+    StoredCertificate {
+        serial: serial.into(),
+        role: Role::Agent,
+        name: "a".parse().unwrap(),
+        issued,
+        not_after: issued + SignedDuration::from_hours(1),
+        superseded: None,
+        revoked: None,
+    }
+}
+
+async fn an_identity_reads_back_and_a_revocation_takes_its_certificates(test: &TestDatabase) {
+    let (a, b) = (agent("a"), agent("b"));
+    let publisher = StoredIdentity { role: Role::Publisher, site: None, ..agent("p") };
+    let mut tx = test.database.write().await.unwrap();
+    for identity in [&b, &publisher, &a] {
+        tx.put_identity(identity).await.unwrap();
+    }
+    tx.add_certificate(&certificate("aa", now()), "request", "answer").await.unwrap();
+    let presence =
+        Presence { advertise: "h:1".into(), version: "1".into(), rsync: Some("3".into()) };
+    tx.set_presence(&publisher.name, &presence).await.unwrap();
+    tx.set_last_seen(Role::Agent, &b.name, now()).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut tx = test.database.write().await.unwrap();
+    let publisher = StoredIdentity { advertise: Some("h:1".into()), ..publisher };
+    let b = StoredIdentity { last_seen: Some(now()), ..b };
+    assert_eq!(tx.identities().await.unwrap(), [a.clone(), b.clone(), publisher]);
+    assert_eq!(tx.identity(Role::Agent, &b.name).await.unwrap(), Some(b.clone()));
+    assert_eq!(tx.identity(Role::Admin, &b.name).await.unwrap(), None);
+    tx.revoke_identity(Role::Agent, &a.name, "stolen", now()).await.unwrap();
+    tx.revoke_identity(Role::Agent, &a.name, "again", Timestamp::MAX).await.unwrap();
+    let found = tx.identity(Role::Agent, &a.name).await.unwrap().unwrap();
+    assert_eq!((found.revoked, found.reason.as_str()), (Some(now()), "stolen"));
+    let found = tx.certificates(now()).await.unwrap();
+    assert_eq!(found, [StoredCertificate { revoked: Some(now()), ..certificate("aa", now()) }]);
+    // Enrolled again: live, with nothing left of the earlier one.
+    tx.put_identity(&a).await.unwrap();
+    assert_eq!(tx.identity(Role::Agent, &a.name).await.unwrap(), Some(a));
+    tx.commit().await.unwrap();
+}
+
+async fn a_newer_certificate_supersedes_the_older_and_a_repeated_request_finds_its_answer(
+    test: &TestDatabase,
+) {
+    let later = now() + SignedDuration::from_mins(30);
+    let mut tx = test.database.write().await.unwrap();
+    tx.add_certificate(&certificate("aa", now()), "one", "first").await.unwrap();
+    tx.add_certificate(&certificate("bb", later), "two", "second").await.unwrap();
+    let found = tx.certificates(now()).await.unwrap();
+    let first = StoredCertificate { superseded: Some(later), ..certificate("aa", now()) };
+    assert_eq!(found, [first, certificate("bb", later)]);
+    let name = "a".parse().unwrap();
+    let answer = async |tx: &mut crate::db::Transaction, request: &str| {
+        tx.renewal_answer(Role::Agent, &name, request).await.unwrap()
+    };
+    assert_eq!(answer(&mut tx, "two").await.as_deref(), Some("second"));
+    assert_eq!(answer(&mut tx, "three").await, None);
+    let ended = now() + SignedDuration::from_hours(1);
+    assert_eq!(tx.certificates(ended).await.unwrap().len(), 1, "ended ones are left out");
+    tx.commit().await.unwrap();
+}
+
+async fn an_invite_is_consumed_once(test: &TestDatabase) {
+    let invite = StoredInvite {
+        id: "i".into(),
+        verifier: "v".into(),
+        role: Role::Agent,
+        name: "a".parse().unwrap(),
+        site: Some("lisbon".parse().unwrap()),
+        replaces: true,
+        made_by: "admin/ann".into(),
+        expires: now(),
+        consumed: None,
+        request: None,
+        answer: None,
+    };
+    let mut tx = test.database.write().await.unwrap();
+    tx.add_invite(&invite).await.unwrap();
+    assert_eq!(tx.invite("i").await.unwrap(), Some(invite.clone()));
+    assert_eq!(tx.invite("j").await.unwrap(), None);
+    assert!(tx.consume_invite("i", "request", "answer", now()).await.unwrap());
+    assert!(!tx.consume_invite("i", "other", "other", now()).await.unwrap());
+    let used = StoredInvite {
+        consumed: Some(now()),
+        request: Some("request".into()),
+        answer: Some("answer".into()),
+        ..invite
+    };
+    assert_eq!(tx.invite("i").await.unwrap(), Some(used));
+    tx.commit().await.unwrap();
+}
+
+async fn the_audit_log_is_a_chain(test: &TestDatabase) {
+    for what in ["one", "two", "three"] {
+        let mut tx = test.database.write().await.unwrap();
+        tx.audit(now(), "admin/ann", what, "agent/a", "detail").await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    let log = test.database.read().await.unwrap().audit_log(0, 10).await.unwrap();
+    let whats: Vec<_> = log.iter().map(|entry| (entry.number, entry.what.as_str())).collect();
+    assert_eq!(whats, [(1, "one"), (2, "two"), (3, "three")]);
+    assert!(log.iter().all(|entry| entry.digest == entry.expected_digest()));
+    assert_eq!(log[0].previous, "");
+    assert!(log.windows(2).all(|pair| pair[1].previous == pair[0].digest));
+    let after = test.database.read().await.unwrap().audit_log(1, 1).await.unwrap();
+    assert_eq!(after[0].what, "two");
+}

@@ -1,0 +1,13 @@
+//! The coordinator as its peers meet it: a real one, over real TLS, on ports of loopback.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
+
+mod access;
+mod configuration;
+mod definitions;
+mod enrolling;
+mod orders;
+mod polling;
+mod publishing;
+mod reports;
+mod support;
+mod wire;

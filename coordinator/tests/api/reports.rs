@@ -1,0 +1,111 @@
+//! Runs, receipts and what they tell others.
+
+use jiff::Timestamp;
+use protocol::{
+    error::ProblemKind,
+    generation::{Epoch, Generation, Version},
+    statement::Receipt,
+    v1::agent::{Changes, RunKind, RunReport, RunResult},
+};
+use uuid::Uuid;
+
+use crate::support::{AT_ONCE, Network, Peer, digest, kind};
+
+fn version(number: u64) -> Version {
+    Version { epoch: Epoch(1), generation: Generation(number) }
+}
+
+fn receipt(peer: &Peer, tree: &str, site: &str, content: &str) -> Receipt {
+    Receipt {
+        agent: peer.identity.membership.name.clone(),
+        site: site.parse().unwrap(),
+        tree: tree.parse().unwrap(),
+        version: version(1),
+        manifest: digest(content),
+        filter: digest("filter"),
+        observed: false,
+        files: 10,
+        bytes: 1000,
+        applied: Timestamp::now(),
+    }
+}
+
+fn report(assignment: &str) -> RunReport {
+    let now = Timestamp::now();
+    RunReport {
+        id: Uuid::now_v7(),
+        assignment: assignment.parse().unwrap(),
+        kind: RunKind::Sync,
+        started: now,
+        ended: now,
+        result: RunResult::Completed,
+        from: None,
+        to: Some(version(1)),
+        changes: Changes::default(),
+        ways: vec![],
+        encoders: vec![],
+        not_taken: vec![],
+        switch: None,
+        error: String::new(),
+        notices: vec![],
+        receipt: None,
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_shows_in_the_status_and_tells_the_publisher_what_is_held() {
+    let (network, build, lisbon, oslo) = Network::with_peers().await;
+    build.state("beta", 1, "one", None).await.unwrap();
+    let known = build.publisher_orders().await.revision;
+    let before = lisbon.orders().await.revision;
+    for (peer, site) in [(&lisbon, "lisbon"), (&oslo, "oslo")] {
+        let mut report = report(&format!("beta@{site}"));
+        report.receipt = Some(peer.sign(&receipt(peer, "beta", site, "one")));
+        peer.client.report_run(&report).await.unwrap();
+        peer.client.report_run(&report).await.unwrap();
+    }
+    let orders = build.client.publisher_orders(known, AT_ONCE).await.unwrap().unwrap();
+    let held = &orders.trees[1].held;
+    assert_eq!((held[0].manifest, held[0].agents), (digest("one"), 2));
+    // What others hold is no news to an agent.
+    assert_eq!(lisbon.client.agent_orders(before, AT_ONCE).await.unwrap(), None);
+
+    let status = network.admin().status().await.unwrap();
+    let shown = status.assignments.iter().find(|s| s.name.to_string() == "beta@oslo").unwrap();
+    assert_eq!((shown.holds, shown.target), (Some(version(1)), Some(version(1))));
+    assert_eq!(shown.last_result, Some(RunResult::Completed));
+    assert!(shown.last_success.is_some() && shown.last_seen.is_some());
+    let runs = network.admin().runs("assignment=beta@oslo").await.unwrap().items;
+    assert_eq!(runs.len(), 1, "reported twice, stored once");
+    assert_eq!(runs[0].agent.as_str(), "oslo-1");
+    assert_eq!(network.admin().runs("site=lisbon").await.unwrap().items.len(), 1);
+    assert_eq!(network.admin().runs("tree=alpha").await.unwrap().items.len(), 0);
+}
+
+#[tokio::test]
+async fn nobody_reports_for_another_site_and_nobody_signs_for_another_agent() {
+    let (_network, _, lisbon, oslo) = Network::with_peers().await;
+    let foreign = report("beta@oslo");
+    assert_eq!(kind(lisbon.client.report_run(&foreign).await), ProblemKind::Forbidden);
+    let mut forged = report("beta@lisbon");
+    forged.receipt = Some(oslo.sign(&receipt(&lisbon, "beta", "lisbon", "one")));
+    assert_eq!(kind(lisbon.client.report_run(&forged).await), ProblemKind::BadRequest);
+    forged.receipt = Some(lisbon.sign(&receipt(&lisbon, "alpha", "lisbon", "one")));
+    assert_eq!(kind(lisbon.client.report_run(&forged).await), ProblemKind::BadRequest);
+}
+
+#[tokio::test]
+async fn a_failed_run_is_brought_to_attention_with_its_error() {
+    let (network, _, lisbon, _) = Network::with_peers().await;
+    let failed = RunReport {
+        result: RunResult::Failed,
+        error: "the disk is full".into(),
+        ..report("alpha@lisbon")
+    };
+    lisbon.client.report_run(&failed).await.unwrap();
+    let status = network.admin().status().await.unwrap();
+    assert!(status.attention.iter().any(|text| text.contains("the disk is full")));
+    lisbon.client.report_run(&report("alpha@lisbon")).await.unwrap();
+    let status = network.admin().status().await.unwrap();
+    assert!(!status.attention.iter().any(|text| text.contains("the disk is full")));
+}
