@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Longest wait for something that has to happen.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// A server of ours on loopback that ends with the test.
 struct Running {
