@@ -298,6 +298,18 @@ fn rules_that_cannot_be_read_are_named_with_line_and_column() {
 }
 
 #[test]
+fn rule_files_are_asked_for_only_where_a_publisher_reads_them() {
+    let tree = |source: &str, key: &str| {
+        format!("[[tree]]\nname = \"t\"\nsource = \"{source}\"\n{key} = [\": .rules\"]\n")
+    };
+    assert!(apply(&base(), &tree("releases", "limit")).is_ok());
+    refused(&[
+        (&tree("debian", "limit"), 4, &["tree t", "rule files", "stock rsync daemon"]),
+        (&tree("releases", "filter"), 4, &["tree t, filter rule 1, column 1", "the tree's limit"]),
+    ]);
+}
+
+#[test]
 fn an_include_that_the_limit_hides_is_refused_wherever_either_changes() {
     let tree = |limit: &str| {
         format!("[[tree]]\nname = \"fedora\"\nsource = \"releases\"\npath = \"fedora\"\n{limit}\n")

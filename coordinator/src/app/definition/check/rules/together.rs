@@ -6,7 +6,7 @@
 
 use protocol::{
     filter::{Filter, Level, Origin, RuleRef, Warning, warnings, within_limit},
-    spec::{AssignmentSpec, Layout, TreeSpec},
+    spec::{AssignmentSpec, Layout, TreeSpec, UpstreamKind},
     v1::definitions::Kind,
 };
 
@@ -86,6 +86,20 @@ impl Merged<'_> {
                 return;
             }
         };
+        if self.kind == Kind::Tree
+            && filter.asks_for_rule_files()
+            && self.is_of_stock_daemon(subject)
+        {
+            let spot = subject.spot(self.kind, &self.name, "limit");
+            findings.push(
+                spot,
+                format!(
+                    "{at}: limit asks for rule files in the tree (':'), which the publisher's scan \
+                     reads, but the upstream is a stock rsync daemon; write their rules into limit"
+                ),
+            );
+            return;
+        }
         if let Err(errors) = within_limit(&filter) {
             for error in errors.0.iter().filter(|error| self.origins.contains(&error.origin)) {
                 let spot = subject
@@ -118,6 +132,12 @@ impl Merged<'_> {
                 });
             }
         }
+    }
+
+    fn is_of_stock_daemon(&self, subject: &Subject<'_>) -> bool {
+        let source = subject.next.sources.get(&self.tree.source);
+        let upstream = source.and_then(|source| subject.next.upstreams.get(&source.upstream));
+        upstream.is_some_and(|upstream| upstream.kind == UpstreamKind::Rsyncd)
     }
 
     /// The line of a rule, found by its text: filters and excludes are numbered each for itself.
