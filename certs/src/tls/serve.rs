@@ -24,6 +24,7 @@ use hyper_util::{
 use jiff::{SignedDuration, Timestamp};
 use protocol::v1::MAX_WAIT_SECONDS;
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
@@ -41,6 +42,10 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// How long accepting rests after the system refused it (no file descriptors left).
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// How long, and how many bytes, a refused client is listened to so that the alert reaches it.
+const DRAIN: Duration = Duration::from_secs(1);
+const MAX_DRAINED: u64 = 64 * 1024;
 
 /// The bounds of a server.
 #[derive(Debug, Clone)]
@@ -243,7 +248,13 @@ where
     ) -> Option<TlsStream<TcpStream>> {
         let shaken = async {
             tcp.set_nodelay(true)?;
-            TlsAcceptor::from(self.tls.config()).accept(tcp).await
+            match TlsAcceptor::from(self.tls.config()).accept(tcp).into_fallible().await {
+                Ok(stream) => Ok(stream),
+                Err((error, tcp)) => {
+                    let_alert_arrive(tcp).await;
+                    Err(error)
+                }
+            }
         };
         tokio::select! {
             () = self.shutdown.cancelled() => None,
@@ -324,6 +335,17 @@ where
             .max_header_list_size(32 * 1024);
         if h2 { builder.http2_only() } else { builder.http1_only() }
     }
+}
+
+/// Reads on for a moment after a refusal. A client has sent its request by then, and closing with
+/// unread bytes makes the system discard the alert that says why.
+async fn let_alert_arrive(mut tcp: TcpStream) {
+    let drain = async {
+        tcp.shutdown().await?;
+        tokio::io::copy(&mut tcp.take(MAX_DRAINED), &mut tokio::io::sink()).await
+    };
+    // Whatever becomes of it, the connection ends here.
+    drop(timeout(DRAIN, drain).await);
 }
 
 /// What a finished handshake says.
