@@ -49,6 +49,15 @@ struct Cli {
     /// ~/.config/mirrornet).
     #[arg(long, global = true, env = "MIRRORNET_IDENTITY", value_name = "DIR")]
     identity: Option<PathBuf>,
+    /// Address of the API, where it is no longer the one that the identity was made with.
+    #[arg(
+        long,
+        global = true,
+        env = "MIRRORNET_COORDINATOR",
+        value_name = "https://HOST:PORT",
+        value_parser = session::parse_url
+    )]
+    coordinator: Option<String>,
     /// How results are printed.
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     output: Format,
@@ -97,7 +106,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 async fn run(cli: Cli, print: &mut Print) -> Result<(), Error> {
-    let session = Session::new(cli.identity);
+    let session = Session::new(cli.identity, cli.coordinator);
     match cli.verb {
         Verb::Login(verb) => verb.run(&session, print).await,
         Verb::Whoami(verb) => verb.run(&session, print).await,

@@ -107,6 +107,9 @@ impl Error {
                 ProblemKind::Forbidden => Some(
                     "`mirrorctl whoami` shows the identity and its role; changes need an admin's.",
                 ),
+                ProblemKind::InvalidDefinition => {
+                    Some("Nothing was changed, and nothing was stored.")
+                }
                 ProblemKind::Unavailable => Some("Nothing was changed; try again in a moment."),
                 _ => None,
             },

@@ -25,12 +25,14 @@ use super::{error::Error, print::Print};
 #[derive(Debug)]
 pub(super) struct Session {
     chosen: Option<PathBuf>,
+    url: Option<String>,
 }
 
 impl Session {
-    /// Acts under the identity in `chosen`, or in the user's configuration directory.
-    pub(super) fn new(chosen: Option<PathBuf>) -> Self {
-        Self { chosen }
+    /// Acts under the identity in `chosen`, or in the user's configuration directory, towards the
+    /// API at `url`, or where the identity says it is.
+    pub(super) fn new(chosen: Option<PathBuf>, url: Option<String>) -> Self {
+        Self { chosen, url }
     }
 
     /// The directory of the identity.
@@ -55,12 +57,25 @@ impl Session {
         let client = LiveClient::new(&live, ServerExpectation::Coordinator, dialer.clone());
         let client = Arc::new(client.context("no connection can be prepared")?);
         let current = live.current();
-        let api = Client::new(&current.membership.api_url, Arc::new(move || client.get()));
+        let url = self.url.as_ref().unwrap_or(&current.membership.api_url);
+        let api = Client::new(url, Arc::new(move || client.get()));
         if is_in_second_half(&current, Timestamp::now()) && dir.join("identity").exists() {
             renew(&live, &api, &dialer, print).await;
         }
         Ok(api)
     }
+}
+
+/// Reads `https://HOST:PORT`.
+pub(super) fn parse_url(text: &str) -> Result<String, String> {
+    let url: reqwest::Url = text.parse().map_err(|error| format!("{error}"))?;
+    let plain = url.scheme() == "https"
+        && url.has_host()
+        && url.path() == "/"
+        && url.query().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    if plain { Ok(text.to_owned()) } else { Err("write https://HOST:PORT".into()) }
 }
 
 /// The API under an identity that is not in place yet.
@@ -82,11 +97,10 @@ async fn renew(live: &LiveIdentity, api: &Client, dialer: &Dialer, print: &mut P
         async move { api.renew(&request).await }
     };
     let check = |identity: Arc<Identity>| {
-        let dialer = dialer.clone();
+        let (dialer, url) = (dialer.clone(), api.base().to_owned());
         async move {
             let client = http_client(&identity, &ServerExpectation::Coordinator, &dialer)?;
-            let url = &identity.membership.api_url;
-            Client::new(url, Arc::new(move || client.clone())).whoami().await?;
+            Client::new(&url, Arc::new(move || client.clone())).whoami().await?;
             Ok::<_, anyhow::Error>(())
         }
     };
