@@ -1,26 +1,172 @@
 //! The daemon of a mirror site: it enrolls, follows its orders, and keeps trees.
+//!
+//! Nobody connects to it. It asks the coordinator what it should hold ([`orders`]), writes down
+//! what it believes ([`ledger`]), finds the next step of each assignment ([`reconcile`]), decides
+//! how each file comes ([`route`]), brings it ([`gather`], [`fetch`], [`rsync`]), lets `filetree`
+//! switch the published tree ([`apply`]), and tells what it did ([`report`]).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+pub mod agent;
+pub mod apply;
 pub mod calendar;
+pub mod cli;
 pub mod config;
+pub mod control;
 pub mod enroll;
 pub mod fetch;
+pub mod gather;
 pub mod guard;
 pub mod ledger;
+pub mod modes;
+pub mod observed;
 pub mod orders;
+pub mod published;
 pub mod reconcile;
 pub mod report;
 pub mod route;
 pub mod rsync;
 pub mod stage;
+pub mod status;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use protocol::{generation::Revision, spec::AssignmentName, v1::agent::RunReport};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    agent::{Agent, Forced, NoSuchTree},
+    config::Config,
+};
+
+/// How long a run may take to its next safe point when the program is told to end.
+const DRAIN: Duration = Duration::from_secs(60);
+/// How long the coordinator is given to answer a single activation.
+const ASK: Duration = Duration::from_secs(5);
+
+/// Why something that an admin asked for was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The agent cannot start.
+    #[error(transparent)]
+    Agent(#[from] agent::Error),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] control::Error),
+    /// The coordinator refuses this identity.
+    #[error("the coordinator refuses this agent; what it holds stays as it is")]
+    Refused(#[source] agent::AskError),
+    /// No such tree.
+    #[error(transparent)]
+    NoSuchTree(#[from] NoSuchTree),
+    /// Purging what is still assigned.
+    #[error(
+        "{assignment} is still assigned to this agent; end the assignment first (mirrorctl delete assignment {assignment})"
+    )]
+    StillAssigned {
+        /// Which assignment.
+        assignment: AssignmentName,
+    },
+    /// A directory could not be removed.
+    #[error("{dir} cannot be removed", dir = dir.display())]
+    Remove {
+        /// Which directory.
+        dir: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Running {
+    agent: Arc<Agent>,
+    shutdown: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+/// Starts an agent; needs a multi-threaded runtime. Orders are followed from the ledger at once,
+/// whether or not the coordinator answers.
+pub async fn start(config: Config) -> Result<Running, Failure> {
+    let agent = Agent::open(config).await?;
+    let control = control::listen(&agent.config.data)?;
+    let shutdown = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(Arc::clone(&agent).follow(shutdown.clone()));
+    tasks.spawn(Arc::clone(&agent).keep_reporting(shutdown.clone()));
+    tasks.spawn(Arc::clone(&agent).keep_renewed(shutdown.clone()));
+    tasks.spawn(control::serve(control, Arc::clone(&agent), shutdown.clone()));
+    tasks.spawn(Arc::clone(&agent).work(shutdown.clone()));
+    Ok(Running { agent, shutdown, tasks })
+}
+
+impl Running {
+    /// The agent.
+    pub fn agent(&self) -> &Arc<Agent> {
+        &self.agent
+    }
+
+    /// Ends everything; what was fetched and verified is kept for the next start.
+    pub async fn stop(mut self) {
+        self.shutdown.cancel();
+        let drained = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            tracing::warn!("a run did not end in time; the next start goes on with it");
+        }
+        std::fs::remove_file(control::socket(&self.agent.config.data)).ok();
+    }
+}
+
+/// One activation without a daemon: asks for orders, brings every assignment to its target, looks
+/// at every stock server, reports. Needs a multi-threaded runtime.
+pub async fn run_once(config: Config) -> Result<Vec<RunReport>, Failure> {
+    let agent = Agent::open(config).await?;
+    let reports = activate_once(&agent, &Forced::All, false).await?;
+    Ok(reports)
+}
+
+/// Asks for orders as far as the coordinator answers, and makes one activation.
+pub(crate) async fn activate_once(
+    agent: &Arc<Agent>,
+    forced: &Forced,
+    dry: bool,
+) -> Result<Vec<RunReport>, Failure> {
+    match tokio::time::timeout(ASK * 3, agent.ask(Revision(0), Duration::ZERO)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) if error.is_refusal() => return Err(Failure::Refused(error)),
+        Ok(Err(error)) => {
+            tracing::warn!(
+                error = chain(&error),
+                "no orders from the coordinator; going on with those of the ledger"
+            );
+        }
+        Err(_) => tracing::warn!("the coordinator does not answer; going on with the ledger"),
+    }
+    let mut reports = agent.activate(forced, dry).await;
+    // A rename comes first and makes the run possible; the forced run follows it.
+    if reports.is_empty() {
+        reports = agent.activate(forced, dry).await;
+    }
+    if !dry && let Err(error) = agent.send_reports().await {
+        tracing::warn!(error = chain(&error), "reports wait for the coordinator");
+    }
+    Ok(reports)
+}
 
 /// An error with its causes, in one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let cause_text = cause.to_string();
+        // Transparent wrappers would say it twice.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
         next = cause.source();
     }
     text

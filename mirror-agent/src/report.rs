@@ -137,8 +137,8 @@ impl Run {
         report.milliseconds += came.milliseconds;
     }
 
-    /// Adds a file that came by an encoder.
-    pub fn add_encoded(&self, encoder: Encoder, content_bytes: u64, payload_bytes: u64) {
+    /// Adds what came by an encoder.
+    pub fn add_encoded(&self, encoder: Encoder, files: u64, content_bytes: u64, payload: u64) {
         let mut state = self.lock();
         let report = state.encoders.entry(encoder).or_insert(EncoderReport {
             encoder,
@@ -146,9 +146,9 @@ impl Run {
             content_bytes: 0,
             payload_bytes: 0,
         });
-        report.files += 1;
+        report.files += files;
         report.content_bytes += content_bytes;
-        report.payload_bytes += payload_bytes;
+        report.payload_bytes += payload;
     }
 
     /// Says why a way was not taken.

@@ -21,7 +21,7 @@ pub struct Content {
 /// Takes content and verifies it.
 pub trait Stage: Send + Sync {
     /// Begins a content.
-    fn writer(&self, content: &Content) -> io::Result<Box<dyn StageWriter>>;
+    fn writer<'s>(&'s self, content: &Content) -> io::Result<Box<dyn StageWriter + 's>>;
 }
 
 /// One content on its way into staging; dropped before its end, it leaves nothing.

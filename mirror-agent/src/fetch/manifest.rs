@@ -137,11 +137,11 @@ pub async fn fetch(
         return Ok(manifest);
     }
     let list = fetch_list(points, tree, statement, patience).await?;
-    let blocks: Vec<Block> = stream::iter(list.blocks())
-        .map(|block| fetch_block(points, store, tree, block, patience))
-        .buffered(PARALLEL)
-        .try_collect()
-        .await?;
+    let mut fetching = Vec::with_capacity(list.blocks().len());
+    for block in list.blocks() {
+        fetching.push(fetch_block(points, store, tree, block, patience));
+    }
+    let blocks: Vec<Block> = stream::iter(fetching).buffered(PARALLEL).try_collect().await?;
     let manifest = Manifest::from_blocks(&list, &blocks)?;
     store.put_list(&list)?;
     Ok(manifest)

@@ -116,9 +116,11 @@ impl Remote<'_> {
             }
             let ranges = missing.iter().map(|frame| frame.offset..end(frame)).collect();
             let ranges = split(coalesce(ranges, JOINED_GAP_BYTES));
-            let mut results = stream::iter(ranges)
-                .map(|range| self.range(point, range, file, progress))
-                .buffer_unordered(PARALLEL);
+            let mut fetching = Vec::with_capacity(ranges.len());
+            for range in ranges {
+                fetching.push(self.range(point, range, file, progress));
+            }
+            let mut results = stream::iter(fetching).buffer_unordered(PARALLEL);
             while let Some(result) = results.next().await {
                 match result {
                     Err(error) if error.is_local() => {

@@ -82,6 +82,11 @@ impl Points {
         fresh.chain(self.0.iter().filter(|point| point.is_tired()))
     }
 
+    /// Bytes that came from all of them.
+    pub fn received(&self) -> u64 {
+        self.0.iter().map(Point::received).sum()
+    }
+
     /// The publisher itself, which alone has whole content.
     pub fn origin(&self) -> Option<&Point> {
         self.0.iter().find(|point| point.name == ORIGIN)

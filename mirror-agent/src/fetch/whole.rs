@@ -1,8 +1,8 @@
 //! Whole content from the publisher: many files at a time over one connection.
 
-use std::{cell::RefCell, io};
+use std::io;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use protocol::{digest::Digest, name::TreeName, origin, transfer::NoDelta};
 
 use super::{
@@ -14,6 +14,8 @@ use crate::stage::{Content, Stage};
 
 /// Files that are asked for at a time.
 const PARALLEL: usize = 16;
+/// Files that are prepared at a time, so that a tree of a million needs no more memory.
+const BATCH: usize = 512;
 
 /// Which generation's files are asked for, and where.
 #[derive(Debug)]
@@ -57,17 +59,22 @@ pub async fn fetch(
         };
         return Ok((0..contents.len()).map(unreachable).collect());
     };
-    let mut results = stream::iter(contents.iter().enumerate())
-        .map(|(number, content)| async move {
-            (number, fetch_one(request, origin, content, stage, progress).await)
-        })
-        .buffer_unordered(PARALLEL);
     let mut failed = Vec::new();
-    while let Some((content, result)) = results.next().await {
-        match result {
-            Ok(()) => {}
-            Err(Problem::Stage(error)) => return Err(error),
-            Err(Problem::Way(reason, detail)) => failed.push(Failed { content, reason, detail }),
+    for (at, batch) in contents.chunks(BATCH).enumerate() {
+        let mut fetching = Vec::with_capacity(batch.len());
+        for (number, content) in batch.iter().enumerate() {
+            let fetch = fetch_one(request, origin, content, stage, progress);
+            fetching.push(fetch.map(move |result| (at * BATCH + number, result)));
+        }
+        let mut results = stream::iter(fetching).buffer_unordered(PARALLEL);
+        while let Some((content, result)) = results.next().await {
+            match result {
+                Ok(()) => {}
+                Err(Problem::Stage(error)) => return Err(error),
+                Err(Problem::Way(reason, detail)) => {
+                    failed.push(Failed { content, reason, detail });
+                }
+            }
         }
     }
     Ok(failed)
@@ -85,16 +92,16 @@ async fn fetch_one(
     stage: &dyn Stage,
     progress: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<(), Problem> {
-    let writer = RefCell::new(stage.writer(content).map_err(Problem::Stage)?);
+    let mut writer = stage.writer(content).map_err(Problem::Stage)?;
     let path = origin::content_path(request.tree, &request.manifest, &content.path);
     let ask = Ask::whole(path, content.size);
     get_from(origin, &ask, request.patience, |piece| {
         progress(piece.len() as u64);
-        writer.borrow_mut().write_all(piece)
+        writer.write_all(piece)
     })
     .await
     .map_err(explain)?;
-    match writer.into_inner().finish() {
+    match writer.finish() {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             Err(Problem::Way(NoDelta::Corrupt, format!("{}: {error}", content.path)))

@@ -54,21 +54,25 @@ impl std::fmt::Debug for Source {
 }
 
 impl Source {
-    /// Lists everything that `filter` keeps. `work` is a private directory.
-    pub async fn list(&self, filter: &Filter, work: &Path) -> Result<(Listing, Passed), Error> {
-        let empty = fresh_dir(work, "listing")?;
+    /// Lists everything that `filter` keeps. `work` is a private directory. The bytes that passed
+    /// are told in any case.
+    pub async fn list(&self, filter: &Filter, work: &Path) -> (Passed, Result<Listing, Error>) {
+        let prepared = fresh_dir(work, "listing").and_then(|dir| Ok((dir, self.pipe(work)?)));
+        let (empty, pipe) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return (Passed::default(), Err(error)),
+        };
         let mut args: Vec<OsString> =
             ["-rlptn", "--no-h", "-8", "--no-motd"].map(Into::into).into();
+        args.push(format!("--timeout={}", self.limits.silence.as_secs().max(1)).into());
         args.push(format!("--out-format={OUT_FORMAT}").into());
         // What rsync cannot be told is left out by our own filter, below.
         args.extend(filter.rsync_rules().arguments());
         args.extend(self.place(&empty));
         let mut listing = Listing::default();
         let call = self.call(args, Vec::new(), &empty);
-        let pipe = self.pipe(work)?;
         let (passed, done) = run(call, pipe, |line| listing.push_line(line)).await;
-        done?;
-        Ok((listing.finish(|path, is_dir| filter.keeps(path, is_dir)), passed))
+        (passed, done.map(|()| listing.finish(|path, is_dir| filter.keeps(path, is_dir))))
     }
 
     /// Brings exactly these files into `stage`, an existing private directory, at the same paths.

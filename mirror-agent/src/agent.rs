@@ -1,0 +1,255 @@
+//! The agent itself: who it is, what it was told, what it is doing.
+
+mod contact;
+mod runs;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use certs::{
+    dial::Dialer,
+    identity::directory,
+    live::{self, LiveClient, LiveIdentity, public_http_client},
+    tls::{PublicRoots, ServerExpectation},
+};
+use filetree::switch::{Mode, SwitchReport};
+use protocol::{
+    client::{Client, HttpSource},
+    name::IdentityName,
+    spec::AssignmentName,
+};
+use tokio::sync::{Notify, Semaphore};
+
+pub use self::{
+    contact::Error as AskError,
+    runs::{Forced, NoSuchTree, result_name},
+};
+use crate::{
+    config::{self, Config},
+    fetch::{self, manifest::Store, ranges::Patience},
+    ledger::{self, Ledger},
+    orders::{Orders, Trust},
+    report::{Progress, Run},
+    rsync::child::{self, Programs},
+};
+
+/// Assignments that are worked on at a time.
+const PARALLEL_RUNS: usize = 2;
+
+/// Why an agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// Not enrolled, or the identity cannot be used.
+    #[error(transparent)]
+    Identity(#[from] directory::Error),
+    /// No client of the API.
+    #[error(transparent)]
+    Client(#[from] live::Error),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+    /// The kept manifests.
+    #[error(transparent)]
+    Manifests(#[from] fetch::manifest::Error),
+    /// Another agent works with this data directory.
+    #[error("another mirror-agent is running with {data}; talk to it with status and sync, or stop it first", data = data.display())]
+    Running {
+        /// The data directory.
+        data: PathBuf,
+    },
+    /// The data directory.
+    #[error("the data directory {data} cannot be used", data = data.display())]
+    Data {
+        /// The data directory.
+        data: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The helper that rsync calls.
+    #[error("this program's own path cannot be found; set 'program' in mirror-agent.toml")]
+    Program(#[source] std::io::Error),
+}
+
+/// One agent with its data directory, locked.
+pub struct Agent {
+    pub(crate) config: Config,
+    pub(crate) identity: Arc<LiveIdentity>,
+    pub(crate) dialer: Dialer,
+    pub(crate) ledger: Ledger,
+    pub(crate) manifests: Store,
+    pub(crate) patience: Patience,
+    pub(crate) programs: Programs,
+    /// The first line of `rsync --version`; `None` where there is no rsync.
+    pub(crate) rsync_version: Option<String>,
+    trust: Trust,
+    client: Client,
+    public: reqwest::Client,
+    state: Mutex<State>,
+    slots: Semaphore,
+    /// Something changed that may make a step possible.
+    pub(crate) wake: Notify,
+    /// A report waits to be sent.
+    pub(crate) unsent: Notify,
+    _lock: File,
+}
+
+#[derive(Default)]
+struct State {
+    orders: Option<Arc<Orders>>,
+    busy: HashSet<AssignmentName>,
+    progress: HashMap<AssignmentName, Arc<Progress>>,
+    publishers: HashMap<IdentityName, Arc<LiveClient>>,
+    /// Why the coordinator cannot be asked; `None` while it answers.
+    trouble: Option<String>,
+}
+
+impl Agent {
+    /// Locks the data directory and reads what is known. Nothing is asked of anyone.
+    pub async fn open(config: Config) -> Result<Arc<Self>, Error> {
+        config.check()?;
+        let identity = LiveIdentity::open(&config.data)?;
+        let lock = lock(&config)?;
+        let dialer = config.dialer()?;
+        let membership = identity.current().membership.clone();
+        let api =
+            Arc::new(LiveClient::new(&identity, ServerExpectation::Coordinator, dialer.clone())?);
+        let client = Client::new(&membership.api_url, Arc::new(move || api.get()));
+        let trust = Trust {
+            network: membership.network,
+            agent: membership.name,
+            head_key: membership.head_key,
+        };
+        let ledger = Ledger::open(&config.data)?;
+        let manifests = Store::open(&config.data)?;
+        let helper = match &config.program {
+            Some(program) => program.clone(),
+            None => std::env::current_exe().map_err(Error::Program)?,
+        };
+        let programs = Programs { rsync: config.rsync.clone(), helper };
+        let rsync_version = child::version(&programs).await;
+        // Without a bundle of public roots only points under the public PKI are lost.
+        let public = PublicRoots::of_system().map_err(live::Error::from);
+        let public = public.and_then(|roots| public_http_client(&roots, &dialer));
+        let public = match public {
+            Ok(client) => client,
+            Err(error) => {
+                tracing::debug!(error = crate::chain(&error), "no public points can be used");
+                live::http_client(&identity.current(), &ServerExpectation::Coordinator, &dialer)?
+            }
+        };
+        let agent = Self {
+            config,
+            identity,
+            dialer,
+            ledger,
+            manifests,
+            patience: Patience::default(),
+            programs,
+            rsync_version,
+            trust,
+            client,
+            public,
+            state: Mutex::default(),
+            slots: Semaphore::new(PARALLEL_RUNS),
+            wake: Notify::new(),
+            unsent: Notify::new(),
+            _lock: lock,
+        };
+        agent.recall()?;
+        Ok(Arc::new(agent))
+    }
+
+    /// Clients for a publisher: they show our certificate and accept nobody else.
+    pub(crate) fn publisher_http(&self, name: &IdentityName) -> Result<HttpSource, live::Error> {
+        let mut state = self.lock();
+        let client = match state.publishers.get(name) {
+            Some(client) => Arc::clone(client),
+            None => {
+                let expectation = ServerExpectation::publisher(name.clone());
+                let client = LiveClient::new(&self.identity, expectation, self.dialer.clone())?;
+                let client = Arc::new(client);
+                state.publishers.insert(name.clone(), Arc::clone(&client));
+                client
+            }
+        };
+        Ok(Arc::new(move || client.get()))
+    }
+
+    /// Clients for points outside of the network.
+    pub(crate) fn public_http(&self) -> HttpSource {
+        let client = self.public.clone();
+        Arc::new(move || client.clone())
+    }
+
+    /// The orders that are followed.
+    pub fn orders(&self) -> Option<Arc<Orders>> {
+        self.lock().orders.clone()
+    }
+
+    /// Why the coordinator cannot be asked; `None` while it answers.
+    pub fn trouble(&self) -> Option<String> {
+        self.lock().trouble.clone()
+    }
+
+    /// Where a run of this assignment tells how far it is.
+    pub fn progress(&self, name: &AssignmentName) -> Arc<Progress> {
+        Arc::clone(self.lock().progress.entry(name.clone()).or_default())
+    }
+
+    /// Whether a run of it is under way.
+    pub fn is_busy(&self, name: &AssignmentName) -> bool {
+        self.lock().busy.contains(name)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Agent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agent").field("data", &self.config.data).finish_non_exhaustive()
+    }
+}
+
+/// Puts a switch into a run's report.
+pub(crate) fn note_switch(run: &Run, report: &SwitchReport) {
+    let mode = match report.mode {
+        None => "none",
+        Some(Mode::Exchange) => "exchange",
+        Some(Mode::InPlace) => "in-place",
+    };
+    run.set_switch(format!("{mode}: {}", report.why));
+    for path in &report.exceptions {
+        run.notice(format!("not touched, because a PROTECTED file is there: {path}"));
+    }
+    for path in &report.carried {
+        run.notice(format!("local content was kept: {path}"));
+    }
+    for path in &report.trashed {
+        run.notice(format!("local content was moved to the trash: {path}"));
+    }
+}
+
+fn lock(config: &Config) -> Result<File, Error> {
+    let failed = |source| Error::Data { data: config.data.clone(), source };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(config.data.join("agent.lock"))
+        .map_err(failed)?;
+    use rustix::fs::{FlockOperation, flock};
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Running { data: config.data.clone() }),
+        Err(errno) => Err(failed(errno.into())),
+    }
+}

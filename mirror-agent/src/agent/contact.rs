@@ -1,0 +1,216 @@
+//! Talking to the coordinator: orders in, reports out, certificates renewed.
+
+use std::{sync::Arc, time::Duration};
+
+use certs::{
+    identity::Identity,
+    live::{self, http_client},
+    tls::ServerExpectation,
+};
+use jiff::Timestamp;
+use protocol::{client, error::ProblemKind, generation::Revision, v1::agent::AgentOrders};
+use tokio_util::sync::CancellationToken;
+
+use super::Agent;
+use crate::{
+    fetch::retries::{backoff, chance},
+    ledger,
+    orders::{self, Orders},
+};
+
+/// How long the coordinator keeps a question open.
+const WAIT: Duration = Duration::from_secs(60);
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+/// Why there are no new orders.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The coordinator.
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    /// They are not believed.
+    #[error(transparent)]
+    Orders(#[from] orders::Error),
+    /// They could not be stored.
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+}
+
+impl Error {
+    /// Whether the coordinator answered and refused this identity.
+    pub fn is_refusal(&self) -> bool {
+        let Self::Client(error) = self else { return false };
+        let refused = [ProblemKind::Revoked, ProblemKind::Unauthenticated, ProblemKind::Forbidden];
+        error.problem().is_some_and(|problem| refused.contains(&problem.kind))
+            || crate::chain(error).to_lowercase().contains("revoked")
+    }
+}
+
+impl Agent {
+    /// Takes up what was believed before the last end of this program.
+    pub(super) fn recall(&self) -> Result<(), ledger::Error> {
+        let Some(wanted) = self.ledger.orders()? else { return Ok(()) };
+        let mut marks = self.ledger.marks()?;
+        match Orders::verify(wanted, &self.trust, &mut marks) {
+            Ok(orders) => self.lock().orders = Some(Arc::new(orders)),
+            Err(error) => {
+                tracing::warn!(error = crate::chain(&error), "the stored orders are not used");
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for orders newer than `after`; `Ok(false)` when there are none.
+    pub async fn ask(&self, after: Revision, wait: Duration) -> Result<bool, Error> {
+        match self.client.agent_orders(after, wait).await? {
+            None => Ok(false),
+            Some(wanted) => self.accept(wanted).map(|()| true),
+        }
+    }
+
+    fn accept(&self, wanted: AgentOrders) -> Result<(), Error> {
+        let mut marks = self.ledger.marks()?;
+        let before = marks.clone();
+        let orders = Orders::verify(wanted, &self.trust, &mut marks)?;
+        if marks != before {
+            self.ledger.set_marks(&marks)?;
+        }
+        self.ledger.set_orders(&orders.wanted)?;
+        tracing::debug!(revision = %orders.wanted.revision, "new orders");
+        self.lock().orders = Some(Arc::new(orders));
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Follows the coordinator until the end of the program.
+    pub(crate) async fn follow(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut failures = 0;
+        loop {
+            let asked = tokio::select! {
+                () = shutdown.cancelled() => return,
+                asked = self.ask(self.newest(), WAIT) => asked,
+            };
+            match asked {
+                Ok(_) => {
+                    failures = 0;
+                    if self.lock().trouble.take().is_some() {
+                        tracing::info!("the coordinator answers again");
+                        self.unsent.notify_one();
+                    }
+                }
+                Err(error) => {
+                    failures += 1;
+                    self.tell_trouble(&error);
+                    let wait = backoff(failures, FIRST_RETRY, LONGEST_RETRY, chance());
+                    tokio::select! {
+                        () = shutdown.cancelled() => return,
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// The revision to ask after; everything is asked for again when the head has lived half of
+    /// its life, so that it is replaced before it expires.
+    fn newest(&self) -> Revision {
+        let Some(orders) = self.orders() else { return Revision(0) };
+        let head = &orders.head;
+        let life = head.expires.duration_since(head.issued);
+        let left = head.expires.duration_since(Timestamp::now());
+        if left < life / 2 { Revision(0) } else { orders.wanted.revision }
+    }
+
+    fn tell_trouble(&self, error: &Error) {
+        let text = crate::chain(error);
+        let mut state = self.lock();
+        if state.trouble.as_ref() != Some(&text) {
+            tracing::warn!(
+                error = text,
+                "no orders from the coordinator; going on with those of the ledger"
+            );
+        }
+        state.trouble = Some(text);
+    }
+
+    /// Sends every report that waits; ends at the first that is not taken.
+    pub async fn send_reports(&self) -> Result<(), Error> {
+        for report in self.ledger.unsent()? {
+            match self.client.report_run(&report).await {
+                Ok(()) => {}
+                // What the coordinator will never take must not keep the others.
+                Err(error) if is_final(&error) => {
+                    let error = crate::chain(&error);
+                    tracing::warn!(report = %report.id, error, "the coordinator refuses a report");
+                }
+                Err(error) => return Err(error.into()),
+            }
+            self.ledger.remove_unsent(report.id)?;
+        }
+        Ok(())
+    }
+
+    /// Sends reports as they come, and again until they are taken.
+    pub(crate) async fn keep_reporting(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut failures = 0;
+        loop {
+            let wait = match self.send_reports().await {
+                Ok(()) => {
+                    failures = 0;
+                    LONGEST_RETRY * 10
+                }
+                Err(error) => {
+                    failures += 1;
+                    tracing::debug!(error = crate::chain(&error), "reports wait");
+                    backoff(failures, FIRST_RETRY, LONGEST_RETRY, chance())
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.unsent.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Keeps the certificate alive.
+    pub(crate) async fn keep_renewed(self: Arc<Self>, shutdown: CancellationToken) {
+        let client = self.client.clone();
+        let renew = |request| {
+            let client = client.clone();
+            async move { client.renew(&request).await }
+        };
+        let dialer = self.dialer.clone();
+        let check = |identity: Arc<Identity>| {
+            let dialer = dialer.clone();
+            async move { try_out(&identity, &dialer).await }
+        };
+        self.identity.keep_renewed(renew, check, shutdown).await;
+    }
+}
+
+fn is_final(error: &client::Error) -> bool {
+    error.problem().is_some_and(|problem| {
+        matches!(
+            problem.kind,
+            ProblemKind::BadRequest | ProblemKind::NotFound | ProblemKind::TooLarge
+        )
+    })
+}
+
+/// A renewed certificate that the API does not accept.
+#[derive(Debug, thiserror::Error)]
+enum NotAccepted {
+    #[error(transparent)]
+    Client(#[from] live::Error),
+    #[error(transparent)]
+    Api(#[from] client::Error),
+}
+
+async fn try_out(identity: &Identity, dialer: &certs::dial::Dialer) -> Result<(), NotAccepted> {
+    let http = http_client(identity, &ServerExpectation::Coordinator, dialer)?;
+    let client = client::Client::new(&identity.membership.api_url, Arc::new(move || http.clone()));
+    client.whoami().await?;
+    Ok(())
+}

@@ -1,0 +1,513 @@
+//! Runs: one assignment moved by one step, with its record and its report.
+
+use std::{sync::Arc, time::Duration};
+
+use certs::signing::sign_json;
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+use protocol::{
+    dsse::Envelope,
+    filter::Filter,
+    spec::AssignmentName,
+    statement::{Claim, Receipt},
+    v1::agent::{AssignmentOrder, Origin, RunKind, RunReport, RunResult},
+};
+use tokio::task::block_in_place;
+use tokio_util::sync::CancellationToken;
+
+use super::{Agent, PARALLEL_RUNS};
+use crate::{
+    apply::{self, Site},
+    calendar,
+    fetch::{self, retries},
+    ledger::{self, Held, Record},
+    observed,
+    orders::{self, Orders, Verified},
+    published,
+    reconcile::{self, Situation, Step},
+    report::Run,
+};
+
+/// A look at everything at least so often, whether or not anything was heard.
+const TICK: Duration = Duration::from_secs(20);
+
+/// Which assignments are worked on without being due.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Forced {
+    /// Those that are due.
+    #[default]
+    Due,
+    /// All of them.
+    All,
+    /// Those of one tree: `TREE`, or `TREE@SITE`.
+    Tree(String),
+}
+
+impl Forced {
+    fn includes(&self, name: &AssignmentName) -> bool {
+        match self {
+            Self::Due => false,
+            Self::All => true,
+            Self::Tree(tree) => name.tree.as_str() == tree || name.to_string() == *tree,
+        }
+    }
+}
+
+/// A tree that this agent knows nothing of.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no tree {tree} is assigned to this agent; 'mirror-agent status' lists what is")]
+pub struct NoSuchTree {
+    /// What was asked for.
+    pub tree: String,
+}
+
+/// Why a run ended without its goal.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Published(#[from] published::Error),
+    #[error(transparent)]
+    Observed(#[from] observed::Error),
+    #[error(transparent)]
+    Orders(#[from] orders::Error),
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+    #[error(transparent)]
+    Apply(#[from] apply::Error),
+    #[error(transparent)]
+    Manifest(#[from] fetch::manifest::Error),
+    #[error(
+        "tree {0} is not carried out at present: it was disabled, or its grant has ended; its files stay"
+    )]
+    Stopped(protocol::name::TreeName),
+    #[error(
+        "the coordinator's signed head has expired, so nothing new is begun; the mirror goes on serving what it has"
+    )]
+    Stale,
+    #[error("cannot rename {from} to {to}")]
+    Move {
+        from: protocol::path::TreePath,
+        to: protocol::path::TreePath,
+        source: filetree::fs::Error,
+    },
+    #[error("{count} of the published files are not what they should be, the first is {first}")]
+    Differs { count: usize, first: protocol::path::TreePath },
+    #[error("nothing of it is held here yet")]
+    NothingHeld,
+}
+
+impl Agent {
+    /// One activation: every assignment is moved by one step where one is due, or forced.
+    /// Gives the reports of the runs.
+    pub async fn activate(&self, forced: &Forced, dry: bool) -> Vec<RunReport> {
+        let names = match self.names() {
+            Ok(names) => names,
+            Err(error) => {
+                tracing::error!(error = crate::chain(&error), "the ledger cannot be read");
+                return Vec::new();
+            }
+        };
+        let mut steps = Vec::with_capacity(names.len());
+        for name in names {
+            steps.push(self.step(name, forced, dry));
+        }
+        let mut done = stream::iter(steps).buffer_unordered(PARALLEL_RUNS);
+        let mut reports = Vec::new();
+        while let Some(report) = done.next().await {
+            reports.extend(report);
+        }
+        reports
+    }
+
+    /// Works until `shutdown`; a run that is under way then ends at its next safe point.
+    pub(crate) async fn work(self: Arc<Self>, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = self.activate(&Forced::Due, false) => {}
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(TICK) => {}
+            }
+        }
+    }
+
+    /// Names of all assignments of a tree, or of all trees.
+    pub fn names_of(&self, tree: Option<&str>) -> Result<Vec<AssignmentName>, crate::Failure> {
+        let names = self.names()?;
+        let Some(tree) = tree else { return Ok(names) };
+        let forced = Forced::Tree(tree.to_owned());
+        let found: Vec<_> = names.into_iter().filter(|name| forced.includes(name)).collect();
+        if found.is_empty() {
+            return Err(NoSuchTree { tree: tree.to_owned() }.into());
+        }
+        Ok(found)
+    }
+
+    fn names(&self) -> Result<Vec<AssignmentName>, ledger::Error> {
+        let records = self.ledger.records()?;
+        let orders = self.orders();
+        let ordered = orders.as_ref().map_or(&[][..], |orders| &orders.wanted.assignments);
+        Ok(reconcile::assignments(ordered, &records).into_iter().cloned().collect())
+    }
+
+    async fn step(&self, name: AssignmentName, forced: &Forced, dry: bool) -> Option<RunReport> {
+        let _busy = Busy::take(self, &name)?;
+        let _slot = self.slots.acquire().await.ok()?;
+        match self.find_step(&name, forced) {
+            Ok(None) => None,
+            Ok(Some((Step::Sync, target))) => Some(self.run(&name, target, dry).await),
+            Ok(Some((Step::Release, _))) => {
+                if let Err(error) = self.release(&name) {
+                    tracing::error!(assignment = %name, error = crate::chain(&error), "not released");
+                }
+                None
+            }
+            Ok(Some((Step::Move { from, to }, _))) => {
+                match block_in_place(|| self.move_tree(&name, &from, &to)) {
+                    Ok(()) => {
+                        tracing::info!(assignment = %name, %from, %to, "moved");
+                        self.wake.notify_one();
+                        None
+                    }
+                    Err(error) => Some(self.failed(&name, &error, dry)),
+                }
+            }
+            Err(error) => Some(self.failed(&name, &error, dry)),
+        }
+    }
+
+    fn find_step(
+        &self,
+        name: &AssignmentName,
+        forced: &Forced,
+    ) -> Result<Option<(Step, Option<Verified>)>, Error> {
+        let orders = self.orders();
+        let record = self.ledger.record(name)?;
+        let order = orders.as_ref().and_then(|orders| orders.order(name));
+        let target = match (&orders, order) {
+            (Some(orders), Some(order)) => self.target(orders, order)?,
+            _ => None,
+        };
+        let now = Timestamp::now();
+        let stale = orders.as_ref().is_some_and(|orders| orders.is_stale(now));
+        let situation = Situation {
+            order,
+            record: record.as_ref(),
+            target: target.as_ref().map(|t| (t.version(), t.statement.manifest)),
+            stale,
+            now,
+        };
+        let step = reconcile::next_step(&situation);
+        let step = match (step, order) {
+            (None, Some(order)) if forced.includes(name) => {
+                if order.stopped.is_some() {
+                    return Err(Error::Stopped(name.tree.clone()));
+                }
+                if stale && target.is_some() && !is_held(record.as_ref(), target.as_ref()) {
+                    return Err(Error::Stale);
+                }
+                let has_target = target.is_some() || matches!(order.origin, Origin::Rsyncd(_));
+                has_target.then_some(Step::Sync)
+            }
+            (step, _) => step,
+        };
+        Ok(step.map(|step| (step, target)))
+    }
+
+    fn target(&self, orders: &Orders, order: &AssignmentOrder) -> Result<Option<Verified>, Error> {
+        let mut marks = self.ledger.marks()?;
+        let before = marks.clone();
+        let target = orders.target(order, &mut marks)?;
+        if marks != before {
+            self.ledger.set_marks(&marks)?;
+        }
+        Ok(target)
+    }
+
+    async fn run(&self, name: &AssignmentName, target: Option<Verified>, dry: bool) -> RunReport {
+        let progress = self.progress(name);
+        let run = Run::begin(name.clone(), dry, progress);
+        let orders = self.orders();
+        let order = orders.as_ref().and_then(|orders| orders.order(name));
+        let Some(order) = order else {
+            return run.finish(RunResult::Disabled, "it is no longer assigned".into());
+        };
+        tracing::debug!(assignment = %name, dry, "run begins");
+        let outcome = match (&order.origin, &target) {
+            (Origin::Publisher(from), Some(target)) => {
+                published::sync(self, order, from, target, &run).await.map_err(Error::from)
+            }
+            (Origin::Publisher(_), None) => Ok((RunResult::UpToDate, None)),
+            (Origin::Rsyncd(from), _) => {
+                observed::sync(self, order, from, &run).await.map_err(Error::from)
+            }
+        };
+        let (result, held, error) = match outcome {
+            Ok((result, held)) => (result, held, String::new()),
+            Err(error) if dry => (RunResult::FailedDryRun, None, crate::chain(&error)),
+            Err(error) => (RunResult::Failed, None, crate::chain(&error)),
+        };
+        let mut report = run.finish(result, error);
+        self.tell(&report);
+        if !dry && let Err(error) = self.record(order, target.as_ref(), held, &mut report) {
+            tracing::error!(assignment = %name, error = crate::chain(&error), "not recorded");
+        }
+        report
+    }
+
+    /// Writes down how a run ended, and puts its report where it waits for the coordinator.
+    fn record(
+        &self,
+        order: &AssignmentOrder,
+        target: Option<&Verified>,
+        held: Option<Held>,
+        report: &mut RunReport,
+    ) -> Result<(), Error> {
+        let now = Timestamp::now();
+        let mut record = self
+            .ledger
+            .record(&order.name)?
+            .unwrap_or_else(|| Record::new(order.name.clone(), order.path.clone()));
+        record.unassigned = false;
+        record.sync_requests = order.sync_requests;
+        if report.result == RunResult::Failed {
+            record.failures = record.failures.saturating_add(1);
+            record.failed_target = target.map(|target| target.statement.manifest);
+            record.due = Some(calendar::next_try(now, record.failures, retries::chance()));
+        } else {
+            record.failures = 0;
+            record.failed_target = None;
+            record.due = match order.origin {
+                Origin::Rsyncd(_) => Some(observed::next_look(order, now)),
+                Origin::Publisher(_) => None,
+            };
+        }
+        if let Some(held) = held {
+            record.path = order.path.clone();
+            report.receipt = self.receipt(order, &held);
+            record.held = Some(held);
+        }
+        record.add_run(report.clone());
+        self.ledger.set_record(&record)?;
+        self.collect()?;
+        self.ledger.add_unsent(report)?;
+        self.unsent.notify_one();
+        Ok(())
+    }
+
+    fn receipt(&self, order: &AssignmentOrder, held: &Held) -> Option<Envelope> {
+        let identity = self.identity.current();
+        let receipt = Receipt {
+            agent: identity.membership.name.clone(),
+            site: order.name.site.clone(),
+            tree: order.name.tree.clone(),
+            version: held.version,
+            manifest: held.manifest,
+            filter: held.filter,
+            observed: held.observed,
+            files: held.files,
+            bytes: held.bytes,
+            applied: held.applied,
+        };
+        match sign_json(&identity.signing_key, Receipt::PAYLOAD_TYPE, &receipt) {
+            Ok(envelope) => Some(envelope),
+            Err(error) => {
+                tracing::error!(error = crate::chain(&error), "no receipt could be signed");
+                None
+            }
+        }
+    }
+
+    /// Keeps the manifests that are held, and no others.
+    fn collect(&self) -> Result<(), Error> {
+        let records = self.ledger.records()?;
+        let held = records.iter().filter_map(|record| record.held.as_ref());
+        let mut keep: std::collections::HashSet<_> = held.map(|held| held.manifest).collect();
+        if let Some(orders) = self.orders() {
+            keep.extend(orders.head.trees.values().map(|tree| tree.manifest));
+        }
+        // Another run may be about to hold what it has just put there.
+        if self.lock().busy.len() <= 1 {
+            self.manifests.keep_only(&keep)?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, report: &RunReport) {
+        let (assignment, result) = (&report.assignment, result_name(report.result));
+        let received: u64 = report.ways.iter().map(|way| way.received_bytes).sum();
+        if report.error.is_empty() {
+            let changes = &report.changes;
+            tracing::info!(
+                %assignment, result, received,
+                added = changes.added, changed = changes.changed, deleted = changes.deleted,
+                "run ended"
+            );
+        } else {
+            tracing::error!(%assignment, result, error = report.error, "run failed");
+        }
+        for notice in &report.notices {
+            tracing::info!(%assignment, notice, "notice");
+        }
+    }
+
+    /// A run that could not even begin.
+    fn failed(&self, name: &AssignmentName, error: &Error, dry: bool) -> RunReport {
+        let run = Run::begin(name.clone(), dry, self.progress(name));
+        let result = match (error, dry) {
+            (Error::Stopped(_), _) => RunResult::Disabled,
+            (_, true) => RunResult::FailedDryRun,
+            (_, false) => RunResult::Failed,
+        };
+        let mut report = run.finish(result, crate::chain(error));
+        self.tell(&report);
+        let orders = self.orders();
+        let order = orders.as_ref().and_then(|orders| orders.order(name));
+        if let Some(order) = order.filter(|_| result == RunResult::Failed)
+            && let Err(error) = self.record(order, None, None, &mut report)
+        {
+            tracing::error!(assignment = %name, error = crate::chain(&error), "not recorded");
+        }
+        report
+    }
+
+    fn release(&self, name: &AssignmentName) -> Result<(), Error> {
+        if let Some(mut record) = self.ledger.record(name)? {
+            record.unassigned = true;
+            self.ledger.set_record(&record)?;
+            tracing::info!(
+                assignment = %name,
+                "no longer assigned; its files stay. 'mirror-agent purge {}' removes them",
+                name.tree
+            );
+        }
+        Ok(())
+    }
+
+    /// Renames a published tree. The ledger follows after the disk: a crash in between leaves the
+    /// tree at its new path, where the next activation finds it.
+    fn move_tree(
+        &self,
+        name: &AssignmentName,
+        from: &protocol::path::TreePath,
+        to: &protocol::path::TreePath,
+    ) -> Result<(), Error> {
+        let failed = |source| Error::Move { from: from.clone(), to: to.clone(), source };
+        let fs = filetree::fs::Fs::disk();
+        let publish = fs.open_root(&self.config.publish()).map_err(failed)?;
+        if publish.open_dir(from).is_ok() {
+            let mut parent = publish.reopen().map_err(failed)?;
+            if let Some(above) = to.parent() {
+                for component in above.components() {
+                    parent = parent.ensure_dir(component, 0o755).map_err(failed)?;
+                }
+            }
+            let old = publish.open_parent(from).map_err(failed)?;
+            old.rename_new(from.name(), &parent, to.name()).map_err(failed)?;
+            old.sync().and_then(|()| parent.sync()).map_err(failed)?;
+        }
+        if let Some(mut record) = self.ledger.record(name)? {
+            record.path = to.clone();
+            self.ledger.set_record(&record)?;
+        }
+        Ok(())
+    }
+
+    /// Reads everything that is published and compares it with the manifest.
+    pub async fn verify(&self, name: &AssignmentName) -> RunReport {
+        let run = Run::begin(name.clone(), false, self.progress(name));
+        run.set_kind(RunKind::Verify);
+        let busy = Busy::take(self, name);
+        let (result, error) = match busy {
+            None => (RunResult::Failed, "a run of it is under way; try again later".to_owned()),
+            Some(_busy) => match block_in_place(|| self.compare(name, &run)) {
+                Ok(()) => (RunResult::UpToDate, String::new()),
+                Err(error) => (RunResult::Failed, crate::chain(&error)),
+            },
+        };
+        let report = run.finish(result, error);
+        self.tell(&report);
+        if let Err(error) = self.ledger.add_unsent(&report) {
+            tracing::error!(error = crate::chain(&error), "the report is lost");
+        }
+        self.unsent.notify_one();
+        report
+    }
+
+    fn compare(&self, name: &AssignmentName, run: &Run) -> Result<(), Error> {
+        let record = self.ledger.record(name)?.ok_or(Error::NothingHeld)?;
+        let site = Site::open(&self.config, &name.to_string(), &record.path)?;
+        let applied = site.applied()?.ok_or(Error::NothingHeld)?;
+        run.set_versions(Some(applied.version), Some(applied.version));
+        let want = self.manifests.get(&applied.manifest).ok_or(Error::NothingHeld)?;
+        let filter = &applied.rules.filter;
+        let (found, _) = published::read(&site, filter, run)?;
+        let kept = |filter: &Filter, entry: &protocol::manifest::Entry| {
+            filter.keeps(&entry.path, entry.is_dir())
+        };
+        let mut wrong = want.entries().iter().filter(|entry| {
+            kept(filter, entry)
+                && !found.get(&entry.path).is_some_and(|there| {
+                    there.digest() == entry.digest()
+                        && (entry.is_file() || there.kind == entry.kind)
+                })
+        });
+        let Some(first) = wrong.next() else { return Ok(()) };
+        let first = first.path.clone();
+        Err(Error::Differs { count: 1 + wrong.count(), first })
+    }
+
+    /// Removes the published files, the work directory and the record of an assignment that has
+    /// ended.
+    pub fn purge(&self, name: &AssignmentName) -> Result<(), crate::Failure> {
+        let orders = self.orders();
+        if orders.as_ref().is_some_and(|orders| orders.order(name).is_some()) {
+            return Err(crate::Failure::StillAssigned { assignment: name.clone() });
+        }
+        let Some(record) = self.ledger.record(name)? else {
+            return Err(NoSuchTree { tree: name.to_string() }.into());
+        };
+        let published = self.config.publish().join(apply::os_path(&record.path));
+        let work = self.config.work().join(name.to_string());
+        for dir in [published, work] {
+            match std::fs::remove_dir_all(&dir) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(crate::Failure::Remove { dir, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(self.ledger.remove_record(name)?)
+    }
+}
+
+fn is_held(record: Option<&Record>, target: Option<&Verified>) -> bool {
+    let held = record.and_then(|record| record.held.as_ref());
+    held.zip(target).is_some_and(|(held, target)| held.manifest == target.statement.manifest)
+}
+
+/// The name of a result, as it is reported.
+pub fn result_name(result: RunResult) -> String {
+    serde_json::to_value(result)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}
+
+/// Marks an assignment as being worked on, until it goes.
+struct Busy<'a>(&'a Agent, AssignmentName);
+
+impl<'a> Busy<'a> {
+    fn take(agent: &'a Agent, name: &AssignmentName) -> Option<Self> {
+        agent.lock().busy.insert(name.clone()).then(|| Self(agent, name.clone()))
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.lock().busy.remove(&self.1);
+    }
+}

@@ -1,0 +1,356 @@
+//! The agent's view of one assignment's place on the disk.
+//!
+//! `filetree` changes disks; this module tells it what an assignment wants, and reads back what is
+//! there: which generation, seen through which rules.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, OnceLock},
+};
+
+use filetree::{
+    area::{self, AdoptError, Adopted, Area, Place, Target},
+    fs::{self as disk, Fs},
+    plan::{Modes, Need, Plan, View},
+    scan::{ScanOptions, ScanRecord, scan},
+    staging::{self, StagedWriter, Staging},
+    switch::{SwitchOptions, SwitchReport, WantedMode},
+};
+use jiff::Timestamp;
+use protocol::{
+    digest::Digest,
+    filter::{Filter, Level},
+    generation::Version,
+    manifest::Manifest,
+    path::TreePath,
+    spec::{OnExclude, Switch},
+    v1::agent::{AssignmentOrder, Changes},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::Config,
+    modes::{self, InvalidChmod},
+    report::Progress,
+    stage::{Content, Stage, StageWriter},
+};
+
+/// Through which rules and modes a manifest is kept at this site.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// What is kept.
+    pub filter: Filter,
+    /// What becomes of modes.
+    pub modes: Modes,
+    note: Note,
+}
+
+/// What is written beside an applied generation, so that it can be seen again as it was applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Note {
+    filter: Vec<Level>,
+    #[serde(default)]
+    chmod: Option<String>,
+    #[serde(default)]
+    observed: bool,
+}
+
+/// Why the disk does not do what is wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The area.
+    #[error(transparent)]
+    Area(#[from] area::Error),
+    /// Staging.
+    #[error(transparent)]
+    Staging(#[from] staging::Error),
+    /// A file or directory.
+    #[error(transparent)]
+    Disk(#[from] disk::Error),
+    /// The tree could not be read.
+    #[error("the published files cannot be read")]
+    Scan(#[from] filetree::scan::Error),
+    /// What was there could not be taken over.
+    #[error("what lies at the published path cannot be taken over")]
+    Adopt(#[from] AdoptError),
+    /// Rules that are none.
+    #[error("the assignment's rules are not understood")]
+    Filter(#[from] protocol::filter::RuleErrors),
+    /// A mode change that is none.
+    #[error(transparent)]
+    Chmod(#[from] InvalidChmod),
+}
+
+impl Rules {
+    /// What an order says.
+    pub fn of(order: &AssignmentOrder, observed: bool) -> Result<Self, Error> {
+        Self::read(Note { filter: order.filter.clone(), chmod: order.chmod.clone(), observed })
+    }
+
+    fn read(note: Note) -> Result<Self, Error> {
+        Ok(Self {
+            filter: Filter::build(&note.filter)?,
+            modes: modes::parse(note.chmod.as_deref())?,
+            note,
+        })
+    }
+
+    /// Whether a manifest looks the same through both.
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.filter == other.filter && self.modes == other.modes
+    }
+
+    /// Files that are kept, and their content bytes.
+    pub fn sums(&self, manifest: &Manifest) -> (u64, u64) {
+        let kept = manifest
+            .entries()
+            .iter()
+            .filter(|entry| entry.is_file() && self.filter.keeps(&entry.path, false));
+        kept.fold((0, 0), |(files, bytes), entry| (files + 1, bytes + entry.size()))
+    }
+}
+
+/// A generation as it was applied.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// Which generation.
+    pub version: Version,
+    /// Digest of its whole manifest.
+    pub manifest: Digest,
+    /// As what it is kept.
+    pub rules: Rules,
+    /// Whether this agent observed it at a stock server.
+    pub observed: bool,
+}
+
+/// The place of one assignment, locked.
+#[derive(Debug)]
+pub struct Site {
+    area: Area,
+    /// Where it is published, by its absolute path.
+    pub live: std::path::PathBuf,
+}
+
+/// The one file system layer of the process: its counters count everything.
+fn fs() -> &'static Fs {
+    static FS: OnceLock<Fs> = OnceLock::new();
+    FS.get_or_init(Fs::disk)
+}
+
+impl Site {
+    /// Locks it and ends what a crash interrupted.
+    pub fn open(config: &Config, name: &str, path: &TreePath) -> Result<Self, Error> {
+        let publish = config.publish();
+        let live = publish.join(os_path(path));
+        let place =
+            Place { publish, work: config.work(), name: name.to_owned(), path: path.clone() };
+        Ok(Self { area: Area::open(fs(), place)?, live })
+    }
+
+    /// What is published, durably.
+    pub fn applied(&self) -> Result<Option<Applied>, Error> {
+        let Some(target) = self.area.applied() else { return Ok(None) };
+        // A note of a later release costs a comparison with everything, not the tree.
+        let Ok(note) = serde_json::from_str::<Note>(&target.note) else { return Ok(None) };
+        let observed = note.observed;
+        let (version, manifest) = (target.version, target.manifest);
+        Ok(Some(Applied { version, manifest, rules: Rules::read(note)?, observed }))
+    }
+
+    /// Whether anything lies at the published path.
+    pub fn is_published(&self) -> Result<bool, Error> {
+        Ok(self.area.is_published()?)
+    }
+
+    /// The area itself.
+    pub fn area(&self) -> &Area {
+        &self.area
+    }
+
+    /// The area, to be changed.
+    pub fn area_mut(&mut self) -> &mut Area {
+        &mut self.area
+    }
+
+    /// A private directory for downloads and rsync, by its absolute path.
+    pub fn scratch(&self) -> Result<std::path::PathBuf, Error> {
+        let dir = self.area.work_dir().ensure_dir(b"partial", 0o700)?;
+        Ok(dir.path().to_owned())
+    }
+
+    /// Reads and digests what is published; `keep` leaves out what is not looked at.
+    pub fn scan(
+        &self,
+        filter: &Filter,
+        progress: &Arc<Progress>,
+        now: Timestamp,
+    ) -> Result<(Manifest, ScanRecord), Error> {
+        let root = fs().open_root(&self.live)?;
+        let keep = |path: &TreePath, is_dir: bool| filter.decide(path, is_dir).kept;
+        let tell = |scan: filetree::scan::Progress| progress.set(scan.bytes, scan.total_bytes);
+        let options =
+            ScanOptions { keep: &keep, progress: &tell, ..ScanOptions::new(nanoseconds(now)) };
+        let scan = scan(&root, &ScanRecord::empty(), &options)?;
+        Ok((scan.manifest, scan.record))
+    }
+
+    /// Takes over what lies at the published path; nothing in it changes. `record` spares reading
+    /// what was read already.
+    pub fn adopt(
+        &mut self,
+        want: &Arc<Manifest>,
+        rules: &Rules,
+        record: &ScanRecord,
+        progress: &Arc<Progress>,
+        now: Timestamp,
+    ) -> Result<Adopted, Error> {
+        progress.phase("adopt", "bytes", 0);
+        let keep = |path: &TreePath, is_dir: bool| rules.filter.decide(path, is_dir).kept;
+        let view = View { keep: &keep, modes: rules.modes };
+        let tell = |scan: filetree::scan::Progress| progress.set(scan.bytes, scan.total_bytes);
+        let options = ScanOptions { progress: &tell, ..ScanOptions::new(nanoseconds(now)) };
+        Ok(self.area.adopt(want, view, record, &options)?)
+    }
+
+    /// Plans the way from what was applied to what is wanted. Files that the new rules leave out
+    /// stay where they are, unless the assignment says that they go.
+    pub fn plan(
+        &self,
+        have: &Manifest,
+        have_rules: Option<&Rules>,
+        want: &Arc<Manifest>,
+        want_rules: &Rules,
+        on_exclude: OnExclude,
+    ) -> Result<Plan, Error> {
+        let keep_want = |path: &TreePath, is_dir: bool| want_rules.filter.decide(path, is_dir).kept;
+        let keep_have = |path: &TreePath, is_dir: bool| {
+            have_rules.is_none_or(|rules| rules.filter.decide(path, is_dir).kept)
+                && (on_exclude == OnExclude::Remove || keep_want(path, is_dir))
+        };
+        let have_modes = have_rules.map_or(Modes::AS_IS, |rules| rules.modes);
+        let have_view = View { keep: &keep_have, modes: have_modes };
+        let want_view = View { keep: &keep_want, modes: want_rules.modes };
+        Ok(self.area.plan(have, have_view, want, want_view)?)
+    }
+
+    /// Switches to a plan's generation.
+    pub fn switch(
+        &mut self,
+        plan: &Plan,
+        (version, manifest): (Version, Digest),
+        rules: &Rules,
+        order: &AssignmentOrder,
+        progress: &Arc<Progress>,
+        now: Timestamp,
+    ) -> Result<SwitchReport, Error> {
+        let note = serde_json::to_string(&rules.note).unwrap_or_default();
+        let target = Target { version, manifest, note };
+        let keep = |path: &TreePath, is_dir: bool| rules.filter.keeps(path, is_dir);
+        let tell = |done, total| progress.set(done, total);
+        let options = SwitchOptions {
+            keep: &keep,
+            mode: match order.switch {
+                Switch::InPlace => WantedMode::InPlace,
+                Switch::Auto | Switch::Symlink => WantedMode::Auto,
+            },
+            linger: i64::try_from(order.linger.duration().as_secs()).unwrap_or(i64::MAX),
+            progress: &tell,
+            ..SwitchOptions::new(now.as_second())
+        };
+        Ok(self.area.switch(plan, &target, &options)?)
+    }
+}
+
+/// What a plan changes, counted.
+pub fn changes(plan: &Plan, have: &Manifest, want: &Manifest) -> Changes {
+    let mut changes = Changes::default();
+    for change in plan.changes() {
+        let new = want.get(&change.path);
+        let same_content = have.get(&change.path).zip(new).is_some_and(|(old, new)| {
+            old.digest() == new.digest()
+                && std::mem::discriminant(&old.kind) == std::mem::discriminant(&new.kind)
+                && (new.is_file() || new.is_dir() || old.kind == new.kind)
+        });
+        match (change.had, change.wanted) {
+            (_, false) => changes.deleted += 1,
+            (false, true) => changes.added += 1,
+            (true, true) if same_content => {
+                changes.attributes += 1;
+                continue;
+            }
+            (true, true) => changes.changed += 1,
+        }
+        if change.wanted {
+            changes.bytes += new.map_or(0, protocol::manifest::Entry::size);
+        }
+    }
+    changes
+}
+
+/// Staging as the ways of fetching see it: for exactly the contents that a plan needs.
+pub struct PlanStage<'a> {
+    staging: &'a Staging,
+    needs: HashMap<Digest, &'a Need>,
+}
+
+impl<'a> PlanStage<'a> {
+    /// Takes these contents and no others.
+    pub fn new(staging: &'a Staging, needs: &'a [Need]) -> Self {
+        Self { staging, needs: needs.iter().map(|need| (need.digest, need)).collect() }
+    }
+
+    /// The need of a content.
+    pub fn need(&self, digest: &Digest) -> Option<&'a Need> {
+        self.needs.get(digest).copied()
+    }
+
+    /// Begins a content.
+    pub fn begin(&self, digest: &Digest) -> io::Result<Option<StagedWriter<'a>>> {
+        self.need(digest).map(|need| self.staging.writer(need)).transpose().map_err(to_io)
+    }
+
+    /// Staging itself.
+    pub fn staging(&self) -> &'a Staging {
+        self.staging
+    }
+}
+
+impl Stage for PlanStage<'_> {
+    fn writer<'s>(&'s self, content: &Content) -> io::Result<Box<dyn StageWriter + 's>> {
+        let writer = self.begin(&content.digest)?;
+        writer.map_or_else(
+            || Err(io::Error::other(format!("{} is not needed", content.path))),
+            |writer| Ok(Box::new(writer) as Box<dyn StageWriter>),
+        )
+    }
+}
+
+impl StageWriter for StagedWriter<'_> {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.push(bytes).map_err(to_io)
+    }
+
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        StagedWriter::finish(*self).map(drop).map_err(to_io)
+    }
+}
+
+/// Wrong content is told from a disk that does not work.
+pub fn to_io(error: staging::Error) -> io::Error {
+    match error {
+        staging::Error::Fs(error) => io::Error::new(error.source.kind(), error),
+        wrong => io::Error::new(io::ErrorKind::InvalidData, wrong),
+    }
+}
+
+/// A tree's path as the system takes it.
+pub fn os_path(path: &TreePath) -> &std::path::Path {
+    use std::os::unix::ffi::OsStrExt;
+    std::path::Path::new(std::ffi::OsStr::from_bytes(path.as_bytes()))
+}
+
+fn nanoseconds(now: Timestamp) -> i64 {
+    i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,50 @@
+//! The command line.
+
+mod args;
+mod commands;
+mod print;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use self::args::{Cli, Command, LogFormat};
+
+/// Everything that `main` does.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // The pipe's helper is started by rsync and shares its standard streams: nothing may be said.
+    if let Command::RsyncPipe { socket, .. } = &cli.command {
+        return match crate::rsync::pipe::run_helper(socket) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => print::failure(&error.into()),
+        };
+    }
+    log_to_stderr(&cli);
+    certs::tls::install_provider();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = runtime
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(commands::run(cli.command)));
+    match result {
+        Ok(code) => code,
+        Err(error) => print::failure(&error),
+    }
+}
+
+/// Logs for programs and journals; a person at a terminal sees progress instead.
+fn log_to_stderr(cli: &Cli) {
+    let level = match &cli.command {
+        Command::Run { once: false, .. } => "info",
+        Command::Run { .. } if !show::is_terminal() => "info",
+        _ => "warn",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match cli.log_format {
+        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => builder.with_ansi(show::is_terminal()).with_target(false).init(),
+    }
+}

@@ -1,0 +1,236 @@
+//! What each command does.
+
+use std::{path::Path, process::ExitCode, sync::Arc};
+
+use anyhow::{Context, anyhow};
+use clap::CommandFactory;
+use filetree::{
+    fs::Fs,
+    pack::{inspect, unpack::unpack},
+};
+use jiff::Timestamp;
+use protocol::{filter::Filter, path::TreePath, v1::agent::RunReport};
+
+use super::{
+    args::{Cli, Command, Format, Output, Settings},
+    print,
+    show::Show,
+};
+use crate::{
+    agent::Agent,
+    config::{self, Config},
+    control::{self, Request},
+    enroll,
+    report::Progress,
+    status::Status,
+};
+
+pub(super) async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Enroll { invite, settings, format } => {
+            let Some(config) = load(&settings)? else { return Ok(ExitCode::SUCCESS) };
+            let identity = enroll::enroll(&config.data, &invite, &config.dialer()?).await?;
+            print::enrolled(&identity.membership, &config, format.output);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Run { once, settings, format } => {
+            let Some(config) = load(&settings)? else { return Ok(ExitCode::SUCCESS) };
+            if once { run_once(config, format).await } else { daemon(config).await }
+        }
+        Command::Sync { tree, dry_run, settings, format } => {
+            let Some(value) = ask(&settings, Request::Sync { tree, dry_run }).await? else {
+                return Ok(ExitCode::SUCCESS);
+            };
+            print_reports(value, format)
+        }
+        Command::Verify { tree, settings, format } => {
+            let Some(value) = ask(&settings, Request::Verify { tree }).await? else {
+                return Ok(ExitCode::SUCCESS);
+            };
+            print_reports(value, format)
+        }
+        Command::Status { settings, format } => {
+            if let Some(value) = ask(&settings, Request::Status).await? {
+                match format.output {
+                    Output::Json => print::json(&value),
+                    Output::Text => print::status(&serde_json::from_value::<Status>(value)?),
+                }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Log { tree, settings, format } => {
+            if let Some(value) = ask(&settings, Request::Log { tree }).await? {
+                match format.output {
+                    Output::Json => print::json(&value),
+                    Output::Text => print::runs(&serde_json::from_value::<Vec<RunReport>>(value)?),
+                }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Purge { tree, settings, format } => {
+            if let Some(value) = ask(&settings, Request::Purge { tree: tree.clone() }).await? {
+                match format.output {
+                    Output::Json => print::json(&value),
+                    Output::Text => print::line(&format!("removed the files of {tree}")),
+                }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Unpack { pack, base, out, filter, dry_run, format } => {
+            unpack_pack(&pack, &base, &out, filter.as_deref(), dry_run, format)
+        }
+        Command::CheckConfig { settings, format } => check_config(&settings, format),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "mirror-agent", &mut script);
+            print::raw(&script)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { dir } => {
+            std::fs::create_dir_all(&dir)?;
+            clap_mangen::generate_to(Cli::command(), &dir)
+                .with_context(|| format!("manual pages cannot be written to {}", dir.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::RsyncPipe { .. } => Err(anyhow!("only rsync calls this")),
+    }
+}
+
+/// The configuration; `None` when it was only to be printed.
+fn load(settings: &Settings) -> anyhow::Result<Option<Config>> {
+    let loaded = config::load(settings.config.as_deref(), environment(), settings.flags())?;
+    if settings.print_config {
+        loaded.values.iter().for_each(|value| print::line(&value.to_string()));
+        return Ok(None);
+    }
+    Ok(Some(loaded.config))
+}
+
+fn environment() -> Vec<(String, String)> {
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).collect()
+}
+
+async fn daemon(config: Config) -> anyhow::Result<ExitCode> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let running = crate::start(config).await?;
+    tracing::info!("running");
+    // Without a service manager there is nobody to tell.
+    sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    tracing::info!("ending");
+    sd_notify::notify(&[sd_notify::NotifyState::Stopping]).ok();
+    running.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run_once(config: Config, format: Format) -> anyhow::Result<ExitCode> {
+    let agent = Agent::open(config).await?;
+    let request = Request::Sync { tree: None, dry_run: false };
+    let value = locally(&agent, &request).await?;
+    print_reports(value, format)
+}
+
+/// Asks the running daemon, or does it here where none runs; `None` when only the configuration
+/// was to be printed.
+async fn ask(settings: &Settings, request: Request) -> anyhow::Result<Option<serde_json::Value>> {
+    let Some(config) = load(settings)? else { return Ok(None) };
+    let show = Show::new();
+    let progress = |phase: &str, unit: &str, done, total| show.set(phase, unit, done, total);
+    if let Some(value) = control::ask(&config.data, &request, progress).await? {
+        return Ok(Some(value));
+    }
+    let agent = Agent::open(config).await?;
+    locally(&agent, &request).await.map(Some)
+}
+
+async fn locally(agent: &Arc<Agent>, request: &Request) -> anyhow::Result<serde_json::Value> {
+    let show = Show::new();
+    let work = control::perform(agent, request);
+    tokio::pin!(work);
+    let mut tick = tokio::time::interval(std::time::Duration::from_millis(200));
+    let idle = Progress::default();
+    loop {
+        tokio::select! {
+            result = &mut work => return Ok(result?),
+            _ = tick.tick() => {
+                let moment = control::moment_of(agent, request, &idle);
+                show.set(moment.phase, moment.unit, moment.done, moment.total);
+            }
+        }
+    }
+}
+
+fn print_reports(value: serde_json::Value, format: Format) -> anyhow::Result<ExitCode> {
+    let reports: Vec<RunReport> = serde_json::from_value(value.clone())?;
+    match format.output {
+        Output::Json => print::json(&value),
+        Output::Text => print::runs(&reports),
+    }
+    let failed: Vec<_> = reports.iter().filter(|report| !report.error.is_empty()).collect();
+    for report in &failed {
+        print::problem(&format!("{}: {}", report.assignment, report.error));
+    }
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn check_config(settings: &Settings, format: Format) -> anyhow::Result<ExitCode> {
+    let loaded = config::load(settings.config.as_deref(), environment(), settings.flags())?;
+    match format.output {
+        Output::Json => print::json(&serde_json::to_value(&loaded.config)?),
+        Output::Text => {
+            loaded.values.iter().for_each(|value| print::line(&value.to_string()));
+            let config = &loaded.config;
+            print::line(&format!(
+                "# serve {} and never {}: nginx: location ^~ /work/ {{ deny all; }}, rsyncd: exclude = /work/",
+                config.publish().display(),
+                config.work().display()
+            ));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn unpack_pack(
+    pack: &Path,
+    base: &Path,
+    out: &Path,
+    filter: Option<&Path>,
+    dry_run: bool,
+    format: Format,
+) -> anyhow::Result<ExitCode> {
+    let filter = match filter {
+        None => Filter::all(),
+        Some(file) => {
+            let text = std::fs::read(file)
+                .with_context(|| format!("the filter {} cannot be read", file.display()))?;
+            let lines: Vec<&[u8]> = text
+                .split(|&b| b == b'\n')
+                .filter(|line| !line.is_empty() && !line.starts_with(b"#"))
+                .collect();
+            Filter::parse(&lines)
+                .with_context(|| format!("the filter {} is not understood", file.display()))?
+        }
+    };
+    let keep = |path: &TreePath, is_dir: bool| filter.decide(path, is_dir).kept;
+    if dry_run {
+        let inspection = inspect::inspect(pack)?;
+        print::json(&serde_json::to_value(inspection)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let base = Some(base).filter(|base| base.as_os_str() != "none");
+    let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+    let unpacked = unpack(&Fs::disk(), pack, base, out, &keep, now)?;
+    match format.output {
+        Output::Json => print::json(&serde_json::to_value(&unpacked)?),
+        Output::Text => print::unpacked(&unpacked, out),
+    }
+    Ok(ExitCode::SUCCESS)
+}

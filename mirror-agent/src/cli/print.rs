@@ -1,0 +1,186 @@
+//! The only module that prints.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where output belongs")]
+
+use std::{io::Write, path::Path, process::ExitCode};
+
+use certs::identity::directory::Membership;
+use comfy_table::{Table, presets::NOTHING};
+use filetree::pack::unpack::Unpacked;
+use jiff::{Timestamp, tz::TimeZone};
+use protocol::{generation::Version, v1::agent::RunReport};
+
+use super::args::Output;
+use crate::{agent::result_name, config::Config, status::Status};
+
+/// An error with its causes, and the exit code.
+pub(super) fn failure(error: &anyhow::Error) -> ExitCode {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Transparent wrappers would say it twice.
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    problem(&text);
+    ExitCode::FAILURE
+}
+
+/// One line of trouble.
+pub(super) fn problem(text: &str) {
+    eprintln!("mirror-agent: {text}");
+}
+
+/// One line.
+pub(super) fn line(text: &str) {
+    println!("{text}");
+}
+
+/// Bytes as they are.
+pub(super) fn raw(bytes: &[u8]) -> std::io::Result<()> {
+    std::io::stdout().write_all(bytes)
+}
+
+/// For programs.
+pub(super) fn json(value: &serde_json::Value) {
+    println!("{value:#}");
+}
+
+/// What an enrollment made of us, and what comes next.
+pub(super) fn enrolled(membership: &Membership, config: &Config, output: Output) {
+    if output == Output::Json {
+        let value = serde_json::json!({
+            "network": membership.network, "role": membership.role, "name": membership.name,
+            "data": config.data,
+        });
+        return json(&value);
+    }
+    println!(
+        "enrolled as {} {} of network {}",
+        membership.role, membership.name, membership.network
+    );
+    println!("next: mirror-agent run --data {} --storage DIR", config.data.display());
+}
+
+/// How everything stands.
+pub(super) fn status(status: &Status) {
+    println!("agent {} of network {}", status.agent, status.network);
+    match (&status.trouble, status.head_until) {
+        (Some(trouble), _) => println!("coordinator: {trouble}"),
+        (None, Some(until)) if status.stale => println!("orders: STALE since {}", time(until)),
+        (None, Some(until)) => println!("orders: good until {}", time(until)),
+        (None, None) => println!("orders: none yet"),
+    }
+    println!("certificate: good until {}", time(status.certificate_until));
+    if status.rsync.is_none() {
+        println!("rsync: not installed; trees of stock servers need it");
+    }
+    if status.unsent_reports > 0 {
+        println!("reports that wait for the coordinator: {}", status.unsent_reports);
+    }
+    println!();
+    let mut table =
+        plain(&["ASSIGNMENT", "STATE", "HOLDS", "TARGET", "FILES", "BYTES", "LAST RUN"]);
+    for item in &status.assignments {
+        let state = serde_json::to_value(item.state).unwrap_or_default();
+        table.add_row([
+            item.name.to_string(),
+            state.as_str().unwrap_or_default().to_owned(),
+            version(item.held),
+            version(item.target),
+            item.files.to_string(),
+            size(item.bytes),
+            item.last_run.map_or_else(|| "-".into(), time),
+        ]);
+    }
+    println!("{table}");
+    for item in &status.assignments {
+        if let Some(error) = &item.error {
+            println!("{}: {error}", item.name);
+        }
+    }
+}
+
+/// What runs did.
+pub(super) fn runs(runs: &[RunReport]) {
+    for run in runs {
+        let changes = &run.changes;
+        println!(
+            "{}  {}  {}  {} -> {}  +{} ~{} -{}",
+            time(run.started),
+            run.assignment,
+            result_name(run.result),
+            version(run.from),
+            version(run.to),
+            changes.added,
+            changes.changed + changes.attributes,
+            changes.deleted,
+        );
+        for way in &run.ways {
+            println!(
+                "    {:<8} {} files, {} of content, {} received, {} sent, from {}",
+                way.way,
+                way.files,
+                size(way.content_bytes),
+                size(way.received_bytes),
+                size(way.sent_bytes),
+                way.point
+            );
+        }
+        for encoder in &run.encoders {
+            println!(
+                "    encoder {:<6} {} files, {} from {}",
+                encoder.encoder,
+                encoder.files,
+                size(encoder.content_bytes),
+                size(encoder.payload_bytes)
+            );
+        }
+        for reason in &run.not_taken {
+            let detail = if reason.detail.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", reason.detail)
+            };
+            println!(
+                "    not by {}, {} files: {}{detail}",
+                reason.way, reason.files, reason.reason
+            );
+        }
+        if let Some(switch) = &run.switch {
+            println!("    switch {switch}");
+        }
+        run.notices.iter().for_each(|notice| println!("    note: {notice}"));
+        if !run.error.is_empty() {
+            println!("    {}", run.error);
+        }
+    }
+}
+
+/// What an unpacking made.
+pub(super) fn unpacked(unpacked: &Unpacked, out: &Path) {
+    println!("{} is {}", out.display(), unpacked.manifest);
+    println!("{} files unchanged", unpacked.unchanged_files);
+    for (encoder, files, bytes) in &unpacked.made_files {
+        println!("{files} files of {} by {encoder}", size(*bytes));
+    }
+    println!("{} of frames", size(unpacked.frame_bytes));
+}
+
+fn plain(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header.to_vec());
+    table
+}
+
+fn version(version: Option<Version>) -> String {
+    version.map_or_else(|| "-".into(), |version| version.to_string())
+}
+
+/// Local time with its zone.
+fn time(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
+fn size(bytes: u64) -> String {
+    indicatif::HumanBytes(bytes).to_string()
+}

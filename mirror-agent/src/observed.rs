@@ -1,0 +1,420 @@
+//! One run for a tree of a stock rsync daemon: look, compare, bring exactly what differs.
+//!
+//! Such a server signs nothing and announces nothing; all that can be had is a listing. So the
+//! listing is compared with what was seen last; what differs is fetched into a stage and digested;
+//! a second listing must show the fetched paths unchanged, or the upstream was being changed
+//! meanwhile. What results is an *observed* generation of this assignment alone.
+
+use std::{collections::HashMap, sync::Arc};
+
+use filetree::scan::ScanRecord;
+use jiff::Timestamp;
+use protocol::{
+    filter::Filter,
+    generation::{Epoch, Generation, Version},
+    manifest::{self, Entry, EntryKind, Manifest},
+    path::TreePath,
+    spec::OnExclude,
+    transfer::{NoDelta, Way},
+    v1::agent::{AssignmentOrder, RsyncdOrigin, RunResult},
+};
+use tokio::task::block_in_place;
+
+use crate::{
+    agent::{Agent, note_switch},
+    apply::{self, Rules, Site},
+    calendar,
+    fetch::{manifest::Error as StoreError, retries},
+    gather::{self, Arrived, stage_dir},
+    guard::{self, Held as Guarded},
+    published::{Base, Outcome, held_of, read},
+    report::{Came, Run},
+    rsync::{
+        child::{Error as RsyncError, Limits, Passed},
+        connect::to_stock,
+        listing::{Listed, ListedKind, Listing, NANOS},
+        source::Source,
+    },
+};
+
+/// How often a listing or a transfer that broke off is tried within one run.
+const TRIES: u32 = 3;
+
+/// Why a run did not bring a tree to what its upstream shows.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The disk.
+    #[error(transparent)]
+    Apply(#[from] apply::Error),
+    /// The agent's copy of a manifest.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Staging.
+    #[error(transparent)]
+    Gather(#[from] gather::Error),
+    /// rsync.
+    #[error("tree {tree}: rsync://{host}/{path} cannot be mirrored")]
+    Rsync {
+        /// Which tree.
+        tree: protocol::name::TreeName,
+        /// The server, with its port.
+        host: String,
+        /// Module and path.
+        path: String,
+        /// Why.
+        source: RsyncError,
+    },
+    /// The guard.
+    #[error("tree {tree}: {source}")]
+    Held {
+        /// Which tree.
+        tree: protocol::name::TreeName,
+        /// What it saw.
+        #[source]
+        source: Guarded,
+    },
+    /// The upstream changed while it was read.
+    #[error("tree {tree}: {path} changed at the upstream while it was fetched; it is tried again")]
+    Unsettled {
+        /// Which tree.
+        tree: protocol::name::TreeName,
+        /// One path that did.
+        path: TreePath,
+    },
+    /// A file was listed and did not come.
+    #[error("tree {tree}: rsync did not bring {path}, though the upstream lists it")]
+    NotBrought {
+        /// Which tree.
+        tree: protocol::name::TreeName,
+        /// Which file.
+        path: TreePath,
+    },
+    /// A file that came cannot be read.
+    #[error("what rsync brought of {path} cannot be read")]
+    Read {
+        /// Which file.
+        path: TreePath,
+        /// Why.
+        source: filetree::fs::Error,
+    },
+    /// The listing makes no tree.
+    #[error("the upstream's listing makes no tree")]
+    Manifest(#[from] manifest::Error),
+}
+
+/// Brings one assignment to what its upstream shows now.
+pub async fn sync(
+    agent: &Agent,
+    order: &AssignmentOrder,
+    from: &RsyncdOrigin,
+    run: &Run,
+) -> Result<Outcome, Error> {
+    let rules = Rules::of(order, true)?;
+    let mut site =
+        block_in_place(|| Site::open(&agent.config, &order.name.to_string(), &order.path))?;
+    let applied = site.applied()?.filter(|applied| applied.observed);
+    let last = applied.as_ref().map(|applied| applied.version);
+    let same_rules = applied.as_ref().is_some_and(|applied| applied.rules.same_as(&rules));
+    run.set_versions(last, last);
+    let look = Look { order, from, rules: &rules, source: source(agent, from), run };
+    run.progress().phase("list", "bytes", 0);
+    let work = site.scratch()?;
+    let listing = look.list(&work).await?;
+    let mut base = Base::find(agent, &site, applied, &rules, run)?;
+    let mut record = ScanRecord::empty();
+    if base.adopted {
+        // The listing has no digests, so what lies here has to be read before it is compared.
+        (base.manifest, record) = read(&site, &Filter::all(), run)?;
+    }
+    look.tell_refused(&listing);
+    look.guard(&listing, &base)?;
+    if same_rules && base.rules.is_some() && listing.agrees_with(&base.manifest) {
+        let result = if run.is_dry() { RunResult::UpToDateDryRun } else { RunResult::UpToDate };
+        return Ok((result, None));
+    }
+    let wanted = differing(&listing, &base.manifest);
+    if run.is_dry() {
+        let bytes: u64 = wanted.iter().map(|listed| size(listed)).sum();
+        run.notice(format!("{} files of {bytes} bytes would be fetched at most", wanted.len()));
+        return Ok((RunResult::CompletedDryRun, None));
+    }
+    let brought = look.bring(&site, &wanted, &work).await?;
+    let want = Arc::new(observe(&listing, &base.manifest, &brought, look.tree())?);
+    let version = Version {
+        epoch: Epoch(0),
+        generation: last.map_or(Generation(1), |last| last.generation.next()),
+    };
+    run.set_versions(last, Some(version));
+    let digest = agent.manifests.put(&want)?;
+    base.adopt(&mut site, &want, &rules, &record, run)?;
+    let on_exclude = if base.rules.is_none() { OnExclude::Keep } else { order.on_exclude };
+    let plan = block_in_place(|| {
+        site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, on_exclude)
+    })?;
+    run.set_changes(apply::changes(&plan, &base.manifest, &want));
+    block_in_place(|| look.stage(&site, &plan, &work))?;
+    run.progress().phase("apply", "entries", plan.changes().len() as u64);
+    let progress = Arc::clone(run.progress());
+    let report = block_in_place(|| {
+        site.switch(&plan, (version, digest), &rules, order, &progress, Timestamp::now())
+    })?;
+    note_switch(run, &report);
+    std::fs::remove_dir_all(work.join(STAGE)).ok();
+    Ok((RunResult::Completed, Some(held_of(&want, version, digest, &rules, true))))
+}
+
+/// Name of rsync's directory below the scratch directory.
+const STAGE: &str = "rsync";
+
+struct Look<'a> {
+    order: &'a AssignmentOrder,
+    from: &'a RsyncdOrigin,
+    rules: &'a Rules,
+    source: Source,
+    run: &'a Run,
+}
+
+/// Digest and length of each file that came, by path.
+type Brought = HashMap<TreePath, (protocol::digest::Digest, u64)>;
+
+impl Look<'_> {
+    fn tree(&self) -> &protocol::name::TreeName {
+        &self.order.name.tree
+    }
+
+    async fn list(&self, work: &std::path::Path) -> Result<Listing, Error> {
+        let start = std::time::Instant::now();
+        let mut total = Passed::default();
+        let mut tries = 0;
+        let result = loop {
+            tries += 1;
+            let (passed, result) = self.source.list(&self.rules.filter, work).await;
+            total += passed;
+            match result {
+                Err(error) if error.is_transient() && tries < TRIES => pause(tries).await,
+                other => break other,
+            }
+        };
+        let came =
+            Came { received_bytes: total.received, sent_bytes: total.sent, ..Came::default() };
+        self.run.add_way(Way::Metadata, &self.source.host, came.since(start));
+        result.map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: RsyncError) -> Error {
+        Error::Rsync {
+            tree: self.tree().clone(),
+            host: format!("{}:{}", self.from.host, self.from.port),
+            path: self.from.path.clone(),
+            source,
+        }
+    }
+
+    fn tell_refused(&self, listing: &Listing) {
+        for refused in listing.refused.iter().take(20) {
+            self.run.notice(format!("left out: {refused}"));
+        }
+        if listing.refused_entries > 20 {
+            self.run.notice(format!("{} entries were left out", listing.refused_entries));
+        }
+    }
+
+    fn guard(&self, listing: &Listing, base: &Base) -> Result<(), Error> {
+        let held = |source| Error::Held { tree: self.tree().clone(), source };
+        guard::update_marker(listing.entries().iter().map(|listed| &listed.path)).map_err(held)?;
+        // What was found at the path is no generation that could shrink.
+        let empty = Manifest::empty();
+        let held_before = if base.adopted { &empty } else { &base.manifest };
+        let kept: Vec<Entry> = held_before
+            .entries()
+            .iter()
+            .filter(|entry| self.rules.filter.keeps(&entry.path, entry.is_dir()))
+            .cloned()
+            .collect();
+        let kept = Manifest::new(kept)?;
+        let is_there = |path: &TreePath| listing.get(path).is_some();
+        guard::check(&kept, is_there, &self.order.guard).map_err(held)
+    }
+
+    /// Fetches these files into a stage, and makes sure that they did not change meanwhile.
+    async fn bring(
+        &self,
+        site: &Site,
+        wanted: &[&Listed],
+        work: &std::path::Path,
+    ) -> Result<Brought, Error> {
+        if wanted.is_empty() {
+            return Ok(Brought::new());
+        }
+        let start = std::time::Instant::now();
+        let bytes = wanted.iter().map(|listed| size(listed)).sum();
+        self.run.progress().phase("fetch", "bytes", bytes);
+        self.run.not_taken(Way::Pack, NoDelta::StockUpstream, wanted.len() as u64, "");
+        let stage = stage_dir(work).map_err(|source| self.failed(source))?;
+        let paths: Vec<TreePath> = wanted.iter().map(|listed| listed.path.clone()).collect();
+        let base = site.is_published()?.then_some(site.live.as_path());
+        let mut total = Passed::default();
+        let mut tries = 0;
+        let result = loop {
+            tries += 1;
+            let (passed, result) = self.source.fetch(&paths, base, &stage, work).await;
+            total += passed;
+            self.run.progress().add(passed.received);
+            match result {
+                Err(error) if error.is_transient() && tries < TRIES => pause(tries).await,
+                other => break other,
+            }
+        };
+        let came = Came {
+            files: if result.is_ok() { paths.len() as u64 } else { 0 },
+            content_bytes: if result.is_ok() { bytes } else { 0 },
+            received_bytes: total.received,
+            sent_bytes: total.sent,
+            ..Came::default()
+        };
+        self.run.add_way(Way::Rsync, &self.source.host, came.since(start));
+        result.map_err(|source| self.failed(source))?;
+        let second = self.list(work).await?;
+        for listed in wanted {
+            if second.get(&listed.path) != Some(*listed) {
+                let (tree, path) = (self.tree().clone(), listed.path.clone());
+                return Err(Error::Unsettled { tree, path });
+            }
+        }
+        self.run.progress().phase("digest", "bytes", bytes);
+        block_in_place(|| self.digest(site, wanted, &stage))
+    }
+
+    fn digest(
+        &self,
+        site: &Site,
+        wanted: &[&Listed],
+        stage: &std::path::Path,
+    ) -> Result<Brought, Error> {
+        let arrived = Arrived::open(site, stage)?;
+        let mut brought = Brought::new();
+        for listed in wanted {
+            let path = &listed.path;
+            let read = |source| Error::Read { path: path.clone(), source };
+            let missing = || Error::NotBrought { tree: self.tree().clone(), path: path.clone() };
+            let parent = arrived.dir().open_parent(path).map_err(|_| missing())?;
+            let file = parent
+                .open_file(path.name())
+                .map_err(|error| if error.is_not_found() { missing() } else { read(error) })?;
+            let mut digest = protocol::digest::DigestWriter::new();
+            let mut buffer = vec![0; 256 << 10];
+            let mut at = 0;
+            loop {
+                let len = file.read_at(at, &mut buffer).map_err(read)?;
+                if len == 0 {
+                    break;
+                }
+                digest.update(&buffer[..len]);
+                at += len as u64;
+                self.run.progress().add(len as u64);
+            }
+            if at != size(listed) {
+                let (tree, path) = (self.tree().clone(), path.clone());
+                return Err(Error::Unsettled { tree, path });
+            }
+            brought.insert(path.clone(), (digest.finish(), at));
+        }
+        Ok(brought)
+    }
+
+    /// Moves what came into staging.
+    fn stage(
+        &self,
+        site: &Site,
+        plan: &filetree::plan::Plan,
+        work: &std::path::Path,
+    ) -> Result<(), Error> {
+        let staging = site.area().staging();
+        let stage = stage_dir(work).map_err(|source| self.failed(source))?;
+        let arrived = Arrived::open(site, &stage)?;
+        let contents = apply::PlanStage::new(staging, plan.needs());
+        for need in plan.needs() {
+            if staging.has(need).map_err(apply::Error::from)? {
+                continue;
+            }
+            arrived.take(&contents, need)?;
+        }
+        Ok(staging.seal().map_err(apply::Error::from)?)
+    }
+}
+
+fn source(agent: &Agent, from: &RsyncdOrigin) -> Source {
+    Source {
+        connect: to_stock(agent.dialer.clone(), from),
+        host: from.host.clone(),
+        path: from.path.clone(),
+        user: from.user.clone(),
+        password_file: from.password_file.as_ref().map(Into::into),
+        compress: true,
+        programs: agent.programs.clone(),
+        limits: Limits::default(),
+    }
+}
+
+async fn pause(tries: u32) {
+    let (first, longest) = (std::time::Duration::from_secs(1), std::time::Duration::from_secs(10));
+    tokio::time::sleep(retries::backoff(tries, first, longest, retries::chance())).await;
+}
+
+fn size(listed: &Listed) -> u64 {
+    match listed.kind {
+        ListedKind::File { size } => size,
+        ListedKind::Dir | ListedKind::Symlink { .. } => 0,
+    }
+}
+
+/// Whether the content at a listed path is, as far as a listing can tell, what an entry has.
+fn same_content(listed: &Listed, entry: &Entry) -> bool {
+    let attributes_aside = Listed { mode: entry.mode, ..listed.clone() };
+    attributes_aside.agrees_with(entry)
+}
+
+/// Files whose content has to be fetched.
+fn differing<'a>(listing: &'a Listing, held: &Manifest) -> Vec<&'a Listed> {
+    let is_held =
+        |listed: &&Listed| held.get(&listed.path).is_some_and(|entry| same_content(listed, entry));
+    let files = listing.entries().iter().filter(|l| matches!(l.kind, ListedKind::File { .. }));
+    files.filter(|listed| !is_held(listed)).collect()
+}
+
+/// The generation that a listing shows, with digests of what was held and of what came.
+fn observe(
+    listing: &Listing,
+    held: &Manifest,
+    brought: &Brought,
+    tree: &protocol::name::TreeName,
+) -> Result<Manifest, Error> {
+    let mut entries = Vec::with_capacity(listing.entries().len());
+    for listed in listing.entries() {
+        let path = listed.path.clone();
+        let before = held.get(&path).filter(|entry| same_content(listed, entry));
+        let kind = match (&listed.kind, before, brought.get(&path)) {
+            (ListedKind::Dir, ..) => EntryKind::Dir,
+            (ListedKind::Symlink { target }, ..) => EntryKind::Symlink { target: target.clone() },
+            (ListedKind::File { .. }, _, Some(&(digest, size))) => {
+                EntryKind::File { size, digest, link_group: None }
+            }
+            (ListedKind::File { size }, Some(entry), None) => match entry.digest() {
+                Some(digest) => EntryKind::File { size: *size, digest, link_group: None },
+                None => return Err(Error::NotBrought { tree: tree.clone(), path }),
+            },
+            (ListedKind::File { .. }, None, None) => {
+                return Err(Error::NotBrought { tree: tree.clone(), path });
+            }
+        };
+        // A listing has whole seconds; what is held has more and is kept while they agree.
+        let mtime = before.map_or(listed.mtime.saturating_mul(NANOS), |entry| entry.mtime);
+        entries.push(Entry { path, mode: listed.mode, mtime, kind });
+    }
+    Ok(Manifest::new(entries)?)
+}
+
+/// When the upstream is asked again.
+pub fn next_look(order: &AssignmentOrder, now: Timestamp) -> Timestamp {
+    calendar::next_look(now, order.interval.duration(), retries::chance())
+}

@@ -1,0 +1,400 @@
+//! One run for a tree of a publisher: from what is held to the signed target.
+
+use std::sync::Arc;
+
+use filetree::scan::ScanRecord;
+use jiff::Timestamp;
+use protocol::{
+    digest::Digest,
+    filter::Filter,
+    generation::Version,
+    manifest::Manifest,
+    origin,
+    pack::target_manifest,
+    spec::OnExclude,
+    transfer::{NoDelta, Way},
+    v1::agent::{AssignmentOrder, PublisherOrigin, RunKind, RunResult},
+};
+use tokio::task::block_in_place;
+
+use crate::{
+    agent::Agent,
+    apply::{self, Applied, Rules, Site},
+    fetch::{
+        manifest,
+        pack::Remote,
+        points::{ORIGIN, Point, Points},
+    },
+    gather::{self, Link, Sources, gather},
+    ledger::Held,
+    orders::Verified,
+    report::{Came, Run},
+    rsync::{
+        child::Limits,
+        connect::{host_and_port, to_publisher},
+        source::Source,
+    },
+};
+
+/// Why a run did not bring a tree to its target.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The disk.
+    #[error(transparent)]
+    Apply(#[from] apply::Error),
+    /// The target's manifest.
+    #[error(transparent)]
+    Manifest(#[from] manifest::Error),
+    /// Its content.
+    #[error(transparent)]
+    Gather(#[from] gather::Error),
+    /// Nobody can be asked.
+    #[error(
+        "publisher {publisher} has not said yet where it can be reached; start it, or set 'advertise' in its configuration"
+    )]
+    NoAddress {
+        /// Which publisher.
+        publisher: protocol::name::IdentityName,
+    },
+    /// No client for it can be made.
+    #[error(transparent)]
+    Client(#[from] certs::live::Error),
+}
+
+/// What is held after a run, and how the run ended.
+pub type Outcome = (RunResult, Option<Held>);
+
+/// Brings one assignment to its target, as far as it is not there.
+pub async fn sync(
+    agent: &Agent,
+    order: &AssignmentOrder,
+    from: &PublisherOrigin,
+    target: &Verified,
+    run: &Run,
+) -> Result<Outcome, Error> {
+    let rules = Rules::of(order, false)?;
+    let mut site =
+        block_in_place(|| Site::open(&agent.config, &order.name.to_string(), &order.path))?;
+    let applied = site.applied()?;
+    run.set_versions(applied.as_ref().map(|applied| applied.version), Some(target.version()));
+    if let Some(applied) = applied.as_ref().filter(|applied| is_target(applied, target, &rules)) {
+        let held = held(agent, applied.version, applied.manifest, &rules, false);
+        return Ok((RunResult::UpToDate, held));
+    }
+    let points = points(agent, from)?;
+    let mut base = Base::find(agent, &site, applied, &rules, run)?;
+    let (want, chain) = target_of(agent, order, target, &base, &points, run).await?;
+    let want = Arc::new(want);
+    if run.is_dry() && base.adopted {
+        run.notice(
+            "what lies at the path would be read and taken over; only differences would be fetched",
+        );
+        return Ok((RunResult::CompletedDryRun, None));
+    }
+    base.adopt(&mut site, &want, &rules, &ScanRecord::empty(), run)?;
+    let on_exclude = if base.rules.is_none() { OnExclude::Keep } else { order.on_exclude };
+    let plan = block_in_place(|| {
+        site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, on_exclude)
+    })?;
+    run.set_changes(apply::changes(&plan, &base.manifest, &want));
+    if run.is_dry() {
+        let result =
+            if plan.is_empty() { RunResult::UpToDateDryRun } else { RunResult::CompletedDryRun };
+        run.notice(format!("{} bytes of content would be fetched at most", plan.fetch_bytes()));
+        return Ok((result, None));
+    }
+    block_in_place(|| site.area().check_room(&plan)).map_err(apply::Error::from)?;
+    let rsync = rsync_source(agent, order, from, target);
+    let sources = Sources {
+        tree: &order.name.tree,
+        manifest: target.statement.manifest,
+        points: &points,
+        patience: agent.patience,
+        chain: &chain,
+        rsync: rsync.as_ref().map_err(|reason| *reason),
+        have: &base.manifest,
+    };
+    gather(&site, plan.needs(), &sources, run).await?;
+    let report = match switch(&mut site, &plan, target, &rules, order, run) {
+        // The live tree did not have what was expected of it: that comes from elsewhere, too.
+        Err(apply::Error::Area(filetree::area::Error::Missing(missing))) => {
+            gather(&site, &missing, &sources, run).await?;
+            switch(&mut site, &plan, target, &rules, order, run)?
+        }
+        other => other?,
+    };
+    crate::agent::note_switch(run, &report);
+    let held = held_of(&want, target.version(), target.statement.manifest, &rules, false);
+    Ok((RunResult::Completed, Some(held)))
+}
+
+fn switch(
+    site: &mut Site,
+    plan: &filetree::plan::Plan,
+    target: &Verified,
+    rules: &Rules,
+    order: &AssignmentOrder,
+    run: &Run,
+) -> Result<filetree::switch::SwitchReport, apply::Error> {
+    run.progress().phase("apply", "entries", plan.changes().len() as u64);
+    let generation = (target.version(), target.statement.manifest);
+    let progress = Arc::clone(run.progress());
+    block_in_place(|| site.switch(plan, generation, rules, order, &progress, Timestamp::now()))
+}
+
+fn is_target(applied: &Applied, target: &Verified, rules: &Rules) -> bool {
+    applied.version == target.version()
+        && applied.manifest == target.statement.manifest
+        && applied.rules.same_as(rules)
+        && !applied.observed
+}
+
+/// What a run starts from.
+pub(crate) struct Base {
+    /// The manifest of what is there: as it was applied, or as it was found.
+    pub(crate) manifest: Manifest,
+    /// Its digest, if it is that of an announced generation.
+    pub(crate) digest: Option<Digest>,
+    /// Through which rules it is held; `None` where it was found.
+    pub(crate) rules: Option<Rules>,
+    /// Whether files were found that nobody of us put there.
+    pub(crate) adopted: bool,
+}
+
+impl Base {
+    pub(crate) fn find(
+        agent: &Agent,
+        site: &Site,
+        applied: Option<Applied>,
+        rules: &Rules,
+        run: &Run,
+    ) -> Result<Self, apply::Error> {
+        if let Some(applied) = &applied
+            && let Some(manifest) = agent.manifests.get(&applied.manifest)
+        {
+            let digest = Some(applied.manifest);
+            let rules = Some(applied.rules.clone());
+            return Ok(Self { manifest, digest, rules, adopted: false });
+        }
+        if !site.is_published()? {
+            let manifest = Manifest::empty();
+            return Ok(Self { manifest, digest: None, rules: None, adopted: false });
+        }
+        if applied.is_none() {
+            run.set_kind(RunKind::Adopt);
+            let manifest = Manifest::empty();
+            return Ok(Self { manifest, digest: None, rules: None, adopted: true });
+        }
+        let manifest = read(site, &rules.filter, run)?.0;
+        Ok(Self { manifest, digest: None, rules: None, adopted: false })
+    }
+
+    /// Takes over what was found, once it is known what is wanted.
+    pub(crate) fn adopt(
+        &mut self,
+        site: &mut Site,
+        want: &Arc<Manifest>,
+        rules: &Rules,
+        record: &ScanRecord,
+        run: &Run,
+    ) -> Result<(), apply::Error> {
+        if !self.adopted {
+            self.narrow(want, rules);
+            return Ok(());
+        }
+        let now = Timestamp::now();
+        let adopted = block_in_place(|| site.adopt(want, rules, record, run.progress(), now))?;
+        self.manifest = adopted.have;
+        let locals = &adopted.locals;
+        for path in &locals.held {
+            run.notice(format!("kept, though the tree does not have it: {path}"));
+        }
+        for path in &locals.protected {
+            run.notice(format!("not touched, because it holds a PROTECTED file: {path}"));
+        }
+        for path in &locals.excluded {
+            run.notice(format!("kept, though the assignment leaves it out: {path}"));
+        }
+        Ok(())
+    }
+
+    /// Leaves what was found and is not wanted out of the comparison: it is not ours to remove.
+    fn narrow(&mut self, want: &Manifest, rules: &Rules) {
+        if self.rules.is_some() {
+            return;
+        }
+        let entries = std::mem::take(&mut self.manifest).entries().to_vec();
+        let is_wanted = |path: &protocol::path::TreePath| {
+            want.get(path).is_some_and(|entry| rules.filter.keeps(path, entry.is_dir()))
+        };
+        let kept: Vec<_> = entries.into_iter().filter(|entry| is_wanted(&entry.path)).collect();
+        // Parents of wanted paths are wanted, but one may be no directory here.
+        self.manifest = Manifest::new(kept).unwrap_or_default();
+    }
+}
+
+/// Reads and digests what lies at the published path.
+pub(crate) fn read(
+    site: &Site,
+    filter: &Filter,
+    run: &Run,
+) -> Result<(Manifest, ScanRecord), apply::Error> {
+    run.progress().phase("scan", "bytes", 0);
+    let path = site.live.display();
+    tracing::info!(assignment = %run.assignment(), %path, "reading what lies there");
+    block_in_place(|| site.scan(filter, run.progress(), Timestamp::now()))
+}
+
+/// The manifest of the target: from the packs that lead to it, else from its blocks.
+async fn target_of(
+    agent: &Agent,
+    order: &AssignmentOrder,
+    target: &Verified,
+    base: &Base,
+    points: &Points,
+    run: &Run,
+) -> Result<(Manifest, Vec<Link>), Error> {
+    run.progress().phase("plan", "bytes", 0);
+    let tree = &order.name.tree;
+    let start = std::time::Instant::now();
+    let before = points.received();
+    let offers = target.chain(base.digest);
+    let chain = match follow(agent, tree, &offers, base, points).await {
+        Ok(chain) => chain,
+        Err((reason, detail)) => {
+            run.not_taken(Way::Pack, reason, 0, &detail);
+            tracing::warn!(%tree, detail, "a pack cannot be used");
+            None
+        }
+    };
+    let wanted = target.statement.manifest;
+    let result = match chain {
+        Some((want, chain)) if want.digest() == wanted => {
+            agent.manifests.put(&want)?;
+            (want, chain)
+        }
+        _ => {
+            let statement = &target.statement;
+            let fetched =
+                manifest::fetch(points, &agent.manifests, tree, statement, agent.patience).await?;
+            (fetched, Vec::new())
+        }
+    };
+    let received_bytes = points.received() - before;
+    let came = Came { received_bytes, ..Came::default() };
+    run.add_way(Way::Metadata, ORIGIN, came.since(start));
+    Ok(result)
+}
+
+/// Reads the indexes of a chain of packs, one leading on from the other.
+async fn follow(
+    agent: &Agent,
+    tree: &protocol::name::TreeName,
+    offers: &[&protocol::statement::Offer],
+    base: &Base,
+    points: &Points,
+) -> Result<Option<(Manifest, Vec<Link>)>, (NoDelta, String)> {
+    if offers.is_empty() {
+        return Ok(None);
+    }
+    let start = if base.digest.is_some() { base.manifest.clone() } else { Manifest::empty() };
+    let mut at = Arc::new(start);
+    let mut chain = Vec::new();
+    for &offer in offers {
+        let remote = Remote { points, tree, offer, patience: agent.patience };
+        let index = remote.index().await.map_err(|error| {
+            let damaged = matches!(
+                &error,
+                crate::fetch::pack::Error::Fetch {
+                    source: crate::fetch::ranges::Error::Wrong { .. }
+                        | crate::fetch::ranges::Error::Long { .. }
+                        | crate::fetch::ranges::Error::Short { .. },
+                    ..
+                } | crate::fetch::pack::Error::Pack(_)
+            );
+            let reason = if damaged { NoDelta::Corrupt } else { NoDelta::PointUnreachable };
+            (reason, crate::chain(&error))
+        })?;
+        let to = block_in_place(|| target_manifest(&index, &at))
+            .map_err(|error| (NoDelta::Corrupt, error.to_string()))?;
+        chain.push(Link { offer: offer.clone(), index, from: at });
+        at = Arc::new(to);
+    }
+    Ok(Some((Arc::unwrap_or_clone(at), chain)))
+}
+
+fn points(agent: &Agent, from: &PublisherOrigin) -> Result<Points, Error> {
+    let mut points = Vec::new();
+    for base in &from.points {
+        points.push(Point::new(base.as_str(), base, agent.public_http()));
+    }
+    if let Some(address) = &from.address {
+        let base = format!("https://{address}");
+        points.push(Point::new(ORIGIN, &base, agent.publisher_http(&from.publisher)?));
+    }
+    if points.is_empty() {
+        return Err(Error::NoAddress { publisher: from.publisher.clone() });
+    }
+    Ok(Points::new(points))
+}
+
+fn rsync_source(
+    agent: &Agent,
+    order: &AssignmentOrder,
+    from: &PublisherOrigin,
+    target: &Verified,
+) -> Result<Source, NoDelta> {
+    if agent.rsync_version.is_none() {
+        return Err(NoDelta::NoRsync);
+    }
+    let address = from.address.as_deref().and_then(host_and_port);
+    let (host, port) = address.ok_or(NoDelta::PointUnreachable)?;
+    let publisher = from.publisher.clone();
+    Ok(Source {
+        connect: to_publisher(
+            agent.dialer.clone(),
+            Arc::clone(&agent.identity),
+            publisher.clone(),
+            host,
+            port,
+        ),
+        host: publisher.to_string(),
+        path: origin::rsync_module(&order.name.tree, target.statement.generation),
+        user: None,
+        password_file: None,
+        compress: true,
+        programs: agent.programs.clone(),
+        limits: Limits::default(),
+    })
+}
+
+fn held(
+    agent: &Agent,
+    version: Version,
+    digest: Digest,
+    rules: &Rules,
+    observed: bool,
+) -> Option<Held> {
+    let manifest = agent.manifests.get(&digest)?;
+    Some(held_of(&manifest, version, digest, rules, observed))
+}
+
+/// What is held, for the ledger and the receipt.
+pub(crate) fn held_of(
+    manifest: &Manifest,
+    version: Version,
+    digest: Digest,
+    rules: &Rules,
+    observed: bool,
+) -> Held {
+    let (files, bytes) = rules.sums(manifest);
+    Held {
+        version,
+        manifest: digest,
+        filter: rules.filter.digest(),
+        observed,
+        applied: Timestamp::now(),
+        files,
+        bytes,
+    }
+}

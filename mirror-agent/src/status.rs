@@ -1,0 +1,164 @@
+//! What `mirror-agent status` tells.
+
+use jiff::Timestamp;
+use protocol::{
+    generation::{Revision, Version},
+    name::{IdentityName, NetworkName},
+    path::TreePath,
+    spec::AssignmentName,
+    v1::agent::{RunReport, Stopped},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    agent::{Agent, result_name},
+    ledger,
+};
+
+/// The agent and all its assignments.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Status {
+    /// The network it belongs to.
+    pub network: NetworkName,
+    /// Its name.
+    pub agent: IdentityName,
+    /// When its certificate ends.
+    pub certificate_until: Timestamp,
+    /// The orders that are followed; absent before the first.
+    pub revision: Option<Revision>,
+    /// When the signed head ends; after that nothing new is begun.
+    pub head_until: Option<Timestamp>,
+    /// Whether it has ended.
+    pub stale: bool,
+    /// Why the coordinator cannot be asked; absent while it answers, or was not asked yet.
+    pub trouble: Option<String>,
+    /// The rsync program, absent where there is none.
+    pub rsync: Option<String>,
+    /// Reports that the coordinator has not taken yet.
+    pub unsent_reports: usize,
+    /// Everything that is, or was, assigned.
+    pub assignments: Vec<AssignmentStatus>,
+}
+
+/// One assignment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AssignmentStatus {
+    /// `TREE@SITE`.
+    pub name: AssignmentName,
+    /// Below the publish directory.
+    pub path: TreePath,
+    /// One word: `current`, `behind`, `syncing`, `failed`, `waiting`, `stopped`, `unassigned`.
+    pub state: State,
+    /// What it holds.
+    pub held: Option<Version>,
+    /// What it should hold.
+    pub target: Option<Version>,
+    /// Files that it keeps.
+    pub files: u64,
+    /// Their content bytes.
+    pub bytes: u64,
+    /// How the last run ended.
+    pub last_result: Option<String>,
+    /// When.
+    pub last_run: Option<Timestamp>,
+    /// What went wrong in it.
+    pub error: Option<String>,
+    /// When it is tried or asked again.
+    pub due: Option<Timestamp>,
+}
+
+/// How an assignment stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// It holds its target.
+    Current,
+    /// A newer generation is there.
+    Behind,
+    /// A run is under way.
+    Syncing,
+    /// The last run failed.
+    Failed,
+    /// There is nothing to hold yet.
+    Waiting,
+    /// An admin disabled it, or its grant ended.
+    Stopped,
+    /// It ended; its files stay.
+    Unassigned,
+}
+
+/// Gathers the status.
+pub fn status(agent: &Agent) -> Result<Status, ledger::Error> {
+    let identity = agent.identity.current();
+    let orders = agent.orders();
+    let head = orders.as_ref().map(|orders| &orders.head);
+    let records = agent.ledger.records()?;
+    let ordered = orders.as_ref().map_or(&[][..], |orders| &orders.wanted.assignments);
+    let mut assignments = Vec::new();
+    for name in crate::reconcile::assignments(ordered, &records) {
+        let record = records.iter().find(|record| record.name == *name);
+        let order = ordered.iter().find(|order| order.name == *name);
+        let held = record.and_then(|record| record.held.as_ref());
+        let last = record.and_then(|record| record.runs.last());
+        let named = head.and_then(|head| head.trees.get(&name.tree));
+        let has_target = order.is_some_and(|order| order.target.is_some());
+        let target = named.filter(|_| has_target).map(|tree| tree.version);
+        let failed = last.is_some_and(|run| !run.error.is_empty());
+        let is_behind = target.is_some_and(|target| held.is_none_or(|h| h.version != target));
+        let state = match order {
+            None => State::Unassigned,
+            Some(order) if is_stopped(order.stopped.as_ref()) => State::Stopped,
+            Some(_) if agent.is_busy(name) => State::Syncing,
+            Some(_) if failed => State::Failed,
+            Some(_) if is_behind => State::Behind,
+            Some(_) if held.is_some() => State::Current,
+            Some(_) => State::Waiting,
+        };
+        let path = order.map(|order| order.path.clone());
+        let Some(path) = path.or_else(|| record.map(|record| record.path.clone())) else {
+            continue;
+        };
+        assignments.push(AssignmentStatus {
+            name: name.clone(),
+            path,
+            state,
+            held: held.map(|held| held.version),
+            target: target.or_else(|| held.map(|held| held.version)),
+            files: held.map_or(0, |held| held.files),
+            bytes: held.map_or(0, |held| held.bytes),
+            last_result: last.map(|run| result_name(run.result)),
+            last_run: last.map(|run| run.ended),
+            error: last.map(|run| run.error.clone()).filter(|error| !error.is_empty()),
+            due: record.and_then(|record| record.due),
+        });
+    }
+    Ok(Status {
+        network: identity.membership.network.clone(),
+        agent: identity.membership.name.clone(),
+        certificate_until: identity.not_after,
+        revision: orders.as_ref().map(|orders| orders.wanted.revision),
+        head_until: head.map(|head| head.expires),
+        stale: orders.as_ref().is_some_and(|orders| orders.is_stale(Timestamp::now())),
+        trouble: agent.trouble(),
+        rsync: agent.rsync_version.clone(),
+        unsent_reports: agent.ledger.unsent()?.len(),
+        assignments,
+    })
+}
+
+/// The runs that are remembered, of one tree or of all, the newest first.
+pub fn log(agent: &Agent, tree: Option<&str>) -> Result<Vec<RunReport>, crate::Failure> {
+    let names = agent.names_of(tree)?;
+    let mut runs = Vec::new();
+    for name in names {
+        runs.extend(agent.ledger.record(&name)?.into_iter().flat_map(|record| record.runs));
+    }
+    runs.sort_by_key(|run| std::cmp::Reverse(run.started));
+    Ok(runs)
+}
+
+fn is_stopped(stopped: Option<&Stopped>) -> bool {
+    stopped.is_some()
+}

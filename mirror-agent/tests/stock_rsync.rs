@@ -1,0 +1,280 @@
+//! Direct rsync against a real stock daemon, through our own pipe.
+
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use certs::dial::Dialer;
+use mirror_agent::rsync::{
+    child::{Error, Limits, Programs},
+    connect::to_stock,
+    exit::Failure,
+    listing::ListedKind,
+    source::Source,
+};
+use protocol::{filter::Filter, path::TreePath, spec::Transport, v1::agent::RsyncdOrigin};
+
+struct Daemon {
+    child: Child,
+    port: u16,
+    dir: tempfile::TempDir,
+}
+
+impl Daemon {
+    /// Serves DIR/tree as the module `pub`; `settings` are further lines for it.
+    fn start(settings: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("tree")).unwrap();
+        fs::create_dir(dir.path().join("work")).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let owner = if rustix::process::geteuid().is_root() { "uid = 0\ngid = 0\n" } else { "" };
+        let config = dir.path().join("rsyncd.conf");
+        fs::write(
+            &config,
+            format!(
+                "port = {port}\naddress = 127.0.0.1\nuse chroot = no\nread only = yes\n{owner}\
+                 [pub]\npath = {}\n{settings}\n",
+                dir.path().join("tree").display()
+            ),
+        )
+        .unwrap();
+        let child = Command::new("rsync")
+            .args(["--daemon", "--no-detach", "--config"])
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let until = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < until, "rsyncd does not listen");
+            std::thread::yield_now();
+        }
+        Self { child, port, dir }
+    }
+
+    fn tree(&self) -> PathBuf {
+        self.dir.path().join("tree")
+    }
+
+    fn work(&self) -> PathBuf {
+        self.dir.path().join("work")
+    }
+
+    fn source(&self, module: &str) -> Source {
+        source(self.port, module)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn source(port: u16, module: &str) -> Source {
+    let origin = RsyncdOrigin {
+        host: "127.0.0.1".into(),
+        port,
+        path: module.into(),
+        user: None,
+        password_file: None,
+        transport: Transport::Plain,
+    };
+    Source {
+        connect: to_stock(Dialer::default(), &origin),
+        host: origin.host,
+        path: origin.path,
+        user: None,
+        password_file: None,
+        compress: true,
+        programs: Programs {
+            rsync: "rsync".into(),
+            helper: env!("CARGO_BIN_EXE_mirror-agent").into(),
+        },
+        limits: Limits::default(),
+    }
+}
+
+fn path(text: &str) -> TreePath {
+    TreePath::parse(text.as_bytes()).unwrap()
+}
+
+fn stage(daemon: &Daemon) -> PathBuf {
+    let stage = daemon.work().join("stage");
+    fs::create_dir(&stage).unwrap();
+    stage
+}
+
+fn failure(error: Error) -> Failure {
+    match error {
+        Error::Failed(failure) => failure,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn noise(len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    let mut state = 7u64;
+    for byte in &mut bytes {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        *byte = (state >> 33) as u8;
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn a_listing_shows_what_the_filter_keeps_and_odd_names_as_they_are() {
+    let daemon = Daemon::start("");
+    let tree = daemon.tree();
+    fs::create_dir(tree.join("d")).unwrap();
+    for name in ["d/f", "left.tmp", "new\nline", "back\\slash", " lead", "pipe|name"] {
+        fs::write(tree.join(name), name).unwrap();
+    }
+    symlink("d/f", tree.join("link")).unwrap();
+    symlink("x -> y", tree.join("odd -> link")).unwrap();
+    let filter = Filter::parse(&["- *.tmp"]).unwrap();
+    let (passed, listing) = daemon.source("pub").list(&filter, &daemon.work()).await;
+    let listing = listing.unwrap();
+    let names: Vec<String> = listing.entries().iter().map(|e| e.path.to_string()).collect();
+    assert_eq!(
+        names,
+        [" lead", "back\\slash", "d", "d/f", "link", "new%0Aline", "odd -> link", "pipe|name"]
+    );
+    let odd = listing.get(&path("odd -> link")).unwrap();
+    assert_eq!(odd.kind, ListedKind::Symlink { target: (*b"x -> y").into() });
+    assert!(passed.received > 0 && passed.sent > 0);
+}
+
+#[tokio::test]
+async fn exactly_the_named_files_come_and_old_versions_save_bytes() {
+    let daemon = Daemon::start("");
+    let (old, stage) = (daemon.dir.path().join("old"), stage(&daemon));
+    fs::create_dir(&old).unwrap();
+    let content = noise(300_000);
+    let mut changed = content.clone();
+    changed[1_000..1_010].copy_from_slice(b"0123456789");
+    fs::create_dir(daemon.tree().join("d")).unwrap();
+    fs::create_dir(old.join("d")).unwrap();
+    fs::write(daemon.tree().join("d/big"), &changed).unwrap();
+    fs::write(daemon.tree().join("other"), &content).unwrap();
+    fs::write(old.join("d/big"), &content).unwrap();
+    let paths = [path("d/big")];
+    let source = daemon.source("pub");
+    let (passed, result) = source.fetch(&paths, Some(&old), &stage, &daemon.work()).await;
+    result.unwrap();
+    assert_eq!(fs::read(stage.join("d/big")).unwrap(), changed);
+    assert!(!stage.join("other").exists());
+    assert_eq!(fs::read(old.join("d/big")).unwrap(), content, "the base was changed");
+    assert!(passed.received < 20_000, "{passed:?}");
+}
+
+#[tokio::test]
+async fn an_unknown_module_is_named() {
+    let daemon = Daemon::start("");
+    let (_, listing) = daemon.source("nothing-here").list(&Filter::all(), &daemon.work()).await;
+    let failure = failure(listing.unwrap_err());
+    assert_eq!(failure, Failure::UnknownModule { module: "nothing-here".into() });
+}
+
+#[tokio::test]
+async fn a_path_that_is_not_in_the_module_is_no_empty_tree() {
+    let daemon = Daemon::start("");
+    let (_, listing) = daemon.source("pub/nowhere").list(&Filter::all(), &daemon.work()).await;
+    assert!(listing.is_err(), "{listing:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_vanished_is_never_a_success() {
+    let daemon = Daemon::start("");
+    fs::write(daemon.tree().join("there"), "x").unwrap();
+    let stage = stage(&daemon);
+    let paths = [path("gone"), path("there")];
+    let source = daemon.source("pub");
+    let (_, result) = source.fetch(&paths, None, &stage, &daemon.work()).await;
+    assert!(!failure(result.unwrap_err()).to_string().is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_compression_is_asked_without() {
+    let daemon = Daemon::start("refuse options = compress checksum");
+    fs::write(daemon.tree().join("f"), "content").unwrap();
+    let stage = stage(&daemon);
+    let paths = [path("f")];
+    let source = daemon.source("pub");
+    let (_, result) = source.fetch(&paths, None, &stage, &daemon.work()).await;
+    result.unwrap();
+    assert_eq!(fs::read(stage.join("f")).unwrap(), b"content");
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_named_with_its_port() {
+    let daemon = Daemon::start("");
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (_, listing) = source(port, "pub").list(&Filter::all(), &daemon.work()).await;
+    let error = listing.unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains(&port.to_string()), "{error}: {cause}");
+}
+
+#[tokio::test]
+async fn a_silent_server_is_left_after_its_time() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let silent = tokio::spawn(async move {
+        let (_stream, _) = listener.accept().await.unwrap();
+        std::future::pending::<()>().await
+    });
+    let work = tempfile::tempdir().unwrap();
+    let limits = Limits { silence: Duration::from_millis(500), ..Limits::default() };
+    let source = Source { limits, ..source(port, "pub") };
+    let (_, listing) = source.list(&Filter::all(), work.path()).await;
+    assert!(matches!(listing, Err(Error::Silent { .. })), "{listing:?}");
+    silent.abort();
+}
+
+#[tokio::test]
+async fn a_host_without_rsync_says_what_to_install() {
+    let work = tempfile::tempdir().unwrap();
+    let mut source = source(1, "pub");
+    source.programs.rsync = work.path().join("no-rsync");
+    let (_, listing) = source.list(&Filter::all(), work.path()).await;
+    let error = listing.unwrap_err();
+    assert!(matches!(error, Error::Missing { .. }) && error.to_string().contains("install"));
+}
+
+#[tokio::test]
+async fn nobody_without_the_token_gets_into_the_pipe() {
+    use mirror_agent::rsync::pipe::{Pipe, new_token};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let work = tempfile::tempdir().unwrap();
+    let (near, mut far) = tokio::io::duplex(64);
+    let token = new_token();
+    let near = Arc::new(std::sync::Mutex::new(Some(near)));
+    let connect = async move {
+        let stream = near.lock().unwrap().take().unwrap();
+        Ok(Box::new(stream) as Box<dyn mirror_agent::rsync::pipe::Duplex>)
+    };
+    let pipe = Pipe::open(work.path(), token.clone(), connect).unwrap();
+    let connect_to = |socket: &Path| tokio::net::UnixStream::connect(socket.to_owned());
+    let mut stranger = connect_to(pipe.socket()).await.unwrap();
+    stranger.write_all("x".repeat(token.len()).as_bytes()).await.unwrap();
+    let mut end = Vec::new();
+    stranger.read_to_end(&mut end).await.unwrap();
+    assert!(end.is_empty());
+    let mut helper = connect_to(pipe.socket()).await.unwrap();
+    helper.write_all(token.as_bytes()).await.unwrap();
+    helper.write_all(b"hello").await.unwrap();
+    let mut heard = [0; 5];
+    far.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"hello");
+}
