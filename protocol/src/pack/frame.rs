@@ -1,6 +1,8 @@
 //! Frames: the pieces in which content is stored, fetched and verified.
 
-use super::{MAX_BASES, MAX_FRAME_RAW_BYTES, MAX_FRAME_STORED_BYTES, MAX_PREFIX_BYTES};
+use super::{
+    MAX_BASES, MAX_FRAME_RAW_BYTES, MAX_FRAME_STORED_BYTES, MAX_PREFIX_BYTES, columns::Columns,
+};
 use crate::{
     digest::Digest,
     wire::{Malformed, Reader, Writer},
@@ -67,8 +69,9 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn write(&mut self, frame: &Frame, rows: &mut Writer, digests: &mut Writer) {
-        digests.digest(&frame.digest);
+    pub(super) fn write(&mut self, frame: &Frame, to: &mut Columns<Writer>) {
+        to.digests.digest(&frame.digest);
+        let rows = &mut to.fields;
         match &frame.codec {
             Codec::Raw => {
                 rows.byte(RAW).varint(u64::from(frame.stored_len));
@@ -80,6 +83,7 @@ impl Context {
             Codec::ZstdPrefix { bases } => {
                 rows.byte(ZSTD_PREFIX).varint(u64::from(frame.stored_len));
                 rows.varint(u64::from(frame.raw_len)).varint(bases.len() as u64);
+                let rows = &mut to.content;
                 for base in bases {
                     rows.signed(base.entry.wrapping_sub(self.base) as i64);
                     // Most ranges begin at the file's start.
@@ -96,11 +100,11 @@ impl Context {
     /// Reads what [`Context::write`] wrote; the offset stays 0.
     pub(super) fn read(
         &mut self,
-        rows: &mut Reader<'_>,
-        digests: &mut Reader<'_>,
+        from: &mut Columns<Reader<'_>>,
         from_entries: u64,
     ) -> Result<Frame, Malformed> {
-        let digest = digests.digest()?;
+        let digest = from.digests.digest()?;
+        let rows = &mut from.fields;
         let code = rows.byte()?;
         let stored_len = rows.varint_up_to("frame's stored length", MAX_FRAME_STORED_BYTES)? as u32;
         let (codec, raw_len) = match code {
@@ -108,22 +112,24 @@ impl Context {
             ZSTD => (Codec::Zstd, read_raw_len(rows)?),
             ZSTD_PREFIX => {
                 let raw_len = read_raw_len(rows)?;
-                (Codec::ZstdPrefix { bases: self.read_bases(rows, from_entries)? }, raw_len)
+                let count = rows.varint_up_to("frame's bases", MAX_BASES as u64)?;
+                let bases = self.read_bases(count, &mut from.content, from_entries)?;
+                (Codec::ZstdPrefix { bases }, raw_len)
             }
             _ => return Err(rows.invalid("kind of frame")),
         };
         if stored_len == 0 || raw_len == 0 {
-            return Err(rows.invalid("frame's length"));
+            return Err(from.fields.invalid("frame's length"));
         }
         Ok(Frame { offset: 0, stored_len, digest, raw_len, codec })
     }
 
     fn read_bases(
         &mut self,
+        count: u64,
         rows: &mut Reader<'_>,
         from_entries: u64,
     ) -> Result<Vec<BaseRange>, Malformed> {
-        let count = rows.varint_up_to("frame's bases", MAX_BASES as u64)?;
         let mut bases = Vec::new();
         let mut total = 0;
         for _ in 0..count {

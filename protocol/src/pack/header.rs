@@ -14,6 +14,8 @@ const KNOWN_FLAGS: u32 = 0;
 const MAX_DIRECTORY_BYTES: u64 = 32 << 20;
 /// Most operations or frames of a block.
 pub(super) const MAX_BLOCK_ROWS: u64 = 4096;
+/// Most unpacked bytes of all blocks: bounds the time that reading an index needs.
+const MAX_INDEX_RAW_BYTES: u64 = 4 << 30;
 /// Most unpacked bytes of a block: bounds the memory that reading an index needs.
 pub(super) const MAX_BLOCK_RAW: u64 = 4 << 20;
 
@@ -104,6 +106,11 @@ impl Directory {
         }
         if directory.frame_count() > MAX_FRAMES {
             return Err(Error::TooLarge("4,000,000 frames"));
+        }
+        let blocks = directory.ops.iter().map(|(_, block)| block);
+        let blocks = blocks.chain(directory.frames.iter().map(|(_, block)| block));
+        if blocks.map(|block| block.raw_len).sum::<u64>() > MAX_INDEX_RAW_BYTES {
+            return Err(Error::TooLarge("4 GiB of unpacked index"));
         }
         directory
             .frames

@@ -2,14 +2,16 @@
 //! needs no more memory than its compressed index and one block.
 
 use super::{
-    Error, Frame, Header, MAX_FRAMES, MAX_INDEX_BYTES, Op, frame,
+    Error, Frame, Header, MAX_FRAMES, MAX_INDEX_BYTES, Op,
+    columns::Columns,
+    frame,
     header::{BlockRef, Directory, MAX_BLOCK_RAW, MAX_BLOCK_ROWS, unpack},
     op::{self, Bounds},
 };
 use crate::{
     digest::Digest,
     path::TreePath,
-    wire::{Malformed, Reader, Writer, compress},
+    wire::{Malformed, Writer, compress},
 };
 
 /// A block is cut here, so that it stays well below its limits and a filter needs few of them.
@@ -32,33 +34,31 @@ pub struct IndexBuilder {
 struct OpBlock {
     first: Option<TreePath>,
     context: op::Context,
-    columns: Columns,
+    block: Block,
 }
 
 #[derive(Debug, Default)]
 struct FrameBlock {
     bytes: u64,
     context: frame::Context,
-    columns: Columns,
+    block: Block,
 }
 
+/// A block that is being filled.
 #[derive(Debug, Default)]
-struct Columns {
+struct Block {
     count: u64,
-    rows: Writer,
-    digests: Writer,
+    columns: Columns<Writer>,
 }
 
-impl Columns {
+impl Block {
     fn is_full(&self) -> bool {
-        self.count >= MAX_BLOCK_ROWS || self.rows.len() + self.digests.len() >= BLOCK_RAW_TARGET
+        self.count >= MAX_BLOCK_ROWS || self.columns.len() >= BLOCK_RAW_TARGET
     }
 
     /// Compresses the block onto `stored`.
     fn store(self, stored: &mut Vec<u8>) -> Result<BlockRef, Error> {
-        let mut raw = Writer::new();
-        raw.bytes(&self.rows.into_bytes()).raw(&self.digests.into_bytes());
-        let raw = raw.into_bytes();
+        let raw = self.columns.into_bytes();
         if raw.len() as u64 > MAX_BLOCK_RAW {
             return Err(Error::TooLarge("4 MiB in a block of the index"));
         }
@@ -88,9 +88,9 @@ impl IndexBuilder {
     pub fn push_op(&mut self, op: &Op) -> Result<u64, Error> {
         let block = &mut self.ops;
         block.first.get_or_insert_with(|| op.path().clone());
-        block.context.write(op, &mut block.columns.rows, &mut block.columns.digests);
-        block.columns.count += 1;
-        if block.columns.is_full() {
+        block.context.write(op, &mut block.block.columns);
+        block.block.count += 1;
+        if block.block.is_full() {
             self.store_ops()?;
         }
         self.op_count += 1;
@@ -103,10 +103,10 @@ impl IndexBuilder {
             return Err(Error::TooLarge("4,000,000 frames"));
         }
         let block = &mut self.frames;
-        block.context.write(frame, &mut block.columns.rows, &mut block.columns.digests);
-        block.columns.count += 1;
+        block.context.write(frame, &mut block.block.columns);
+        block.block.count += 1;
         block.bytes += u64::from(frame.stored_len);
-        if block.columns.is_full() {
+        if block.block.is_full() {
             self.store_frames()?;
         }
         self.frame_count += 1;
@@ -129,7 +129,7 @@ impl IndexBuilder {
     fn store_ops(&mut self) -> Result<(), Error> {
         let block = std::mem::take(&mut self.ops);
         if let Some(first) = block.first {
-            let stored = block.columns.store(&mut self.op_blocks)?;
+            let stored = block.block.store(&mut self.op_blocks)?;
             self.directory.ops.push((first, stored));
         }
         Ok(())
@@ -137,8 +137,8 @@ impl IndexBuilder {
 
     fn store_frames(&mut self) -> Result<(), Error> {
         let block = std::mem::take(&mut self.frames);
-        if block.columns.count > 0 {
-            let stored = block.columns.store(&mut self.frame_blocks)?;
+        if block.block.count > 0 {
+            let stored = block.block.store(&mut self.frame_blocks)?;
             self.directory.frames.push((block.bytes, stored));
         }
         Ok(())
@@ -247,21 +247,20 @@ impl Index {
             return Ok(Vec::new());
         };
         let raw = unpack(&self.bytes, stored)?;
-        let (mut rows, mut digests) = columns(&raw)?;
+        let mut columns = Columns::parse(&raw)?;
         let mut context = op::Context::default();
         let mut ops: Vec<Op> = Vec::new();
         for _ in 0..stored.count {
-            let op = context.read(&mut rows, &mut digests)?;
+            let op = context.read(&mut columns)?;
             if ops.last().is_some_and(|last| last.path() >= op.path()) {
                 return Err(Error::OutOfOrder { path: op.path().clone() });
             }
             if ops.is_empty() && op.path() != first {
-                return Err(rows.invalid("block's first path").into());
+                return Err(columns.paths.invalid("block's first path").into());
             }
             ops.push(op);
         }
-        rows.finish()?;
-        digests.finish()?;
+        columns.finish()?;
         Ok(ops)
     }
 
@@ -299,20 +298,19 @@ impl Index {
     ) -> Result<Vec<Frame>, Error> {
         let end = offset + bytes;
         let raw = unpack(&self.bytes, block)?;
-        let (mut rows, mut digests) = columns(&raw)?;
+        let mut columns = Columns::parse(&raw)?;
         let mut context = frame::Context::default();
         let mut frames = Vec::new();
         for _ in 0..block.count {
-            let mut frame = context.read(&mut rows, &mut digests, self.header.from_entries)?;
+            let mut frame = context.read(&mut columns, self.header.from_entries)?;
             frame.offset = offset;
             offset += u64::from(frame.stored_len);
             frames.push(frame);
         }
         if offset != end {
-            return Err(rows.invalid("frames' stored length").into());
+            return Err(columns.fields.invalid("frames' stored length").into());
         }
-        rows.finish()?;
-        digests.finish()?;
+        columns.finish()?;
         Ok(frames)
     }
 
@@ -356,13 +354,6 @@ impl std::fmt::Debug for Index {
             .field("frames", &self.frame_count())
             .finish_non_exhaustive()
     }
-}
-
-fn columns(raw: &[u8]) -> Result<(Reader<'_>, Reader<'_>), Error> {
-    let mut reader = Reader::new(raw);
-    let rows = reader.bytes("block's rows", raw.len() as u64)?;
-    let digests = &raw[reader.position()..];
-    Ok((Reader::new(rows), Reader::new(digests)))
 }
 
 /// The operations of an [`Index`], unpacked block by block.

@@ -1,6 +1,6 @@
 //! Operations: what becomes of one path, and where its content comes from.
 
-use super::{Encoder, Error};
+use super::{Encoder, Error, columns::Columns};
 use crate::{
     manifest::{Entry, EntryKind, LinkGroup},
     path::TreePath,
@@ -174,9 +174,9 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Writes `op` as a row, and the digest it may carry into a column of its own: digests do not
-    /// compress, and would keep rows from it.
-    pub(super) fn write(&mut self, op: &Op, rows: &mut Writer, digests: &mut Writer) {
+    /// Writes `op`, each kind of field into a column of its own: like next to like compresses
+    /// best, and digests do not compress at all.
+    pub(super) fn write(&mut self, op: &Op, to: &mut Columns<Writer>) {
         match op {
             Op::Put { entry, content } => {
                 let (kind, group) = match entry.kind {
@@ -186,49 +186,46 @@ impl Context {
                 };
                 let content_code = content.as_ref().map_or(0, content_code);
                 let linked = if group.is_some() { LINKED } else { 0 };
-                rows.byte(PUT | kind << KIND_AT | linked | content_code << CONTENT_AT);
-                self.write_common(&entry.path, entry.mode, entry.mtime, group, rows);
+                to.fields.byte(PUT | kind << KIND_AT | linked | content_code << CONTENT_AT);
+                self.write_common(&entry.path, entry.mode, entry.mtime, group, to);
                 match &entry.kind {
                     EntryKind::File { size, digest, .. } => {
-                        rows.varint(*size);
-                        digests.digest(digest);
+                        to.fields.varint(*size);
+                        to.digests.digest(digest);
                     }
                     EntryKind::Symlink { target } => {
-                        rows.bytes(target);
+                        to.paths.bytes(target);
                     }
                     EntryKind::Dir => {}
                 }
                 if let Some(content) = content {
-                    self.write_content(content, rows);
+                    self.write_content(content, &mut to.content);
                 }
             }
             Op::Attributes { path, mode, mtime, link_group } => {
-                rows.byte(ATTRIBUTES | if link_group.is_some() { LINKED } else { 0 });
-                self.write_common(path, *mode, *mtime, *link_group, rows);
+                to.fields.byte(ATTRIBUTES | if link_group.is_some() { LINKED } else { 0 });
+                self.write_common(path, *mode, *mtime, *link_group, to);
             }
             Op::Delete { path } => {
-                rows.byte(DELETE).path_after(&self.path, path);
+                to.fields.byte(DELETE);
+                to.paths.path_after(&self.path, path);
                 self.pass(path);
             }
         }
     }
 
     /// Reads what [`Context::write`] wrote.
-    pub(super) fn read(
-        &mut self,
-        rows: &mut Reader<'_>,
-        digests: &mut Reader<'_>,
-    ) -> Result<Op, Malformed> {
-        let code = rows.byte()?;
-        let path = rows.path_after(&self.path)?;
+    pub(super) fn read(&mut self, from: &mut Columns<Reader<'_>>) -> Result<Op, Malformed> {
+        let code = from.fields.byte()?;
+        let path = from.paths.path_after(&self.path)?;
         self.pass(&path);
         if code == DELETE {
             return Ok(Op::Delete { path });
         }
-        let mode = rows.varint_up_to("mode", u64::from(Entry::MODE_BITS))? as u32;
-        let mtime = self.mtime.wrapping_add(rows.signed()?);
+        let mode = from.fields.varint_up_to("mode", u64::from(Entry::MODE_BITS))? as u32;
+        let mtime = self.mtime.wrapping_add(from.times.signed()?);
         self.mtime = mtime;
-        let link_group = (code & LINKED != 0).then(|| read_group(rows)).transpose()?;
+        let link_group = (code & LINKED != 0).then(|| read_group(&mut from.fields)).transpose()?;
         if code & !LINKED == ATTRIBUTES {
             return Ok(Op::Attributes { path, mode, mtime, link_group });
         }
@@ -236,15 +233,15 @@ impl Context {
         let bare = link_group.is_none() && content == 0;
         let (kind, content) = match (code & WHAT, kind) {
             (PUT, KIND_FILE) => {
-                let size = rows.varint_up_to("file size", i64::MAX as u64)?;
-                let kind = EntryKind::File { size, digest: digests.digest()?, link_group };
-                (kind, Some(self.read_content(content, size, rows)?))
+                let size = from.fields.varint_up_to("file size", i64::MAX as u64)?;
+                let kind = EntryKind::File { size, digest: from.digests.digest()?, link_group };
+                (kind, Some(self.read_content(content, size, &mut from.content)?))
             }
             (PUT, KIND_DIR) if bare => (EntryKind::Dir, None),
             (PUT, KIND_SYMLINK) if bare => {
-                (EntryKind::Symlink { target: read_target(rows)? }, None)
+                (EntryKind::Symlink { target: read_target(&mut from.paths)? }, None)
             }
-            _ => return Err(rows.invalid("kind of operation")),
+            _ => return Err(from.fields.invalid("kind of operation")),
         };
         Ok(Op::Put { entry: Entry { path, mode, mtime, kind }, content })
     }
@@ -255,12 +252,13 @@ impl Context {
         mode: u32,
         mtime: i64,
         group: Option<LinkGroup>,
-        rows: &mut Writer,
+        to: &mut Columns<Writer>,
     ) {
-        rows.path_after(&self.path, path).varint(u64::from(mode));
-        rows.signed(mtime.wrapping_sub(self.mtime));
+        to.paths.path_after(&self.path, path);
+        to.fields.varint(u64::from(mode));
+        to.times.signed(mtime.wrapping_sub(self.mtime));
         if let Some(LinkGroup(group)) = group {
-            rows.raw(&group.to_le_bytes());
+            to.fields.raw(&group.to_le_bytes());
         }
         self.pass(path);
         self.mtime = mtime;
@@ -329,8 +327,11 @@ impl Context {
     /// Slices are written until they cover the length, which the reader knows already; each
     /// mostly begins where the one before it ended, so that a small file costs three bytes.
     fn write_slices(&mut self, slices: &[Slice], rows: &mut Writer) {
+        let mut left: u64 = slices.iter().map(Slice::len).sum();
         for slice in slices {
-            rows.varint(slice.len());
+            // Most slices are all that is left.
+            rows.varint(if slice.len() == left { 0 } else { slice.len() });
+            left -= slice.len();
             match *slice {
                 Slice::Frame { frame, offset, len } => {
                     let step = i64::from(frame) - i64::from(self.frame);
@@ -353,10 +354,11 @@ impl Context {
         let mut slices = Vec::new();
         let mut left = total;
         while left > 0 {
-            let len = rows.varint_up_to("slice's length", left)?;
-            if len == 0 {
-                return Err(rows.invalid("slice's length"));
-            }
+            let len = match rows.varint()? {
+                0 => left,
+                len if len < left => len,
+                _ => return Err(rows.invalid("slice's length")),
+            };
             left -= len;
             let step = rows.signed()?;
             if step == 0 {

@@ -273,6 +273,35 @@ fn declared_counts_cost_nothing_until_they_are_delivered() {
     assert!(Index::parse_unsigned(bomb).is_err());
 }
 
+#[test]
+fn an_index_of_nothing_but_bombs_is_refused_before_one_goes_off() {
+    let (from, to, ..) = sample();
+    let bomb = wire::compress(&vec![0; 4 << 20], 19).unwrap();
+    let block = |n: u64| header::BlockRef {
+        count: 4096,
+        offset: n * bomb.len() as u64,
+        stored_len: bomb.len() as u64,
+        raw_len: 4 << 20,
+        digest: Digest::of(&bomb),
+    };
+    let frames = |count| (0..count).map(|n| (4096, block(n))).collect();
+    let parse = |count: u64| {
+        let directory = header::Directory { ops: Vec::new(), frames: frames(count) };
+        let mut bytes = header(&from, &to).encode(&directory);
+        (0..count).for_each(|_| bytes.extend_from_slice(&bomb));
+        Index::parse_unsigned(bytes).err()
+    };
+    assert_eq!(parse(1025), Some(Error::TooLarge("4,000,000 frames")));
+    assert!(matches!(parse(3), Some(Error::Malformed(_))));
+    let directory = header::Directory {
+        ops: Vec::new(),
+        frames: (0..1025).map(|n| (1, header::BlockRef { count: 1, ..block(n) })).collect(),
+    };
+    let bytes = header(&from, &to).encode(&directory);
+    let refused = Some(Error::TooLarge("4 GiB of unpacked index"));
+    assert_eq!(Index::parse_unsigned(bytes).err(), refused);
+}
+
 /// Number of cases of the mutation tests; raised by hand for long runs.
 fn cases() -> u32 {
     std::env::var("MIRRORNET_FUZZ_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(500)
@@ -307,23 +336,23 @@ proptest! {
         cut in any::<usize>(),
     ) {
         let (_, _, ops, frames) = sample();
-        let (mut rows, mut digests) = (wire::Writer::new(), wire::Writer::new());
+        let mut columns = columns::Columns::<wire::Writer>::default();
         let mut context = op::Context::default();
-        ops.iter().for_each(|op| context.write(op, &mut rows, &mut digests));
+        ops.iter().for_each(|op| context.write(op, &mut columns));
         let mut context = frame::Context::default();
-        frames.iter().for_each(|frame| context.write(frame, &mut rows, &mut digests));
-        let (mut rows, digests) = (rows.into_bytes(), digests.into_bytes());
+        frames.iter().for_each(|frame| context.write(frame, &mut columns));
+        let mut block = columns.into_bytes();
         for (at, byte) in edits {
-            let at = at % rows.len();
-            rows[at] = byte;
+            let at = at % block.len();
+            block[at] = byte;
         }
-        rows.truncate(cut % (rows.len() + 1) + 1);
-        let (mut rows, mut digests) = (wire::Reader::new(&rows), wire::Reader::new(&digests));
+        block.truncate(cut % (block.len() + 1) + 1);
+        let Ok(mut columns) = columns::Columns::parse(&block) else { return Ok(()) };
         let mut context = op::Context::default();
-        while let Ok(op) = context.read(&mut rows, &mut digests) {
+        while let Ok(op) = context.read(&mut columns) {
             let frame_raw = &[11, 400];
             let _ = op::Bounds { from_entries: 7, ops_before: 3, frame_raw }.check(&op);
         }
-        let _ = frame::Context::default().read(&mut rows, &mut digests, 7);
+        let _ = frame::Context::default().read(&mut columns, 7);
     }
 }
