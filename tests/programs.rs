@@ -46,7 +46,7 @@ pub fn program(name: &str) -> Command {
 pub fn isolate(command: &mut Command) {
     for (key, _) in std::env::vars_os() {
         let key = key.to_string_lossy().into_owned();
-        let ours = key.starts_with("MIRRORNET_") && key != "MIRRORNET_BIN_DIR";
+        let ours = key.starts_with("MIRRORNET_");
         let proxy = key.to_ascii_lowercase().ends_with("_proxy");
         if ours || proxy || key.starts_with("RSYNC_") || key == "NOTIFY_SOCKET" {
             command.env_remove(key);

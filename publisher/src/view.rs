@@ -107,6 +107,8 @@ impl Views {
         let into = trees.open_child(&unfinished)?;
         let linked =
             Advance { into: &into, from, to: target, source, donor, mode: self.mode }.run()?;
+        // The root is no entry of the manifest, so its mode is the usual one.
+        into.set_mode(0o755)?;
         into.sync_fs()?;
         remove_tree(&trees, &name(generation))?;
         trees.rename_new(&unfinished, &trees, &name(generation))?;

@@ -1,0 +1,9 @@
+//! The publisher as its readers see it: real processes, mutual TLS, and the real rsync as client.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should say so")]
+
+mod holds;
+mod https;
+mod numbers;
+mod reader;
+mod rsync;
