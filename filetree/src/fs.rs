@@ -20,6 +20,8 @@ mod backend;
 mod disk;
 mod gate;
 mod handle;
+#[cfg(any(test, feature = "double"))]
+pub mod memory;
 
 use std::{
     fmt, io,
@@ -81,26 +83,32 @@ pub struct Fs(Arc<Inner>);
 struct Inner {
     backend: Box<dyn Backend>,
     gate: gate::Gate,
+    is_kernel: bool,
 }
 
 impl Fs {
     /// The kernel's file systems; fails only as [`FAIL_ENV`] says.
     pub fn disk() -> Self {
-        Self::new(Box::<disk::Disk>::default(), gate::Gate::from_environment())
+        Self::new(Box::<disk::Disk>::default(), gate::Gate::from_environment(), true)
     }
 
     /// The kernel's file systems with a fail point of a test's own.
     pub fn disk_failing(plan: Arc<FailPlan>) -> Self {
-        Self::new(Box::<disk::Disk>::default(), gate::Gate::armed(plan))
+        Self::new(Box::<disk::Disk>::default(), gate::Gate::armed(plan), true)
     }
 
     /// Any backend, with a fail point or without.
     pub fn with_backend(backend: Box<dyn Backend>, plan: Option<Arc<FailPlan>>) -> Self {
-        Self::new(backend, plan.map_or_else(gate::Gate::default, gate::Gate::armed))
+        Self::new(backend, plan.map_or_else(gate::Gate::default, gate::Gate::armed), false)
     }
 
-    fn new(backend: Box<dyn Backend>, gate: gate::Gate) -> Self {
-        Self(Arc::new(Inner { backend, gate }))
+    fn new(backend: Box<dyn Backend>, gate: gate::Gate, is_kernel: bool) -> Self {
+        Self(Arc::new(Inner { backend, gate, is_kernel }))
+    }
+
+    /// Whether other processes can see this file system.
+    pub fn is_kernel(&self) -> bool {
+        self.0.is_kernel
     }
 
     /// How often each operation was asked for.

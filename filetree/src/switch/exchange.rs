@@ -318,6 +318,9 @@ pub(crate) fn collect(area: &mut Area, options: &SwitchOptions<'_>) -> Result<()
 /// Whether a process has its working directory, its root or an open file below `dir`. Asks
 /// `/proc`, so it sees what this user may see: the linger is the guarantee, this is courtesy.
 fn in_use(dir: &Dir) -> bool {
+    if !dir.fs().is_kernel() {
+        return false;
+    }
     let below = dir.path();
     let Ok(processes) = std::fs::read_dir("/proc") else { return false };
     let own = std::process::id().to_string();

@@ -15,18 +15,18 @@ use std::{
 use super::{model::*, *};
 use crate::{
     fs::{FailPlan, Failure},
-    switch::SwitchReport,
+    switch::{KnownBad, SwitchReport},
 };
 
 const DIR_VARIABLE: &str = "MIRRORNET_TEST_KILL_DIR";
 const SCENARIO_VARIABLE: &str = "MIRRORNET_TEST_KILL_SCENARIO";
 
 #[derive(Debug, Clone, Copy)]
-struct Scenario {
-    name: &'static str,
+pub(super) struct Scenario {
+    pub(super) name: &'static str,
     /// Generations that are there before.
-    before: u64,
-    mode: WantedMode,
+    pub(super) before: u64,
+    pub(super) mode: WantedMode,
     /// Seconds between generations: long makes retired trees reusable.
     apart: i64,
 }
@@ -40,7 +40,7 @@ const SCENARIOS: &[Scenario] = &[
 ];
 
 /// Every generation changes contents, attributes and kinds, adds, removes and moves.
-fn generation(number: u64) -> Spec {
+pub(super) fn generation(number: u64) -> Spec {
     let turn = number.is_multiple_of(2);
     let mut spec = tree(&[
         ("same", "same"),
@@ -82,6 +82,16 @@ fn update(
     scenario: Scenario,
     number: u64,
 ) -> Result<(SwitchReport, usize), Error> {
+    update_with(fs, root, scenario, number, None)
+}
+
+pub(super) fn update_with(
+    fs: &Fs,
+    root: &Path,
+    scenario: Scenario,
+    number: u64,
+    bad: Option<KnownBad>,
+) -> Result<(SwitchReport, usize), Error> {
     let mut area = Area::open(fs, place(root))?;
     // The agent's ledger says which manifest was applied; here the number does.
     let applied = area.applied().map_or(0, |target| target.version.generation.0);
@@ -91,6 +101,7 @@ fn update(
     let options = SwitchOptions {
         keep: &keep,
         mode: scenario.mode,
+        bad,
         ..SwitchOptions::new(1_700_000_000 + number as i64 * scenario.apart)
     };
     run(&mut area, &manifest(&have), &generation(number), number, &options, view)
@@ -123,7 +134,7 @@ fn published(root: &Path) -> Option<Manifest> {
     })
 }
 
-fn contents(manifest: &Manifest) -> HashMap<TreePath, String> {
+pub(super) fn contents(manifest: &Manifest) -> HashMap<TreePath, String> {
     let describe = |entry: &protocol::manifest::Entry| match &entry.kind {
         protocol::manifest::EntryKind::File { digest, .. } => {
             format!("{digest} {:o} {}", entry.mode, entry.mtime)
@@ -173,7 +184,7 @@ fn check_end(root: &Path, scenario: Scenario, new: u64) {
     assert_eq!(staged.entries().len(), 1, "staging was collected");
 }
 
-fn scenario(name: &str) -> Scenario {
+pub(super) fn scenario(name: &str) -> Scenario {
     *SCENARIOS.iter().find(|scenario| scenario.name == name).unwrap()
 }
 

@@ -191,7 +191,11 @@ pub(crate) fn place(root: &Path) -> Place {
 }
 
 pub(crate) fn read(root: &Path) -> Manifest {
-    let dir = Fs::disk().open_root(root).unwrap();
+    read_on(&Fs::disk(), root)
+}
+
+pub(crate) fn read_on(fs: &Fs, root: &Path) -> Manifest {
+    let dir = fs.open_root(root).unwrap();
     scan(&dir, &ScanRecord::empty(), &ScanOptions::new(i64::MAX)).unwrap().manifest
 }
 

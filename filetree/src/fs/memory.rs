@@ -1,0 +1,534 @@
+//! A file system in memory that can lose power.
+//!
+//! It keeps what was synced apart from what was only done. A crash keeps everything synced and,
+//! of the rest, any part: a beginning of it, as a journal gives, or any selection, as file systems
+//! may that write what one fsync needs before what was done earlier; data may be torn or missing
+//! where its name is not. A rename or an exchange is kept whole or not at all, and one between two
+//! directories is durable only once both were synced: no promise of one file system is relied on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rustix::io::Errno;
+
+use super::backend::{Backend, DirEntry, FileId, Handle, Kind, Meta, Room};
+
+const ROOT: u64 = 1;
+
+/// The disk; clones are the same disk.
+#[derive(Debug, Clone)]
+pub struct MemoryDisk(Arc<Mutex<State>>);
+
+#[derive(Debug, Clone)]
+struct State {
+    now: Image,
+    durable: Image,
+    pending: Vec<Pending>,
+    next: u64,
+    clock: i64,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Image(HashMap<u64, Inode>);
+
+#[derive(Debug, Clone)]
+struct Inode {
+    body: Body,
+    mode: u32,
+    mtime: i64,
+    ctime: i64,
+    gid: u32,
+}
+
+#[derive(Debug, Clone)]
+enum Body {
+    File(Vec<u8>),
+    Dir(BTreeMap<Vec<u8>, u64>),
+    Symlink(Vec<u8>),
+}
+
+/// One step that a crash keeps or loses.
+#[derive(Debug, Clone)]
+enum Change {
+    /// Names set or taken away together: directory, name, inode.
+    Names(Vec<(u64, Vec<u8>, Option<u64>)>),
+    Data(u64, usize, Vec<u8>),
+    Len(u64, usize),
+    Mode(u64, u32),
+    Group(u64, u32),
+    Mtime(u64, i64),
+}
+
+/// A change that a crash may lose.
+#[derive(Debug, Clone)]
+struct Pending {
+    change: Change,
+    /// What has to be synced before it is durable.
+    unsynced: BTreeSet<u64>,
+}
+
+impl From<Change> for Pending {
+    fn from(change: Change) -> Self {
+        let unsynced = match &change {
+            Change::Names(names) => names.iter().map(|(dir, ..)| *dir).collect(),
+            Change::Data(at, ..)
+            | Change::Len(at, _)
+            | Change::Mode(at, _)
+            | Change::Group(at, _)
+            | Change::Mtime(at, _) => [*at].into(),
+        };
+        Self { change, unsynced }
+    }
+}
+
+impl Image {
+    fn apply(&mut self, change: &Change, clock: i64) {
+        match change {
+            Change::Names(names) => {
+                for (dir, name, inode) in names {
+                    let Some(Inode { body: Body::Dir(entries), mtime, .. }) = self.0.get_mut(dir)
+                    else {
+                        continue;
+                    };
+                    *mtime = clock;
+                    match inode {
+                        Some(inode) => entries.insert(name.clone(), *inode),
+                        None => entries.remove(name),
+                    };
+                }
+            }
+            Change::Data(at, offset, bytes) => {
+                if let Some(Inode { body: Body::File(data), mtime, .. }) = self.0.get_mut(at) {
+                    let end = offset + bytes.len();
+                    if data.len() < end {
+                        data.resize(end, 0);
+                    }
+                    data[*offset..end].copy_from_slice(bytes);
+                    *mtime = clock;
+                }
+            }
+            Change::Len(at, len) => {
+                if let Some(Inode { body: Body::File(data), mtime, .. }) = self.0.get_mut(at) {
+                    data.resize(*len, 0);
+                    *mtime = clock;
+                }
+            }
+            Change::Mode(at, mode) => self.with(*at, |inode| inode.mode = *mode),
+            Change::Group(at, gid) => self.with(*at, |inode| inode.gid = *gid),
+            Change::Mtime(at, mtime) => self.with(*at, |inode| inode.mtime = *mtime),
+        }
+        if let Change::Data(at, ..) | Change::Len(at, _) | Change::Mode(at, _) = change {
+            self.with(*at, |inode| inode.ctime = clock);
+        }
+    }
+
+    fn with(&mut self, at: u64, act: impl FnOnce(&mut Inode)) {
+        if let Some(inode) = self.0.get_mut(&at) {
+            act(inode);
+        }
+    }
+
+    fn dir(&self, at: u64) -> io::Result<&BTreeMap<Vec<u8>, u64>> {
+        match self.0.get(&at).map(|inode| &inode.body) {
+            Some(Body::Dir(entries)) => Ok(entries),
+            Some(Body::File(_)) => Err(Errno::NOTDIR.into()),
+            Some(Body::Symlink(_)) => Err(Errno::LOOP.into()),
+            None => Err(Errno::NOENT.into()),
+        }
+    }
+
+    fn lookup(&self, dir: u64, name: &[u8]) -> io::Result<u64> {
+        self.dir(dir)?.get(name).copied().ok_or_else(|| Errno::NOENT.into())
+    }
+
+    fn is_dir(&self, at: u64) -> bool {
+        self.dir(at).is_ok()
+    }
+}
+
+/// Numbers that look random and are the same for the same seed.
+#[derive(Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// Dice that always fall the same for one seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % bound.max(1)
+    }
+}
+
+impl Default for MemoryDisk {
+    fn default() -> Self {
+        let root =
+            Inode { body: Body::Dir(BTreeMap::new()), mode: 0o755, mtime: 0, ctime: 0, gid: 0 };
+        let image = Image(HashMap::from([(ROOT, root)]));
+        let state = State {
+            now: image.clone(),
+            durable: image,
+            pending: Vec::new(),
+            next: ROOT + 1,
+            clock: 1,
+        };
+        Self(Arc::new(Mutex::new(state)))
+    }
+}
+
+impl MemoryDisk {
+    /// An independent disk with the same content and the same unsynced changes.
+    pub fn fork(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.state().clone())))
+    }
+
+    /// The disk after a loss of power: everything synced, and some of the rest.
+    pub fn crash(&self, dice: &mut Dice) -> Self {
+        let state = self.state();
+        let mut durable = state.durable.clone();
+        let keep_of_eight = [0, 1, 4, 7, 8][dice.below(5) as usize];
+        let beginning = dice.below(2) == 0;
+        let cut = dice.below(state.pending.len() as u64 + 1) as usize;
+        for (at, Pending { change, .. }) in state.pending.iter().enumerate() {
+            let is_data = matches!(change, Change::Data(..) | Change::Len(..));
+            // A journal keeps the order of names and attributes; data goes its own way.
+            let kept = match beginning && !is_data {
+                true => at < cut,
+                false => dice.below(8) < keep_of_eight,
+            };
+            if !kept {
+                continue;
+            }
+            match change {
+                Change::Data(inode, offset, bytes) if dice.below(4) == 0 => {
+                    let torn = bytes[..dice.below(bytes.len() as u64) as usize].to_vec();
+                    durable.apply(&Change::Data(*inode, *offset, torn), state.clock);
+                }
+                change => durable.apply(change, state.clock),
+            }
+        }
+        let next = State {
+            now: durable.clone(),
+            durable,
+            pending: Vec::new(),
+            next: state.next,
+            clock: state.clock,
+        };
+        Self(Arc::new(Mutex::new(next)))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn act(&mut self, change: Change) {
+        self.clock += 1;
+        self.now.apply(&change, self.clock);
+        self.pending.push(change.into());
+    }
+
+    /// A new inode: it takes no part in a crash until a name leads to it.
+    fn make(&mut self, body: Body, mode: u32) -> u64 {
+        self.clock += 1;
+        let at = self.next;
+        self.next += 1;
+        let inode = Inode { body, mode, mtime: self.clock, ctime: self.clock, gid: 0 };
+        self.durable.0.insert(at, inode.clone());
+        self.now.0.insert(at, inode);
+        at
+    }
+
+    /// Makes what concerns `inode` durable (everything for `None`), in the order it was done.
+    fn flush(&mut self, inode: Option<u64>) {
+        let clock = self.clock;
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.retain_mut(|Pending { change, unsynced }| {
+            match inode {
+                Some(inode) => unsynced.remove(&inode),
+                None => {
+                    unsynced.clear();
+                    true
+                }
+            };
+            if unsynced.is_empty() {
+                self.durable.apply(change, clock);
+            }
+            !unsynced.is_empty()
+        });
+        self.pending = pending;
+    }
+
+    fn free(&self, dir: u64, name: &[u8]) -> io::Result<()> {
+        match self.now.lookup(dir, name) {
+            Ok(_) => Err(Errno::EXIST.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn meta(&self, at: u64) -> io::Result<Meta> {
+        let inode = self.now.0.get(&at).ok_or(Errno::NOENT)?;
+        let (kind, size) = match &inode.body {
+            Body::File(data) => (Kind::File, data.len()),
+            Body::Dir(_) => (Kind::Dir, 0),
+            Body::Symlink(target) => (Kind::Symlink, target.len()),
+        };
+        Ok(Meta {
+            id: FileId { dev: 1, ino: at },
+            kind,
+            mode: inode.mode,
+            size: size as u64,
+            mtime: inode.mtime,
+            ctime: inode.ctime,
+            links: 2,
+            uid: 0,
+            gid: inode.gid,
+            mount_root: false,
+        })
+    }
+}
+
+fn id(handle: &Handle) -> io::Result<u64> {
+    match handle {
+        Handle::Inode(at) => Ok(*at),
+        Handle::Fd(_) => Err(Errno::BADF.into()),
+    }
+}
+
+fn components(path: &Path) -> impl Iterator<Item = &[u8]> {
+    path.as_os_str().as_encoded_bytes().split(|&b| b == b'/').filter(|name| !name.is_empty())
+}
+
+impl Backend for MemoryDisk {
+    fn open_root(&self, path: &Path) -> io::Result<Handle> {
+        let state = self.state();
+        let at = components(path).try_fold(ROOT, |at, name| state.now.lookup(at, name))?;
+        Ok(Handle::Inode(at))
+    }
+
+    fn create_root(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        let mut at = ROOT;
+        for name in components(path) {
+            at = match state.now.lookup(at, name) {
+                Ok(below) => below,
+                Err(_) => {
+                    let made = state.make(Body::Dir(BTreeMap::new()), 0o755);
+                    state.act(Change::Names(vec![(at, name.to_vec(), Some(made))]));
+                    made
+                }
+            };
+        }
+        state.flush(None);
+        Ok(())
+    }
+
+    fn open_dir(&self, at: &Handle, path: &[u8]) -> io::Result<Handle> {
+        let state = self.state();
+        let mut at = id(at)?;
+        for name in path.split(|&b| b == b'/').filter(|name| *name != b".") {
+            at = state.now.lookup(at, name)?;
+        }
+        state.now.dir(at)?;
+        Ok(Handle::Inode(at))
+    }
+
+    fn open_file(&self, at: &Handle, name: &[u8]) -> io::Result<Handle> {
+        let state = self.state();
+        let at = state.now.lookup(id(at)?, name)?;
+        match state.meta(at)?.kind {
+            Kind::File => Ok(Handle::Inode(at)),
+            _ => Err(Errno::INVAL.into()),
+        }
+    }
+
+    fn create_file(&self, at: &Handle, name: &[u8]) -> io::Result<Handle> {
+        let mut state = self.state();
+        let dir = id(at)?;
+        state.free(dir, name)?;
+        let made = state.make(Body::File(Vec::new()), 0o600);
+        state.act(Change::Names(vec![(dir, name.to_vec(), Some(made))]));
+        Ok(Handle::Inode(made))
+    }
+
+    fn entries(&self, at: &Handle) -> io::Result<Vec<DirEntry>> {
+        let state = self.state();
+        let entry = |(name, at): (&Vec<u8>, &u64)| DirEntry {
+            name: name.as_slice().into(),
+            is_dir: Some(state.now.is_dir(*at)),
+        };
+        Ok(state.now.dir(id(at)?)?.iter().map(entry).collect())
+    }
+
+    fn stat(&self, at: &Handle) -> io::Result<Meta> {
+        self.state().meta(id(at)?)
+    }
+
+    fn stat_at(&self, at: &Handle, name: &[u8]) -> io::Result<Meta> {
+        let state = self.state();
+        state.meta(state.now.lookup(id(at)?, name)?)
+    }
+
+    fn read_link(&self, at: &Handle, name: &[u8]) -> io::Result<Vec<u8>> {
+        let state = self.state();
+        match &state.now.0.get(&state.now.lookup(id(at)?, name)?).map(|inode| &inode.body) {
+            Some(Body::Symlink(target)) => Ok(target.clone()),
+            _ => Err(Errno::INVAL.into()),
+        }
+    }
+
+    fn link(&self, at: &Handle, name: &[u8], to: &Handle, to_name: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let linked = state.now.lookup(id(at)?, name)?;
+        state.free(id(to)?, to_name)?;
+        state.act(Change::Names(vec![(id(to)?, to_name.to_vec(), Some(linked))]));
+        Ok(())
+    }
+
+    fn rename(&self, at: &Handle, name: &[u8], to: &Handle, to_name: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let moved = state.now.lookup(id(at)?, name)?;
+        match state.now.lookup(id(to)?, to_name) {
+            // As the kernel does: two names of one file, nothing happens.
+            Ok(there) if there == moved => return Ok(()),
+            Ok(there) if state.now.is_dir(there) => return Err(Errno::ISDIR.into()),
+            _ => {}
+        }
+        state.act(Change::Names(vec![
+            (id(at)?, name.to_vec(), None),
+            (id(to)?, to_name.to_vec(), Some(moved)),
+        ]));
+        Ok(())
+    }
+
+    fn rename_new(&self, at: &Handle, name: &[u8], to: &Handle, to_name: &[u8]) -> io::Result<()> {
+        self.state().free(id(to)?, to_name)?;
+        self.rename(at, name, to, to_name)
+    }
+
+    fn exchange(&self, at: &Handle, name: &[u8], to: &Handle, to_name: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let (one, two) = (state.now.lookup(id(at)?, name)?, state.now.lookup(id(to)?, to_name)?);
+        state.act(Change::Names(vec![
+            (id(at)?, name.to_vec(), Some(two)),
+            (id(to)?, to_name.to_vec(), Some(one)),
+        ]));
+        Ok(())
+    }
+
+    fn unlink(&self, at: &Handle, name: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        if state.now.is_dir(state.now.lookup(id(at)?, name)?) {
+            return Err(Errno::ISDIR.into());
+        }
+        state.act(Change::Names(vec![(id(at)?, name.to_vec(), None)]));
+        Ok(())
+    }
+
+    fn remove_dir(&self, at: &Handle, name: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let there = state.now.lookup(id(at)?, name)?;
+        if !state.now.dir(there)?.is_empty() {
+            return Err(Errno::NOTEMPTY.into());
+        }
+        state.act(Change::Names(vec![(id(at)?, name.to_vec(), None)]));
+        Ok(())
+    }
+
+    fn make_dir(&self, at: &Handle, name: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let dir = id(at)?;
+        state.free(dir, name)?;
+        let made = state.make(Body::Dir(BTreeMap::new()), 0o700);
+        state.act(Change::Names(vec![(dir, name.to_vec(), Some(made))]));
+        Ok(())
+    }
+
+    fn symlink(&self, at: &Handle, name: &[u8], target: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let dir = id(at)?;
+        state.free(dir, name)?;
+        let made = state.make(Body::Symlink(target.to_vec()), 0o777);
+        state.act(Change::Names(vec![(dir, name.to_vec(), Some(made))]));
+        Ok(())
+    }
+
+    fn set_mtime_at(&self, at: &Handle, name: &[u8], mtime: i64) -> io::Result<()> {
+        let mut state = self.state();
+        let there = state.now.lookup(id(at)?, name)?;
+        state.act(Change::Mtime(there, mtime));
+        Ok(())
+    }
+
+    fn set_mtime(&self, at: &Handle, mtime: i64) -> io::Result<()> {
+        self.state().act(Change::Mtime(id(at)?, mtime));
+        Ok(())
+    }
+
+    fn set_mode(&self, at: &Handle, mode: u32) -> io::Result<()> {
+        self.state().act(Change::Mode(id(at)?, mode));
+        Ok(())
+    }
+
+    fn set_group_at(&self, at: &Handle, name: &[u8], gid: u32) -> io::Result<()> {
+        let mut state = self.state();
+        let there = state.now.lookup(id(at)?, name)?;
+        state.act(Change::Group(there, gid));
+        Ok(())
+    }
+
+    fn read_at(&self, file: &Handle, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let state = self.state();
+        let Some(Body::File(data)) = state.now.0.get(&id(file)?).map(|inode| &inode.body) else {
+            return Err(Errno::INVAL.into());
+        };
+        let rest = data.get(offset as usize..).unwrap_or_default();
+        let read = rest.len().min(into.len());
+        into[..read].copy_from_slice(&rest[..read]);
+        Ok(read)
+    }
+
+    fn write_at(&self, file: &Handle, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        self.state().act(Change::Data(id(file)?, offset as usize, bytes.to_vec()));
+        Ok(bytes.len())
+    }
+
+    fn set_len(&self, file: &Handle, len: u64) -> io::Result<()> {
+        self.state().act(Change::Len(id(file)?, len as usize));
+        Ok(())
+    }
+
+    fn clone_file(&self, _from: &Handle, _to: &Handle) -> io::Result<()> {
+        Err(Errno::OPNOTSUPP.into())
+    }
+
+    fn sync(&self, at: &Handle) -> io::Result<()> {
+        let at = id(at)?;
+        self.state().flush(Some(at));
+        Ok(())
+    }
+
+    fn sync_fs(&self, _at: &Handle) -> io::Result<()> {
+        self.state().flush(None);
+        Ok(())
+    }
+
+    fn try_lock(&self, _file: &Handle) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn room(&self, _at: &Handle) -> io::Result<Room> {
+        Ok(Room { bytes: u64::MAX, inodes: None })
+    }
+}
