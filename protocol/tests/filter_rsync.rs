@@ -24,7 +24,8 @@ mod known;
 #[path = "filter_rsync/oracle.rs"]
 mod oracle;
 
-use case::Case;
+use case::{Case, Way};
+use oracle::Agreement;
 
 /// rsync mostly waits for itself, so more run at a time than there are cores.
 const AT_A_TIME: u64 = 4;
@@ -40,6 +41,7 @@ fn random_rules_keep_and_remove_what_rsync_does() {
     let started = Instant::now();
     let next = AtomicU64::new(0);
     let failed = AtomicBool::new(false);
+    let tally = Tally::default();
     std::thread::scope(|scope| {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
@@ -49,19 +51,59 @@ fn random_rules_keep_and_remove_what_rsync_does() {
                     if number >= count {
                         break;
                     }
-                    let case =
-                        generate::case(seed.wrapping_mul(0x1_0000_0001).wrapping_add(number));
-                    if oracle::compare(&case, scratch.path()).is_err() {
-                        failed.store(true, Ordering::Relaxed);
-                        let small = shrink(case, scratch.path());
-                        let why = oracle::compare(&small, scratch.path()).unwrap_err();
-                        panic!("case {number} of seed {seed} differs:\n{why}\n{}", small.as_test());
+                    let seed = seed.wrapping_mul(0x1_0000_0001).wrapping_add(number);
+                    let case = generate::case(seed);
+                    match oracle::compare(&case, scratch.path()) {
+                        Ok(agreement) => tally.add(&case, agreement),
+                        Err(_) => {
+                            failed.store(true, Ordering::Relaxed);
+                            let small = shrink(case, scratch.path());
+                            let why = oracle::compare(&small, scratch.path()).err();
+                            let why = why.unwrap_or_else(|| "not when tried again".to_owned());
+                            panic!("case {number} differs:\n{why}\n{}", small.as_test());
+                        }
                     }
                 }
             });
         }
     });
-    println!("no difference in {count} cases, {:.1} s", started.elapsed().as_secs_f64());
+    println!("{tally}; no difference in {count} cases, {:.1} s", started.elapsed().as_secs_f64());
+}
+
+/// What the cases were about, so that a run that tests nothing shows.
+#[derive(Default)]
+struct Tally {
+    transfers: AtomicU64,
+    hand_overs: AtomicU64,
+    wider: AtomicU64,
+    removals: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Tally {
+    fn add(&self, case: &Case, agreement: Agreement) {
+        let counter = match (agreement, case.way) {
+            (Agreement::Refused, _) => &self.refused,
+            (Agreement::Wider, _) => &self.wider,
+            (Agreement::Paths, Way::Written) => &self.transfers,
+            (Agreement::Paths, Way::Arguments | Way::File) => &self.hand_overs,
+            (Agreement::Paths, Way::Removal { .. }) => &self.removals,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [transfers, hand_overs, wider, removals, refused] =
+            [&self.transfers, &self.hand_overs, &self.wider, &self.removals, &self.refused]
+                .map(|counter| counter.load(Ordering::Relaxed));
+        write!(
+            f,
+            "{transfers} transfers, {hand_overs} with rules handed over ({wider} more wider than \
+             one list can say), {removals} removals, {refused} refused"
+        )
+    }
 }
 
 fn shrink(mut case: Case, scratch: &FsPath) -> Case {

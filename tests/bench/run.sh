@@ -3,4 +3,8 @@
 set -eu
 cd "$(dirname "$0")/../.."
 cargo bench --locked --package protocol --bench filter
+# The filter engine beside the real rsync, and against rules of any bytes, for as long as it takes.
+MIRRORNET_FILTER_CASES=100000 \
+    cargo test --locked --release --package protocol --test filter_rsync -- --nocapture
+MIRRORNET_FUZZ_CASES=10000000 cargo test --locked --release --package protocol --lib filter::fuzz
 exec "$MIRRORNET_BIN_DIR/bench"

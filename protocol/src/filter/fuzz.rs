@@ -1,6 +1,6 @@
 //! Rules and rule files of any bytes: nothing may panic, and nothing may take long.
 //!
-//! `MIRRORNET_FUZZ_CASES` sets how many are tried (20,000 when unset; the long run takes ten
+//! `MIRRORNET_FUZZ_CASES` sets how many are tried (5,000 when unset; the long run takes ten
 //! million). Cases are mutations of real rules, so that they get past the first byte.
 
 use std::{
@@ -98,7 +98,7 @@ fn once(random: &mut Random) {
 
 #[test]
 fn no_rule_panics_or_takes_long() {
-    let cases: u64 = std::env::var("MIRRORNET_FUZZ_CASES").map_or(20_000, |n| n.parse().unwrap());
+    let cases: u64 = std::env::var("MIRRORNET_FUZZ_CASES").map_or(5_000, |n| n.parse().unwrap());
     let (next, slowest) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for thread in 1..=2u64 {
@@ -115,5 +115,6 @@ fn no_rule_panics_or_takes_long() {
         }
     });
     let slowest = Duration::from_micros(slowest.into_inner());
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    // Exponential time would be years; this only has to hold on a machine that is busy.
+    assert!(slowest < Duration::from_secs(60), "{slowest:?}");
 }

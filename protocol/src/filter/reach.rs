@@ -14,8 +14,8 @@ use super::{
     rule::{Action, Choice, RuleRef, Side},
 };
 
-/// Most words of state that are advanced before the search gives up: well under a second.
-pub(super) const MAX_WORK: usize = 20_000_000;
+/// Most words of state that are advanced before the search gives up: a small part of a second.
+pub(super) const MAX_WORK: usize = 5_000_000;
 
 /// What was found out about one rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

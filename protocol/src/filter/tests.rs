@@ -219,11 +219,13 @@ fn rules_without_effect_are_warned_about() {
 }
 
 #[test]
-fn a_list_too_involved_to_be_sure_about_is_left_alone_in_bounded_time() {
-    let rules: Vec<String> = (0..200).map(|i| format!("- *{i}*{}*{}*", i * 7, i * 13)).collect();
-    let started = std::time::Instant::now();
-    let _ = warnings(&Filter::parse(&rules).unwrap(), true);
-    assert!(started.elapsed().as_secs() < 20);
+fn a_list_too_involved_to_be_sure_about_gets_no_warning() {
+    let mut rules: Vec<String> =
+        (0..200).map(|i| format!("- *{i}*{}*{}*", i * 7, i * 13)).collect();
+    rules.push("- a[".into());
+    let filter = Filter::parse(&rules).unwrap();
+    assert_eq!(warnings(&filter, true), []);
+    assert_eq!(within_limit(&filter), Ok(()));
 }
 
 #[test]
@@ -320,4 +322,16 @@ fn the_worked_example_of_the_reference_page_is_true() {
         let rule = explanation.rule.map_or("no rule speaks of it".into(), |rule| rule.to_string());
         assert_eq!(rule, by, "{text}");
     }
+}
+
+#[test]
+fn a_filter_is_named_by_what_it_means() {
+    let digest = |rules: &[&str]| Filter::parse(rules).unwrap().digest();
+    assert_eq!(digest(&["exclude,! */", "hide_x", "- a"]), digest(&["-!_*/", "-s x", "", "-_a"]));
+    assert_eq!(digest(&["- gone", "!", "- a"]), digest(&["- a"]));
+    assert_ne!(digest(&["- a", "+ b"]), digest(&["+ b", "- a"]));
+    assert_ne!(digest(&["- a"]), limited(&["- a"], &[]).digest());
+    let filter = Filter::parse(&["- a", ": .rules"]).unwrap();
+    assert_ne!(filter.digest(), filter.removing_excluded().digest());
+    assert_eq!(limited(&["- a"], &["+,! b"]).to_string(), "limit - a\n+! b");
 }

@@ -23,18 +23,32 @@ pub(crate) enum Outcome {
     Refused,
 }
 
+/// How both came to agree about a case.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Agreement {
+    /// On what is kept, or left.
+    Paths,
+    /// One list cannot say it, and rsync was handed more.
+    Wider,
+    /// On refusing the rules.
+    Refused,
+}
+
 /// What both make of a case: `Err` says how they differ.
-pub(crate) fn compare(case: &Case, scratch: &FsPath) -> Result<(), String> {
+pub(crate) fn compare(case: &Case, scratch: &FsPath) -> Result<Agreement, String> {
     let ours = ours(case);
     let (theirs, said) = theirs(case, scratch);
     let exact = !matches!(case.way, Way::Arguments | Way::File)
         || filter(case).is_ok_and(|filter| filter.rsync_rules().exact);
     match (&ours, &theirs) {
-        _ if ours == theirs => Ok(()),
+        (Outcome::Refused, Outcome::Refused) => Ok(Agreement::Refused),
+        _ if ours == theirs => Ok(Agreement::Paths),
         (Outcome::Paths(ours), Outcome::Paths(theirs)) if !exact && ours.is_subset(theirs) => {
-            Ok(())
+            Ok(Agreement::Wider)
         }
-        (Outcome::Refused, _) if matches!(case.way, Way::Arguments | Way::File) => Ok(()),
+        (Outcome::Refused, _) if matches!(case.way, Way::Arguments | Way::File) => {
+            Ok(Agreement::Refused)
+        }
         (Outcome::Paths(ours), Outcome::Paths(theirs)) => {
             let only = |a: &BTreeSet<Vec<u8>>, b: &BTreeSet<Vec<u8>>| {
                 let names: Vec<_> = a.difference(b).map(|n| n.escape_ascii().to_string()).collect();

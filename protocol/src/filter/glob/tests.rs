@@ -181,7 +181,8 @@ fn no_pattern_takes_long() {
             }
         }
     }
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    // Exponential time would be years; this only has to hold on a machine that is busy.
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
     assert!(matches("*a*a*a*a*b", "aaaaab") && !matches("*a*a*a*a*b", "aaaaaa"));
 }
 
