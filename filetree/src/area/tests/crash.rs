@@ -107,6 +107,9 @@ fn explore(name: &str, bad: Option<KnownBad>, states: u64) -> Explored {
                 explored.violations.extend(
                     wrong.map(|what| format!("step {step} of {steps}, seed {seed}: {what}")),
                 );
+                if bad.is_some() && !explored.violations.is_empty() {
+                    break 'enough;
+                }
             }
         }
     }
