@@ -271,7 +271,7 @@ async fn an_invite_for_a_daemon_is_not_one_for_mirrorctl() {
     let invite = network.ok(&args).await;
     let home = network.path("home");
     let refused = network.call_as(&home, &["login", invite.trim()]).await;
-    refused.failed_saying(&["mirror-agent enroll"]);
+    refused.failed_saying(&["agent/lisbon-1", "not used up", "have their own `enroll`"]);
     let nobody = network.call_as(&home, &["whoami"]).await;
     nobody.failed_saying(&["no identity", "mirrorctl login INVITE"]);
     network.running.stop().await;

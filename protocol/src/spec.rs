@@ -187,6 +187,9 @@ pub struct SiteSpec {
     /// Rate outside of all windows; unlimited by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_rate: Option<Rate>,
+    /// Most bytes that the site may receive in a calendar month.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
 }
 
 /// A rate during certain hours.
@@ -202,6 +205,10 @@ pub struct BandwidthWindow {
 /// Bytes per second, written `2MiB/s` or `unlimited`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rate(pub Option<ByteSize>);
+
+/// Bytes per calendar month, written `500GiB/month`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Budget(pub ByteSize);
 
 /// Permission: this site may hold this tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -369,6 +376,22 @@ impl<'de> Deserialize<'de> for Rate {
             serde::de::Error::custom(format_args!(
                 "{text:?} is not a rate such as 2MiB/s or unlimited"
             ))
+        })
+    }
+}
+
+impl Serialize for Budget {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}/month", self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Budget {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let size = text.strip_suffix("/month").and_then(|size| size.parse().ok());
+        size.map(Self).ok_or_else(|| {
+            serde::de::Error::custom(format_args!("{text:?} is not a budget such as 500GiB/month"))
         })
     }
 }

@@ -5,16 +5,16 @@ use std::{
     io,
     os::unix::fs::DirBuilderExt,
     path::Path,
+    sync::Arc,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use certs::{
-    enrollment::{self, EnrollOptions},
+    enrollment::{self, EnrollOptions, Invite},
     identity::{Identity, Role},
 };
 use clap::Args;
 use jiff::Timestamp;
-use protocol::v1::identities::WhoAmI;
 
 use super::{
     error::Error,
@@ -22,6 +22,8 @@ use super::{
     session::{Session, api_of, dialer},
     whoami,
 };
+
+const NO_IDENTITY: &str = "this invite gave no identity; `mirrorctl login` is for admins and viewers, agents and publishers have their own `enroll`";
 
 /// Use an invite: makes keys, has them certified, and keeps them in the identity's directory.
 #[derive(Debug, Args)]
@@ -45,8 +47,7 @@ impl Login {
         } else {
             self.invite
         };
-        let invite: certs::enrollment::Invite =
-            text.parse().map_err(|error| Error::Usage(format!("{error}")))?;
+        let invite: Invite = text.parse().map_err(|error| Error::Usage(format!("{error}")))?;
         if !self.force {
             refuse_to_replace(&dir)?;
         }
@@ -56,27 +57,37 @@ impl Login {
             source,
         })?;
         certs::install_provider();
-        let options = EnrollOptions { dialer: dialer()?, ..EnrollOptions::default() };
-        let identity = enrollment::enroll(&invite, &dir, &options, |identity| async move {
-            check(&identity).await.map(drop)
-        });
-        let identity = identity.await.context("this invite gave no identity")?;
-        let who = check(&identity).await?;
+        let identity = enroll(&invite, &dir).await?;
+        let who = api_of(&identity)?.whoami().await?;
         print.result(&who, whoami::shown)?;
         print.note(&format!("The identity is kept in {}.", dir.display()));
         Ok(())
     }
 }
 
-/// Whether the coordinator takes the new identity, and whether it is one for this program.
-async fn check(identity: &Identity) -> anyhow::Result<WhoAmI> {
-    let who = api_of(identity)?.whoami().await?;
-    match who.role {
-        Role::Admin | Role::Viewer => Ok(who),
-        Role::Agent => bail!("the invite is for an agent; use it with `mirror-agent enroll`"),
-        Role::Publisher => bail!("the invite is for a publisher; use it with `publisher enroll`"),
-        Role::Coordinator => bail!("the invite is for a coordinator, which nobody can log in as"),
+/// Asks to become an admin, else a viewer. An invite for a daemon is refused for both roles, before
+/// it is used up.
+async fn enroll(invite: &Invite, dir: &Path) -> anyhow::Result<Arc<Identity>> {
+    let mut refused = None;
+    for role in [Role::Admin, Role::Viewer] {
+        let options =
+            EnrollOptions { role: Some(role), dialer: dialer()?, ..EnrollOptions::default() };
+        match enrollment::enroll(invite, dir, &options, check).await {
+            Ok(identity) => return Ok(identity),
+            Err(error @ enrollment::Error::Refused { .. }) => refused = Some(error),
+            Err(error) => return Err(anyhow::Error::from(error).context(NO_IDENTITY)),
+        }
     }
+    Err(match refused {
+        Some(error) => anyhow::Error::from(error).context(NO_IDENTITY),
+        None => anyhow::anyhow!(NO_IDENTITY),
+    })
+}
+
+/// Whether the coordinator takes the new identity.
+async fn check(identity: Arc<Identity>) -> anyhow::Result<()> {
+    api_of(&identity)?.whoami().await?;
+    Ok(())
 }
 
 fn refuse_to_replace(dir: &Path) -> Result<(), Error> {

@@ -7,6 +7,7 @@
 mod assignments;
 mod calendar;
 mod mode;
+mod not_followed;
 mod references;
 mod rules;
 mod sites;
@@ -64,6 +65,7 @@ pub(super) fn all(subject: &Subject<'_>, findings: &mut Findings) -> Vec<String>
     trees::check(subject, findings, &mut warnings);
     sites::check(subject, findings);
     assignments::check(subject, findings, &mut warnings);
+    not_followed::warn(subject, &mut warnings);
     references::warn_of_removals(subject.stored, subject.next, &mut warnings);
     warnings
 }

@@ -345,8 +345,11 @@ fn a_rule_that_never_takes_effect_is_warned_about_with_its_line() {
             &tree("exclude = [\"a/\", \"a/b/\"]"),
             &["a.toml:4:", "a/b/", "directories above what it covers"],
         ),
-        (&tree("layout = \"sealed\"\nfilter = [\"- /*\"]"), &["no version of the tree is kept"]),
+        (&tree("exclude = [\"[x\"]"), &["a.toml:4:", "covers no name that can be"]),
     ]);
+    let sealed = tree("layout = \"sealed\"\nfilter = [\"- /*\"]");
+    let warnings = apply(&base(), &sealed).unwrap().warnings;
+    assert!(warnings[0].contains("no version of the tree is kept"), "{warnings:?}");
     // A site's rule before the tree's is meant.
     let assignment =
         "[[assignment]]\nsite = \"lisbon\"\ntree = \"fedora\"\nfilter = [\"+ *.iso\"]\n";
@@ -390,6 +393,7 @@ fn sites_are_checked_in_themselves() {
             &["when = \"monday\"", "mon-fri"],
         ),
         (&site("default-rate = \"0B/s\""), 3, &["a rate of 0"]),
+        (&site("budget = \"500GiB\""), 3, &["`budget`", "500GiB/month"]),
     ]);
     apply(&base(), &site("timezone = \"Europe/Lisbon\"\nbandwidth = [{ when = \"mon-fri 08-18\", rate = \"2MiB/s\" }, { when = \"22-06\", rate = \"unlimited\" }]")).unwrap();
 }
@@ -427,6 +431,54 @@ fn assignments_are_checked_in_themselves() {
         (&assignment("chmod = \"u+s\""), 4, &["set-user"]),
         (&assignment("keep-withdrawn = \"1y\""), 4, &["not a time"]),
     ]);
+}
+
+#[test]
+fn the_example_of_the_documentation_is_taken_and_says_what_is_not_followed() {
+    let text = r#"
+[[upstream]]
+name = "build"
+kind = "publisher"
+
+[[source]]
+name = "releases"
+upstream = "build"
+path = "/srv/releases"
+
+[[tree]]
+name = "fedora"
+source = "releases"
+path = "fedora"
+layout = "simple"
+limit = ["- /embargo/"]
+filter = ["- *.iso", "- /debug/"]
+encoders = "auto"
+interval = "10m"
+guard = { max-delete-files = "10%", max-delete-bytes = "25%", must-contain = ["repodata/repomd.xml"] }
+
+[[site]]
+name = "lisbon"
+prefix = ""
+exclude = ["*.tmp"]
+timezone = "Europe/Lisbon"
+bandwidth = [{ when = "mon-fri 08-18", rate = "2MiB/s" }, { when = "22-06", rate = "unlimited" }]
+budget = "500GiB/month"
+
+[[grant]]
+site = "lisbon"
+tree = "fedora"
+
+[[assignment]]
+site = "lisbon"
+tree = "fedora"
+path = "fedora"
+filter = ["- /source/"]
+enabled = true
+"#;
+    let planned = apply(&Definitions::default(), text).unwrap();
+    assert_eq!(planned.changes.len(), 6);
+    let [only] = &planned.warnings[..] else { panic!("{:?}", planned.warnings) };
+    assert!(only.contains("site lisbon: `bandwidth`, `budget` are stored"), "{only}");
 }
 
 #[test]

@@ -1,0 +1,49 @@
+//! Settings that are stored and shown, but that the daemons of this version do not follow.
+//!
+//! Refusing them would make files useless that are written for the whole format; taking them in
+//! silence would make an admin rely on them.
+
+use protocol::{
+    spec::{Layout, SiteSpec, TreeSpec, UpstreamSpec},
+    v1::definitions::Kind,
+};
+
+use super::Subject;
+
+/// Warns of such settings in the files.
+pub(super) fn warn(subject: &Subject<'_>, warnings: &mut Vec<String>) {
+    let mut say = |kind: Kind, name: &str, keys: &[(&str, bool)], instead: &str| {
+        let set: Vec<_> =
+            keys.iter().filter(|(_, is_set)| *is_set).map(|(key, _)| format!("`{key}`")).collect();
+        if subject.place(kind, name).is_some() && !set.is_empty() {
+            warnings.push(format!(
+                "{} {name}: {} {} stored, but not followed by this version: {instead}",
+                kind.as_str(),
+                set.join(", "),
+                if set.len() == 1 { "is" } else { "are" }
+            ));
+        }
+    };
+    for (name, upstream) in &subject.next.upstreams {
+        let UpstreamSpec { max_connections, .. } = upstream;
+        let keys = [("max-connections", max_connections.is_some())];
+        let instead = "each agent connects when it has to";
+        say(Kind::Upstream, name.as_str(), &keys, instead);
+    }
+    for (name, tree) in &subject.next.trees {
+        let TreeSpec { layout, .. } = tree;
+        let keys = [("layout", *layout != Layout::Simple)];
+        let instead = "the tree is updated as a whole";
+        say(Kind::Tree, name.as_str(), &keys, instead);
+    }
+    for (name, site) in &subject.next.sites {
+        let SiteSpec { bandwidth, default_rate, budget, .. } = site;
+        let keys = [
+            ("bandwidth", !bandwidth.is_empty()),
+            ("default-rate", default_rate.is_some()),
+            ("budget", budget.is_some()),
+        ];
+        let instead = "agents transfer as fast as they can";
+        say(Kind::Site, name.as_str(), &keys, instead);
+    }
+}
