@@ -1,5 +1,8 @@
 //! A coordinator from its configuration to its last answer.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     fs::File,
     io,

@@ -18,6 +18,7 @@ pub const MAX_SIGNATURES: usize = 16;
 /// A payload, its type and the signatures over both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Envelope {
     /// What the payload is, as a media type: `application/vnd.mirrornet.statement+json`.
     pub payload_type: String,
@@ -41,6 +42,7 @@ impl Envelope {
 
 /// One signature of an envelope.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Signature {
     /// A hint which key made it; untrusted.
     pub keyid: String,

@@ -46,6 +46,7 @@ numbers! {
 
 /// A place in a tree's history. Ordered by epoch first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Version {
     /// The tree's epoch.
     pub epoch: Epoch,

@@ -17,6 +17,8 @@ pub mod generation;
 pub mod key;
 pub mod manifest;
 pub mod name;
+#[cfg(feature = "openapi")]
+mod openapi;
 pub mod origin;
 pub mod pack;
 pub mod path;

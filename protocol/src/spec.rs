@@ -24,6 +24,7 @@ fn enabled() -> bool {
 /// A server that trees come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct UpstreamSpec {
     /// Its name.
     pub name: UpstreamName,
@@ -52,6 +53,7 @@ pub struct UpstreamSpec {
 /// What runs at an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum UpstreamKind {
     /// Our publisher.
     Publisher,
@@ -62,6 +64,7 @@ pub enum UpstreamKind {
 /// How a stock rsync daemon is reached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Transport {
     /// Unencrypted TCP.
     #[default]
@@ -73,6 +76,7 @@ pub enum Transport {
 /// A group of trees under one path of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SourceSpec {
     /// Its name.
     pub name: SourceName,
@@ -91,6 +95,7 @@ pub struct SourceSpec {
 /// A tree as an admin defines it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TreeSpec {
     /// Its name.
     pub name: TreeName,
@@ -128,6 +133,7 @@ pub struct TreeSpec {
 /// How a tree's path is organized.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Layout {
     /// One tree, updated as a whole.
     #[default]
@@ -141,6 +147,7 @@ pub enum Layout {
 /// Which encoders a tree's packs may use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum EncoderChoice {
     /// Whichever gives the fewest bytes.
     #[default]
@@ -154,6 +161,7 @@ pub enum EncoderChoice {
 /// When a generation is stopped for an admin to look at. Unset parts are inherited.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GuardSpec {
     /// Most files that one step may remove (10 % where nothing is set).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -169,6 +177,7 @@ pub struct GuardSpec {
 /// A place that hosts mirrors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SiteSpec {
     /// Its name.
     pub name: SiteName,
@@ -195,6 +204,7 @@ pub struct SiteSpec {
 /// A rate during certain hours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BandwidthWindow {
     /// For example `mon-fri 08-18`.
     pub when: String,
@@ -213,6 +223,7 @@ pub struct Budget(pub ByteSize);
 /// Permission: this site may hold this tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GrantSpec {
     /// Which site.
     pub site: SiteName,
@@ -226,6 +237,7 @@ pub struct GrantSpec {
 /// Order: this site holds this tree at this path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AssignmentSpec {
     /// Which site.
     pub site: SiteName,
@@ -272,6 +284,7 @@ pub struct AssignmentSpec {
 /// How a new generation takes the old one's place.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Switch {
     /// By exchange where that is possible, else in place.
     #[default]
@@ -285,6 +298,7 @@ pub enum Switch {
 /// What happens to files that a changed filter leaves out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum OnExclude {
     /// They stay as they are.
     #[default]
@@ -296,6 +310,7 @@ pub enum OnExclude {
 /// What becomes of the files when an assignment ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum OnEnd {
     /// They stay published, untouched.
     #[default]

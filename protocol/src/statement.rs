@@ -27,6 +27,7 @@ pub trait Claim: Serialize + for<'de> Deserialize<'de> {
 /// "Generation N of tree T is the manifest D" (signed by the publisher).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Statement {
     /// Which tree.
     pub tree: TreeName,
@@ -55,6 +56,7 @@ pub struct Statement {
 /// The generation before, by number and content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Parent {
     /// Its number.
     pub generation: Generation,
@@ -65,6 +67,7 @@ pub struct Parent {
 /// Why a step from one generation to the next was allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GuardVerdict {
     /// Files of the parent that are gone.
     pub removed_files: u64,
@@ -78,6 +81,7 @@ pub struct GuardVerdict {
 /// "This pack leads from one manifest to another" (signed by the publisher).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Offer {
     /// Which tree.
     pub tree: TreeName,
@@ -101,6 +105,7 @@ pub struct Offer {
 /// Which statements are current (signed by the coordinator, short-lived).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Head {
     /// Which network.
     pub network: NetworkName,
@@ -121,6 +126,7 @@ pub struct Head {
 /// A tree's place in a [`Head`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HeadTree {
     /// Epoch and generation.
     #[serde(flatten)]
@@ -134,6 +140,7 @@ pub struct HeadTree {
 /// "I durably hold this generation" (signed by the agent).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Receipt {
     /// The agent.
     pub agent: IdentityName,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 /// A way by which content arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Way {
     /// From a pack.
     Pack,
@@ -26,6 +27,7 @@ pub enum Way {
 /// How one file is made inside a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Encoder {
     /// zstd against the aligned range of the old file.
     Patch,
@@ -42,6 +44,7 @@ pub enum Encoder {
 /// Why no delta was used for a file, or a way was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum NoDelta {
     /// The mirror does not hold the base, or holds other bytes there.
     BaseNotHeld,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Rules of one origin, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Level {
     /// Whose rules these are.
     pub origin: Origin,
@@ -46,6 +47,7 @@ impl Level {
 /// the site's own copy comes first, so that a site can keep what the defaults leave out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = RuleOrigin))]
 pub enum Origin {
     /// The tree's wall; combined with all others by "and", never by order.
     Limit,
@@ -72,6 +74,7 @@ pub enum Origin {
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum LevelKind {
     /// Rules as `rsync --filter` takes them.
     #[default]

@@ -22,6 +22,7 @@ use crate::{
 /// Everything that one agent has to do: its assignments, the head and the offers, in one answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AgentOrders {
     /// Number of this wanted state; ask for the next with it.
     pub revision: Revision,
@@ -43,6 +44,7 @@ pub struct AgentOrders {
 /// One assignment, with every setting merged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AssignmentOrder {
     /// `TREE@SITE`.
     pub name: AssignmentName,
@@ -86,6 +88,7 @@ pub struct AssignmentOrder {
 /// Why an assignment is not carried out. Its files stay as they are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Stopped {
     /// An admin disabled it.
     Disabled,
@@ -96,6 +99,7 @@ pub enum Stopped {
 /// Where a tree comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Origin {
     /// An upstream that runs our publisher.
     Publisher(PublisherOrigin),
@@ -106,6 +110,7 @@ pub enum Origin {
 /// How a publisher is reached and whose signatures count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PublisherOrigin {
     /// The publisher's identity, expected in its server certificate.
     pub publisher: IdentityName,
@@ -123,6 +128,7 @@ pub struct PublisherOrigin {
 /// How a stock rsync daemon is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RsyncdOrigin {
     /// Host name or address.
     pub host: String,
@@ -143,6 +149,7 @@ pub struct RsyncdOrigin {
 /// The generation that an assignment should hold, and the packs that lead to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Target {
     /// Signed [`Statement`](crate::statement::Statement), named by the head.
     pub statement: Envelope,
@@ -153,6 +160,7 @@ pub struct Target {
 /// What one run did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RunReport {
     /// Made by the agent; reporting a run again changes nothing.
     pub id: Uuid,
@@ -200,6 +208,7 @@ pub struct RunReport {
 /// Kinds of run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum RunKind {
     /// Brings an assignment to its target.
     Sync,
@@ -214,6 +223,7 @@ pub enum RunKind {
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum RunResult {
     /// There was nothing to do.
     #[serde(rename = "SYNC_UP_TO_DATE")]
@@ -244,6 +254,7 @@ pub enum RunResult {
 /// Counts of what changed in the published tree.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Changes {
     /// Entries that are new.
     pub added: u64,
@@ -260,6 +271,7 @@ pub struct Changes {
 /// What came by one way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WayReport {
     /// Which way.
     pub way: Way,
@@ -280,6 +292,7 @@ pub struct WayReport {
 /// What came by one encoder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EncoderReport {
     /// Which encoder.
     pub encoder: Encoder,
@@ -294,6 +307,7 @@ pub struct EncoderReport {
 /// Why a way was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NotTaken {
     /// Which way.
     pub way: Way,

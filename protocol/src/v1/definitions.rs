@@ -17,6 +17,7 @@ use crate::{digest::Digest, generation::Revision};
 /// Kinds of definitions, as they are named in files, URLs and commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Kind {
     /// A server that trees come from.
     Upstream,
@@ -54,6 +55,7 @@ impl Kind {
 /// finding has its file and line, and every client has the same parser.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ApplyRequest {
     /// The files.
     pub files: Vec<DefinitionFile>,
@@ -72,6 +74,7 @@ pub struct ApplyRequest {
 /// One definition file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DefinitionFile {
     /// The name for findings.
     pub name: String,
@@ -82,6 +85,7 @@ pub struct DefinitionFile {
 /// What an apply changed, or would change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ApplyResult {
     /// The wanted state after it.
     pub revision: Revision,
@@ -98,6 +102,7 @@ pub struct ApplyResult {
 /// One definition that changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Change {
     /// Kind of definition.
     pub kind: Kind,
@@ -113,6 +118,7 @@ pub struct Change {
 /// What happens to a definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Action {
     /// It is new.
     Add,
@@ -125,6 +131,7 @@ pub enum Action {
 /// One field before and after.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FieldChange {
     /// Key in the definition file.
     pub field: String,
@@ -139,6 +146,7 @@ pub struct FieldChange {
 /// A stored definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Definition {
     /// Kind of definition.
     pub kind: Kind,
@@ -153,6 +161,7 @@ pub struct Definition {
 /// Every setting of an assignment, and the level that decided it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Effective {
     /// `TREE@SITE`.
     pub name: String,
@@ -168,6 +177,7 @@ pub struct Effective {
 /// One setting with its provenance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EffectiveSetting {
     /// Key.
     pub key: String,
@@ -180,6 +190,7 @@ pub struct EffectiveSetting {
 /// One filter rule with its provenance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EffectiveRule {
     /// The rule's text.
     pub rule: String,
@@ -190,6 +201,7 @@ pub struct EffectiveRule {
 /// What an admin decided about a held manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HoldDecision {
     /// Exactly this manifest.
     pub manifest: Digest,

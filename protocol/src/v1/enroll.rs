@@ -16,6 +16,7 @@ use crate::{
 /// What an enrolling program sends. At most [`MAX_REQUEST_LEN`] bytes of JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EnrollRequest {
     /// Which invite is used.
     pub invite: String,
@@ -38,6 +39,7 @@ pub struct EnrollRequest {
 /// The keys of an enrollment or a renewal. Of a certificate request only the public key counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeysToCertify {
     /// PKCS #10 request (DER) of the client key.
     pub csr: Bytes,
@@ -52,6 +54,7 @@ pub struct KeysToCertify {
 /// The certificates that answer an enrollment or a renewal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Certificates {
     /// The client certificate and its issuers below the root, PEM.
     pub chain: String,
@@ -65,6 +68,7 @@ pub struct Certificates {
 /// What the coordinator answers to an enrollment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EnrollResponse {
     /// The network that was joined.
     pub network: NetworkName,
@@ -84,6 +88,7 @@ pub struct EnrollResponse {
 /// What a program sends to replace a certificate that is still good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RenewRequest {
     /// Keys to be certified; new ones each time.
     #[serde(flatten)]
@@ -93,6 +98,7 @@ pub struct RenewRequest {
 /// What the coordinator answers to a renewal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RenewResponse {
     /// The certificates.
     #[serde(flatten)]

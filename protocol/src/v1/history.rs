@@ -20,6 +20,7 @@ use crate::{
 /// One generation, or one hold (then without a version).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GenerationStatus {
     /// Which tree.
     pub tree: TreeName,
@@ -48,6 +49,7 @@ pub struct GenerationStatus {
 /// One pack that leads to a generation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PackStatus {
     /// Where it starts; absent for a pack from nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,6 +61,7 @@ pub struct PackStatus {
 /// One run, as its agent reported it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RunStatus {
     /// The agent.
     pub agent: IdentityName,

@@ -21,6 +21,7 @@ use crate::{
 /// Who the asking identity is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WhoAmI {
     /// The network.
     pub network: NetworkName,
@@ -40,6 +41,7 @@ pub struct WhoAmI {
 /// Asks for an invite.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct InviteRequest {
     /// Role of the new identity.
     pub role: Role,
@@ -59,6 +61,7 @@ pub struct InviteRequest {
 /// The new invite. The line holds a secret and is shown once.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct InviteAnswer {
     /// What to hand to `enroll --invite`.
     pub invite: String,
@@ -75,6 +78,7 @@ impl std::fmt::Debug for InviteAnswer {
 /// Asks to revoke an identity.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RevokeRequest {
     /// Kept in the audit log.
     #[serde(default)]
@@ -84,6 +88,7 @@ pub struct RevokeRequest {
 /// An identity as the coordinator knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IdentityStatus {
     /// Its role.
     pub role: Role,

@@ -22,6 +22,7 @@ use crate::{
 /// Everything that one publisher has to do and whom it may serve.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PublisherOrders {
     /// Number of this wanted state; ask for the next with it.
     pub revision: Revision,
@@ -38,6 +39,7 @@ pub struct PublisherOrders {
 /// One tree that a publisher publishes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TreeOrder {
     /// Which tree.
     pub tree: TreeName,
@@ -75,6 +77,7 @@ pub struct TreeOrder {
 /// An admin's word that a held manifest may be published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Approval {
     /// The manifest.
     pub manifest: Digest,
@@ -85,6 +88,7 @@ pub struct Approval {
 /// A manifest that agents hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HeldBase {
     /// The manifest.
     pub manifest: Digest,
@@ -95,6 +99,7 @@ pub struct HeldBase {
 /// One certificate that may read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Reader {
     /// Serial number of the certificate, lower-case hex without leading zeros.
     pub serial: String,
@@ -109,6 +114,7 @@ pub struct Reader {
 /// What a publisher says about itself when it starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Presence {
     /// `HOST:PORT` at which agents reach it.
     pub advertise: String,
@@ -122,6 +128,7 @@ pub struct Presence {
 /// The coordinator took a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Accepted {
     /// The wanted state from which on it counts.
     pub revision: Revision,
@@ -130,6 +137,7 @@ pub struct Accepted {
 /// A scan that a guard stopped. It has no generation number, and nothing downstream hears of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HoldReport {
     /// The manifest that was not published.
     pub manifest: Digest,

@@ -13,6 +13,7 @@ use crate::{
 /// The whole network at a glance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NetworkStatus {
     /// Which network.
     pub network: NetworkName,
@@ -30,6 +31,7 @@ pub struct NetworkStatus {
 /// One assignment: what it should hold, and what its agent says it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AssignmentStatus {
     /// `TREE@SITE`.
     pub name: AssignmentName,

@@ -1,0 +1,153 @@
+//! Every endpoint, in the order of the API's parts.
+
+use protocol::{
+    dsse::Envelope,
+    error::Problem,
+    v1::{
+        agent::{AgentOrders, RunReport},
+        definitions::{ApplyRequest, ApplyResult, Definition, Effective, HoldDecision},
+        enroll::{EnrollRequest, EnrollResponse, RenewRequest, RenewResponse},
+        history::{GenerationStatus, RunStatus},
+        identities::{IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI},
+        publisher::{Accepted, HoldReport, Presence, PublisherOrders},
+        status::NetworkStatus,
+    },
+};
+
+use super::Endpoint;
+
+const EVERYONE: &str = "every role";
+const ADMIN: &str = "admin";
+const READER: &str = "admin and viewer";
+const AGENT: &str = "agent, its own only";
+const PUBLISHER: &str = "publisher, its own only";
+pub(super) const NOBODY: &str = "anyone";
+
+const POLL: &[(&str, &str)] = &[
+    ("revision", "What the asker knows; 0 for nothing"),
+    ("wait", "How long to wait for something newer, for example 60s; at most 120s"),
+];
+const PAGE: &[(&str, &str)] =
+    &[("cursor", "Where the page begins"), ("limit", "Entries, at most 1000; 100 by default")];
+const IDENTITIES: &[(&str, &str)] = &[("role", "Of this role only"), PAGE[0], PAGE[1]];
+const GENERATIONS: &[(&str, &str)] = &[("tree", "Of this tree only"), PAGE[0], PAGE[1]];
+const RUNS: &[(&str, &str)] = &[
+    ("assignment", "Of this assignment only: TREE@SITE"),
+    ("tree", "Of this tree only"),
+    ("site", "At this site only"),
+    PAGE[0],
+    PAGE[1],
+];
+
+fn get(path: &'static str, roles: &'static str, summary: &'static str) -> Endpoint {
+    Endpoint::new("get", path, roles, summary)
+}
+
+fn post(path: &'static str, roles: &'static str, summary: &'static str) -> Endpoint {
+    Endpoint::new("post", path, roles, summary)
+}
+
+/// Every endpoint.
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    let parts = [identities(), definitions(), publisher(), agent(), history(), about()];
+    parts.into_iter().flatten().collect()
+}
+
+fn identities() -> Vec<Endpoint> {
+    vec![
+        post("/enroll", "whoever holds an invite; on the enroll port", "Become an identity")
+            .takes::<EnrollRequest>()
+            .answers::<EnrollResponse>(),
+        get("/v1/whoami", EVERYONE, "Who the asking identity is").answers::<WhoAmI>(),
+        post("/v1/renew", EVERYONE, "Replace the asker's certificate")
+            .takes::<RenewRequest>()
+            .answers::<RenewResponse>(),
+        post("/v1/invites", ADMIN, "Make an invite")
+            .takes::<InviteRequest>()
+            .answers::<InviteAnswer>(),
+        get("/v1/identities", READER, "Every identity").query(IDENTITIES).pages::<IdentityStatus>(),
+        post("/v1/identities/{role}/{name}/revoke", ADMIN, "Revoke an identity")
+            .takes::<RevokeRequest>()
+            .answers::<IdentityStatus>(),
+    ]
+}
+
+fn definitions() -> Vec<Endpoint> {
+    vec![
+        post("/v1/definitions", ADMIN, "Add, change and, with prune, remove definitions")
+            .takes::<ApplyRequest>()
+            .answers::<ApplyResult>(),
+        get("/v1/definitions/{kind}", READER, "Every definition of a kind")
+            .query(PAGE)
+            .pages::<Definition>(),
+        get("/v1/definitions/{kind}/{name}", READER, "One definition").answers::<Definition>(),
+        Endpoint::new("delete", "/v1/definitions/{kind}/{name}", ADMIN, "Remove a definition")
+            .answers::<ApplyResult>(),
+        get(
+            "/v1/assignments/{name}/effective",
+            READER,
+            "Every setting and rule of an assignment with its provenance",
+        )
+        .answers::<Effective>(),
+        post(
+            "/v1/assignments/{name}/{verb}",
+            ADMIN,
+            "Enable or disable an assignment, or ask for a run: verb is enable, disable or sync",
+        )
+        .answers::<ApplyResult>(),
+        post("/v1/trees/{tree}/publish", ADMIN, "Ask the publisher for a scan")
+            .answers::<ApplyResult>(),
+        post("/v1/trees/{tree}/approve", ADMIN, "Let a held manifest be published")
+            .takes::<HoldDecision>(),
+        post("/v1/trees/{tree}/reject", ADMIN, "Refuse a held manifest").takes::<HoldDecision>(),
+    ]
+}
+
+fn publisher() -> Vec<Endpoint> {
+    vec![
+        get("/v1/publisher/orders", PUBLISHER, "What to publish, and whom to serve")
+            .query(POLL)
+            .answers::<PublisherOrders>(),
+        Endpoint::new("put", "/v1/publisher/presence", PUBLISHER, "Say where it is reached")
+            .takes::<Presence>(),
+        post("/v1/trees/{tree}/statements", PUBLISHER, "Make a generation current")
+            .takes::<Envelope>()
+            .answers::<Accepted>(),
+        post("/v1/trees/{tree}/offers", PUBLISHER, "Offer a pack")
+            .takes::<Envelope>()
+            .answers::<Accepted>(),
+        post("/v1/trees/{tree}/holds", PUBLISHER, "Report a scan that a guard stopped")
+            .takes::<HoldReport>(),
+    ]
+}
+
+fn agent() -> Vec<Endpoint> {
+    vec![
+        get("/v1/agent/orders", AGENT, "Assignments, head and offers")
+            .query(POLL)
+            .answers::<AgentOrders>(),
+        post("/v1/agent/runs", AGENT, "Report a run").takes::<RunReport>(),
+    ]
+}
+
+fn history() -> Vec<Endpoint> {
+    vec![
+        get("/v1/status", READER, "The whole network at a glance").answers::<NetworkStatus>(),
+        get("/v1/generations", READER, "Generations, the newest first; holds before all")
+            .query(GENERATIONS)
+            .pages::<GenerationStatus>(),
+        get("/v1/runs", READER, "Runs, the newest first").query(RUNS).pages::<RunStatus>(),
+        get("/v1/runs/{id}", READER, "One run").answers::<RunStatus>(),
+    ]
+}
+
+fn about() -> Vec<Endpoint> {
+    vec![
+        get("/v1/openapi.json", EVERYONE, "This document").text("application/json"),
+        get("/healthz", NOBODY, "Whether the program runs").text("text/plain"),
+        get("/readyz", NOBODY, "Whether it can answer").text("text/plain"),
+        get("/metrics", READER, "OpenMetrics")
+            .text("application/openmetrics-text")
+            .with::<Problem>(),
+    ]
+}

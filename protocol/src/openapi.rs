@@ -1,0 +1,81 @@
+//! Schemas of the values that are written as one text or one number; structures derive theirs.
+
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        RefOr,
+        schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type},
+    },
+};
+
+use crate::{
+    digest::Digest,
+    dsse::Bytes,
+    generation::{Epoch, Generation, HeadNumber, RestoreEpoch, Revision},
+    key::VerifyingKey,
+    name::{IdentityName, NetworkName, SiteName, SourceName, TreeName, UpstreamName},
+    path::TreePath,
+    spec::{AssignmentName, Rate},
+    units::{ByteSize, Span, Threshold},
+};
+
+/// Schemas of texts, each with what it is and an example.
+macro_rules! texts {
+    ($($type:ty: $description:literal, $example:literal;)*) => {$(
+        impl PartialSchema for $type {
+            fn schema() -> RefOr<Schema> {
+                ObjectBuilder::new()
+                    .schema_type(Type::String)
+                    .description(Some($description))
+                    .examples([$example])
+                    .into()
+            }
+        }
+
+        impl ToSchema for $type {}
+    )*};
+}
+
+/// Schemas of numbers that only grow.
+macro_rules! numbers {
+    ($($type:ty: $description:literal;)*) => {$(
+        impl PartialSchema for $type {
+            fn schema() -> RefOr<Schema> {
+                ObjectBuilder::new()
+                    .schema_type(Type::Integer)
+                    .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+                    .minimum(Some(0))
+                    .description(Some($description))
+                    .into()
+            }
+        }
+
+        impl ToSchema for $type {}
+    )*};
+}
+
+texts! {
+    NetworkName: "Name of the network.", "example";
+    UpstreamName: "Name of an upstream.", "build";
+    SourceName: "Name of a source.", "releases";
+    TreeName: "Name of a tree.", "fedora";
+    SiteName: "Name of a site.", "lisbon";
+    IdentityName: "Name of an identity.", "lisbon-1";
+    AssignmentName: "An assignment (or a grant): TREE@SITE.", "fedora@lisbon";
+    TreePath: "A relative path without empty, '.' and '..' components; bytes that are not UTF-8 are escaped.", "repodata/repomd.xml";
+    Digest: "BLAKE3-256 in hex.", "b3:af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+    VerifyingKey: "An Ed25519 public key: the base64 of its 32 bytes.", "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    Bytes: "Bytes in base64.", "aGk=";
+    Span: "A time: whole numbers with s, m, h, d or w.", "1h30m";
+    ByteSize: "A number of bytes, with a unit or without.", "8MiB";
+    Threshold: "A number, or a part of the whole in percent.", "10%";
+    Rate: "Bytes per second, or unlimited.", "2MiB/s";
+}
+
+numbers! {
+    Generation: "Number of a tree's content, from 1 within an epoch.";
+    Epoch: "Raised when a tree's generations start over.";
+    Revision: "Number of a wanted state.";
+    RestoreEpoch: "Raised when the coordinator is restored from a backup.";
+    HeadNumber: "Number of a signed head.";
+}
