@@ -228,7 +228,7 @@ impl Testbed {
 
     /// The runs of an assignment, newest first, as the coordinator tells them.
     pub fn runs(&self, assignment: &str) -> Vec<Value> {
-        let runs = self.ctl_json(&["get", "run", "--assignment", assignment]);
+        let runs = self.ctl_json(&["history", assignment]);
         runs.as_array().or_else(|| runs["items"].as_array()).cloned().unwrap_or_default()
     }
 }
