@@ -57,6 +57,9 @@ use rule::{Question, SharedRule, settle_files};
 /// Most rules of a filter, all levels together.
 pub const MAX_RULES: usize = 20_000;
 
+/// Most text of a filter, all levels together, in bytes.
+pub const MAX_TEXT: usize = 1 << 20;
+
 /// A compiled filter; cheap to clone, equal when it means the same.
 #[derive(Clone)]
 pub struct Filter(Arc<Lists>);

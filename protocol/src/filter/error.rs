@@ -70,8 +70,11 @@ pub enum Problem {
         .0.as_ref().map(|rule| format!(" (by '{rule}')")).unwrap_or_default()
     )]
     HiddenByLimit(Option<String>),
-    /// More than [`super::MAX_RULES`].
-    #[error("there are more than {} rules; group their patterns", super::MAX_RULES)]
+    /// More than [`super::MAX_RULES`], or more than [`super::MAX_TEXT`].
+    #[error(
+        "with this rule there are more than {} rules or 1 MiB; group patterns",
+        super::MAX_RULES
+    )]
     TooManyRules,
 }
 

@@ -8,6 +8,8 @@
 //! The wildcards are rsync's, on bytes: `?` one byte but `/`; `*` any bytes but `/`; two or more
 //! `*` any bytes; `[...]` one byte of a set, never `/`; `\` makes the next byte literal.
 
+use std::collections::HashMap;
+
 /// Longest pattern, in bytes: the longest that rsync takes.
 pub(super) const MAX_PATTERN: usize = 4095;
 
@@ -206,8 +208,10 @@ pub(super) enum Glob {
 #[derive(Clone)]
 pub(super) struct States {
     words: usize,
-    /// `takes[byte * words + word]`: the states whose next token takes this byte.
-    takes: Box<[u64]>,
+    /// Which row of `rows` a byte has; most bytes share one.
+    row: Box<[u8; 256]>,
+    /// `rows[row * words + word]`: the states whose next token takes such a byte.
+    rows: Box<[u64]>,
     /// States that stay over a byte that is not `/`.
     flat: Box<[u64]>,
     /// States that stay over any byte.
@@ -332,13 +336,12 @@ impl States {
 
     /// How many slashes the pattern takes where none of its stars does.
     pub(super) fn slashes(&self) -> usize {
-        let takes = &self.takes[usize::from(b'/') * self.words..][..self.words];
-        takes.iter().map(|word| word.count_ones() as usize).sum()
+        self.takes(b'/').iter().map(|word| word.count_ones() as usize).sum()
     }
 
     /// What tells one byte from another for this pattern.
     pub(super) fn takes(&self, byte: u8) -> &[u64] {
-        &self.takes[usize::from(byte) * self.words..][..self.words]
+        &self.rows[usize::from(self.row[usize::from(byte)]) * self.words..][..self.words]
     }
 
     /// Whether there is a star before token `at`.
@@ -371,14 +374,9 @@ impl States {
     fn new(tokens: &Tokens) -> Self {
         let last = tokens.takes.len();
         let words = (last + 1).div_ceil(64);
-        let mut takes = vec![0; 256 * words].into_boxed_slice();
+        let (row, rows) = rows(&tokens.takes, words);
         let mut flat = vec![0; words].into_boxed_slice();
         let mut deep = vec![0; words].into_boxed_slice();
-        for (at, set) in tokens.takes.iter().enumerate() {
-            for byte in (0..=255u8).filter(|&byte| set.contains(byte)) {
-                takes[usize::from(byte) * words + at / 64] |= 1 << (at % 64);
-            }
-        }
         for (at, star) in tokens.stars.iter().enumerate() {
             match star {
                 Star::None => {}
@@ -392,7 +390,7 @@ impl States {
         let mut suffix: Vec<u8> =
             tokens.takes[last_star..].iter().rev().map_while(ByteSet::only).collect();
         suffix.reverse();
-        Self { words, takes, flat, deep, last, prefix, suffix: suffix.into() }
+        Self { words, row, rows, flat, deep, last, prefix, suffix: suffix.into() }
     }
 
     fn matches(&self, name: &[u8], frame: Frame) -> bool {
@@ -418,7 +416,7 @@ impl States {
         for byte in bytes {
             let slash = byte == b'/';
             let stay = if slash { deep } else { deep | flat };
-            now = (now & self.takes[usize::from(byte)]) << 1 | now & stay;
+            now = (now & self.takes(byte)[0]) << 1 | now & stay;
             if floating && slash {
                 now |= 1;
             } else if now == 0 && !floating {
@@ -433,6 +431,26 @@ impl States {
         now[0] = 1;
         bytes.all(|byte| self.step(&mut now, byte, floating)) && self.accepts(&now)
     }
+}
+
+/// For each byte the states whose next token takes it, each set once.
+fn rows(takes: &[ByteSet], words: usize) -> (Box<[u8; 256]>, Box<[u64]>) {
+    let mut row = Box::new([0; 256]);
+    let mut known: HashMap<Vec<u64>, u8> = HashMap::new();
+    let mut rows = Vec::new();
+    for byte in 0..=255u8 {
+        let mut set = vec![0u64; words];
+        for (at, _) in takes.iter().enumerate().filter(|(_, take)| take.contains(byte)) {
+            set[at / 64] |= 1 << (at % 64);
+        }
+        // There are at most 256 rows, so their numbers fit into a byte.
+        let next = known.len() as u8;
+        row[usize::from(byte)] = *known.entry(set).or_insert_with_key(|set| {
+            rows.extend_from_slice(set);
+            next
+        });
+    }
+    (row, rows.into())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{
-    MAX_RULES,
+    MAX_RULES, MAX_TEXT,
     error::{Problem, RuleError, RuleErrors, Unsupported},
     grammar::{self, Context, Refusal, Statement},
     level::{Level, LevelKind, Origin},
@@ -15,6 +15,7 @@ use super::{
 #[derive(Default)]
 pub(super) struct Reader {
     read: usize,
+    read_bytes: usize,
     errors: Vec<RuleError>,
 }
 
@@ -81,7 +82,8 @@ impl Reader {
         for (index, line) in lines {
             let text = || String::from_utf8_lossy(line).into_owned();
             self.read += 1;
-            let full = self.read > MAX_RULES;
+            self.read_bytes += line.len();
+            let full = self.read > MAX_RULES || self.read_bytes > MAX_TEXT;
             match if full { Err((0, Problem::TooManyRules)) } else { accept(line) } {
                 Ok(None) => {}
                 Ok(Some(Statement::Clear)) => {

@@ -335,3 +335,12 @@ fn a_filter_is_named_by_what_it_means() {
     assert_ne!(filter.digest(), filter.removing_excluded().digest());
     assert_eq!(limited(&["- a"], &["+,! b"]).to_string(), "limit - a\n+! b");
 }
+
+#[test]
+fn a_filter_has_a_bound_on_rules_and_text() {
+    let problem = |rules: Vec<String>| Filter::parse(&rules).unwrap_err().0.pop().unwrap().problem;
+    assert_eq!(problem(vec!["- a".into(); MAX_RULES + 1]), Problem::TooManyRules);
+    assert_eq!(problem(vec![format!("- {}", "x".repeat(4000)); 300]), Problem::TooManyRules);
+    assert_eq!(problem(vec![format!("- {}", "a".repeat(4096))]), Problem::TooLong);
+    assert!(Filter::parse(&[format!("- {}", "a*".repeat(2047))]).is_ok());
+}

@@ -28,7 +28,7 @@ use super::{
 use crate::path::{TreePath, escape};
 
 /// Largest rule file, in bytes.
-pub const MAX_RULE_FILE: usize = 1 << 20;
+pub const MAX_RULE_FILE: usize = 64 << 10;
 
 /// Most rule files that are looked for in one directory.
 const MAX_NAMES: usize = 64;
@@ -59,7 +59,7 @@ pub enum WalkError {
         source: io::Error,
     },
     /// The file is larger than [`MAX_RULE_FILE`].
-    #[error("the rule file '{path}' is larger than 1 MiB; shorten it, or use patterns")]
+    #[error("the rule file '{path}' is larger than 64 KiB; shorten it, or use patterns")]
     TooLarge {
         /// Path of the file in the tree.
         path: String,
