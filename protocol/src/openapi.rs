@@ -15,7 +15,7 @@ use crate::{
     key::VerifyingKey,
     name::{IdentityName, NetworkName, SiteName, SourceName, TreeName, UpstreamName},
     path::TreePath,
-    spec::{AssignmentName, Rate},
+    spec::{AssignmentName, Budget, Rate},
     units::{ByteSize, Span, Threshold},
 };
 
@@ -69,6 +69,7 @@ texts! {
     Span: "A time: whole numbers with s, m, h, d or w.", "1h30m";
     ByteSize: "A number of bytes, with a unit or without.", "8MiB";
     Threshold: "A number, or a part of the whole in percent.", "10%";
+    Budget: "Bytes in a calendar month.", "500GiB/month";
     Rate: "Bytes per second, or unlimited.", "2MiB/s";
 }
 
