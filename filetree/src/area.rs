@@ -183,12 +183,20 @@ impl Area {
         }
         let publish = fs.create_root(&place.publish)?;
         let root = fs.create_root(&place.work)?;
+        let mut live = open_live(&publish, &place.path)?;
+        let (there, apart) = (root.meta()?.id.dev, publish.meta()?.id.dev);
+        if live.is_none() && apart != there {
+            live = Some(make_below(&publish, &place.path)?);
+        }
         let mut fixed = None;
         let mut work = None;
-        if let Some(live) = open_live(&publish, &place.path)? {
-            let (here, there) = (live.meta()?, root.meta()?);
-            if here.mount_root || here.id.dev != there.id.dev {
-                fixed = Some("a file system is mounted there".to_owned());
+        if let Some(live) = live {
+            let here = live.meta()?;
+            if here.mount_root || here.id.dev != there {
+                fixed = Some(match here.mount_root {
+                    true => "a file system is mounted there".to_owned(),
+                    false => "it lies on another file system than the work directory".to_owned(),
+                });
                 work = Some(live.ensure_dir(safe_path::WORK_DIR, 0o700)?);
             }
         }
@@ -383,13 +391,10 @@ impl Area {
 
     /// The directory that holds the published path, made where it is missing.
     pub(crate) fn make_parent(&self) -> Result<Dir, Error> {
-        let mut dir = self.publish.reopen()?;
-        if let Some(parent) = self.path.parent() {
-            for component in parent.components() {
-                dir = dir.ensure_dir(component, 0o755)?;
-            }
+        match self.path.parent() {
+            Some(parent) => make_below(&self.publish, &parent),
+            None => Ok(self.publish.reopen()?),
         }
-        Ok(dir)
     }
 
     pub(crate) fn live_id(&self) -> Result<Option<FileId>, Error> {
@@ -565,6 +570,15 @@ fn open_live(publish: &Dir, path: &TreePath) -> Result<Option<Dir>, Error> {
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Makes a directory below `publish`, and those above it.
+fn make_below(publish: &Dir, path: &TreePath) -> Result<Dir, Error> {
+    let mut dir = publish.reopen()?;
+    for component in path.components() {
+        dir = dir.ensure_dir(component, 0o755)?;
+    }
+    Ok(dir)
 }
 
 fn lock(work: &Dir) -> Result<File, Error> {

@@ -17,7 +17,7 @@ use protocol::{
     path::TreePath,
 };
 
-use crate::{record::PathList, scan::Keep};
+use crate::{record::PathList, safe_path, scan::Keep};
 
 /// Permission bits that an assignment adds to and takes from what a manifest says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,7 +227,8 @@ pub(crate) fn compare_with(
         if reserve.settled.contains(path) {
             return;
         }
-        if reserve.protected_root
+        if safe_path::is_reserved(path)
+            || reserve.protected_root
             || reserve.protected.iter().any(|dir| path == dir || path.is_inside(dir))
         {
             exceptions.push(path.clone());
@@ -349,7 +350,8 @@ impl Plan {
         &self.copies
     }
 
-    /// Paths that stay as they are because a directory above them holds a PROTECTED file.
+    /// Paths that stay as they are: a directory above them holds a PROTECTED file, or the name is
+    /// reserved for our own work.
     pub fn exceptions(&self) -> &[TreePath] {
         &self.exceptions
     }

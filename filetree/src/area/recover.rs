@@ -32,6 +32,12 @@ pub(super) fn recover(area: &mut Area) -> Result<Recovery, Error> {
     let Some((journal, paths)) = Journal::load(&area.work)? else {
         return match (live, area.marks.live) {
             (now, marked) if now == marked => Ok(Recovery::Clean),
+            // Made a moment ago, by us, to have a place for the work directory.
+            (Some(made), None) if area.fixed.is_some() && is_empty(area)? => {
+                area.marks.live = Some(made);
+                area.marks.save(&area.work)?;
+                Ok(Recovery::Clean)
+            }
             (None, Some(_)) => disown(area, Recovery::Gone),
             _ => disown(area, Recovery::Foreign),
         };
@@ -74,4 +80,10 @@ fn disown(area: &mut Area, why: Recovery) -> Result<Recovery, Error> {
         area.marks.save(&area.work)?;
     }
     Ok(why)
+}
+
+/// Whether nothing but our own work directory lies in the live tree.
+fn is_empty(area: &Area) -> Result<bool, Error> {
+    let Some(live) = area.live()? else { return Ok(true) };
+    Ok(live.entries()?.iter().all(|entry| *entry.name == *crate::safe_path::WORK_DIR))
 }

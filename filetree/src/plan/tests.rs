@@ -96,6 +96,14 @@ fn protected_directories_are_exceptions_and_nothing_is_fetched_for_them() {
 }
 
 #[test]
+fn a_manifest_cannot_reach_our_own_work_directory() {
+    let want = manifest(vec![dir(".mirrornet"), file(".mirrornet/marks", "evil", 1)]);
+    let plan = plan(&manifest(vec![]), &want);
+    assert!(plan.is_empty() && plan.needs().is_empty());
+    assert_eq!(plan.exceptions().len(), 2);
+}
+
+#[test]
 fn a_path_that_cannot_be_trusted_is_planned_again_and_is_no_source() {
     let have = manifest(vec![file("a", "same", 1)]);
     let want = manifest(vec![file("a", "same", 1), file("b", "same", 1)]);

@@ -299,3 +299,48 @@ fn a_read_only_or_broken_disk_at_any_step_leaves_old_or_new() {
     fail_everywhere("twin", rustix::io::Errno::IO);
     fail_everywhere("in-place", rustix::io::Errno::IO);
 }
+
+/// Runs the update in a child with this umask, as this user.
+fn updated_with(umask: &str, user: Option<u32>) -> (tempfile::TempDir, Scenario) {
+    use std::os::unix::process::CommandExt;
+    let scenario = scenario("first");
+    let temp = scratch();
+    let program = std::env::current_exe().unwrap();
+    let line = format!("umask {umask}; exec \"$0\" --exact area::tests::kill::child --ignored");
+    let mut command = Command::new("sh");
+    command.args(["-c", &line]).arg(program);
+    command.env(DIR_VARIABLE, temp.path()).env(SCENARIO_VARIABLE, scenario.name);
+    if let Some(user) = user {
+        std::os::unix::fs::chown(temp.path(), Some(user), Some(user)).unwrap();
+        command.uid(user).gid(user);
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    (temp, scenario)
+}
+
+#[test]
+fn the_umask_never_matters() {
+    for umask in ["077", "000", "777"] {
+        let (temp, scenario) = updated_with(umask, None);
+        check_end(temp.path(), scenario, 1);
+    }
+}
+
+#[test]
+fn root_and_another_user_make_the_same_tree() {
+    const NOBODY: u32 = 65_534;
+    let program = std::env::current_exe().unwrap();
+    let reachable = |dir: &Path| {
+        use std::os::unix::fs::PermissionsExt;
+        dir.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0)
+    };
+    // Only root can become somebody else, who then has to be able to reach this program.
+    if !rustix::process::geteuid().is_root() || !program.ancestors().all(reachable) {
+        return;
+    }
+    let (temp, scenario) = updated_with("022", Some(NOBODY));
+    check_end(temp.path(), scenario, 1);
+    let (again, _) = updated_with("022", None);
+    assert_same(&published(temp.path()).unwrap(), &published(again.path()).unwrap());
+}

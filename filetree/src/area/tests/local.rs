@@ -233,3 +233,27 @@ fn every_kind_of_damage_is_found_and_repaired() {
     assert_eq!(get(&site, "d/extra"), "extra");
     fs::remove_file(live.join("d/extra")).unwrap();
 }
+
+#[test]
+fn a_tree_on_another_file_system_than_the_work_is_switched_in_place() {
+    let site = Site::new();
+    let Ok(other) = tempfile::tempdir_in("/dev/shm") else { return };
+    let place = Place { publish: other.path().to_owned(), ..site.place() };
+    let live = other.path().join("linux");
+    let (one, two) = (tree(&[("a", "1"), ("d/b", "1")]), tree(&[("a", "2"), ("c", "2")]));
+    let mut have = Manifest::empty();
+    for (number, spec) in [(1, one), (2, two)] {
+        let mut area = Area::open(&Fs::disk(), place.clone()).unwrap();
+        if fs::metadata(other.path()).unwrap().dev() == fs::metadata(site.root()).unwrap().dev() {
+            return;
+        }
+        let options = SwitchOptions::new(site.now);
+        let (report, _) = run(&mut area, &have, &spec, number, &options, View::AS_IS).unwrap();
+        assert_eq!(report.mode, Some(Mode::InPlace), "{}", report.why);
+        drop(area);
+        have = Manifest::clone(&manifest(&spec));
+        assert_same(&read(&live), &have);
+    }
+    let mode = fs::metadata(live.join(".mirrornet")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
