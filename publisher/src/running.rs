@@ -119,6 +119,7 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
         let program = config.rsync.display().to_string();
         warn!(program, "no rsync program; direct rsync is refused until it is installed");
     }
+    serve::remove_left_over(&data).map_err(in_data)?;
     let listener = serve::bind(&config.listen).await?;
     let address = listener.local_addr().map_err(in_data)?;
     durable::replace(&data, b"listen", format!("{address}\n").as_bytes()).map_err(in_data)?;

@@ -67,6 +67,19 @@ impl Directory {
         format!("{}{}-{number}", durable::UNFINISHED, std::process::id()).into_bytes()
     }
 
+    /// Removes what a crash left unfinished. Nothing may be writing to the tree.
+    pub fn remove_unfinished(&self, tree: &TreeName) -> io::Result<()> {
+        for kind in Kind::ALL {
+            let dir = self.kind(tree, kind)?;
+            for entry in dir.entries().map_err(durable::io)? {
+                if entry.name.starts_with(durable::UNFINISHED.as_bytes()) {
+                    dir.unlink(&entry.name).map_err(durable::io)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn existing(&self, object: &Object) -> io::Result<Dir> {
         let trees = self.root.open_child(b"trees").map_err(durable::io)?;
         let tree = trees.open_child(object.tree.as_str().as_bytes()).map_err(durable::io)?;

@@ -106,7 +106,7 @@ impl Worker {
     pub(super) fn attempt(&mut self) -> Result<Outcome, Error> {
         if self.standing.is_none() {
             self.standing = Some(Standing::load(self.state.tree_dir(&self.tree)?)?);
-            self.forget_lost_views()?;
+            self.tidy()?;
             self.serve()?;
         }
         for _ in 0..STARTS {
@@ -159,7 +159,7 @@ impl Worker {
         let digest = scan.manifest.digest();
         self.keep_record(scan.record)?;
         if let Some(base) = &base
-            && base.statement.manifest == digest
+            && (base.statement.manifest, base.statement.epoch) == (digest, order.epoch)
         {
             self.adopt(order, base, &scan.manifest)?;
             self.standing()?.hold = None;
@@ -203,8 +203,6 @@ impl Worker {
         let keep = move |path: &TreePath, is_dir: bool| limit.decide(path, is_dir).kept;
         let state = Arc::clone(&self.state);
         let cancel = Arc::clone(&self.cancel);
-        let record = std::mem::take(&mut self.standing()?.record);
-        let kept = record.clone();
         let look = Look {
             fs: &state.fs,
             root: Path::new(&order.path),
@@ -216,12 +214,7 @@ impl Worker {
             progress: &|_| {},
             cancel: &cancel,
         };
-        settle::take(&look, record).map_err(|error| {
-            if let Some(standing) = &mut self.standing {
-                standing.record = kept;
-            }
-            error.into()
-        })
+        Ok(settle::take(&look, &self.standing()?.record)?)
     }
 
     fn keep_record(&mut self, record: ScanRecord) -> Result<(), Error> {
@@ -464,6 +457,11 @@ impl Worker {
         let newest = kept.clone();
         let ledger = &mut standing.ledger;
         ledger.generations.retain(|other| other.version != kept.version);
+        // Numbers start over with an epoch, and private trees are named by number.
+        let number = kept.version.generation;
+        for other in ledger.generations.iter_mut().filter(|o| o.version.generation == number) {
+            other.content = false;
+        }
         ledger.generations.push(kept);
         ledger.offers.extend(packs);
         ledger.publish_requests = ledger.publish_requests.max(order.publish_requests);
@@ -484,7 +482,7 @@ impl Worker {
                 tracing::warn!(%tree, point = point.describe(), %error, "the pointer is not moved");
             }
         }
-        for version in surplus {
+        for version in surplus.iter().filter(|version| version.generation != number) {
             state.views.remove(&tree, version.generation)?;
         }
         self.announce_offers();
@@ -519,11 +517,12 @@ impl Worker {
         Ok(())
     }
 
-    /// After a restart: private trees that someone removed are not served, and those that nobody
-    /// announced are removed.
-    fn forget_lost_views(&mut self) -> Result<(), Error> {
+    /// After a restart: private trees that someone removed are not served; those that nobody
+    /// announced are removed, and so is what a crash left unfinished.
+    fn tidy(&mut self) -> Result<(), Error> {
         let state = Arc::clone(&self.state);
         let tree = self.tree.clone();
+        state.places.origin.remove_unfinished(&tree)?;
         let there = state.views.generations(&tree)?;
         let ledger = &mut self.standing()?.ledger;
         for kept in &mut ledger.generations {

@@ -24,6 +24,7 @@ use certs::{
     identity::PeerIdentity,
     tls::{PeerAddr, RawHandler, ServerStream},
 };
+use filetree::fs::Dir;
 use protocol::{
     filter::{Filter, Level, Origin},
     name::TreeName,
@@ -39,7 +40,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     catalog::ServedTree,
-    error_chain,
+    durable, error_chain,
     state::{Rsync, State},
 };
 
@@ -52,6 +53,9 @@ const SILENCE: u32 = 300;
 /// Most of rsync's messages that one session may put into the log.
 const MAX_LINES: usize = 50;
 const MAX_LINE: u64 = 2000;
+
+/// Directory of the configurations of running sessions, in the data directory.
+const RUN: &[u8] = b"run";
 
 /// Why there was no session.
 #[derive(Debug, thiserror::Error)]
@@ -200,20 +204,28 @@ struct ConfigurationFile {
 
 impl ConfigurationFile {
     fn write(state: &State, text: &str) -> io::Result<Self> {
-        let dir =
-            state.fs.create_root(&state.config.data.join("run")).map_err(crate::durable::io)?;
+        let dir = state.fs.create_root(&state.config.data.join("run")).map_err(durable::io)?;
         let name = format!("rsync-{}.conf", uuid::Uuid::now_v7());
-        let file = dir.create_file(name.as_bytes()).map_err(crate::durable::io)?;
-        file.write_at(0, text.as_bytes()).map_err(crate::durable::io)?;
+        let file = dir.create_file(name.as_bytes()).map_err(durable::io)?;
+        file.write_at(0, text.as_bytes()).map_err(durable::io)?;
         Ok(Self { path: dir.path().join(name) })
     }
 }
 
 impl Drop for ConfigurationFile {
     fn drop(&mut self) {
-        // Left over after a crash it tells which trees someone read, and is overwritten by nobody.
+        // What is left of it is removed at the next start.
         drop(std::fs::remove_file(&self.path));
     }
+}
+
+/// Removes the configurations of sessions that a crash has ended.
+pub(crate) fn remove_left_over(data: &Dir) -> io::Result<()> {
+    let dir = data.ensure_dir(RUN, 0o700).map_err(durable::io)?;
+    for entry in dir.entries().map_err(durable::io)? {
+        dir.unlink(&entry.name).map_err(durable::io)?;
+    }
+    Ok(())
 }
 
 /// One running daemon; what is left of its process group dies with this.
