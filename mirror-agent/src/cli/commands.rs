@@ -211,12 +211,15 @@ fn unpack_pack(
         Some(file) => {
             let text = std::fs::read(file)
                 .with_context(|| format!("the filter {} cannot be read", file.display()))?;
-            let lines: Vec<&[u8]> = text
-                .split(|&b| b == b'\n')
-                .filter(|line| !line.is_empty() && !line.starts_with(b"#"))
-                .collect();
-            Filter::parse(&lines)
-                .with_context(|| format!("the filter {} is not understood", file.display()))?
+            let filter = Filter::parse_file(&text)
+                .with_context(|| format!("the filter {} is not understood", file.display()))?;
+            anyhow::ensure!(
+                !filter.asks_for_rule_files(),
+                "the filter {} asks for rule files in the tree (':'), which only a scan can read; \
+                 write their rules into it",
+                file.display()
+            );
+            filter
         }
     };
     let keep = |path: &TreePath, is_dir: bool| filter.decide(path, is_dir).kept;

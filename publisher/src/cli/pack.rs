@@ -22,7 +22,11 @@ use filetree::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
-use protocol::{filter::Filter, manifest::Manifest, path::TreePath};
+use protocol::{
+    filter::{Filter, Side, Walk},
+    manifest::Manifest,
+    path::TreePath,
+};
 
 use super::{Output, print};
 
@@ -164,8 +168,14 @@ fn manifest(fs: &Fs, path: &Path, filter: &Filter) -> anyhow::Result<Manifest> {
         bar.set_position(progress.bytes);
     };
     let now = i64::try_from(Timestamp::now().as_nanosecond())?;
-    let options =
-        ScanOptions { keep: &keep, progress: &progress, cancel: &NEVER, ..ScanOptions::new(now) };
+    let rule_files = filter.asks_for_rule_files().then(|| Walk::new(filter, Side::Sender));
+    let options = ScanOptions {
+        keep: &keep,
+        rule_files: rule_files.as_ref(),
+        progress: &progress,
+        cancel: &NEVER,
+        ..ScanOptions::new(now)
+    };
     let scanned = scan(&root, &ScanRecord::empty(), &options);
     bar.finish_and_clear();
     let scanned = scanned.with_context(|| format!("{} cannot be taken", path.display()))?;
