@@ -219,7 +219,6 @@ pub(crate) fn compare_with(
         copies: Vec::new(),
         exceptions: Vec::new(),
     };
-    let local = LocalContents::of(have_kept.iter().map(|at| had(*at)), reserve);
     let mut older = have_kept.iter().map(|at| had(*at)).peekable();
     let mut changes = Vec::new();
     let mut exceptions = Vec::new();
@@ -240,7 +239,7 @@ pub(crate) fn compare_with(
             had: old.is_some(),
             wanted: new.is_some(),
             other_kind: old.zip(new).is_some_and(|(old, new)| kind(old) != kind(new)),
-            source: new.and_then(|item| local.source(&item)),
+            source: new.and_then(|item| item.key()).map(|_| Source::Fetch),
         });
     };
     for item in plan.items() {
@@ -258,12 +257,19 @@ pub(crate) fn compare_with(
     }
     // What an interrupted run may have put where neither manifest has anything.
     for path in &reserve.unsure {
-        if plan.item(path).is_none() && have.get(path).is_none() {
+        let position = have.position(path).and_then(|at| u32::try_from(at).ok());
+        let had = position.is_some_and(|at| have_kept.binary_search(&at).is_ok());
+        if plan.item(path).is_none() && !had {
             note(path, None, None);
         }
     }
     changes.sort_by(|a, b| a.path.cmp(&b.path));
-    changes.dedup_by(|a, b| a.path == b.path);
+    let wanted = changes.iter().filter_map(|change| plan.item(&change.path)?.key());
+    let wanted: HashSet<Digest> = wanted.map(|key| key.digest).collect();
+    let local = LocalContents::of(&wanted, have_kept.iter().map(|at| had(*at)), reserve);
+    for change in changes.iter_mut().filter(|change| change.source.is_some()) {
+        change.source = plan.item(&change.path).and_then(|item| local.source(&item));
+    }
     plan.changes = changes;
     plan.exceptions = exceptions;
     let (needs, copies) = gather(&plan);
@@ -271,18 +277,23 @@ pub(crate) fn compare_with(
     plan
 }
 
-/// Which contents the live tree holds, and where.
+/// Which of the wanted contents the live tree holds, and where.
 struct LocalContents<'a> {
     by_key: HashMap<FileKey, &'a TreePath>,
     by_digest: HashMap<Digest, &'a TreePath>,
 }
 
 impl<'a> LocalContents<'a> {
-    fn of(items: impl Iterator<Item = Item<'a>>, reserve: &Reserve) -> Self {
+    fn of(
+        wanted: &HashSet<Digest>,
+        items: impl Iterator<Item = Item<'a>>,
+        reserve: &Reserve,
+    ) -> Self {
         let mut local = Self { by_key: HashMap::new(), by_digest: HashMap::new() };
         for item in items {
             let path = &item.entry.path;
             if let Some(key) = item.key()
+                && wanted.contains(&key.digest)
                 && !reserve.unsure.contains(path)
             {
                 local.by_key.entry(key).or_insert(path);

@@ -245,3 +245,20 @@ fn the_published_directory_keeps_the_mode_that_an_admin_gave_it() {
     let mode = std::fs::metadata(site.live()).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o2775);
 }
+
+#[test]
+fn a_link_that_the_file_system_refuses_becomes_a_copy() {
+    use rustix::io::Errno;
+    // As for a file that has 65,000 names already, or belongs to somebody else.
+    for (nth, errno) in [(1, Errno::MLINK), (2, Errno::PERM), (3, Errno::XDEV)] {
+        let mut site = Site::new();
+        site.sync(tree(&[("a", "1"), ("b", "2"), ("c", "3")]));
+        let failure = crate::fs::Failure::Errno(errno.raw_os_error());
+        let plan = Arc::new(crate::fs::FailPlan::new(Some(Op::Link), nth, failure));
+        site.fs = Fs::disk_failing(plan.clone());
+        site.now += 3600;
+        site.sync(tree(&[("a", "1"), ("b", "2"), ("c", "4")]));
+        assert!(plan.fired(), "{errno:?}");
+        site.check();
+    }
+}
