@@ -25,6 +25,13 @@ impl App {
         request: &ApplyRequest,
     ) -> Result<ApplyResult, Error> {
         let write = self.write().await?;
+        if request.if_revision.is_some_and(|revision| revision != write.before.revision) {
+            return Err(Refusal::Conflict(format!(
+                "the wanted state has moved on to revision {}; look at the difference again",
+                write.before.revision
+            ))
+            .into());
+        }
         let context = context(&write.before, write.now);
         let stored = &write.before.wanted.definitions;
         let planned =

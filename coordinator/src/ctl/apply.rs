@@ -38,7 +38,8 @@ impl Apply {
     pub(super) async fn run(self, session: &Session, print: &mut Print) -> Result<(), Error> {
         let (files, rule_files) = files::read(&self.files)?;
         let api = session.api(print).await?;
-        let mut request = ApplyRequest { files, rule_files, dry_run: true, prune: self.prune };
+        let mut request =
+            ApplyRequest { files, rule_files, dry_run: true, prune: self.prune, if_revision: None };
         if self.prune && !self.dry_run && !self.yes {
             let planned = api.apply(&request).await?;
             let removed: Vec<_> =
@@ -50,6 +51,7 @@ impl Apply {
                     print.note("Answer with --yes where nobody can be asked.");
                     return Err(Error::Declined);
                 }
+                request.if_revision = Some(planned.revision);
             }
         }
         request.dry_run = self.dry_run;

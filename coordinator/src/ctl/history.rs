@@ -178,8 +178,71 @@ fn details(run: &RunStatus) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A run that came by pack and rsync.
+    pub(in crate::ctl) fn example() -> RunStatus {
+        let json = serde_json::json!({
+            "agent": "lisbon-1",
+            "received": "2026-06-01T12:00:05Z",
+            "id": "0198f0c2-0000-7000-8000-000000000001",
+            "assignment": "fedora@lisbon",
+            "kind": "sync",
+            "started": "2026-06-01T12:00:00Z",
+            "ended": "2026-06-01T12:00:04Z",
+            "result": "SYNC_COMPLETED",
+            "from": { "epoch": 1, "generation": 11 },
+            "to": { "epoch": 1, "generation": 12 },
+            "changes": { "added": 3, "changed": 2, "attributes": 1, "deleted": 4, "bytes": 2048 },
+            "ways": [
+                { "way": "pack", "point": "origin", "files": 4, "content-bytes": 4096,
+                  "received-bytes": 1024, "sent-bytes": 100, "milliseconds": 20 },
+                { "way": "rsync", "point": "build:8445", "files": 1, "content-bytes": 2048,
+                  "received-bytes": 2048, "sent-bytes": 300, "milliseconds": 40 },
+                { "way": "local", "point": "local", "files": 2, "content-bytes": 10,
+                  "received-bytes": 0, "sent-bytes": 0, "milliseconds": 0 },
+            ],
+            "encoders": [
+                { "encoder": "rsync", "files": 4, "content-bytes": 4096, "payload-bytes": 900 },
+            ],
+            "not-taken": [
+                { "way": "pack", "reason": "not-published", "files": 1, "detail": "x.rpm" },
+            ],
+            "notices": ["kept \u{1b}[2J"],
+        });
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn a_run_is_a_row_with_what_came_by_which_way() {
+        let text = shown(&[example()]);
+        let row = text.lines().nth(1).unwrap();
+        for part in [
+            "fedora@lisbon",
+            "SYNC_COMPLETED",
+            "11 > 12",
+            "+3 ~3 -4",
+            "pack 1.00 KiB, rsync 2.00 KiB",
+        ] {
+            assert!(row.contains(part), "{part:?} is not in {row:?}");
+        }
+        assert!(!row.contains("local"), "{row}");
+    }
+
+    #[test]
+    fn everything_about_a_run_says_why_a_way_was_not_taken() {
+        let text = details(&example());
+        for part in [
+            "run 0198f0c2-0000-7000-8000-000000000001 of fedora@lisbon by lisbon-1",
+            "build:8445",
+            "900 B",
+            "not by pack for 1 files: no pack leads from what the mirror holds (x.rpm)",
+            "notice: kept",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in:\n{text}");
+        }
+    }
 
     #[test]
     fn the_query_names_what_was_asked_for() {

@@ -116,3 +116,25 @@ impl Sums {
         format!("the latest {} runs\n\n{assignments}\n{ways}", self.runs)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ctl::history::tests::example;
+
+    #[test]
+    fn runs_are_summed_by_assignment_and_by_way() {
+        let mut failed = example();
+        failed.report.result = RunResult::Failed;
+        failed.report.ways.clear();
+        let sums = Sums::of(&[example(), example(), failed]);
+        let own = &sums.assignments["fedora@lisbon"];
+        assert_eq!((own.runs, own.with_changes, own.failed), (3, 2, 1));
+        assert_eq!((own.content_bytes, own.received_bytes), (12_308, 6_144));
+        let pack = &sums.ways[&Way::Pack];
+        assert_eq!((pack.files, pack.received_bytes, pack.sent_bytes), (8, 2_048, 200));
+        let text = sums.shown();
+        assert!(text.starts_with("the latest 3 runs\n"), "{text}");
+        assert_eq!(Sums::default().shown(), "no runs yet");
+    }
+}

@@ -85,3 +85,19 @@ async fn everything_survives_a_restart() {
         .unwrap();
     assert_eq!((before.revision, before.assignments), (after.revision, after.assignments));
 }
+
+#[tokio::test]
+async fn an_apply_that_was_agreed_to_is_refused_when_the_state_has_moved_on() {
+    let network = Network::start().await;
+    let planned = network
+        .admin()
+        .apply(&ApplyRequest { dry_run: true, ..request(DEFINITIONS) })
+        .await
+        .unwrap();
+    network.apply("[[site]]\nname = \"other\"\n").await.unwrap();
+    let agreed =
+        ApplyRequest { prune: true, if_revision: Some(planned.revision), ..request(DEFINITIONS) };
+    assert_eq!(kind(network.admin().apply(&agreed).await), ProblemKind::Conflict);
+    assert!(network.admin().definition(Kind::Site, "other").await.is_ok());
+    assert!(network.admin().definitions(Kind::Tree).await.unwrap().is_empty());
+}

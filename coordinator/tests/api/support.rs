@@ -281,7 +281,13 @@ pub fn client(url: &str, identity: &Arc<Identity>) -> Client {
 
 pub fn request(text: &str) -> ApplyRequest {
     let file = DefinitionFile { name: "network.toml".into(), text: text.into() };
-    ApplyRequest { files: vec![file], rule_files: vec![], dry_run: false, prune: false }
+    ApplyRequest {
+        files: vec![file],
+        rule_files: vec![],
+        dry_run: false,
+        prune: false,
+        if_revision: None,
+    }
 }
 
 pub fn digest(content: &str) -> Digest {

@@ -69,6 +69,10 @@ pub struct ApplyRequest {
     /// Also remove what the files do not name.
     #[serde(default)]
     pub prune: bool,
+    /// Only if the wanted state is still this one, so that what an admin agreed to is what happens;
+    /// else problem `conflict`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_revision: Option<Revision>,
 }
 
 /// One definition file.

@@ -54,7 +54,7 @@ fn request(files: &[(&str, &str)]) -> ApplyRequest {
         .iter()
         .map(|(name, text)| DefinitionFile { name: (*name).into(), text: (*text).into() })
         .collect();
-    ApplyRequest { files, rule_files: vec![], dry_run: false, prune: false }
+    ApplyRequest { files, rule_files: vec![], dry_run: false, prune: false, if_revision: None }
 }
 
 fn apply(stored: &Definitions, text: &str) -> Result<PlannedApply, Vec<Finding>> {
@@ -597,4 +597,26 @@ fn findings_are_bounded_and_say_how_many_more_there_are() {
     let found = apply(&base(), &text).unwrap_err();
     assert_eq!(found.len(), MAX_FINDINGS + 1);
     assert!(found.last().unwrap().message.contains("and 800 more"), "{:?}", found.last());
+}
+
+#[test]
+fn the_documentation_names_every_key() {
+    let reference = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../docs/reference/definitions.md"
+    ))
+    .unwrap();
+    for kind in Kind::ALL {
+        let text = format!("[[{}]]\nno-such-key = 1\n", kind.as_str());
+        let found = findings(apply(&Definitions::default(), &text));
+        let unknown = found.iter().find(|text| text.contains("unknown key")).unwrap();
+        let (_, known) = unknown.split_once("known are ").unwrap();
+        let section = reference
+            .split("\n## ")
+            .find(|text| text.starts_with(&format!("`[[{}]]`", kind.as_str())));
+        let section = section.unwrap_or_else(|| panic!("no section for {kind:?}"));
+        for key in known.split(", ") {
+            assert!(section.contains(&format!("`{key}`")), "{kind:?}: {key} is not documented");
+        }
+    }
 }

@@ -94,8 +94,13 @@ fn definitions(text: &str) -> Definitions {
         name: "network.toml".into(),
         text: text.into(),
     };
-    let request =
-        ApplyRequest { files: vec![file], rule_files: vec![], dry_run: false, prune: false };
+    let request = ApplyRequest {
+        files: vec![file],
+        rule_files: vec![],
+        dry_run: false,
+        prune: false,
+        if_revision: None,
+    };
     let context = Context { agents: vec![], now: now() };
     plan_apply(&Definitions::default(), &request, &context).unwrap().next
 }
