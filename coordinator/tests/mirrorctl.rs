@@ -186,6 +186,8 @@ async fn only_an_agreed_prune_removes_what_the_files_do_not_name() {
     let less = network.write("less.toml", less);
     assert!(network.ok(&["apply", "-f", &less]).await.starts_with("nothing changed"));
 
+    // Nothing goes, so nobody is asked.
+    assert!(network.ok(&["apply", "-f", &file, "--prune"]).await.starts_with("nothing changed"));
     // There is no terminal here on which anybody could agree.
     let declined = network.call(&["apply", "-f", &less, "--prune"]).await;
     declined.failed_saying(&["- assignment fedora@lisbon", "--yes", "nothing was changed"]);

@@ -6,7 +6,11 @@ mod files;
 use std::path::PathBuf;
 
 use clap::Args;
-use protocol::v1::definitions::{Action, ApplyRequest};
+use protocol::{
+    client::{self, Client},
+    error::ProblemKind,
+    v1::definitions::{Action, ApplyRequest, ApplyResult},
+};
 
 use super::{error::Error, print::Print, session::Session};
 pub(super) use changes::shown;
@@ -34,28 +38,59 @@ pub(super) struct Apply {
     yes: bool,
 }
 
+/// How often an agreed prune is tried again when other things happened in between.
+const TRIES: usize = 10;
+
 impl Apply {
     pub(super) async fn run(self, session: &Session, print: &mut Print) -> Result<(), Error> {
         let (files, rule_files) = files::read(&self.files)?;
         let api = session.api(print).await?;
-        let mut request =
-            ApplyRequest { files, rule_files, dry_run: true, prune: self.prune, if_revision: None };
-        if self.prune && !self.dry_run && !self.yes {
-            let planned = api.apply(&request).await?;
-            let removed: Vec<_> =
-                planned.changes.iter().filter(|c| c.action == Action::Remove).collect();
-            if !removed.is_empty() {
-                print.note(&shown(&planned));
-                let question = format!("Remove {} definitions?", removed.len());
-                if !print.ask(&question)? {
-                    print.note("Answer with --yes where nobody can be asked.");
-                    return Err(Error::Declined);
-                }
-                request.if_revision = Some(planned.revision);
-            }
-        }
-        request.dry_run = self.dry_run;
-        let result = api.apply(&request).await?;
+        let (dry_run, prune) = (self.dry_run, self.prune);
+        let request = ApplyRequest { files, rule_files, dry_run, prune, if_revision: None };
+        let result = match prune && !dry_run && !self.yes {
+            true => apply_agreed(&api, request, print).await?,
+            false => api.apply(&request).await?,
+        };
         print.result(&result, shown)
     }
+}
+
+/// Lists what goes, asks, and carries out exactly that.
+///
+/// The state is numbered with everything that happens in the network, not only with definitions;
+/// so a refusal because of the number is followed by another look, and only another difference
+/// ends the attempt.
+async fn apply_agreed(
+    api: &Client,
+    request: ApplyRequest,
+    print: &mut Print,
+) -> Result<ApplyResult, Error> {
+    let dry = ApplyRequest { dry_run: true, ..request.clone() };
+    let mut planned = api.apply(&dry).await?;
+    let removed = planned.changes.iter().filter(|change| change.action == Action::Remove).count();
+    if removed > 0 {
+        print.note(&shown(&planned));
+        if !print.ask(&format!("Remove {removed} definitions?"))? {
+            print.note("Answer with --yes where nobody can be asked.");
+            return Err(Error::Declined);
+        }
+    }
+    for _ in 0..TRIES {
+        let agreed = ApplyRequest { if_revision: Some(planned.revision), ..request.clone() };
+        match api.apply(&agreed).await {
+            Err(error) if is_conflict(&error) => {}
+            result => return Ok(result?),
+        }
+        let again = api.apply(&dry).await?;
+        if again.changes != planned.changes {
+            break;
+        }
+        planned = again;
+    }
+    let message = "the definitions were changed by somebody else meanwhile, and nothing was stored; look at the difference again with --dry-run";
+    Err(Error::Other(anyhow::anyhow!(message)))
+}
+
+fn is_conflict(error: &client::Error) -> bool {
+    error.problem().is_some_and(|problem| problem.kind == ProblemKind::Conflict)
 }
