@@ -68,7 +68,7 @@ impl Source {
         args.push(format!("--out-format={OUT_FORMAT}").into());
         // What rsync cannot be told is left out by our own filter, below.
         args.extend(filter.rsync_rules().arguments());
-        args.extend(self.place(&empty));
+        args.extend(self.place(self.path.trim_matches('/'), &empty));
         let mut listing = Listing::default();
         let call = self.call(args, Vec::new(), &empty);
         let (passed, done) = run(call, pipe, |line| listing.push_line(line)).await;
@@ -148,9 +148,15 @@ impl Source {
             arg.push(base);
             args.push(arg);
         }
-        args.extend(self.place(stage));
+        // The daemon of rsync 3.5.0 looks for listed files below the module's root, wherever the
+        // source begins, and calls them vanished. So the root is the source, and `/./` says where
+        // the names begin that count here.
+        let (module, below) = self.module();
+        args.extend(self.place(module, stage));
         let mut input = Vec::new();
         for path in paths {
+            input.extend_from_slice(below.as_bytes());
+            input.extend_from_slice(b"./");
             input.extend_from_slice(path.as_bytes());
             input.push(0);
         }
@@ -161,8 +167,16 @@ impl Source {
         Call { programs: &self.programs, args, input, limits: self.limits, dir }
     }
 
+    /// The module, and the path below it with a slash at its end; empty for the module's root.
+    fn module(&self) -> (&str, String) {
+        match self.path.trim_matches('/').split_once('/') {
+            Some((module, below)) => (module, format!("{}/", below.trim_matches('/'))),
+            None => (self.path.trim_matches('/'), String::new()),
+        }
+    }
+
     /// Source and destination, behind `--`: neither can be taken for an option.
-    fn place(&self, destination: &Path) -> Vec<OsString> {
+    fn place(&self, path: &str, destination: &Path) -> Vec<OsString> {
         let mut args = Vec::new();
         if let Some(file) = &self.password_file {
             let mut arg = OsString::from("--password-file=");
@@ -170,7 +184,6 @@ impl Source {
             args.push(arg);
         }
         let user = self.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
-        let path = self.path.trim_matches('/');
         args.push("--".into());
         args.push(format!("{user}{}::{path}/", self.host).into());
         let mut destination = destination.as_os_str().to_owned();
