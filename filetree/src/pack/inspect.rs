@@ -40,6 +40,8 @@ pub struct Inspection {
     pub absent_files: u64,
     /// Content bytes of the files that are put.
     pub content_bytes: u64,
+    /// Bytes that need not travel, against whole files as they are.
+    pub saved_bytes: u64,
     /// What each encoder made.
     pub encoders: Vec<Share>,
 }
@@ -81,6 +83,7 @@ pub fn inspect(pack: &Path) -> Result<Inspection, Error> {
         deleted: 0,
         absent_files: 0,
         content_bytes: 0,
+        saved_bytes: 0,
         encoders: Vec::new(),
     };
     let mut shares = BTreeMap::<Encoder, Share>::new();
@@ -116,6 +119,7 @@ pub fn inspect(pack: &Path) -> Result<Inspection, Error> {
             }
         }
     }
+    inspection.saved_bytes = inspection.content_bytes.saturating_sub(inspection.length);
     inspection.encoders = shares.into_values().collect();
     Ok(inspection)
 }

@@ -30,6 +30,9 @@ use crate::{
     scan::{Keep, Scan, ScanOptions, ScanRecord, scan},
 };
 
+/// Zeros that are worth a hole.
+const HOLE_BYTES: usize = 64 << 10;
+
 /// What an unpacking did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unpacked {
@@ -48,7 +51,8 @@ pub struct Unpacked {
 /// as `keep` keeps it.
 ///
 /// # Errors
-/// `base` must be exactly the tree that the pack leads from; whatever goes wrong, `out` is as it
+/// `base` must be exactly the tree that the pack leads from, or what `keep` keeps of `base` must
+/// be; whatever goes wrong, `out` is as it
 /// was before.
 pub fn unpack(
     fs: &Fs,
@@ -60,10 +64,14 @@ pub fn unpack(
 ) -> Result<Unpacked, Error> {
     let (index, mut frames) = PackFile::open(pack)?;
     let base = base.map(|base| fs.open_root(base)).transpose()?;
-    let from = match &base {
+    let mut from = match &base {
         Some(base) => scanned(base, now)?.manifest,
         None => Manifest::empty(),
     };
+    if index.header().from != Some(from.digest()) {
+        // The pack may have been made of just what the filter keeps.
+        from = kept(&from, keep)?;
+    }
     let to = target_manifest(&index, &from)?;
     let kept = kept(&to, keep)?;
     let scratch = Scratch::create(fs, out)?;
@@ -358,16 +366,22 @@ impl FileSink for TreeSink<'_> {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Some((file, at)) = &mut self.file {
-            file.write_at(*at, bytes).map_err(|error| error.source)?;
-            *at += bytes.len() as u64;
+            for piece in bytes.chunks(HOLE_BYTES) {
+                // Long runs of zeros become holes.
+                if piece.len() < HOLE_BYTES || piece.iter().any(|byte| *byte != 0) {
+                    file.write_at(*at, piece).map_err(|error| error.source)?;
+                }
+                *at += piece.len() as u64;
+            }
         }
         Ok(())
     }
 
     fn end(&mut self, entry: &Entry, made: Result<Encoder, NoDelta>) -> io::Result<()> {
-        let Some((file, _)) = self.file.take() else { return Ok(()) };
+        let Some((file, len)) = self.file.take() else { return Ok(()) };
         // What failed makes the whole unpacking fail; the result tells.
         if made.is_ok() {
+            file.set_len(len).map_err(|error| error.source)?;
             file.set_mtime(entry.mtime).map_err(|error| error.source)?;
             file.set_mode(entry.mode).map_err(|error| error.source)?;
         }

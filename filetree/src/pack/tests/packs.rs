@@ -18,7 +18,7 @@ use crate::{
         unpack::unpack,
         write::{PackOptions, Phase, write_pack},
     },
-    scan::keep_all,
+    scan::{ScanOptions, ScanRecord, keep_all, scan},
 };
 
 const CHOICES: [EncoderChoice; 5] = [
@@ -33,11 +33,12 @@ const CHOICES: [EncoderChoice; 5] = [
 fn a_release_survives_with_every_encoder() {
     let trees = release();
     let mut lengths = Vec::new();
-    for choice in CHOICES {
-        let summary = trees.pack(choice);
+    for encoders in CHOICES {
+        let options = PackOptions { encoders, ..PackOptions::new() };
+        let summary = trees.pack_with(&trees.source("old"), &options).unwrap();
         assert_eq!(summary.length, fs::metadata(trees.path("pack")).unwrap().len());
         trees.assert_round_trip(Some("old"));
-        lengths.push((summary.length, choice));
+        lengths.push((summary.length, encoders));
     }
     let whole = lengths.pop().unwrap().0;
     for (length, choice) in &lengths {
@@ -167,7 +168,8 @@ fn a_large_file_is_patched_in_segments_that_find_their_old_place() {
     let summary = trees.pack(EncoderChoice::Auto);
     trees.assert_round_trip(Some("old"));
     assert!(summary.length < (3 << 20) + 100_000, "{} bytes", summary.length);
-    let options = PackOptions { encoders: EncoderChoice::Rsync, ..PackOptions::new() };
+    let options =
+        PackOptions { encoders: EncoderChoice::Rsync, level: Some(3), ..PackOptions::new() };
     let base = SignaturesOnly(trees.source("old"));
     let summary = trees.pack_with(&base, &options).unwrap();
     trees.assert_round_trip(Some("old"));
@@ -224,6 +226,9 @@ fn files_of_two_classes_share_neither_frames_nor_bases() {
     // Equal content is shared by reference, whatever its class; nothing else is.
     assert!(debug.frames.iter().all(|frame| !rest.frames.contains(frame)));
     assert!(!rest.frames.is_empty());
+    let old = trees.manifest("old");
+    let foreign = debug.bases.iter().map(|number| &old.entries()[*number as usize].path);
+    assert_eq!(foreign.filter(|path| class(path) == 0).count(), 0);
 }
 
 #[test]
@@ -290,6 +295,42 @@ fn a_filter_unpacks_its_part_and_no_more() {
     assert_eq!(made, expected);
     let again = unpack(&fs_disk, &pack, Some(&base), &out, &keep_all, NOW);
     assert!(matches!(again, Err(Error::OutNotEmpty(_))));
+}
+
+#[test]
+fn a_pack_of_a_filtered_part_unpacks_from_a_base_that_has_more() {
+    let trees = release();
+    let keep = |path: &TreePath, _: bool| !path.as_bytes().starts_with(b"data");
+    let part = |side: &str| {
+        let root = Fs::disk().open_root(&trees.path(side)).unwrap();
+        let options = ScanOptions { keep: &keep, ..ScanOptions::new(NOW) };
+        scan(&root, &ScanRecord::empty(), &options).unwrap().manifest
+    };
+    let (from, to, out) = (part("old"), part("new"), trees.path("pack"));
+    let (old, new) = (trees.source("old"), trees.source("new"));
+    write_pack(Some(&from), &old, &to, &new, &out, &PackOptions::new()).unwrap();
+    let (base, result) = (trees.path("old"), trees.path("out"));
+    unpack(&Fs::disk(), &out, Some(&base), &result, &keep, NOW).unwrap();
+    assert_eq!(manifest(&result), to);
+    fs::remove_dir_all(&result).unwrap();
+    let without_filter = unpack(&Fs::disk(), &out, Some(&base), &result, &keep_all, NOW);
+    assert!(without_filter.unwrap_err().to_string().contains("leads on from"));
+}
+
+#[test]
+fn long_runs_of_zeros_become_holes() {
+    use std::os::unix::fs::MetadataExt;
+    let trees = Trees::new();
+    let mut image = noise(4, 100_000);
+    image.resize(6 << 20, 0);
+    image.extend(noise(5, 1000));
+    image.resize(9 << 20, 0);
+    trees.write("new", "image", &image);
+    trees.pack_from_nothing();
+    trees.unpack(None).unwrap();
+    assert!(fs::read(trees.path("out/image")).unwrap() == image);
+    let blocks = fs::metadata(trees.path("out/image")).unwrap().blocks();
+    assert!(blocks * 512 < 1 << 20, "{blocks} blocks");
 }
 
 #[test]
@@ -372,7 +413,8 @@ proptest! {
                 }
             }
         }
-        let options = PackOptions { encoders: CHOICES[choice], ..PackOptions::new() };
+        let options =
+            PackOptions { encoders: CHOICES[choice], level: Some(3), ..PackOptions::new() };
         if signatures {
             trees.pack_with(&SignaturesOnly(trees.source("old")), &options).unwrap();
         } else {

@@ -105,14 +105,16 @@ impl Trees {
     }
 
     pub(super) fn pack(&self, encoders: EncoderChoice) -> PackSummary {
-        let options = PackOptions { encoders, ..PackOptions::new() };
+        // Levels are tried elsewhere; here they would only take time.
+        let options = PackOptions { encoders, level: Some(6), ..PackOptions::new() };
         self.pack_with(&self.source("old"), &options).unwrap()
     }
 
     pub(super) fn pack_from_nothing(&self) -> PackSummary {
         let to = self.manifest("new");
-        let out = self.path("pack");
-        write_pack(None, &NoBase, &to, &self.source("new"), &out, &PackOptions::new()).unwrap()
+        let (out, options) =
+            (self.path("pack"), PackOptions { level: Some(3), ..PackOptions::new() });
+        write_pack(None, &NoBase, &to, &self.source("new"), &out, &options).unwrap()
     }
 
     pub(super) fn unpack(&self, base: Option<&str>) -> Result<Unpacked, Error> {

@@ -88,14 +88,15 @@ impl<'a> Plan<'a> {
         };
         let wanted: HashSet<Digest> =
             self.changes.iter().filter_map(put).filter_map(|(entry, _)| entry.digest()).collect();
-        let old = OldContent::find(from, &wanted);
+        let class = self.options.class;
+        let old = OldContent::find(from, &wanted, &class);
         let mut seen: HashMap<Digest, u64> = HashMap::new();
         for (op, change) in self.changes.iter().enumerate() {
             let Some((entry, old_file)) = put(change) else { continue };
             let Some(digest) = entry.digest() else { continue };
             self.contents[op] = if entry.size() == 0 {
                 Some(Content::Slices { encoder: Encoder::Whole, slices: Vec::new() })
-            } else if let Some(from_entry) = old.get(&digest) {
+            } else if let Some(from_entry) = old.get(&digest, class(&entry.path)) {
                 Some(Content::Copy { from_entry })
             } else if let Some(&op) = seen.get(&digest) {
                 Some(Content::Same { op })
