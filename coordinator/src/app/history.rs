@@ -4,6 +4,7 @@ use certs::signing;
 use protocol::{
     name::TreeName,
     role::Role,
+    spec::AssignmentName,
     statement::{Claim as _, Receipt},
     v1::{
         agent::{RunReport, RunResult},
@@ -12,7 +13,7 @@ use protocol::{
 };
 use uuid::Uuid;
 
-use super::{App, Error, Picture, Refusal, Write, admission::Caller, effective, orders};
+use super::{App, Error, Picture, Refusal, admission::Caller, effective};
 use crate::db::{Outcome, RunFilter, StoredGeneration, StoredHold, Topic};
 
 /// Most bytes of texts that a report may carry.
@@ -39,15 +40,14 @@ impl App {
             return Ok(());
         }
         write.tx.put_outcome(&outcome(report)).await?;
-        let mut news = false;
-        if let (Some(receipt), Some(envelope)) = (&receipt, &report.receipt) {
-            news = write.tx.put_receipt(receipt, envelope).await?;
-        }
-        if !news {
+        let (Some(receipt), Some(envelope)) = (&receipt, &report.receipt) else {
+            return self.commit_quietly(write).await;
+        };
+        if !write.tx.put_receipt(receipt, envelope).await? {
             return self.commit_quietly(write).await;
         }
-        let mut topics = vec![Topic::Receipts];
-        topics.extend(publisher_concerned(&mut write, &report.assignment.tree).await?);
+        let concerned = publisher_concerned(&write.before, receipt, &report.assignment);
+        let topics: Vec<_> = [Topic::Receipts].into_iter().chain(concerned).collect();
         self.commit(write, &topics).await?;
         Ok(())
     }
@@ -127,15 +127,19 @@ fn receipt(
     Ok(Some(receipt))
 }
 
-/// The publisher of the tree, if what its agents hold has changed by this receipt.
-async fn publisher_concerned(write: &mut Write, tree: &TreeName) -> Result<Option<Topic>, Error> {
-    let merged = effective::tree(&write.before.wanted.definitions, tree);
-    let Some(publisher) = merged.and_then(|merged| merged.publisher().cloned()) else {
-        return Ok(None);
-    };
-    let after = write.before.with_receipts(write.tx.receipts().await?);
-    let differs = orders::held(&write.before, tree) != orders::held(&after, tree);
-    Ok(differs.then_some(Topic::Publisher(publisher)))
+/// The publisher of the tree, if this receipt changes how many hold what.
+fn publisher_concerned(
+    before: &Picture,
+    receipt: &Receipt,
+    name: &AssignmentName,
+) -> Option<Topic> {
+    let known = before.receipts.get(name).filter(|known| !known.observed);
+    let held = (!receipt.observed).then_some(receipt.manifest);
+    if known.map(|known| known.manifest) == held {
+        return None;
+    }
+    let merged = effective::tree(&before.wanted.definitions, &name.tree)?;
+    merged.publisher().cloned().map(Topic::Publisher)
 }
 
 fn outcome(report: &RunReport) -> Outcome {

@@ -13,7 +13,7 @@ use protocol::generation::Epoch;
 pub use self::{
     agent::{HEAD_LIFE, agent},
     concerned::{Among, concerned},
-    publisher::{held, publisher, trees_of},
+    publisher::{publisher, trees_of},
 };
 
 /// The epoch in which every tree begins.

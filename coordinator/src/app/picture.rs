@@ -124,11 +124,6 @@ impl Picture {
         Self { fleet, held_by, ..self.clone() }
     }
 
-    /// The same with other receipts.
-    pub fn with_receipts(&self, receipts: Vec<StoredReceipt>) -> Self {
-        Self { receipts: Arc::new(by_assignment(receipts)), ..self.clone() }
-    }
-
     /// The assignments that an agent holds, carried out or not.
     pub fn assignments_of(&self, agent: &IdentityName) -> &[AssignmentName] {
         self.held_by.get(agent).map_or(&[], Vec::as_slice)

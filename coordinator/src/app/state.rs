@@ -55,6 +55,7 @@ pub struct App {
     looked: Mutex<Instant>,
     loading: tokio::sync::Mutex<()>,
     seen: Mutex<HashMap<(Role, IdentityName), Timestamp>>,
+    seen_stored: Mutex<Timestamp>,
 }
 
 /// A change under way: the one writer's place, with the picture as it is in the database.
@@ -78,6 +79,7 @@ impl App {
             looked: Mutex::new(Instant::now()),
             loading: tokio::sync::Mutex::new(()),
             seen: Mutex::new(HashMap::new()),
+            seen_stored: Mutex::new(Timestamp::UNIX_EPOCH),
             parts,
         };
         app.close_revoked(&picture);
@@ -133,6 +135,19 @@ impl App {
     /// Looks whether the database has something newer.
     pub async fn refresh(&self) -> Result<Arc<Picture>, Error> {
         let _one_at_a_time = self.loading.lock().await;
+        self.look().await
+    }
+
+    /// Makes sure that the picture holds `revision`. Of many who wait, the first one looks for all.
+    async fn catch_up(&self, revision: Revision) -> Result<(), Error> {
+        let _one_at_a_time = self.loading.lock().await;
+        if self.picture.borrow().revision < revision {
+            self.look().await?;
+        }
+        Ok(())
+    }
+
+    async fn look(&self) -> Result<Arc<Picture>, Error> {
         let began = Instant::now();
         let known = self.picture();
         let mut tx = self.parts.database.read().await?;
@@ -163,7 +178,7 @@ impl App {
         let revision = write.tx.next_revision(topics).await?;
         write.tx.commit().await?;
         // It is stored, so it is done; a picture that could not be renewed now is renewed soon.
-        if let Err(error) = self.refresh().await {
+        if let Err(error) = self.catch_up(revision).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the picture is late");
         }
         Ok(revision)
@@ -187,15 +202,19 @@ impl App {
 
     /// Stores who was heard of since the last call: one commit for all of them.
     pub async fn store_seen(&self) -> Result<(), Error> {
-        let seen: Vec<_> = lock(&self.seen).iter().map(|(k, at)| (k.clone(), *at)).collect();
-        if seen.is_empty() {
-            return Ok(());
-        }
+        let stored = *lock(&self.seen_stored);
+        let news: Vec<_> = lock(&self.seen)
+            .iter()
+            .filter(|(_, at)| **at > stored)
+            .map(|(identity, at)| (identity.clone(), *at))
+            .collect();
+        let Some(newest) = news.iter().map(|(_, at)| *at).max() else { return Ok(()) };
         let mut tx = self.parts.database.write().await?;
-        for ((role, name), at) in &seen {
+        for ((role, name), at) in &news {
             tx.set_last_seen(*role, name, *at).await?;
         }
         tx.commit().await?;
+        *lock(&self.seen_stored) = newest;
         Ok(())
     }
 

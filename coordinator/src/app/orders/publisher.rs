@@ -63,7 +63,7 @@ fn order(picture: &Picture, tree: EffectiveTree) -> TreeOrder {
 }
 
 /// The manifests that agents hold, those held by most first.
-pub fn held(picture: &Picture, tree: &TreeName) -> Vec<HeldBase> {
+fn held(picture: &Picture, tree: &TreeName) -> Vec<HeldBase> {
     let mut agents: HashMap<Digest, u64> = HashMap::new();
     for receipt in picture.receipts.values() {
         if receipt.assignment.tree == *tree && !receipt.observed {

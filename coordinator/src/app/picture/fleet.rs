@@ -94,17 +94,6 @@ impl Fleet {
     pub fn same_agents(&self, other: &Self) -> bool {
         self.agents == other.agents
     }
-
-    /// The same with one identity in place of an earlier one of its name.
-    pub fn with_identity(&self, identity: StoredIdentity) -> Self {
-        let mut identities: Vec<_> = self.identities.values().cloned().collect();
-        identities.retain(|old| (old.role, &old.name) != (identity.role, &identity.name));
-        identities.push(identity);
-        identities.sort_by(|a, b| (a.created, a.role, &a.name).cmp(&(b.created, b.role, &b.name)));
-        let mut certificates: Vec<_> = self.certificates.values().cloned().collect();
-        certificates.sort_by(|a, b| (a.issued, &a.serial).cmp(&(b.issued, &b.serial)));
-        Self::new(identities, certificates)
-    }
 }
 
 /// Whether a certificate may be used now, for all that is known of it.
