@@ -14,6 +14,7 @@ use std::{
 
 use certs::{
     authority::{self, Authority},
+    identity::directory::Membership,
     keyfile, signing,
     signing::SigningKey,
     tls::{self, ALPN_H2, ALPN_HTTP1, ConnectionRegistry, Limits, Peers, ServerTls},
@@ -29,7 +30,7 @@ use crate::{
     config::{Config, FILE},
     db::{self, Database},
     http::{self, Api},
-    init::{AUTHORITY, HEAD_KEY},
+    init::{ADMIN, AUTHORITY, HEAD_KEY},
 };
 
 /// Held by the coordinator that runs on a data directory.
@@ -160,6 +161,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     tasks.spawn(follow(Arc::clone(&app)));
     tasks.spawn(keep_up(Arc::clone(&app)));
     tasks.spawn(keep_certified(Arc::clone(&app), config.hostnames.clone(), [api_tls, enroll_tls]));
+    point_admin_here(&data.join(ADMIN), &api_url(&config, Some(api_addr)))?;
     write_address(data, LISTEN, api_addr)?;
     write_address(data, ENROLL_LISTEN, enroll_addr)?;
     Ok(Running {
@@ -255,6 +257,24 @@ fn url(config: &Config, asked: &str, taken: Option<SocketAddr>) -> String {
         None => asked.rsplit_once(':').map_or("0", |(_, port)| port).to_owned(),
     };
     format!("https://{host}:{port}")
+}
+
+/// The first admin's identity says where the API is; at `init`, the port that `serve` would take
+/// was not known yet.
+fn point_admin_here(admin: &Path, url: &str) -> Result<(), Error> {
+    let path = admin.join("identity").join("identity.json");
+    if !path.exists() {
+        return Ok(());
+    }
+    let text = keyfile::read_text(&path)?;
+    // A file that somebody made unreadable is the admin's to repair, no reason not to serve.
+    let Ok(mut membership) = serde_json::from_str::<Membership>(&text) else { return Ok(()) };
+    if membership.api_url == url {
+        return Ok(());
+    }
+    url.clone_into(&mut membership.api_url);
+    let text = serde_json::to_string_pretty(&membership).map_err(app::Error::from)?;
+    Ok(keyfile::replace(&path, text.as_bytes())?)
 }
 
 /// A directory that is not ours cannot be looked into, so its owner is the better message.

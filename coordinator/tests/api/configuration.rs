@@ -122,6 +122,20 @@ async fn the_program_is_made_started_and_stopped_as_the_documentation_says() {
 }
 
 #[tokio::test]
+async fn the_first_admins_identity_knows_the_port_that_was_taken() {
+    let mut network = Network::start().await;
+    let url = || {
+        let admin = network.config.data.join("admin");
+        certs::identity::Identity::load(&admin).unwrap().membership.api_url.clone()
+    };
+    assert_eq!(url(), network.url());
+    network.stop().await;
+    network.restart().await;
+    let admin = certs::identity::Identity::load(&network.config.data.join("admin")).unwrap();
+    assert_eq!(admin.membership.api_url, network.url());
+}
+
+#[tokio::test]
 async fn every_value_is_printed_with_where_it_came_from() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("coordinator.toml");
