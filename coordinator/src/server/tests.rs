@@ -84,8 +84,13 @@ async fn what_one_replica_did_the_other_knows_within_half_a_second() {
     let admin = Identity::load(&dir.path().join("first/admin")).unwrap();
     let (here, there) = (client(&first, &admin), client(&second, &admin));
     let site = DefinitionFile { name: "a".into(), text: "[[site]]\nname = \"lisbon\"\n".into() };
-    let request =
-        ApplyRequest { files: vec![site], rule_files: vec![], dry_run: false, prune: false };
+    let request = ApplyRequest {
+        files: vec![site],
+        rule_files: vec![],
+        dry_run: false,
+        prune: false,
+        if_revision: None,
+    };
     here.apply(&request).await.unwrap();
     let agent = enroll(&here, dir.path(), "lisbon-1").await;
 
