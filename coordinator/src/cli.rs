@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    backup,
     config::{self, Config, LogFormat},
     init::{InitOptions, init},
     server,
@@ -39,6 +40,38 @@ enum Command {
         after_help = "Example:\n  coordinator check-config --config /etc/mirrornet/coordinator.toml"
     )]
     CheckConfig(Settings),
+    /// Save keys and database to one file, also while the coordinator runs.
+    #[command(
+        after_help = "Example:\n  coordinator backup --out /var/backups/mirrornet-2026-11-20"
+    )]
+    Backup(Backup),
+    /// Make a coordinator from a backup, in an empty data directory.
+    #[command(
+        after_help = "Example:\n  coordinator restore /var/backups/mirrornet-2026-11-20 --data /var/lib/mirrornet/coordinator"
+    )]
+    Restore(Restore),
+}
+
+#[derive(Debug, Args)]
+struct Backup {
+    /// The new file; it holds the network's keys and is as secret as they are.
+    #[arg(long)]
+    out: PathBuf,
+    /// Configuration file; the one that `init` left in the data directory by default.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Data directory [default: /var/lib/mirrornet/coordinator].
+    #[arg(long)]
+    data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Restore {
+    /// The backup.
+    file: PathBuf,
+    /// Data directory, which must be empty or not be there.
+    #[arg(long, default_value = "/var/lib/mirrornet/coordinator")]
+    data: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -107,6 +140,8 @@ impl Cli {
             Command::Init(arguments) => arguments.run().await,
             Command::Serve(settings) => settings.serve().await,
             Command::CheckConfig(settings) => settings.check(),
+            Command::Backup(arguments) => arguments.run().await,
+            Command::Restore(arguments) => arguments.run().await,
         }
     }
 }
@@ -121,6 +156,31 @@ impl Init {
         let data = options.config.data.display();
         println!("The network {} is made in {data}.", options.network);
         println!("Its first admin {} has the identity {data}/admin.", options.admin);
+        println!("Next: coordinator serve --data {data}");
+        Ok(())
+    }
+}
+
+impl Backup {
+    async fn run(self) -> anyhow::Result<()> {
+        let data = self.data.map(|data| ("data", data.display().to_string().into()));
+        let flags = data.into_iter().collect();
+        let loaded = config::load(self.config.as_deref(), environment(), flags)?;
+        backup::back_up(&loaded.config, &self.out).await?;
+        let out = self.out.display();
+        println!(
+            "Saved and checked: {out}. It holds the network's keys; keep it as secret as them."
+        );
+        Ok(())
+    }
+}
+
+impl Restore {
+    async fn run(self) -> anyhow::Result<()> {
+        backup::restore(&self.file, &self.data).await?;
+        let data = self.data.display();
+        println!("Restored to {data}, under a higher restore epoch.");
+        println!("Whoever enrolled or renewed after the backup has to enroll again.");
         println!("Next: coordinator serve --data {data}");
         Ok(())
     }

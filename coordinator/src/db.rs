@@ -14,6 +14,7 @@
 //! topics are itself and its trees, so it is not woken by what happens to others.
 
 mod audit;
+mod backup;
 #[cfg(test)]
 mod contract;
 mod counters;
@@ -35,12 +36,14 @@ use sqlx::{PgPool, SqlitePool};
 
 pub use self::{
     audit::AuditEntry,
+    backup::{backed_up_files, forget_backed_up_files},
     counters::{Counter, Topic},
     definitions::StoredDefinition,
     generations::{StoredGeneration, StoredHold, StoredOffer},
     identities::{StoredCertificate, StoredIdentity},
     invites::StoredInvite,
     runs::{Outcome, RunFilter, StoredReceipt, StoredRun},
+    sqlite::FILE as DATABASE_FILE,
 };
 
 /// Runs the same statement on whichever database the transaction is of.

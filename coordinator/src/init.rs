@@ -125,7 +125,8 @@ fn check_hosts(hosts: &[String]) -> Result<(), Error> {
     if hosts.is_empty() { Err(Error::NoHost) } else { Ok(()) }
 }
 
-fn prepare(data: &Path) -> Result<(), Error> {
+/// Makes the directory, or takes an empty one.
+pub(crate) fn prepare(data: &Path) -> Result<(), Error> {
     let failed = |source| Error::Directory { data: data.into(), source };
     if data.join(FILE).exists() {
         keyfile::check_dir(data)?;

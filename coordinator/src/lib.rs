@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod app;
+mod backup;
 pub mod cli;
 pub mod config;
 pub mod ctl;
@@ -11,6 +12,7 @@ mod init;
 mod server;
 
 pub use self::{
+    backup::{back_up, restore},
     config::Config,
     init::{InitOptions, init},
     server::{Error, Running, start},

@@ -9,7 +9,8 @@ use sqlx::{
 
 use super::Error;
 
-pub(super) const FILE: &str = "coordinator.db";
+/// The database's file in the data directory.
+pub const FILE: &str = "coordinator.db";
 
 /// Longest wait for the one writer's place.
 const PATIENCE: Duration = Duration::from_secs(30);
