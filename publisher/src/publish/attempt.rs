@@ -303,7 +303,7 @@ impl Worker {
         });
         let generation = parent.as_ref().map_or(Generation(1), |parent| parent.generation.next());
         let shared = self.retain(order, generation, target)?;
-        let packs = self.prepare_packs(order, base, (generation, shared), target)?;
+        let mut packs = self.prepare_packs(order, base, (generation, shared), target)?;
         let pack_bytes = packs.iter().map(|kept| kept.offer.length).sum();
         let Stored { manifest, length } = self.state.places.store_manifest(&self.tree, target)?;
         let now = self.state.now();
@@ -325,15 +325,23 @@ impl Worker {
         let identity = self.state.identity.current();
         let envelope =
             signing::sign_json(&identity.signing_key, Statement::PAYLOAD_TYPE, &statement)?;
+        // The statement wakes the agents: whatever they will ask for is offered and served before.
+        self.tell_of(&mut packs);
+        let target_list = Arc::new(self.state.places.load_list(&self.tree, &manifest, length)?);
+        let next = Served { generation, manifest, list: target_list, shared };
+        self.serve_also(Some(next))?;
         let announced = self.state.client.announce_statement(&self.tree, &envelope);
         let accepted = match self.handle.block_on(announced) {
             Ok(accepted) => accepted,
-            Err(error) if error.problem().map(|p| p.kind) == Some(ProblemKind::ParentMismatch) => {
-                tracing::info!(tree = %self.tree, %generation, "another statement is current; starting over");
-                self.handle.block_on(self.state.orders.refresh())?;
-                return Ok(Progress::Again);
+            Err(error) => {
+                self.serve()?;
+                if error.problem().map(|p| p.kind) == Some(ProblemKind::ParentMismatch) {
+                    tracing::info!(tree = %self.tree, %generation, "another statement is current; starting over");
+                    self.handle.block_on(self.state.orders.refresh())?;
+                    return Ok(Progress::Again);
+                }
+                return Err(error.into());
             }
-            Err(error) => return Err(error.into()),
         };
         self.accepted = accepted.revision;
         let kept = Kept {
@@ -500,6 +508,11 @@ impl Worker {
 
     /// Tells the server which generations it may serve.
     pub(super) fn serve(&mut self) -> Result<(), Error> {
+        self.serve_also(None)
+    }
+
+    /// Tells the server which generations it may serve, and the one that is about to be announced.
+    fn serve_also(&mut self, next: Option<Served>) -> Result<(), Error> {
         let state = Arc::clone(&self.state);
         let tree = self.tree.clone();
         let limit = self.order().map(|(order, _)| order.limit).unwrap_or_default();
@@ -512,6 +525,10 @@ impl Worker {
                 list: Arc::new(list),
                 shared: kept.shared,
             });
+        }
+        if let Some(next) = next {
+            generations.retain(|served| served.generation != next.generation);
+            generations.push(next);
         }
         state.catalog.set(tree, ServedTree { generations, limit });
         Ok(())

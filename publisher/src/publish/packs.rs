@@ -221,23 +221,31 @@ impl Worker {
 
     /// Tells the coordinator of packs that it does not know yet; what fails is told again later.
     pub(super) fn announce_offers(&mut self) {
-        let (client, handle, tree) =
-            (self.state.client.clone(), self.handle.clone(), self.tree.clone());
-        let Some(standing) = &mut self.standing else { return };
+        let Some(mut standing) = self.standing.take() else { return };
+        if self.tell_of(&mut standing.ledger.offers)
+            && let Err(error) = standing.ledger.save(&standing.dir)
+        {
+            warn!(tree = %self.tree, %error, "the offers cannot be kept on disk");
+        }
+        self.standing = Some(standing);
+    }
+
+    /// Tells the coordinator of those packs that it does not know yet, and whether it took any.
+    pub(super) fn tell_of(&self, packs: &mut [KeptOffer]) -> bool {
         let mut told = false;
-        for kept in standing.ledger.offers.iter_mut().filter(|kept| !kept.announced) {
-            match handle.block_on(client.announce_offer(&tree, &kept.envelope)) {
+        for kept in packs.iter_mut().filter(|kept| !kept.announced) {
+            let announced = self.state.client.announce_offer(&self.tree, &kept.envelope);
+            match self.handle.block_on(announced) {
                 Ok(_) => (kept.announced, told) = (true, true),
                 Err(error) => {
                     let error = error_chain(&error);
-                    warn!(%tree, pack = %kept.offer.pack, error, "the offer is not taken");
+                    let pack = &kept.offer.pack;
+                    warn!(tree = %self.tree, %pack, error, "the offer is not taken");
                     break;
                 }
             }
         }
-        if told && let Err(error) = standing.ledger.save(&standing.dir) {
-            warn!(%tree, %error, "the offers cannot be kept on disk");
-        }
+        told
     }
 }
 
