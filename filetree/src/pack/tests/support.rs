@@ -24,7 +24,7 @@ use crate::{
         write::{PackOptions, PackSummary, write_pack},
     },
     scan::{ScanOptions, ScanRecord, keep_all, scan},
-    signature::{Signature, StoredSignature},
+    signature::StoredSignature,
 };
 
 pub(super) const NOW: i64 = 4_000_000_000_000_000_000;
@@ -208,8 +208,7 @@ impl BaseSource for SignaturesOnly {
 
     fn signature(&self, entry: &Entry) -> Option<StoredSignature> {
         let content = BaseSource::content(&self.0, entry)?;
-        let (signature, digest) = Signature::calculate(&*content, entry.size()).ok()?;
-        let stored = StoredSignature { content: digest, content_len: entry.size(), signature };
+        let stored = StoredSignature::calculate(&*content, entry.size()).ok()?;
         Some(StoredSignature::parse(&stored.encode()).unwrap())
     }
 }

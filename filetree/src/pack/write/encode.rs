@@ -19,7 +19,7 @@ use crate::{
         rsync, whole,
     },
     pack::{BaseSource, ContentSource, Error},
-    signature::Signature,
+    signature::{Signature, StoredSignature},
 };
 
 /// What every worker may look at.
@@ -125,8 +125,8 @@ impl Context<'_> {
         let signature = match (choice, content) {
             (EncoderChoice::Whole, _) => return Ok(()),
             (EncoderChoice::Rsync, Some(content)) => {
-                let made = Signature::calculate(&content, content.len() as u64);
-                made.ok().map(|(signature, _)| signature)
+                let made = StoredSignature::calculate(&content, content.len() as u64);
+                made.ok().map(|made| made.signature)
             }
             (_, Some(content)) => {
                 payload.old = Some((number, content));

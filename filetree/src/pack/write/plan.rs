@@ -191,7 +191,7 @@ impl<'a> Plan<'a> {
         let wants_delta = self.options.encoders == EncoderChoice::Rsync;
         let content = context.base.content(old).and_then(|content| {
             let block = if wants_delta {
-                signature::block_size(old.size())
+                signature::stored_block_size(old.size())
             } else {
                 signature::alignment_block_size(old.size())
             };

@@ -1,0 +1,77 @@
+//! Packs that earlier releases wrote.
+
+use std::{collections::BTreeSet, fs, path::PathBuf};
+
+use protocol::{manifest::Entry, pack::Encoder};
+
+use super::support::*;
+use crate::{
+    delta::ReadAt,
+    pack::{BaseSource, DirSource, write::PackOptions},
+    signature::StoredSignature,
+};
+
+fn fixture() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/pack-1.pack")
+}
+
+/// Holds the content of some files and the signatures of others.
+struct Mixed(DirSource);
+
+impl BaseSource for Mixed {
+    fn content(&self, entry: &Entry) -> Option<Box<dyn ReadAt>> {
+        let is_signed = entry.path.name().starts_with(b"signed");
+        if is_signed { None } else { BaseSource::content(&self.0, entry) }
+    }
+
+    fn signature(&self, entry: &Entry) -> Option<StoredSignature> {
+        SignaturesOnly(DirSource::new(self.0.root.reopen().ok()?)).signature(entry)
+    }
+}
+
+/// The trees that every fixture of a pack leads between. Never changed.
+fn trees() -> Trees {
+    let trees = Trees::new();
+    let edited = |content: &[u8]| [&content[..1000], b"edited", &content[1000..]].concat();
+    for n in 0..4 {
+        let content = text(n, 9000);
+        trees.write("old", &format!("src/f{n}.rs"), &content);
+        trees.write("new", &format!("src/f{n}.rs"), &edited(&content));
+    }
+    let signed = noise(10, 20_000);
+    trees.write("old", "signed", &signed);
+    trees.write("new", "signed", &edited(&signed));
+    let image = noise(11, 1_500_000);
+    trees.write("old", "image", &image);
+    trees.write("new", "image", &edited(&image));
+    trees.write("old", "before", &noise(12, 3000));
+    trees.write("new", "after", &noise(12, 3000));
+    trees.write("new", "packed.gz", &noise(13, 5000));
+    trees.write("new", "empty", b"");
+    trees
+}
+
+#[test]
+fn packs_of_format_1_are_still_read() {
+    let trees = trees();
+    fs::copy(fixture(), trees.path("pack")).unwrap();
+    let encoders: BTreeSet<Encoder> = trees.encoders().into_values().collect();
+    assert_eq!(encoders, BTreeSet::from(Encoder::ALL));
+    let (made, rebuilt, _) = rebuild(&trees, "old", |_| true);
+    assert_eq!(rebuilt.failed_files(), 0);
+    for (path, content) in &made.files {
+        let expected = fs::read(trees.path("new").join(path)).unwrap();
+        assert!(content.as_ref() == Ok(&expected), "{path}");
+    }
+    assert_eq!(made.files.len(), 9);
+}
+
+#[test]
+#[ignore = "writes the fixture; to be run once per version of the format"]
+fn write_the_fixture() {
+    let trees = trees();
+    let base = Mixed(trees.source("old"));
+    trees.pack_with(&base, &PackOptions::new()).unwrap();
+    fs::create_dir_all(fixture().parent().unwrap()).unwrap();
+    fs::copy(trees.path("pack"), fixture()).unwrap();
+}
