@@ -10,7 +10,7 @@ use std::{collections::HashSet, io};
 
 use filetree::{
     fs::{Dir, File},
-    signature::{Signature, StoredSignature},
+    signature::StoredSignature,
 };
 use protocol::{
     digest::Digest,
@@ -47,10 +47,8 @@ impl Signatures {
                 continue;
             };
             let Some(file) = open(entry) else { continue };
-            match Signature::calculate(&file, entry.size()) {
-                Ok((signature, content)) if content == digest => {
-                    let content_len = entry.size();
-                    let stored = StoredSignature { content, content_len, signature };
+            match StoredSignature::calculate(&file, entry.size()) {
+                Ok(stored) if stored.content == digest => {
                     durable::replace(&self.0, digest.hex().as_bytes(), &stored.encode())?;
                 }
                 Ok(_) => {}
