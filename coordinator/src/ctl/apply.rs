@@ -70,7 +70,8 @@ async fn apply_agreed(
     let removed = planned.changes.iter().filter(|change| change.action == Action::Remove).count();
     if removed > 0 {
         print.note(&shown(&planned));
-        if !print.ask(&format!("Remove {removed} definitions?"))? {
+        let definitions = if removed == 1 { "definition" } else { "definitions" };
+        if !print.ask(&format!("Remove {removed} {definitions}?"))? {
             print.note("Answer with --yes where nobody can be asked.");
             return Err(Error::Declined);
         }

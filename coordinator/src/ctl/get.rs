@@ -140,6 +140,7 @@ fn cell(spec: &Value, key: &str) -> String {
         (_, "") => String::new(),
         (Some(Value::String(text)), _) => text.clone(),
         (Some(value), _) => value.to_string(),
+        (None, "layout") => "simple".into(),
         (None, _) => NOTHING.into(),
     }
 }
@@ -217,6 +218,6 @@ mod tests {
         let lines: Vec<_> =
             listed.lines().map(|l| l.split_whitespace().collect::<Vec<_>>()).collect();
         assert_eq!(lines[0], ["NAME", "SOURCE", "PATH", "LAYOUT", "REVISION"]);
-        assert_eq!(lines[1], ["fedora", "releases", "-", "-", "3"]);
+        assert_eq!(lines[1], ["fedora", "releases", "-", "simple", "3"]);
     }
 }
