@@ -59,6 +59,9 @@ pub enum Failure {
     /// The coordinator refuses this identity.
     #[error("the coordinator refuses this agent; what it holds stays as it is")]
     Refused(#[source] agent::AskError),
+    /// The coordinator never answered yet.
+    #[error("there are no orders yet: the coordinator has to be reached once")]
+    NoOrders(#[source] agent::AskError),
     /// No such tree.
     #[error(transparent)]
     NoSuchTree(#[from] NoSuchTree),
@@ -137,6 +140,7 @@ pub(crate) async fn activate_once(
     match tokio::time::timeout(ASK * 3, agent.ask(Revision(0), Duration::ZERO)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) if error.is_refusal() => return Err(Failure::Refused(error)),
+        Ok(Err(error)) if agent.orders().is_none() => return Err(Failure::NoOrders(error)),
         Ok(Err(error)) => {
             tracing::warn!(
                 error = chain(&error),

@@ -1,6 +1,6 @@
 //! Runs: one assignment moved by one step, with its record and its report.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use certs::signing::sign_json;
 use futures_util::{StreamExt, stream};
@@ -12,7 +12,7 @@ use protocol::{
     statement::{Claim, Receipt},
     v1::agent::{AssignmentOrder, Origin, RunKind, RunReport, RunResult},
 };
-use tokio::task::block_in_place;
+use tokio::task::{JoinSet, block_in_place};
 use tokio_util::sync::CancellationToken;
 
 use super::{Agent, PARALLEL_RUNS};
@@ -30,6 +30,9 @@ use crate::{
 
 /// A look at everything at least so often, whether or not anything was heard.
 const TICK: Duration = Duration::from_secs(20);
+
+/// How often one looks whether another run has ended.
+const TURN: Duration = Duration::from_millis(100);
 
 /// Which assignments are worked on without being due.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -119,17 +122,30 @@ impl Agent {
         reports
     }
 
-    /// Works until `shutdown`; a run that is under way then ends at its next safe point.
+    /// Works until `shutdown`. A long run of one tree keeps no other waiting; a run that is under
+    /// way at the end stops at its next safe point.
     pub(crate) async fn work(self: Arc<Self>, shutdown: CancellationToken) {
+        let mut steps = JoinSet::new();
         loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                _ = self.activate(&Forced::Due, false) => {}
+            for name in self.names().unwrap_or_default() {
+                if !self.is_busy(&name) {
+                    let agent = Arc::clone(&self);
+                    steps.spawn(async move { agent.step(name, &Forced::Due, false).await });
+                }
             }
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = self.wake.notified() => {}
-                () = tokio::time::sleep(TICK) => {}
+            let mut rest = pin!(tokio::time::sleep(TICK));
+            loop {
+                tokio::select! {
+                    () = shutdown.cancelled() => {
+                        steps.abort_all();
+                        while steps.join_next().await.is_some() {}
+                        return;
+                    }
+                    () = self.wake.notified() => break,
+                    () = &mut rest => break,
+                    // A run may have made another possible; a step that was none has not.
+                    Some(Ok(Some(_))) = steps.join_next() => break,
+                }
             }
         }
     }
@@ -154,7 +170,8 @@ impl Agent {
     }
 
     async fn step(&self, name: AssignmentName, forced: &Forced, dry: bool) -> Option<RunReport> {
-        let _busy = Busy::take(self, &name)?;
+        let is_forced = forced.includes(&name);
+        let _busy = self.take_turn(&name, is_forced).await?;
         let _slot = self.slots.acquire().await.ok()?;
         match self.find_step(&name, forced) {
             Ok(None) => None,
@@ -175,8 +192,26 @@ impl Agent {
                     Err(error) => Some(self.failed(&name, &error, dry)),
                 }
             }
+            Err(_) if !is_forced && self.waits(&name) => None,
             Err(error) => Some(self.failed(&name, &error, dry)),
         }
+    }
+
+    /// Marks an assignment as being worked on. What was asked for waits for the run that is under
+    /// way; what is merely due comes again by itself.
+    async fn take_turn(&self, name: &AssignmentName, is_forced: bool) -> Option<Busy<'_>> {
+        loop {
+            match Busy::take(self, name) {
+                None if is_forced => tokio::time::sleep(TURN).await,
+                turn => return turn,
+            }
+        }
+    }
+
+    /// Whether a failed step is to be tried only later.
+    fn waits(&self, name: &AssignmentName) -> bool {
+        let record = self.ledger.record(name).ok().flatten();
+        record.and_then(|record| record.due).is_some_and(|due| due > Timestamp::now())
     }
 
     fn find_step(
