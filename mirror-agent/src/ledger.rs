@@ -65,6 +65,9 @@ pub struct Record {
     /// When it is tried or asked again.
     #[serde(default)]
     pub due: Option<Timestamp>,
+    /// What was begun under a head that was good then: it is finished whatever the head's age.
+    #[serde(default)]
+    pub planned: Option<Digest>,
     /// What it failed for: a newer target is tried at once.
     #[serde(default)]
     pub failed_target: Option<Digest>,
@@ -105,6 +108,7 @@ impl Record {
             sync_requests: 0,
             failures: 0,
             due: None,
+            planned: None,
             failed_target: None,
             runs: Vec::new(),
         }

@@ -83,12 +83,20 @@ pub fn next_step(situation: &Situation<'_>) -> Option<Step> {
     }
 }
 
-/// What has expired is not begun.
+/// What has expired is not begun; what was begun before is brought to its end.
 fn is_wanted(order: &AssignmentOrder, situation: &Situation<'_>) -> bool {
     match &order.origin {
         Origin::Rsyncd(_) => true,
-        Origin::Publisher(_) => situation.target.is_some() && !situation.stale,
+        Origin::Publisher(_) => may_follow(situation),
     }
+}
+
+/// Whether the target of a publisher's tree may be followed now.
+pub fn may_follow(situation: &Situation<'_>) -> bool {
+    situation.target.is_some_and(|(_, manifest)| {
+        let planned = situation.record.and_then(|record| record.planned);
+        !situation.stale || planned == Some(manifest)
+    })
 }
 
 /// Whether the rules of the order mean something else than those it is held through. Rules that
@@ -207,6 +215,16 @@ mod tests {
         let (order, record) = (order(false), record(3));
         let stale = Situation { stale: true, ..situation(Some(&order), Some(&record), 4) };
         assert_eq!(next_step(&stale), None);
+    }
+
+    #[test]
+    fn what_was_begun_under_a_good_head_is_finished_under_a_stale_one() {
+        let (order, mut record) = (order(false), record(3));
+        record.planned = Some(Digest::of(&4u64.to_le_bytes()));
+        let stale = Situation { stale: true, ..situation(Some(&order), Some(&record), 4) };
+        assert_eq!(next_step(&stale), Some(Step::Sync));
+        let newer = Situation { stale: true, ..situation(Some(&order), Some(&record), 5) };
+        assert_eq!(next_step(&newer), None);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! Fetching from points that lie, stall and break off, over real TLS.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::{
     collections::HashMap,
@@ -23,7 +24,7 @@ use certs::{
     testing::TestNetwork,
     tls::{self, ServerExpectation},
 };
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use mirror_agent::{
     fetch::{
         manifest::{Store, fetch as fetch_manifest},
@@ -160,10 +161,13 @@ async fn answer(State(site): State<Arc<Site>>, uri: Uri, headers: HeaderMap) -> 
         Fault::Encoded => response = response.header(header::CONTENT_ENCODING, "gzip"),
         Fault::BreakOff(len) if number < 3 => {
             let piece = Bytes::from(body[..len.min(body.len())].to_vec());
-            let broken = io::Error::other("cut");
-            return response
-                .body(Body::from_stream(stream::iter([Ok(piece), Err(broken)])))
-                .unwrap();
+            // The piece is on its way before the connection breaks; else the reset takes it along.
+            let broken = async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Err(io::Error::other("cut"))
+            };
+            let pieces = stream::iter([Ok(piece)]).chain(stream::once(broken));
+            return response.body(Body::from_stream(pieces)).unwrap();
         }
         _ => {}
     }

@@ -1,4 +1,5 @@
 //! Direct rsync against a real stock daemon, through our own pipe.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::{
     fs,
@@ -174,6 +175,25 @@ async fn exactly_the_named_files_come_and_old_versions_save_bytes() {
     assert!(!stage.join("other").exists());
     assert_eq!(fs::read(old.join("d/big")).unwrap(), content, "the base was changed");
     assert!(passed.received < 20_000, "{passed:?}");
+}
+
+#[tokio::test]
+async fn a_tree_below_a_module_is_listed_and_fetched_at_its_own_paths() {
+    let daemon = Daemon::start("");
+    let (old, stage) = (daemon.dir.path().join("old"), stage(&daemon));
+    fs::create_dir_all(daemon.tree().join("linux/fedora/d")).unwrap();
+    fs::create_dir_all(old.join("d")).unwrap();
+    let content = noise(200_000);
+    fs::write(daemon.tree().join("linux/fedora/d/big"), &content).unwrap();
+    fs::write(old.join("d/big"), &content[..199_000]).unwrap();
+    let source = daemon.source("pub/linux/fedora");
+    let (_, listing) = source.list(&Filter::all(), &daemon.work()).await;
+    assert!(listing.unwrap().get(&path("d/big")).is_some());
+    let paths = [path("d/big")];
+    let (passed, result) = source.fetch(&paths, Some(&old), &stage, &daemon.work()).await;
+    result.unwrap();
+    assert_eq!(fs::read(stage.join("d/big")).unwrap(), content);
+    assert!(passed.received < 20_000, "the old version was not used: {passed:?}");
 }
 
 #[tokio::test]

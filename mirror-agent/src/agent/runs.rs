@@ -143,8 +143,12 @@ impl Agent {
                     }
                     () = self.wake.notified() => break,
                     () = &mut rest => break,
-                    // A run may have made another possible; a step that was none has not.
-                    Some(Ok(Some(_))) = steps.join_next() => break,
+                    done = steps.join_next(), if !steps.is_empty() => {
+                        // A run may have made another possible; a step that was none has not.
+                        if matches!(done, Some(Ok(Some(_)))) {
+                            break;
+                        }
+                    }
                 }
             }
         }
@@ -241,7 +245,8 @@ impl Agent {
                 if order.stopped.is_some() {
                     return Err(Error::Stopped(name.tree.clone()));
                 }
-                if stale && target.is_some() && !is_held(record.as_ref(), target.as_ref()) {
+                let is_held = is_held(record.as_ref(), target.as_ref());
+                if target.is_some() && !is_held && !reconcile::may_follow(&situation) {
                     return Err(Error::Stale);
                 }
                 let has_target = target.is_some() || matches!(order.origin, Origin::Rsyncd(_));
@@ -271,6 +276,11 @@ impl Agent {
             return run.finish(RunResult::Disabled, "it is no longer assigned".into());
         };
         tracing::debug!(assignment = %name, dry, "run begins");
+        if let Some(target) = target.as_ref().filter(|_| !dry)
+            && let Err(error) = self.note_planned(order, target)
+        {
+            return run.finish(RunResult::Failed, crate::chain(&error));
+        }
         let outcome = match (&order.origin, &target) {
             (Origin::Publisher(from), Some(target)) => {
                 published::sync(self, order, from, target, &run).await.map_err(Error::from)
@@ -293,6 +303,22 @@ impl Agent {
         report
     }
 
+    /// Writes down what is begun, so that it is finished even when the head expires meanwhile.
+    fn note_planned(&self, order: &AssignmentOrder, target: &Verified) -> Result<(), Error> {
+        let mut record = self.record_of(order)?;
+        let planned = Some(target.statement.manifest);
+        if record.planned != planned {
+            record.planned = planned;
+            self.ledger.set_record(&record)?;
+        }
+        Ok(())
+    }
+
+    fn record_of(&self, order: &AssignmentOrder) -> Result<Record, Error> {
+        let record = self.ledger.record(&order.name)?;
+        Ok(record.unwrap_or_else(|| Record::new(order.name.clone(), order.path.clone())))
+    }
+
     /// Writes down how a run ended, and puts its report where it waits for the coordinator.
     fn record(
         &self,
@@ -302,10 +328,7 @@ impl Agent {
         report: &mut RunReport,
     ) -> Result<(), Error> {
         let now = Timestamp::now();
-        let mut record = self
-            .ledger
-            .record(&order.name)?
-            .unwrap_or_else(|| Record::new(order.name.clone(), order.path.clone()));
+        let mut record = self.record_of(order)?;
         record.unassigned = false;
         record.sync_requests = order.sync_requests;
         if report.result == RunResult::Failed {
