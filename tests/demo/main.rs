@@ -77,9 +77,10 @@ fn main() {
     let refused = agents[1].run_once();
     assert!(!refused.status.success(), "a revoked agent synced\n{}", told(&refused));
     let said = String::from_utf8_lossy(&refused.stderr);
-    let said = said.lines().rev().find(|line| line.to_lowercase().contains("revoked")).unwrap_or_else(|| {
-        panic!("a revoked agent was refused without saying so\n{}", told(&refused))
-    });
+    let said =
+        said.lines().rev().find(|line| line.to_lowercase().contains("revoked")).unwrap_or_else(
+            || panic!("a revoked agent was refused without saying so\n{}", told(&refused)),
+        );
     step(&format!("The agent porto-1 was revoked. It says: {}", said.trim()));
 
     println!("\n{table}\n");

@@ -9,6 +9,7 @@
 use std::{
     io::{self, Read, Write},
     net::Shutdown,
+    os::fd::AsFd,
     os::unix::{fs::PermissionsExt, net::UnixStream as StdUnixStream},
     path::{Path, PathBuf},
     sync::{
@@ -19,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::fs::OFlags;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{UnixListener, UnixStream},
@@ -45,6 +47,9 @@ pub fn run_helper(socket: &Path) -> io::Result<()> {
             "called without a token: only mirror-agent starts it",
         )
     })?;
+    // rsync hands over both ends of its socket pair in non-blocking mode.
+    block(io::stdin())?;
+    block(io::stdout())?;
     let mut stream = StdUnixStream::connect(socket)?;
     stream.write_all(token.as_bytes())?;
     let mut outgoing = stream.try_clone()?;
@@ -60,10 +65,19 @@ pub fn run_helper(socket: &Path) -> io::Result<()> {
 /// Copies and passes on at once: rsync's protocol is a dialog. An error is an end like any other.
 fn copy(from: &mut impl Read, to: &mut impl Write) {
     let mut buffer = vec![0; BUFFER];
-    while let Ok(len) = from.read(&mut buffer)
-        && len > 0
-        && to.write_all(&buffer[..len]).and_then(|()| to.flush()).is_ok()
-    {}
+    loop {
+        match from.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(len @ 1..) if to.write_all(&buffer[..len]).and_then(|()| to.flush()).is_ok() => {}
+            _ => return,
+        }
+    }
+}
+
+/// Makes reads and writes wait, as [`copy`] expects.
+fn block(stream: impl AsFd) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(&stream)?;
+    Ok(rustix::fs::fcntl_setfl(&stream, flags - OFlags::NONBLOCK)?)
 }
 
 /// Bytes that passed, and when the last did.
