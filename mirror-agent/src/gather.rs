@@ -4,7 +4,7 @@
 //! that begin with it; what it does not bring goes on to its next way, with the reason noted.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fs::File,
     io,
     os::unix::fs::FileExt,
@@ -76,6 +76,8 @@ pub struct Sources<'a> {
     pub patience: Patience,
     /// The chain of packs, the first leading from what is held.
     pub chain: &'a [Link],
+    /// Why there is no chain, though packs were offered: what exactly was seen.
+    pub no_pack: Option<(NoDelta, String)>,
     /// Direct rsync, or why it is not possible.
     pub rsync: Result<&'a Source, NoDelta>,
     /// What is held, whole.
@@ -195,12 +197,18 @@ fn decide(
         .collect();
     let means = Means {
         pack_bytes: (!sources.chain.is_empty()).then(|| pack_bytes(sources.chain, carried, needs)),
+        no_pack: sources.no_pack.as_ref().map(|(reason, _)| *reason),
         no_rsync: sources.rsync.err(),
         whole: sources.points.origin().is_some(),
         first_sync: !is_published,
     };
     let route = route::choose(&candidates, &means);
-    run.extend_not_taken(route.not_taken);
+    let mut not_taken = route.not_taken;
+    if let Some((_, detail)) = &sources.no_pack {
+        let packs = not_taken.iter_mut().filter(|reason| reason.way == Way::Pack);
+        packs.for_each(|reason| reason.detail.clone_from(detail));
+    }
+    run.extend_not_taken(not_taken);
     run.progress().phase("fetch", "bytes", route.expected_bytes);
     tracing::info!(
         assignment = %run.assignment(),
@@ -492,28 +500,32 @@ impl Arrived {
     }
 }
 
-/// Stored bytes of the frames that each encoder's files need; a frame that two encoders share
-/// counts for both.
+/// Stored bytes of each encoder's files: of a frame that several share, each bears its part.
 fn payloads(index: &PackIndex, selection: &Selection) -> BTreeMap<Encoder, u64> {
-    let mut frames: BTreeMap<Encoder, BTreeSet<u32>> = BTreeMap::new();
+    let frames = fetch::pack::frames_of(index, &selection.frames).unwrap_or_default();
+    let stored: HashMap<u32, (u64, u64)> = selection
+        .frames
+        .iter()
+        .zip(frames)
+        .map(|(number, frame)| (*number, (u64::from(frame.stored_len), u64::from(frame.raw_len))))
+        .collect();
+    let share = |slice: &Slice| match *slice {
+        Slice::Frame { frame, len, .. } => stored
+            .get(&frame)
+            .map_or(0, |(stored, raw)| stored.saturating_mul(u64::from(len)) / (*raw).max(1)),
+        Slice::Base { .. } => 0,
+    };
+    let mut payloads = BTreeMap::new();
     for (number, op) in index.ops().flatten() {
-        if selection.ops.binary_search(&number).is_err() {
-            continue;
-        }
-        if let Some(content) = op.content()
+        if selection.ops.binary_search(&number).is_ok()
+            && let Some(content) = op.content()
             && let Some(encoder) = content.encoder()
         {
-            let of = content.slices().iter().filter_map(|slice| match slice {
-                Slice::Frame { frame, .. } => Some(*frame),
-                Slice::Base { .. } => None,
-            });
-            frames.entry(encoder).or_default().extend(of);
+            *payloads.entry(encoder).or_default() +=
+                content.slices().iter().map(share).sum::<u64>();
         }
     }
-    let stored = |frames: BTreeSet<u32>| {
-        frames.into_iter().map(|frame| u64::from(index.frame_stored_len(frame))).sum()
-    };
-    frames.into_iter().map(|(encoder, frames)| (encoder, stored(frames))).collect()
+    payloads
 }
 
 fn content(need: &Need) -> Content {

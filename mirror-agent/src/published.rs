@@ -83,7 +83,7 @@ pub async fn sync(
     }
     let points = points(agent, from)?;
     let mut base = Base::find(agent, &site, applied, &rules, run)?;
-    let (want, chain) = target_of(agent, order, target, &base, &points, run).await?;
+    let (want, chain, no_pack) = target_of(agent, order, target, &base, &points, run).await?;
     let want = Arc::new(want);
     if run.is_dry() && base.adopted {
         run.notice(
@@ -111,6 +111,7 @@ pub async fn sync(
         points: &points,
         patience: agent.patience,
         chain: &chain,
+        no_pack,
         rsync: rsync.as_ref().map_err(|reason| *reason),
         have: &base.manifest,
     };
@@ -253,18 +254,17 @@ async fn target_of(
     base: &Base,
     points: &Points,
     run: &Run,
-) -> Result<(Manifest, Vec<Link>), Error> {
+) -> Result<(Manifest, Vec<Link>, NoPack), Error> {
     run.progress().phase("plan", "bytes", 0);
     let tree = &order.name.tree;
     let start = std::time::Instant::now();
     let before = points.received();
     let offers = target.chain(base.digest);
-    let chain = match follow(agent, tree, &offers, base, points).await {
-        Ok(chain) => chain,
+    let (chain, no_pack) = match follow(agent, tree, &offers, base, points).await {
+        Ok(chain) => (chain, None),
         Err((reason, detail)) => {
-            run.not_taken(Way::Pack, reason, 0, &detail);
             tracing::warn!(%tree, detail, "a pack cannot be used");
-            None
+            (None, Some((reason, detail)))
         }
     };
     let wanted = target.statement.manifest;
@@ -283,8 +283,11 @@ async fn target_of(
     let received_bytes = points.received() - before;
     let came = Came { received_bytes, ..Came::default() };
     run.add_way(Way::Metadata, ORIGIN, came.since(start));
-    Ok(result)
+    Ok((result.0, result.1, no_pack))
 }
+
+/// Why offered packs are not used: the reason, and what exactly was seen.
+type NoPack = Option<(NoDelta, String)>;
 
 /// Reads the indexes of a chain of packs, one leading on from the other.
 async fn follow(

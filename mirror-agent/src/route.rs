@@ -42,6 +42,8 @@ pub struct Candidate {
 pub struct Means {
     /// Bytes that must be fetched of packs for all candidates that are in one; `None` without one.
     pub pack_bytes: Option<u64>,
+    /// Why there is none; no pack leads to the target where nothing is said.
+    pub no_pack: Option<NoDelta>,
     /// Why direct rsync is not possible; `None` when it is.
     pub no_rsync: Option<NoDelta>,
     /// Whole content can be fetched.
@@ -129,7 +131,9 @@ fn ways_of(
 
 /// Why packs are not used at all; `None` when they are.
 fn pack_verdict(candidates: &[Candidate], means: &Means) -> Option<NoDelta> {
-    let Some(pack_bytes) = means.pack_bytes else { return Some(NoDelta::NotPublished) };
+    let Some(pack_bytes) = means.pack_bytes else {
+        return Some(means.no_pack.unwrap_or(NoDelta::NotPublished));
+    };
     let carried = candidates.iter().filter(|c| c.in_pack && !c.local);
     let whole: u64 =
         carried.map(|c| c.size.saturating_add(REQUEST_BYTES)).fold(0, u64::saturating_add);
@@ -189,8 +193,13 @@ impl Reasons {
 mod tests {
     use super::*;
 
-    const ALL: Means =
-        Means { pack_bytes: Some(1_000), no_rsync: None, whole: true, first_sync: false };
+    const ALL: Means = Means {
+        pack_bytes: Some(1_000),
+        no_pack: None,
+        no_rsync: None,
+        whole: true,
+        first_sync: false,
+    };
 
     fn file(size: u64) -> Candidate {
         Candidate { size, ..Candidate::default() }
@@ -245,6 +254,13 @@ mod tests {
         let route = choose(&[changed], &means);
         assert_eq!(route.ways, [[Way::Whole]]);
         assert!(reasons(&route).contains(&(Way::Rsync, NoDelta::NoRsync, 1)));
+    }
+
+    #[test]
+    fn a_pack_that_could_not_be_used_is_told_from_one_that_does_not_exist() {
+        let damaged = Means { pack_bytes: None, no_pack: Some(NoDelta::Corrupt), ..ALL };
+        let route = choose(&[file(100)], &damaged);
+        assert!(reasons(&route).contains(&(Way::Pack, NoDelta::Corrupt, 1)));
     }
 
     #[test]

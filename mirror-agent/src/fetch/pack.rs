@@ -183,7 +183,8 @@ fn end(frame: &Frame) -> u64 {
     frame.offset + u64::from(frame.stored_len)
 }
 
-fn frames_of(index: &Index, numbers: &[u32]) -> Result<Vec<Frame>, Error> {
+/// The frames of these numbers, as the index describes them.
+pub(crate) fn frames_of(index: &Index, numbers: &[u32]) -> Result<Vec<Frame>, Error> {
     let mut frames = Vec::with_capacity(numbers.len());
     let mut around = (0, Vec::new());
     for &number in numbers {
