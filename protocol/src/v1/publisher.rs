@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     digest::Digest,
     dsse::Envelope,
+    filter::Level,
     generation::{Epoch, RestoreEpoch, Revision},
     name::{IdentityName, SiteName, TreeName, UpstreamName},
     spec::{EncoderChoice, GuardSpec, Layout},
@@ -66,6 +67,10 @@ pub struct TreeOrder {
     /// Manifests that agents hold, most wanted first: packs from these are worth making.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<HeldBase>,
+    /// The filters through which sites hold the tree, each once, those of most sites first: packs
+    /// keep apart what these tell apart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<Vec<Level>>,
     /// Grows when an admin asks for a scan now.
     #[serde(default)]
     pub publish_requests: u64,

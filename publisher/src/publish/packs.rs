@@ -20,13 +20,14 @@ use protocol::{
     generation::Generation,
     manifest::{Entry, Manifest},
     name::TreeName,
+    path::TreePath,
     spec,
     statement::{Claim, Offer},
     v1::publisher::TreeOrder,
 };
 use tracing::{info, warn};
 
-use super::{Error, attempt::Base, worker::Worker};
+use super::{Error, attempt::Base, classes::Classes, worker::Worker};
 use crate::{
     generate,
     ledger::{Kept, KeptOffer, Ledger},
@@ -163,8 +164,11 @@ impl Worker {
             signatures: Some(&signatures),
         });
         let new = Retained { state: &state, tree: &tree, generation, shared, signatures: None };
+        let classes = Classes::of(&order.filters, target);
+        let class = |path: &TreePath| classes.of_path(path);
         let options = PackOptions {
             encoders: encoders(order.encoders),
+            class: &class,
             level: state.config.level,
             memory: state.config.memory.0 / super::AT_A_TIME as u64,
             cancel: &self.cancel,

@@ -5,6 +5,7 @@ use std::{cmp::Reverse, collections::HashMap};
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
+    filter::Level,
     name::{IdentityName, TreeName},
     role::Role,
     v1::publisher::{HeldBase, PublisherOrders, Reader, TreeOrder},
@@ -18,6 +19,8 @@ use crate::app::{
 
 /// Most manifests that are named as worth a pack.
 const MAX_HELD: usize = 16;
+/// Most filters that are named for a tree.
+const MAX_FILTERS: usize = 32;
 
 /// Everything that one publisher has to do, and whom it may serve.
 pub fn publisher(picture: &Picture, name: &IdentityName, now: Timestamp) -> PublisherOrders {
@@ -30,7 +33,7 @@ pub fn publisher(picture: &Picture, name: &IdentityName, now: Timestamp) -> Publ
         revision: picture.revision,
         restore_epoch: picture.restore_epoch,
         upstreams,
-        trees: trees.into_iter().map(|tree| order(picture, tree)).collect(),
+        trees: trees.into_iter().map(|tree| order(picture, tree, now)).collect(),
         readers: readers(picture, &names, now),
     }
 }
@@ -42,7 +45,7 @@ pub fn trees_of(picture: &Picture, publisher: &IdentityName) -> Vec<EffectiveTre
     trees.filter(|tree| tree.publisher() == Some(publisher)).collect()
 }
 
-fn order(picture: &Picture, tree: EffectiveTree) -> TreeOrder {
+fn order(picture: &Picture, tree: EffectiveTree, now: Timestamp) -> TreeOrder {
     let contents = picture.contents.tree(&tree.name);
     let current = contents.current();
     TreeOrder {
@@ -56,6 +59,7 @@ fn order(picture: &Picture, tree: EffectiveTree) -> TreeOrder {
         epoch: current.map_or(FIRST_EPOCH, |current| current.version.epoch),
         current: current.map(|current| current.statement.clone()),
         held: held(picture, &tree.name),
+        filters: filters(picture, &tree.name, now),
         publish_requests: picture.wanted.publish_requests(&tree.name),
         approved: contents.approvals(),
         tree: tree.name,
@@ -75,6 +79,23 @@ fn held(picture: &Picture, tree: &TreeName) -> Vec<HeldBase> {
     held.sort_by_key(|base| (Reverse(base.agents), base.manifest));
     held.truncate(MAX_HELD);
     held
+}
+
+/// The filters of the tree's assignments that are carried out, those of most sites first.
+fn filters(picture: &Picture, tree: &TreeName, now: Timestamp) -> Vec<Vec<Level>> {
+    let mut sites: HashMap<Vec<Level>, u64> = HashMap::new();
+    let names = picture.wanted.definitions.assignments.keys().filter(|name| name.tree == *tree);
+    for order in names.filter_map(|name| picture.effective(name, now)).map(|merged| merged.order) {
+        if order.stopped.is_none() {
+            // Whose rules they are makes no difference to what they keep.
+            let nameless = |level| Level { label: String::new(), ..level };
+            *sites.entry(order.filter.into_iter().map(nameless).collect()).or_default() += 1;
+        }
+    }
+    let mut filters: Vec<_> = sites.into_iter().collect();
+    filters.sort_by_cached_key(|(filter, sites)| (Reverse(*sites), format!("{filter:?}")));
+    filters.truncate(MAX_FILTERS);
+    filters.into_iter().map(|(filter, _)| filter).collect()
 }
 
 /// Every live certificate of an agent that has a live grant and an enabled assignment of one of
