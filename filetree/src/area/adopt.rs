@@ -26,6 +26,8 @@ pub struct Adopted {
     pub have: Manifest,
     /// What is local, and how it is going to be treated.
     pub locals: Locals,
+    /// Files of another user, where this process may use them all the same: it runs as root.
+    pub foreign: Option<ForeignFiles>,
     /// For an adoption that is done again: what was read need not be read twice.
     pub record: ScanRecord,
 }
@@ -82,9 +84,12 @@ impl Area {
         let path = self.publish.path().join(self.path.to_string());
         let Some(live) = self.live()? else { return Err(AdoptError::Nothing { path }) };
         let everything = ScanOptions { keep: &scan::keep_all, ..*options };
-        if let Some(foreign) = foreign(&live, &path, &everything)? {
-            return Err(AdoptError::Foreign(foreign));
-        }
+        let foreign = match foreign(&live, &path, &everything)? {
+            Some(foreign) if !rustix::process::geteuid().is_root() => {
+                return Err(AdoptError::Foreign(foreign));
+            }
+            foreign => foreign,
+        };
         let scan = scan::scan(&live, record, &everything)?;
         let wanted = plan::compare(&Manifest::empty(), View::AS_IS, want, view);
         let mut locals = Locals::default();
@@ -122,7 +127,7 @@ impl Area {
         locals.held.sort();
         let have = Manifest::new(have)?;
         self.take_over(live.meta().map_err(Error::from)?.id, locals.clone())?;
-        Ok(Adopted { have, locals, record: scan.record })
+        Ok(Adopted { have, locals, foreign, record: scan.record })
     }
 
     /// Moves what adoption held to the trash, once someone has decided so.
@@ -159,9 +164,6 @@ fn foreign(
     options: &ScanOptions<'_>,
 ) -> Result<Option<ForeignFiles>, AdoptError> {
     let own = rustix::process::geteuid().as_raw();
-    if own == 0 {
-        return Ok(None);
-    }
     let owners = scan::owners(live, options)?;
     let other = owners.into_iter().filter(|(uid, _)| *uid != own).max_by_key(|(_, (n, _))| *n);
     Ok(other.map(|(uid, (entries, first))| {
