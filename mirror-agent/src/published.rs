@@ -206,6 +206,12 @@ impl Base {
         let now = Timestamp::now();
         let adopted = block_in_place(|| site.adopt(want, rules, record, run.progress(), now))?;
         self.manifest = adopted.have;
+        if let Some(foreign) = &adopted.foreign {
+            let filetree::area::ForeignFiles { entries, first, uid, command } = foreign;
+            run.notice(format!(
+                "{entries} entries belong to user {uid}, the first is {first}; to make them the agent's, run: {command}"
+            ));
+        }
         let locals = &adopted.locals;
         for path in &locals.held {
             run.notice(format!("kept, though the tree does not have it: {path}"));
