@@ -134,15 +134,25 @@ impl Reader {
     }
 
     pub(crate) fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Answered {
+        self.try_ask(method, path, headers).unwrap()
+    }
+
+    /// Like [`Reader::ask`]; fails when the connection is closed before the answer is there.
+    pub(crate) fn try_ask(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Answered, reqwest::Error> {
         let url = format!("https://{}{path}", self.address);
         let mut request = self.http.request(method, url).timeout(Duration::from_secs(30));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         self.runtime.block_on(async {
-            let response = request.send().await.unwrap();
+            let response = request.send().await?;
             let (status, headers) = (response.status(), response.headers().clone());
-            Answered { status, headers, body: response.bytes().await.unwrap().to_vec() }
+            Ok(Answered { status, headers, body: response.bytes().await?.to_vec() })
         })
     }
 
