@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use jiff::Timestamp;
 use protocol::name::{IdentityName, NetworkName};
 use tokio::signal::unix::{SignalKind, signal};
@@ -50,6 +50,14 @@ enum Command {
         after_help = "Example:\n  coordinator restore /var/backups/mirrornet-2026-11-20 --data /var/lib/mirrornet/coordinator"
     )]
     Restore(Restore),
+    /// Print a script that completes the arguments of coordinator in a shell.
+    #[command(
+        after_help = "Example:\n  coordinator completions bash > /etc/bash_completion.d/coordinator"
+    )]
+    Completions(Completions),
+    /// Write the manual pages of coordinator and of each of its verbs into a directory.
+    #[command(after_help = "Example:\n  coordinator man /usr/local/share/man/man1")]
+    Man(Man),
 }
 
 #[derive(Debug, Args)]
@@ -133,6 +141,20 @@ struct Common {
     log: Option<String>,
 }
 
+/// For a shell.
+#[derive(Debug, Args)]
+struct Completions {
+    /// Which shell.
+    shell: clap_complete::Shell,
+}
+
+/// For `man`.
+#[derive(Debug, Args)]
+struct Man {
+    /// An existing directory.
+    dir: PathBuf,
+}
+
 impl Cli {
     /// Does what was asked.
     pub async fn run(self) -> anyhow::Result<()> {
@@ -142,7 +164,25 @@ impl Cli {
             Command::CheckConfig(settings) => settings.check(),
             Command::Backup(arguments) => arguments.run().await,
             Command::Restore(arguments) => arguments.run().await,
+            Command::Completions(arguments) => arguments.run(),
+            Command::Man(arguments) => arguments.run(),
         }
+    }
+}
+
+impl Completions {
+    fn run(&self) -> anyhow::Result<()> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "coordinator", &mut script);
+        print!("{}", String::from_utf8(script)?);
+        Ok(())
+    }
+}
+
+impl Man {
+    fn run(&self) -> anyhow::Result<()> {
+        clap_mangen::generate_to(Cli::command(), &self.dir)
+            .with_context(|| format!("cannot write manual pages into {}", self.dir.display()))
     }
 }
 

@@ -92,6 +92,8 @@ pub struct Agent {
     client: Client,
     public: reqwest::Client,
     state: Mutex<State>,
+    /// Held while orders are taken up: the daemon asks, and so may a command meanwhile.
+    accepting: Mutex<()>,
     slots: Semaphore,
     /// Something changed that may make a step possible.
     pub(crate) wake: Notify,
@@ -157,6 +159,7 @@ impl Agent {
             client,
             public,
             state: Mutex::default(),
+            accepting: Mutex::default(),
             slots: Semaphore::new(PARALLEL_RUNS),
             wake: Notify::new(),
             unsent: Notify::new(),

@@ -56,6 +56,11 @@ pub enum Failure {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] control::Error),
+    /// This identity was revoked.
+    #[error(
+        "this agent was revoked: the coordinator no longer accepts it. What it holds stays published as it is. To take part again, ask an admin for a new invite and enroll with it"
+    )]
+    Revoked,
     /// The coordinator refuses this identity.
     #[error("the coordinator refuses this agent; what it holds stays as it is")]
     Refused(#[source] agent::AskError),
@@ -139,6 +144,7 @@ pub(crate) async fn activate_once(
 ) -> Result<Vec<RunReport>, Failure> {
     match tokio::time::timeout(ASK * 3, agent.ask(Revision(0), Duration::ZERO)).await {
         Ok(Ok(_)) => {}
+        Ok(Err(error)) if error.is_revoked() => return Err(Failure::Revoked),
         Ok(Err(error)) if error.is_refusal() => return Err(Failure::Refused(error)),
         Ok(Err(error)) if agent.orders().is_none() => return Err(Failure::NoOrders(error)),
         Ok(Err(error)) => {

@@ -1,9 +1,13 @@
 //! What already lies at an assignment's path is taken over, never fetched again, never removed.
 
-use std::{fs, os::unix::fs::chown, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, chown, lchown},
+    path::Path,
+    process::Command,
+};
 
 use tests::{
-    compare,
     fixture::{OneTree, prose},
     network::{bytes_by, inodes},
     programs::{isolate, succeed, told},
@@ -66,20 +70,32 @@ fn a_tree_made_by_rsync_is_adopted_for_the_price_of_its_differences() {
     assert!(EXTRAS.iter().any(|extra| notices.contains(extra)), "{notices}");
 }
 
+/// The agent as an unprivileged user, who can neither link nor change the files of others.
 #[test]
 fn files_of_a_foreign_owner_are_reported_with_the_chown_that_mends_it() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
+    const NOBODY: u32 = 65534;
     let net = OneTree::start("", "");
     net.write("f", "content");
     rsync(&net.upstream, &net.mirror());
+    for dir in [&net.agent.data, &net.agent.storage] {
+        for entry in walkdir::WalkDir::new(dir) {
+            lchown(entry.unwrap().path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+    }
     chown(net.mirror().join("f"), Some(12345), Some(12345)).unwrap();
+    let reachable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(net.testbed.path(""), reachable).unwrap();
     net.publish();
-    let output = net.agent.run_once();
-    let said = told(&output);
-    let whole = format!("{said}{}", net.last_run());
-    assert!(whole.contains("chown"), "{whole}");
+    let program = net.testbed.path("mirror-agent");
+    fs::copy(tests::programs::directory().join("mirror-agent"), &program).unwrap();
+    let mut agent = Command::new("setpriv");
+    isolate(&mut agent);
+    agent.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
+    agent.args(["run", "--once", "--config"]).arg(&net.agent.config).current_dir("/");
+    let said = format!("{}{}", told(&agent.output().unwrap()), net.last_run());
+    assert!(said.contains("chown"), "{said}");
     assert!(net.mirror().join("f").exists());
-    let _ = compare::rsync_differences(&net.upstream, &net.mirror(), &[]);
 }

@@ -1,11 +1,14 @@
 //! Talking to the coordinator: orders in, reports out, certificates renewed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use certs::{
     identity::Identity,
     live::{self, http_client},
-    tls::ServerExpectation,
+    tls::{self, Refusal, ServerExpectation},
 };
 use jiff::Timestamp;
 use protocol::{client, error::ProblemKind, generation::Revision, v1::agent::AgentOrders};
@@ -43,8 +46,26 @@ impl Error {
         let Self::Client(error) = self else { return false };
         let refused = [ProblemKind::Revoked, ProblemKind::Unauthenticated, ProblemKind::Forbidden];
         error.problem().is_some_and(|problem| refused.contains(&problem.kind))
-            || crate::chain(error).to_lowercase().contains("revoked")
+            || refusal_of(error).is_some()
     }
+
+    /// Whether it was revoked, and not merely refused.
+    pub fn is_revoked(&self) -> bool {
+        let Self::Client(error) = self else { return false };
+        error.problem().is_some_and(|problem| problem.kind == ProblemKind::Revoked)
+            || refusal_of(error) == Some(Refusal::Revoked)
+    }
+
+    fn is_broken_connection(&self) -> bool {
+        matches!(self, Self::Client(error @ client::Error::Transport { .. }) if refusal_of(error).is_none())
+    }
+}
+
+/// What the coordinator's TLS held against this agent's certificate.
+fn refusal_of(error: &client::Error) -> Option<Refusal> {
+    let client::Error::Transport { source, .. } = error else { return None };
+    let about_us = [Refusal::Revoked, Refusal::Expired, Refusal::NotAccepted];
+    tls::refusal(source).filter(|refusal| about_us.contains(refusal))
 }
 
 impl Agent {
@@ -63,13 +84,20 @@ impl Agent {
 
     /// Asks for orders newer than `after`; `Ok(false)` when there are none.
     pub async fn ask(&self, after: Revision, wait: Duration) -> Result<bool, Error> {
-        match self.client.agent_orders(after, wait).await? {
+        let mut answer = self.client.agent_orders(after, wait).await.map_err(Error::from);
+        if answer.as_ref().is_err_and(|error| error.is_broken_connection()) {
+            // An idle connection that was closed meanwhile, or one that is being refused: why,
+            // only a new one tells.
+            answer = self.client.agent_orders(after, wait).await.map_err(Error::from);
+        }
+        match answer? {
             None => Ok(false),
             Some(wanted) => self.accept(wanted).map(|()| true),
         }
     }
 
     fn accept(&self, wanted: AgentOrders) -> Result<(), Error> {
+        let _one = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut marks = self.ledger.marks()?;
         let before = marks.clone();
         let orders = Orders::verify(wanted, &self.trust, &mut marks)?;

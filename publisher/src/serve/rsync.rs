@@ -5,9 +5,9 @@
 //! private tree of that generation, never on the live source. So access is settled before rsync
 //! reads its first byte, and rsync's own authentication is not needed.
 //!
-//! The daemon is relayed through pipes that are only its own (with a shared standard error, rsync
-//! as a child was seen to end with success after a missing file), has an empty environment, its
-//! own process group, and a clock: whatever is left of the group when the session ends is killed.
+//! The daemon is relayed through a socket and a standard error that are only its own, has an empty
+//! environment, its own process group, and a clock: whatever is left of the group when the session
+//! ends is killed.
 
 use std::{
     fmt::Write as _,
@@ -33,6 +33,7 @@ use protocol::{
 use rustix::process::{Pid, Signal};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::UnixStream,
     process::{Child, Command},
     sync::Semaphore,
 };
@@ -232,40 +233,46 @@ pub(crate) fn remove_left_over(data: &Dir) -> io::Result<()> {
 struct Daemon {
     child: Child,
     group: Option<Pid>,
+    socket: UnixStream,
 }
 
 impl Daemon {
     fn start(program: &Path, config: &Path) -> io::Result<Self> {
         let mut config_argument = std::ffi::OsString::from("--config=");
         config_argument.push(config);
+        // A socket as standard input is how inetd starts a daemon for one connection. Started as a
+        // remote shell would (`--server --daemon`), rsync ends with success after a file that is
+        // not there.
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let input = std::os::fd::OwnedFd::from(theirs);
+        let output = input.try_clone()?;
         let child = Command::new(program)
-            .args(["--server", "--daemon"])
+            .arg("--daemon")
             .arg(config_argument)
-            .arg(".")
             .env_clear()
             .current_dir("/")
             .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdin(input)
+            .stdout(output)
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
         let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        Ok(Self { child, group })
+        Ok(Self { child, group, socket: UnixStream::from_std(ours)? })
     }
 
     /// Moves bytes both ways until the daemon ends its output or the peer is gone.
     async fn relay(&mut self, stream: ServerStream) -> io::Result<Traffic> {
-        let missing = || io::Error::other("rsync has no pipes");
-        let mut input = self.child.stdin.take().ok_or_else(missing)?;
-        let mut output = self.child.stdout.take().ok_or_else(missing)?;
+        let (mut output, mut input) = self.socket.split();
+        let missing = || io::Error::other("rsync has no standard error");
         let messages = self.child.stderr.take().ok_or_else(missing)?;
         let log = tokio::spawn(log(messages));
         let (mut from_peer, mut to_peer) = tokio::io::split(stream);
         let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
         let incoming = async {
             let copied = copy(&mut from_peer, &mut input, &received).await;
-            drop(input);
+            drop(input.shutdown().await);
             copied
         };
         let outgoing = async {
