@@ -78,6 +78,22 @@ pub enum Failure {
         /// Which assignment.
         assignment: AssignmentName,
     },
+    /// Purging what another assignment took over.
+    #[error(
+        "the files of {assignment} were not removed, because {other} is published at the same place; they are its files now"
+    )]
+    InUse {
+        /// Whose files were to be removed.
+        assignment: AssignmentName,
+        /// Who has them now.
+        other: AssignmentName,
+    },
+    /// Purging what is being worked on.
+    #[error("a run of {assignment} is under way; nothing was removed, try again later")]
+    Busy {
+        /// Which assignment.
+        assignment: AssignmentName,
+    },
     /// A directory could not be removed.
     #[error("{dir} cannot be removed", dir = dir.display())]
     Remove {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should say so")]
 
 mod adopt;
+mod assignments;
 mod bad_start;
 mod crash;
 mod damage;
@@ -12,4 +13,5 @@ mod outage;
 mod packaging;
 mod proxy;
 mod stock;
+mod tools;
 mod update;

@@ -186,6 +186,11 @@ impl Agent {
                 }
                 None
             }
+            Ok(Some((Step::Move { from, to }, _))) if dry => {
+                let run = Run::begin(name, dry, Arc::default());
+                run.notice(format!("it would be renamed from {from} to {to}, and then compared"));
+                Some(run.finish(RunResult::CompletedDryRun, String::new()))
+            }
             Ok(Some((Step::Move { from, to }, _))) => {
                 match block_in_place(|| self.move_tree(&name, &from, &to)) {
                     Ok(()) => {
@@ -525,9 +530,15 @@ impl Agent {
         if orders.as_ref().is_some_and(|orders| orders.order(name).is_some()) {
             return Err(crate::Failure::StillAssigned { assignment: name.clone() });
         }
+        let Some(_busy) = Busy::take(self, name) else {
+            return Err(crate::Failure::Busy { assignment: name.clone() });
+        };
         let Some(record) = self.ledger.record(name)? else {
             return Err(NoSuchTree { tree: name.to_string() }.into());
         };
+        if let Some(other) = self.other_user_of(name, &record.path)? {
+            return Err(crate::Failure::InUse { assignment: name.clone(), other });
+        }
         let published = self.config.publish().join(apply::os_path(&record.path));
         let work = self.config.work().join(name.to_string());
         for dir in [published, work] {
@@ -539,6 +550,25 @@ impl Agent {
             }
         }
         Ok(self.ledger.remove_record(name)?)
+    }
+
+    /// Whose files lie at, below or above a path that an assignment had: a later assignment may
+    /// have adopted them.
+    fn other_user_of(
+        &self,
+        name: &AssignmentName,
+        path: &protocol::path::TreePath,
+    ) -> Result<Option<AssignmentName>, ledger::Error> {
+        let records = self.ledger.records()?;
+        let orders = self.orders();
+        let ordered = orders.iter().flat_map(|orders| &orders.wanted.assignments);
+        let used = ordered.map(|order| (&order.name, &order.path));
+        let held = records.iter().map(|record| (&record.name, &record.path));
+        let meets = |other: &protocol::path::TreePath| {
+            other == path || other.is_inside(path) || path.is_inside(other)
+        };
+        let mut others = used.chain(held).filter(|(other, at)| *other != name && meets(at));
+        Ok(others.next().map(|(other, _)| other.clone()))
     }
 }
 

@@ -228,9 +228,12 @@ fn unpack_pack(
         print::json(&serde_json::to_value(inspection)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let base = Some(base).filter(|base| base.as_os_str() != "none");
+    let on = if base.as_os_str() == "none" { None } else { Some(base) };
     let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
-    let unpacked = unpack(&Fs::disk(), pack, base, out, &keep, now)?;
+    let unpacked = unpack(&Fs::disk(), pack, on, out, &keep, now).with_context(|| {
+        let (pack, base, out) = (pack.display(), base.display(), out.display());
+        format!("{pack} cannot be unpacked on the base {base} into {out}")
+    })?;
     match format.output {
         Output::Json => print::json(&serde_json::to_value(&unpacked)?),
         Output::Text => print::unpacked(&unpacked, out),

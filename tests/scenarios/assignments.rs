@@ -1,0 +1,174 @@
+//! Which agent holds what where, and that changed orders move or stop a tree and never cost it.
+
+use std::fs;
+
+use tests::{
+    Testbed,
+    fixture::{OneTree, prose, write},
+    network::{bytes_by, inodes},
+    programs::{succeed, told},
+};
+
+/// Definitions of one publisher with the trees `one` and `two`, and of the site `site`.
+fn two_trees(net: &Testbed) -> String {
+    format!(
+        r#"
+[[upstream]]
+name = "build"
+kind = "publisher"
+
+[[source]]
+name = "source"
+upstream = "build"
+path = {:?}
+
+[[tree]]
+name = "one"
+source = "source"
+path = "one"
+
+[[tree]]
+name = "two"
+source = "source"
+path = "two"
+
+[[site]]
+name = "site"
+
+[[grant]]
+site = "site"
+tree = "one"
+
+[[grant]]
+site = "site"
+tree = "two"
+"#,
+        net.path("upstream")
+    )
+}
+
+fn assignment(tree: &str, more: &str) -> String {
+    format!("[[assignment]]\nsite = \"site\"\ntree = \"{tree}\"\n{more}\n")
+}
+
+#[test]
+fn two_agents_of_a_site_hold_each_its_own() {
+    let net = Testbed::start();
+    for tree in ["one", "two"] {
+        write(&net.path(&format!("upstream/{tree}/f")), tree);
+    }
+    let trees = two_trees(&net);
+    net.apply(&trees);
+    let publisher = net.enroll_publisher("build");
+    let _publishing = net.run_publisher(&publisher);
+    let (first, second) = (net.enroll_agent("first", "site"), net.enroll_agent("second", "site"));
+    let orders = [
+        trees.clone(),
+        assignment("one", "agent = \"first\""),
+        assignment("two", "agent = \"second\""),
+    ];
+    net.apply(&orders.concat());
+    net.publish(&publisher, "one");
+    net.publish(&publisher, "two");
+    first.sync();
+    second.sync();
+    assert_eq!(fs::read(first.published("one/f")).unwrap(), b"one");
+    assert_eq!(fs::read(second.published("two/f")).unwrap(), b"two");
+    assert!(!first.published("two").exists() && !second.published("one").exists());
+    for (name, agent) in [("one@site", "first"), ("two@site", "second")] {
+        let runs = net.runs(name);
+        assert!(!runs.is_empty() && runs.iter().all(|run| run["agent"] == agent), "{runs:#?}");
+    }
+}
+
+#[test]
+fn another_path_is_a_rename_on_disk_and_costs_nothing() {
+    let net = OneTree::start("", "");
+    for n in 0..20 {
+        net.write(&format!("d{}/f{n}", n % 3), prose(n, 2_000));
+    }
+    net.publish_and_sync();
+    let before = inodes(&net.mirror());
+    let network = fs::read_to_string(net.testbed.path("network.toml")).unwrap();
+    net.testbed.apply(&format!("{network}path = \"linux/moved\"\n"));
+
+    let dry = net.agent.command(&["sync", "--dry-run"]).output().unwrap();
+    assert!(dry.status.success(), "{}", told(&dry));
+    assert!(told(&dry).contains("linux/moved"), "{}", told(&dry));
+    assert_eq!(inodes(&net.mirror()), before, "a dry run moved the tree");
+
+    net.agent.sync();
+    let moved = net.agent.published("linux/moved");
+    assert_eq!(inodes(&moved), before);
+    assert!(!net.mirror().exists());
+
+    net.write("d1/new", "later");
+    let run = net.publish_and_sync();
+    assert_eq!(fs::read(moved.join("d1/new")).unwrap(), b"later");
+    let received: u64 = ["pack", "whole", "rsync"].iter().map(|way| bytes_by(&run, way)).sum();
+    assert!(received < 5_000, "{run:#}");
+    let after = inodes(&moved);
+    let kept = before.iter().filter(|(path, _)| moved.join(path).is_file());
+    for (path, inode) in kept {
+        assert_eq!(after.get(path), Some(inode), "{} came again", path.display());
+    }
+    assert!(!net.mirror().exists());
+}
+
+#[test]
+fn a_disabled_assignment_stops_and_its_files_stay() {
+    let net = OneTree::start("", "");
+    net.write("f", "first");
+    net.publish_and_sync();
+    let before = inodes(&net.agent.storage.join("pub"));
+    net.testbed.ctl(&["disable", "tree@site"]);
+    net.write("f", "second");
+    net.publish();
+    let output = net.agent.run_once();
+    assert!(told(&output).contains("disabled"), "{}", told(&output));
+    assert_eq!(inodes(&net.agent.storage.join("pub")), before);
+    assert_eq!(fs::read(net.mirror().join("f")).unwrap(), b"first");
+
+    net.testbed.ctl(&["enable", "tree@site"]);
+    net.agent.sync();
+    net.assert_same();
+}
+
+#[test]
+fn an_ended_grant_stops_an_assignment_and_its_files_stay() {
+    let net = OneTree::start("", "");
+    net.write("f", "first");
+    net.publish_and_sync();
+    let before = inodes(&net.agent.storage.join("pub"));
+    net.testbed.ctl(&["delete", "assignment", "tree@site"]);
+    net.testbed.ctl(&["delete", "grant", "tree@site"]);
+    net.write("f", "second");
+    net.publish();
+    net.agent.sync();
+    assert_eq!(inodes(&net.agent.storage.join("pub")), before);
+    let status = succeed(&mut net.agent.command(&["status"]));
+    assert!(status.contains("unassigned"), "{status}");
+}
+
+#[test]
+fn purging_an_ended_assignment_spares_the_one_that_took_over_its_files() {
+    let net = Testbed::start();
+    write(&net.path("upstream/one/f"), "same");
+    write(&net.path("upstream/two/f"), "same");
+    let trees = two_trees(&net);
+    net.apply(&(trees.clone() + &assignment("one", "path = \"here\"")));
+    let publisher = net.enroll_publisher("build");
+    let _publishing = net.run_publisher(&publisher);
+    let agent = net.enroll_agent("agent", "site");
+    net.publish(&publisher, "one");
+    net.publish(&publisher, "two");
+    agent.sync();
+    net.ctl(&["delete", "assignment", "one@site"]);
+    net.apply(&(trees + &assignment("two", "path = \"here\"")));
+    agent.sync();
+
+    let refused = agent.command(&["purge", "one"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{}", told(&refused));
+    assert!(told(&refused).contains("two@site"), "{}", told(&refused));
+    assert_eq!(fs::read(agent.published("here/f")).unwrap(), b"same");
+}
