@@ -27,10 +27,10 @@ use protocol::{
     digest::Digest,
     manifest::{Entry, Manifest},
     name::TreeName,
-    pack::{Encoder, Frame, NoDelta as PackReason, Op, Selection, Slice},
+    pack::{Frame, Op, Selection, Slice},
     path::TreePath,
     statement::Offer,
-    transfer::{self, NoDelta, Way},
+    transfer::{Encoder, NoDelta, Way},
 };
 use tokio::task::block_in_place;
 
@@ -340,15 +340,15 @@ impl Gather<'_> {
         }
         for (digest, path, reason) in &failed {
             let (reason, detail) = match (&detail, reason) {
-                (Some((reason, detail)), PackReason::Corrupt | PackReason::PointUnreachable) => {
+                (Some((reason, detail)), NoDelta::Corrupt | NoDelta::PointUnreachable) => {
                     (*reason, detail.clone())
                 }
-                (_, reason) => (reason_of(*reason), format!("{path}: {reason}")),
+                (_, reason) => (*reason, format!("{path}: {reason}")),
             };
             failures.insert(*digest, (reason, detail));
         }
         for (encoder, payload) in payloads(&link.index, &selection) {
-            self.run.add_encoded(report_encoder(encoder), 0, 0, payload);
+            self.run.add_encoded(encoder, 0, 0, payload);
         }
         let made = |item: &&&Pending| !failures.contains_key(&item.need.digest);
         let made: Vec<_> = items.iter().filter(made).collect();
@@ -540,27 +540,6 @@ fn sums(sizes: impl Iterator<Item = u64>) -> Came {
     })
 }
 
-fn reason_of(reason: PackReason) -> NoDelta {
-    match reason {
-        PackReason::BaseNotHeld | PackReason::WrongBase => NoDelta::BaseNotHeld,
-        PackReason::NotPublished => NoDelta::NotPublished,
-        PackReason::LargerThanWhole => NoDelta::LargerThanWhole,
-        PackReason::PointUnreachable => NoDelta::PointUnreachable,
-        PackReason::SourceMoved => NoDelta::SourceMoved,
-        PackReason::Corrupt => NoDelta::Corrupt,
-    }
-}
-
-fn report_encoder(encoder: Encoder) -> transfer::Encoder {
-    match encoder {
-        Encoder::Patch => transfer::Encoder::Patch,
-        Encoder::Group => transfer::Encoder::Group,
-        Encoder::Rsync => transfer::Encoder::Rsync,
-        Encoder::Whole => transfer::Encoder::Whole,
-        Encoder::Copy => transfer::Encoder::Copy,
-    }
-}
-
 /// Old content from the live tree: an entry of the pack's base is there if what is held has the
 /// same content at the same path.
 struct LiveBases<'a> {
@@ -598,7 +577,7 @@ struct Sink<'a> {
     stage: &'a PlanStage<'a>,
     run: &'a Run,
     open: Option<StagedWriter<'a>>,
-    failed: Vec<(Digest, TreePath, PackReason)>,
+    failed: Vec<(Digest, TreePath, NoDelta)>,
 }
 
 impl FileSink for Sink<'_> {
@@ -617,14 +596,14 @@ impl FileSink for Sink<'_> {
         }
     }
 
-    fn end(&mut self, entry: &Entry, made: Result<Encoder, PackReason>) -> io::Result<()> {
+    fn end(&mut self, entry: &Entry, made: Result<Encoder, NoDelta>) -> io::Result<()> {
         let writer = self.open.take();
         let Some(digest) = entry.digest() else { return Ok(()) };
         match made {
             Ok(encoder) => {
                 if let Some(writer) = writer {
                     writer.finish().map_err(to_io)?;
-                    self.run.add_encoded(report_encoder(encoder), 1, entry.size(), 0);
+                    self.run.add_encoded(encoder, 1, entry.size(), 0);
                 }
             }
             Err(reason) => self.failed.push((digest, entry.path.clone(), reason)),

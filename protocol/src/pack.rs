@@ -32,14 +32,14 @@ mod merge;
 mod op;
 mod select;
 
-use serde::{Deserialize, Serialize};
-
 pub use frame::{BaseRange, Codec, Frame};
 pub use header::Header;
 pub use index::{Index, IndexBuilder, Ops};
 pub use merge::{Merge, target_manifest};
 pub use op::{Content, Op, Slice};
 pub use select::{Cost, JOINED_GAP_BYTES, Selection, coalesce};
+
+pub use crate::transfer::{Encoder, NoDelta};
 
 use crate::{digest::Digest, manifest, path::TreePath, wire};
 
@@ -55,85 +55,6 @@ pub const MAX_BASES: usize = 16_384;
 pub const MAX_FRAMES: u64 = 4_000_000;
 /// Most bytes before the first frame.
 pub const MAX_INDEX_BYTES: u64 = 1 << 30;
-
-/// How a file's content is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Encoder {
-    /// Segments, each compressed against the aligned range of the old version.
-    Patch,
-    /// Small neighbors together, compressed against their old versions.
-    Group,
-    /// A librsync delta against the old version.
-    Rsync,
-    /// Its own bytes, compressed where that helps.
-    Whole,
-    /// The content is somewhere in the old tree, or elsewhere in the new one.
-    Copy,
-}
-
-impl Encoder {
-    /// Every encoder, in the order of reports.
-    pub const ALL: [Self; 5] = [Self::Patch, Self::Group, Self::Rsync, Self::Whole, Self::Copy];
-
-    /// The name that people and programs read.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Patch => "patch",
-            Self::Group => "group",
-            Self::Rsync => "rsync",
-            Self::Whole => "whole",
-            Self::Copy => "copy",
-        }
-    }
-}
-
-impl std::fmt::Display for Encoder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Why a file could not be made from a pack, or was not put into one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NoDelta {
-    /// The old version that it is made from is not here.
-    BaseNotHeld,
-    /// The old version that is here is not the one it is made from.
-    WrongBase,
-    /// No pack carries it.
-    NotPublished,
-    /// A delta would have been no smaller than the whole file.
-    LargerThanWhole,
-    /// No publication point gave the bytes.
-    PointUnreachable,
-    /// The source has changed since the generation was made.
-    SourceMoved,
-    /// The bytes are damaged, or are not what was announced.
-    Corrupt,
-}
-
-impl NoDelta {
-    /// The reason in words, to end a sentence.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::BaseNotHeld => "its old version is not held here",
-            Self::WrongBase => "its old version here is not the one the delta was made from",
-            Self::NotPublished => "no pack carries it",
-            Self::LargerThanWhole => "a delta would be no smaller than the whole file",
-            Self::PointUnreachable => "no publication point gave the bytes",
-            Self::SourceMoved => "its source has changed since the generation was made",
-            Self::Corrupt => "the bytes are damaged or not what was announced",
-        }
-    }
-}
-
-impl std::fmt::Display for NoDelta {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// Why bytes are not a pack, or not the pack that was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -24,20 +24,20 @@ pub enum Way {
     Metadata,
 }
 
-/// How one file is made inside a pack.
+/// How a file's content is made inside a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Encoder {
-    /// zstd against the aligned range of the old file.
+    /// Segments, each compressed against the aligned range of the old version.
     Patch,
-    /// Small neighbors together, against their old versions.
+    /// Small neighbors together, compressed against their old versions.
     Group,
-    /// A librsync delta against the old file's signature.
+    /// A librsync delta against the old version.
     Rsync,
-    /// The whole content, compressed where that pays.
+    /// Its own bytes, compressed where that helps.
     Whole,
-    /// The same content elsewhere in the old tree.
+    /// The content is somewhere in the old tree, or elsewhere in the new one.
     Copy,
 }
 
@@ -46,17 +46,19 @@ pub enum Encoder {
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum NoDelta {
-    /// The mirror does not hold the base, or holds other bytes there.
+    /// The old version that it is made from is not here.
     BaseNotHeld,
-    /// No pack leads from what the mirror holds to the target.
+    /// The old version that is here is not the one it is made from.
+    WrongBase,
+    /// No pack carries it.
     NotPublished,
-    /// Whole content costs fewer bytes.
+    /// A delta would be no smaller than the whole file.
     LargerThanWhole,
-    /// The publication point did not answer, or refused.
+    /// No publication point gave the bytes.
     PointUnreachable,
-    /// What arrived is damaged, or is not what was signed.
+    /// The bytes are damaged, or are not what was announced.
     Corrupt,
-    /// The upstream's file is no longer the announced one.
+    /// The source has changed since the generation was made.
     SourceMoved,
     /// The upstream runs no publisher.
     StockUpstream,
@@ -71,44 +73,63 @@ pub enum NoDelta {
     Unknown,
 }
 
-impl fmt::Display for Way {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl Way {
+    /// The name that people and programs read.
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Pack => "pack",
             Self::Whole => "whole",
             Self::Rsync => "rsync",
             Self::Local => "local",
             Self::Metadata => "metadata",
-        })
+        }
     }
 }
 
-impl fmt::Display for Encoder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl Encoder {
+    /// Every encoder, in the order of reports.
+    pub const ALL: [Self; 5] = [Self::Patch, Self::Group, Self::Rsync, Self::Whole, Self::Copy];
+
+    /// The name that people and programs read.
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Patch => "patch",
             Self::Group => "group",
             Self::Rsync => "rsync",
             Self::Whole => "whole",
             Self::Copy => "copy",
-        })
+        }
     }
 }
 
-impl fmt::Display for NoDelta {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::BaseNotHeld => "the mirror does not hold the base",
-            Self::NotPublished => "no pack leads from what the mirror holds",
-            Self::LargerThanWhole => "whole content costs fewer bytes",
-            Self::PointUnreachable => "the publication point did not answer",
-            Self::Corrupt => "what arrived was damaged",
-            Self::SourceMoved => "the upstream's file has changed since",
-            Self::StockUpstream => "the upstream is a stock rsync server",
+impl NoDelta {
+    /// The reason in words, to end a sentence.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BaseNotHeld => "its old version is not held here",
+            Self::WrongBase => "its old version here is not the one the delta was made from",
+            Self::NotPublished => "no pack carries it",
+            Self::LargerThanWhole => "a delta would be no smaller than the whole file",
+            Self::PointUnreachable => "no publication point gave the bytes",
+            Self::Corrupt => "the bytes are damaged or not what was announced",
+            Self::SourceMoved => "its source has changed since the generation was made",
+            Self::StockUpstream => "its upstream is a stock rsync server",
             Self::NoRsync => "there is no rsync program here",
             Self::RsyncFailed => "rsync failed",
             Self::OverLimit => "a limit forbids it",
-            Self::Unknown => "for a reason unknown to this version",
-        })
+            Self::Unknown => "of a reason unknown to this version",
+        }
     }
 }
+
+macro_rules! by_name {
+    ($($kind:ident)*) => {$(
+        impl fmt::Display for $kind {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    )*};
+}
+
+by_name! { Way Encoder NoDelta }

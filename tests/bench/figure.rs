@@ -26,7 +26,7 @@ impl Figure {
 
 pub(crate) fn table(figures: &[Figure]) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::NOTHING);
     table.set_header(["figure", "ours", "peer", "ratio", "at most", ""]);
     for figure in figures {
         let amount = |value: f64| format!("{} {}", plain(value), figure.unit);
