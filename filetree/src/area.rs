@@ -292,6 +292,18 @@ impl Area {
         Ok(plan::compare_with(have, have_view, want, want_view, &reserve))
     }
 
+    /// Notes paths of the live tree as local: no generation has them any more, and they stay where
+    /// they are. Durable before the switch that first leaves them alone.
+    pub fn leave(&mut self, paths: &[TreePath]) -> Result<(), Error> {
+        if paths.is_empty() {
+            return Ok(());
+        }
+        for path in paths {
+            Locals::add(&mut self.marks.locals.excluded, path.clone());
+        }
+        self.marks.save(&self.work)
+    }
+
     /// Refuses a plan that would fill the disk, before anything is fetched for it.
     pub fn check_room(&self, plan: &Plan) -> Result<(), Error> {
         let room = self.work.room()?;

@@ -24,7 +24,7 @@ use protocol::{
     generation::Version,
     manifest::Manifest,
     path::TreePath,
-    spec::{OnExclude, Switch},
+    spec::Switch,
     v1::agent::{AssignmentOrder, Changes},
 };
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::Config,
     modes::{self, InvalidChmod},
+    removal::Removals,
     report::Progress,
     stage::{Content, Stage, StageWriter},
 };
@@ -78,6 +79,9 @@ pub enum Error {
     /// Rules that are none.
     #[error("the assignment's rules are not understood")]
     Filter(#[from] protocol::filter::RuleErrors),
+    /// What goes and what stays cannot be told.
+    #[error(transparent)]
+    Walk(#[from] protocol::filter::WalkError),
     /// A mode change that is none.
     #[error(transparent)]
     Chmod(#[from] InvalidChmod),
@@ -214,25 +218,30 @@ impl Site {
         Ok(self.area.adopt(want, view, record, &options)?)
     }
 
-    /// Plans the way from what was applied to what is wanted. Files that the new rules leave out
-    /// stay where they are, unless the assignment says that they go.
+    /// Plans the way from what was applied to what is wanted; `removals` are those between the two.
+    /// What stays apart is known as local from now on.
     pub fn plan(
         &self,
         have: &Manifest,
         have_rules: Option<&Rules>,
         want: &Arc<Manifest>,
         want_rules: &Rules,
-        on_exclude: OnExclude,
+        removals: &Removals,
     ) -> Result<Plan, Error> {
         let keep_want = |path: &TreePath, is_dir: bool| want_rules.filter.decide(path, is_dir).kept;
         let keep_have = |path: &TreePath, is_dir: bool| {
             have_rules.is_none_or(|rules| rules.filter.decide(path, is_dir).kept)
-                && (on_exclude == OnExclude::Remove || keep_want(path, is_dir))
+                && removals.concerns(path)
         };
         let have_modes = have_rules.map_or(Modes::AS_IS, |rules| rules.modes);
         let have_view = View { keep: &keep_have, modes: have_modes };
         let want_view = View { keep: &keep_want, modes: want_rules.modes };
         Ok(self.area.plan(have, have_view, want, want_view)?)
+    }
+
+    /// From now on these paths are local: they stay where they are, and no switch moves them.
+    pub fn leave(&mut self, paths: &[TreePath]) -> Result<(), Error> {
+        Ok(self.area.leave(paths)?)
     }
 
     /// Switches to a plan's generation.
@@ -247,7 +256,10 @@ impl Site {
     ) -> Result<SwitchReport, Error> {
         let note = serde_json::to_string(&rules.note).unwrap_or_default();
         let target = Target { version, manifest, note };
-        let keep = |path: &TreePath, is_dir: bool| rules.filter.keeps(path, is_dir);
+        // What is local and what a rule speaks of stays, whichever side the rule speaks to.
+        let keep = |path: &TreePath, is_dir: bool| {
+            rules.filter.keeps(path, is_dir) && !rules.filter.protects(path, is_dir)
+        };
         let tell = |done, total| progress.set(done, total);
         let options = SwitchOptions {
             keep: &keep,

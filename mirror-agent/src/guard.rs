@@ -2,9 +2,12 @@
 //!
 //! An unmounted disk, a wrong path and a broken export all look like a tree from which nearly
 //! everything was removed. For content that a publisher announced, its own guard has spoken; for
-//! what an agent sees at a stock server, this one does.
+//! what an agent sees at a stock server, this one does. No announcement speaks of what a changed
+//! filter takes from a mirror, so that is looked at for every tree.
 
 use protocol::{manifest::Manifest, path::TreePath, spec::GuardSpec, units::Threshold};
+
+use crate::removal::{Files, Removals};
 
 const FILES: Threshold = Threshold::Percent(10);
 const BYTES: Threshold = Threshold::Percent(25);
@@ -40,6 +43,34 @@ pub enum Held {
     )]
     Bytes {
         /// Bytes that are gone.
+        removed: u64,
+        /// Bytes that the mirror has.
+        bytes: u64,
+        /// Most that may go.
+        limit: u64,
+    },
+    /// A changed filter takes too many files.
+    #[error(
+        "held: {removed} of {files} files would be removed, {left_out} of them only because the filter now leaves them out; that is more than the guard's {limit}, so nothing was changed. If that is meant, raise max-delete-files of the tree; if the files are to stay, set on-exclude = \"keep\" for the assignment"
+    )]
+    LeftOut {
+        /// Files that go because of the filter.
+        left_out: u64,
+        /// Files that go in all.
+        removed: u64,
+        /// Files that the mirror has.
+        files: u64,
+        /// Most that may go.
+        limit: u64,
+    },
+    /// A changed filter takes too many bytes.
+    #[error(
+        "held: {removed} of {bytes} bytes would be removed, {left_out} of them only because the filter now leaves them out; that is more than the guard's {limit}, so nothing was changed. If that is meant, raise max-delete-bytes of the tree; if the files are to stay, set on-exclude = \"keep\" for the assignment"
+    )]
+    LeftOutBytes {
+        /// Bytes that go because of the filter.
+        left_out: u64,
+        /// Bytes that go in all.
         removed: u64,
         /// Bytes that the mirror has.
         bytes: u64,
@@ -92,17 +123,59 @@ pub fn check(
     if let Some(path) = guard.must_contain.iter().find(|path| !is_there(path)) {
         return Err(Held::Missing { path: path.clone() });
     }
+    match too_much(gone, all, guard) {
+        Some(Limit::Files(limit)) => {
+            Err(Held::Files { removed: gone.files, files: all.files, limit })
+        }
+        Some(Limit::Bytes(limit)) => {
+            Err(Held::Bytes { removed: gone.bytes, bytes: all.bytes, limit })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Looks at what a changed filter takes from a mirror. `signed` says that a publisher announced
+/// all that is gone at the upstream, so that only the filter's part counts.
+pub fn check_left_out(removals: &Removals, signed: bool, guard: &GuardSpec) -> Result<(), Held> {
+    let sums = |files: &Files| Sums { files: files.files, bytes: files.bytes };
+    let (all, left_out) = (sums(&removals.held), sums(&removals.left_out));
+    if left_out.files == 0 {
+        return Ok(());
+    }
+    let removed = if signed { left_out } else { sums(&removals.removed) };
+    match too_much(removed, all, guard) {
+        Some(Limit::Files(limit)) => Err(Held::LeftOut {
+            left_out: left_out.files,
+            removed: removed.files,
+            files: all.files,
+            limit,
+        }),
+        Some(Limit::Bytes(limit)) => Err(Held::LeftOutBytes {
+            left_out: left_out.bytes,
+            removed: removed.bytes,
+            bytes: all.bytes,
+            limit,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The limit that is exceeded.
+enum Limit {
+    Files(u64),
+    Bytes(u64),
+}
+
+fn too_much(gone: Sums, all: Sums, guard: &GuardSpec) -> Option<Limit> {
     let set = guard.max_delete_files;
     let limit = set.unwrap_or(FILES).of(all.files).max(if set.is_none() { FEW_FILES } else { 0 });
     if gone.files > limit {
-        return Err(Held::Files { removed: gone.files, files: all.files, limit });
+        return Some(Limit::Files(limit));
     }
     let set = guard.max_delete_bytes;
     let limit = set.unwrap_or(BYTES).of(all.bytes);
-    if gone.bytes > limit && (set.is_some() || gone.files > FEW_FILES) {
-        return Err(Held::Bytes { removed: gone.bytes, bytes: all.bytes, limit });
-    }
-    Ok(())
+    let is_over = gone.bytes > limit && (set.is_some() || gone.files > FEW_FILES);
+    is_over.then_some(Limit::Bytes(limit))
 }
 
 /// Names by which upstreams say that they are being changed.

@@ -22,6 +22,7 @@ pub mod observed;
 pub mod orders;
 pub mod published;
 pub mod reconcile;
+pub mod removal;
 pub mod report;
 pub mod route;
 pub mod rsync;

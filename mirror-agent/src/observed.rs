@@ -14,7 +14,6 @@ use protocol::{
     generation::{Epoch, Generation, Version},
     manifest::{self, Entry, EntryKind, Manifest},
     path::TreePath,
-    spec::OnExclude,
     transfer::{NoDelta, Way},
     v1::agent::{AssignmentOrder, RsyncdOrigin, RunResult},
 };
@@ -133,6 +132,7 @@ pub async fn sync(
         return Ok((result, None));
     }
     let wanted = differing(&listing, &base.manifest);
+    look.foresee(&site, &listing, &wanted, &base)?;
     if run.is_dry() {
         let bytes: u64 = wanted.iter().map(|listed| size(listed)).sum();
         run.notice(format!("{} files of {bytes} bytes would be fetched at most", wanted.len()));
@@ -147,12 +147,13 @@ pub async fn sync(
     run.set_versions(last, Some(version));
     let digest = agent.manifests.put(&want)?;
     base.adopt(&mut site, &want, &rules, &record, run)?;
-    let on_exclude = if base.rules.is_none() { OnExclude::Keep } else { order.on_exclude };
+    let removals = block_in_place(|| base.removals(&want, &rules, false, order))?;
     let plan = block_in_place(|| {
-        site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, on_exclude)
+        site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, &removals)
     })?;
     run.set_changes(apply::changes(&plan, &base.manifest, &want));
     block_in_place(|| look.stage(&site, &plan, &work))?;
+    site.leave(&removals.apart)?;
     run.progress().phase("apply", "entries", plan.changes().len() as u64);
     let progress = Arc::clone(run.progress());
     let report = block_in_place(|| {
@@ -234,6 +235,37 @@ impl Look<'_> {
         let kept = Manifest::new(kept)?;
         let is_there = |path: &TreePath| listing.get(path).is_some();
         guard::check(&kept, is_there, &self.order.guard).map_err(held)
+    }
+
+    /// Looks at what the run is going to change, before anything is fetched for it.
+    fn foresee(
+        &self,
+        site: &Site,
+        listing: &Listing,
+        wanted: &[&Listed],
+        base: &Base,
+    ) -> Result<(), Error> {
+        if base.rules.is_none() {
+            return Ok(());
+        }
+        // Any digest does: what differs counts as changed, whatever it turns out to be.
+        let unread = |listed: &&Listed| {
+            let digest = protocol::digest::Digest::of(listed.path.as_bytes());
+            (listed.path.clone(), (digest, size(listed)))
+        };
+        let brought = wanted.iter().map(unread).collect();
+        let want = Arc::new(observe(listing, &base.manifest, &brought, self.tree())?);
+        let removals = block_in_place(|| base.removals(&want, self.rules, false, self.order))?;
+        removals.notices().for_each(|notice| self.run.notice(notice));
+        guard::check_left_out(&removals, false, &self.order.guard)
+            .map_err(|source| Error::Held { tree: self.tree().clone(), source })?;
+        if self.run.is_dry() {
+            let plan = block_in_place(|| {
+                site.plan(&base.manifest, base.rules.as_ref(), &want, self.rules, &removals)
+            })?;
+            self.run.set_changes(apply::changes(&plan, &base.manifest, &want));
+        }
+        Ok(())
     }
 
     /// Fetches these files into a stage, and makes sure that they did not change meanwhile.

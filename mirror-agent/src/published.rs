@@ -11,7 +11,6 @@ use protocol::{
     manifest::Manifest,
     origin,
     pack::target_manifest,
-    spec::OnExclude,
     transfer::{NoDelta, Way},
     v1::agent::{AssignmentOrder, PublisherOrigin, RunKind, RunResult},
 };
@@ -26,8 +25,10 @@ use crate::{
         points::{ORIGIN, Point, Points},
     },
     gather::{self, Link, Sources, gather},
+    guard,
     ledger::Held,
     orders::Verified,
+    removal::{Change, Removals},
     report::{Came, Run},
     rsync::{
         child::Limits,
@@ -48,6 +49,15 @@ pub enum Error {
     /// Its content.
     #[error(transparent)]
     Gather(#[from] gather::Error),
+    /// The guard.
+    #[error("tree {tree}: {source}")]
+    Held {
+        /// Which tree.
+        tree: protocol::name::TreeName,
+        /// What it saw.
+        #[source]
+        source: guard::Held,
+    },
     /// Nobody can be asked.
     #[error(
         "publisher {publisher} has not said yet where it can be reached; start it, or set 'advertise' in its configuration"
@@ -92,9 +102,12 @@ pub async fn sync(
         return Ok((RunResult::CompletedDryRun, None));
     }
     base.adopt(&mut site, &want, &rules, &ScanRecord::empty(), run)?;
-    let on_exclude = if base.rules.is_none() { OnExclude::Keep } else { order.on_exclude };
+    let removals = block_in_place(|| base.removals(&want, &rules, true, order))?;
+    removals.notices().for_each(|notice| run.notice(notice));
+    guard::check_left_out(&removals, true, &order.guard)
+        .map_err(|source| Error::Held { tree: order.name.tree.clone(), source })?;
     let plan = block_in_place(|| {
-        site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, on_exclude)
+        site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, &removals)
     })?;
     run.set_changes(apply::changes(&plan, &base.manifest, &want));
     if run.is_dry() {
@@ -116,6 +129,7 @@ pub async fn sync(
         have: &base.manifest,
     };
     gather(&site, plan.needs(), &sources, run).await?;
+    site.leave(&removals.apart)?;
     let report = match switch(&mut site, &plan, target, &rules, order, run) {
         // The live tree did not have what was expected of it: that comes from elsewhere, too.
         Err(apply::Error::Area(filetree::area::Error::Missing(missing))) => {
@@ -223,6 +237,25 @@ impl Base {
             run.notice(format!("kept, though the assignment leaves it out: {path}"));
         }
         Ok(())
+    }
+
+    /// What a run takes away from here, and what it leaves.
+    pub(crate) fn removals(
+        &self,
+        want: &Manifest,
+        rules: &Rules,
+        signed: bool,
+        order: &AssignmentOrder,
+    ) -> Result<Removals, apply::Error> {
+        let change = Change {
+            have: &self.manifest,
+            have_filter: self.rules.as_ref().map(|rules| &rules.filter),
+            want,
+            filter: &rules.filter,
+            signed,
+            on_exclude: order.on_exclude,
+        };
+        Ok(change.removals()?)
     }
 
     /// Leaves what was found and is not wanted out of the comparison: it is not ours to remove.

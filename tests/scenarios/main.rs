@@ -9,6 +9,7 @@ mod crash;
 mod damage;
 mod docs;
 mod enrollment;
+mod filters;
 mod outage;
 mod packaging;
 mod proxy;
