@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
-/// Every edge between our crates that may exist. `tests` may name everything and nobody names it.
+/// Every edge between our crates that may exist. `tests` may name everything and nobody names it;
+/// `reference` names nobody, and only tests name it.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("certs", &["protocol"]),
@@ -41,6 +42,7 @@ fn crates_name_only_those_below_them() {
     for (name, allowed) in ALLOWED {
         for used in &dependencies[*name] {
             assert_ne!(used, "tests", "{name} must not depend on the tests");
+            assert_ne!(used, "reference", "{name} must not ship what only its tests need");
             let is_ours = ours.contains(&used.as_str());
             assert!(!is_ours || allowed.contains(&used.as_str()), "{name} must not name {used}");
         }
@@ -49,7 +51,8 @@ fn crates_name_only_those_below_them() {
 
 #[test]
 fn every_crate_has_a_place_in_the_layering() {
-    let mut known: Vec<&str> = ALLOWED.iter().map(|(name, _)| *name).chain(["tests"]).collect();
+    let mut known: Vec<&str> =
+        ALLOWED.iter().map(|(name, _)| *name).chain(["reference", "tests"]).collect();
     known.sort_unstable();
     assert_eq!(dependencies().keys().map(String::as_str).collect::<Vec<_>>(), known);
 }

@@ -3,6 +3,8 @@
 mod args;
 mod commands;
 mod print;
+#[cfg(test)]
+mod reference;
 mod show;
 
 use std::process::ExitCode;

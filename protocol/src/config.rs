@@ -17,7 +17,7 @@ use toml::{Table, Value};
 /// Prefix of the variables that are read.
 pub const PREFIX: &str = "MIRRORNET_";
 /// Variables with the prefix that mean something else than a configuration key.
-const NOT_KEYS: [&str; 2] = ["MIRRORNET_IDENTITY", "MIRRORNET_CONFIG"];
+const NOT_KEYS: [&str; 3] = ["MIRRORNET_IDENTITY", "MIRRORNET_COORDINATOR", "MIRRORNET_CONFIG"];
 /// How deep tables within tables are listed value by value.
 const MAX_DEPTH: usize = 16;
 
@@ -312,6 +312,7 @@ mod tests {
                 ("MIRRORNET_NAMES", "[\"a\", \"b\"]"),
                 ("MIRRORNET_ENROLL_LISTEN", "8444"),
                 ("MIRRORNET_IDENTITY", "/root/id"),
+                ("MIRRORNET_COORDINATOR", "https://c:8443"),
                 ("PATH", "/bin"),
             ]),
             flags: vec![("listen", Value::String("c".into()))],

@@ -59,8 +59,9 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
+// A `tt`, because the schema's derive does not see through a `literal` that a macro passes on.
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident $text:literal $status:literal $title:literal;)*) => {
+    ($($(#[$doc:meta])* $kind:ident $text:tt $status:literal $title:literal;)*) => {
         /// Stable kinds of problems. Programs branch on these, never on texts.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

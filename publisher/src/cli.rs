@@ -6,6 +6,8 @@
 mod daemon;
 mod pack;
 mod print;
+#[cfg(test)]
+mod reference;
 mod setup;
 
 use std::{path::PathBuf, process::ExitCode};

@@ -2,6 +2,8 @@
 //!
 //! The document says 3.1, which every generator reads; its schemas are plain JSON Schema.
 
+#[cfg(test)]
+mod reference;
 mod table;
 
 use std::collections::BTreeMap;
