@@ -154,6 +154,94 @@ async fn a_listing_shows_what_the_filter_keeps_and_odd_names_as_they_are() {
     assert!(passed.received > 0 && passed.sent > 0);
 }
 
+/// Runs the real rsync, and writes down its arguments and what it printed.
+fn recording_rsync(dir: &Path) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let script = dir.join("rsync");
+    let text = format!(
+        "#!/bin/sh\nat={0}\nprintf '%s\\0' \"$@\" >$at/args\n\
+         rsync \"$@\" >$at/out\ncode=$?\ncat $at/out\nexit $code\n",
+        dir.display()
+    );
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    script
+}
+
+#[tokio::test]
+async fn short_and_long_lists_of_rules_mean_the_same_to_rsync_for_any_name() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    let daemon = Daemon::start("");
+    let names: [&[u8]; 14] = [
+        b"keep me",
+        b"drop me",
+        b"new\nkeep",
+        b"new\ndrop",
+        b"\xff\xfekeep",
+        b"\xff\xfedrop",
+        b"[x]*?keep",
+        b"[x]*?drop",
+        b"xyzdrop",
+        b" lead keep",
+        b" lead drop",
+        b"#keep",
+        b"; drop",
+        b"-keep",
+    ];
+    for name in names {
+        fs::write(daemon.tree().join(OsStr::from_bytes(name)), name).unwrap();
+    }
+    let mut rules: Vec<Vec<u8>> = [
+        &b"- /drop me"[..],
+        b"- /new\ndrop",
+        b"- /\xff\xfedrop",
+        b"- /\\[x\\]\\*\\?drop",
+        b"-  lead drop",
+        b"- ; drop",
+    ]
+    .map(<[u8]>::to_vec)
+    .to_vec();
+    let dir = tempfile::tempdir().unwrap();
+    // The directory that holds the file of rules has an odd name itself.
+    let work = daemon.dir.path().join("wo rk [x]*");
+    fs::create_dir(&work).unwrap();
+    let mut source = daemon.source("pub");
+    source.programs.rsync = recording_rsync(dir.path());
+    let mut listings = Vec::new();
+    for is_long in [false, true] {
+        if is_long {
+            rules.extend((0..5_000).map(|n| format!("- /filler {n}\n*").into_bytes()));
+            rules.rotate_right(5_000);
+        }
+        let filter = Filter::parse(&rules).unwrap();
+        let listing = source.list(&filter, &work).await.1.unwrap();
+        let args = fs::read(dir.path().join("args")).unwrap();
+        let has = |part: &[u8]| args.windows(part.len()).any(|window| window == part);
+        assert_eq!(has(b"--from0\0--filter=merge /"), is_long);
+        assert_eq!(has(b"--filter=- /drop me\0"), !is_long);
+        // What we would leave out ourselves, rsync did not print in the first place.
+        let printed = fs::read(dir.path().join("out")).unwrap();
+        let lines = printed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        assert_eq!(lines.count(), listing.entries().len() + 1, "and the root");
+        listings.push(listing.entries().iter().map(|e| e.path.to_string()).collect::<Vec<_>>());
+    }
+    assert_eq!(
+        listings[0],
+        [
+            " lead keep",
+            "#keep",
+            "-keep",
+            "[x]*?keep",
+            "keep me",
+            "new%0Akeep",
+            "xyzdrop",
+            "%FF%FEkeep"
+        ]
+    );
+    assert_eq!(listings[0], listings[1]);
+}
+
 #[tokio::test]
 async fn exactly_the_named_files_come_and_old_versions_save_bytes() {
     let daemon = Daemon::start("");

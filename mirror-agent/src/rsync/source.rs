@@ -20,6 +20,8 @@ use super::{
 
 /// Most paths that one rsync run is given.
 pub const BATCH_FILES: usize = 20_000;
+/// Most bytes of rules that go as arguments; the system limits what a program may be given.
+const MAX_RULE_ARGUMENTS: usize = 16 << 10;
 /// Where rsync keeps what it has of a file until it is whole.
 const PARTIAL_DIR: &str = ".mirrornet-partial";
 
@@ -57,8 +59,9 @@ impl Source {
     /// Lists everything that `filter` keeps. `work` is a private directory. The bytes that passed
     /// are told in any case.
     pub async fn list(&self, filter: &Filter, work: &Path) -> (Passed, Result<Listing, Error>) {
-        let prepared = fresh_dir(work, "listing").and_then(|dir| Ok((dir, self.pipe(work)?)));
-        let (empty, pipe) = match prepared {
+        let prepared = fresh_dir(work, "listing")
+            .and_then(|dir| Ok((dir, rule_arguments(filter, work)?, self.pipe(work)?)));
+        let (empty, rules, pipe) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => return (Passed::default(), Err(error)),
         };
@@ -67,7 +70,7 @@ impl Source {
         args.push(format!("--timeout={}", self.limits.silence.as_secs().max(1)).into());
         args.push(format!("--out-format={OUT_FORMAT}").into());
         // What rsync cannot be told is left out by our own filter, below.
-        args.extend(filter.rsync_rules().arguments());
+        args.extend(rules);
         args.extend(self.place(self.path.trim_matches('/'), &empty));
         let mut listing = Listing::default();
         let call = self.call(args, Vec::new(), &empty);
@@ -195,6 +198,23 @@ impl Source {
     fn pipe(&self, work: &Path) -> Result<Pipe, Error> {
         Ok(Pipe::open(work, new_token(), (self.connect)())?)
     }
+}
+
+/// What tells rsync the rules: the rules themselves or, where they are many, a file of them in
+/// `work`.
+fn rule_arguments(filter: &Filter, work: &Path) -> Result<Vec<OsString>, Error> {
+    let rules = filter.rsync_rules();
+    let arguments = rules.arguments();
+    if arguments.iter().map(|argument| argument.len()).sum::<usize>() <= MAX_RULE_ARGUMENTS {
+        return Ok(arguments);
+    }
+    // In a directory of its own: whatever lies there from an earlier run is gone.
+    let path = fresh_dir(work, "rules")?.join("list");
+    let written = std::fs::write(&path, rules.file());
+    written.map_err(|source| Error::Directory { path: path.clone(), source })?;
+    let mut merge = OsString::from("--filter=merge ");
+    merge.push(&path);
+    Ok(vec!["--from0".into(), merge])
 }
 
 /// An empty directory `name` in `work`, for this user alone.
