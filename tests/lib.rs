@@ -18,6 +18,7 @@ pub mod fixture;
 pub mod network;
 pub mod programs;
 pub mod rsyncd;
+pub mod valve;
 
 pub use daemon::Daemon;
 pub use network::Testbed;

@@ -10,6 +10,7 @@ mod damage;
 mod docs;
 mod enrollment;
 mod filters;
+mod interrupted;
 mod outage;
 mod packaging;
 mod proxy;

@@ -73,6 +73,16 @@ pub enum Error {
         /// What was asked.
         url: String,
     },
+    /// The point does not let this agent read.
+    #[error(
+        "{url} is refused (status {status}): the agent was revoked, or its site has no live grant or assignment for the tree; ask the network's admin"
+    )]
+    Refused {
+        /// What was asked.
+        url: String,
+        /// The status.
+        status: u16,
+    },
     /// Any other status that brings no content.
     #[error("{url} answers with status {status}")]
     Status {
@@ -260,6 +270,9 @@ fn check(response: &Response, url: &str, ask: &Ask) -> Result<bool, Error> {
         StatusCode::OK => wrong("the whole instead of a range, or another version"),
         StatusCode::NOT_FOUND | StatusCode::GONE => Err(Error::Missing { url: url.to_owned() }),
         _ if status.is_redirection() => Err(Error::Redirect { url: url.to_owned() }),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            Err(Error::Refused { url: url.to_owned(), status: status.as_u16() })
+        }
         _ => Err(Error::Status { url: url.to_owned(), status: status.as_u16() }),
     }
 }

@@ -1,0 +1,119 @@
+//! A proxy that stops passing bytes on when it is told to, so that a test can do something in the
+//! middle of a transfer without guessing when that is.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+};
+
+use crate::wait_until;
+
+/// A running CONNECT proxy. What comes from one address passes up to a limit; the rest passes.
+#[derive(Debug)]
+pub struct Valve {
+    port: u16,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Whose answers are limited.
+    limited: SocketAddr,
+    counts: Mutex<Counts>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Counts {
+    passed: u64,
+    limit: u64,
+}
+
+impl Valve {
+    /// Starts one that lets `limit` bytes pass from `limited`.
+    pub fn start(limited: SocketAddr, limit: u64) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let counts = Mutex::new(Counts { passed: 0, limit });
+        let state = Arc::new(State { limited, counts, changed: Condvar::new() });
+        let shared = Arc::clone(&state);
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let state = Arc::clone(&shared);
+                // A connection that breaks is the business of those at its ends.
+                thread::spawn(move || state.tunnel(client).ok());
+            }
+        });
+        Self { port, state }
+    }
+
+    /// The line that has an agent use it.
+    pub fn setting(&self) -> String {
+        format!("proxy = \"http://127.0.0.1:{}\"\n", self.port)
+    }
+
+    /// Bytes that have passed from the limited address.
+    pub fn passed(&self) -> u64 {
+        self.state.counts.lock().unwrap().passed
+    }
+
+    /// Waits until the limit is reached.
+    pub fn wait_until_shut(&self) {
+        wait_until("the transfer to reach the limit", || {
+            let counts = self.state.counts.lock().unwrap();
+            counts.passed >= counts.limit
+        });
+    }
+
+    /// Lets everything pass.
+    pub fn open(&self) {
+        self.state.counts.lock().unwrap().limit = u64::MAX;
+        self.state.changed.notify_all();
+    }
+}
+
+impl State {
+    fn tunnel(&self, mut client: TcpStream) -> std::io::Result<()> {
+        let mut lines = BufReader::new(client.try_clone()?);
+        let mut request = String::new();
+        lines.read_line(&mut request)?;
+        let mut header = String::new();
+        while lines.read_line(&mut header)? > 2 {
+            header.clear();
+        }
+        let target = request.split(' ').nth(1).unwrap_or_default().to_owned();
+        let server = TcpStream::connect(&target)?;
+        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+        let is_limited = server.peer_addr()? == self.limited;
+        let (from, mut to) = (server.try_clone()?, client.try_clone()?);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut upwards = server.try_clone().unwrap();
+                std::io::copy(&mut lines, &mut upwards).ok();
+                server.shutdown(Shutdown::Both).ok();
+            });
+            self.pass(from, &mut to, is_limited);
+            client.shutdown(Shutdown::Both).ok();
+        });
+        Ok(())
+    }
+
+    fn pass(&self, mut from: TcpStream, to: &mut TcpStream, is_limited: bool) {
+        let mut buffer = [0; 16 << 10];
+        loop {
+            if is_limited {
+                let counts = self.counts.lock().unwrap();
+                drop(self.changed.wait_while(counts, |c| c.passed >= c.limit).unwrap());
+            }
+            let Ok(len @ 1..) = from.read(&mut buffer) else { return };
+            if is_limited {
+                self.counts.lock().unwrap().passed += len as u64;
+            }
+            if to.write_all(&buffer[..len]).is_err() {
+                return;
+            }
+        }
+    }
+}
