@@ -16,4 +16,5 @@ mod packaging;
 mod proxy;
 mod stock;
 mod tools;
+mod transport;
 mod update;
