@@ -12,6 +12,7 @@
     reason = "a test that cannot go on should say so"
 )]
 
+pub mod cluster;
 pub mod compare;
 pub mod daemon;
 pub mod fixture;

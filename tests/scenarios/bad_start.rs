@@ -35,6 +35,48 @@ fn a_port_that_is_taken_is_named() {
 }
 
 #[test]
+fn a_publisher_whose_port_is_taken_names_it() {
+    let net = Testbed::start();
+    net.apply("[[upstream]]\nname = \"build\"\nkind = \"publisher\"\n");
+    let publisher = net.enroll_publisher("build");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut run = program("publisher");
+    run.args(["run", "--listen", &address, "--config"]).arg(&publisher.config);
+    let said = fails(&mut run);
+    assert!(said.contains(&address) && said.contains("use"), "{said}");
+}
+
+#[test]
+fn a_second_agent_on_a_data_directory_is_told_of_the_first() {
+    let net = Testbed::start();
+    net.apply("[[site]]\nname = \"site\"\n");
+    let agent = net.enroll_agent("agent", "site");
+    let mut first = net.run_agent(&agent);
+    first.wait_for_log("running");
+    for args in [&["run"][..], &["run", "--once"]] {
+        let said = fails(&mut agent.command(args));
+        assert!(said.contains("another") && said.contains(agent.data.to_str().unwrap()), "{said}");
+    }
+    let status = agent.command(&["status"]).output().unwrap();
+    assert!(status.status.success(), "the first one lost its socket\n{}", told(&status));
+    assert!(first.stop().success());
+    // A socket that a crash left behind stands in nobody's way.
+    let mut crashed = net.run_agent(&agent);
+    tests::wait_until("the socket", || agent.data.join("control.sock").exists());
+    crashed.wait_for_log("running");
+    crashed.kill();
+    let status = agent.command(&["status"]).output().unwrap();
+    assert!(status.status.success(), "{}", told(&status));
+    let mut again = net.run_agent(&agent);
+    tests::wait_until("the new agent to answer", || {
+        agent.command(&["status"]).output().unwrap().status.success()
+    });
+    again.wait_for_log("running");
+    assert!(again.stop().success());
+}
+
+#[test]
 fn an_unknown_key_is_named_with_its_file() {
     let dir = tempfile::tempdir().unwrap();
     for (name, args) in [

@@ -13,6 +13,7 @@ mod filters;
 mod interrupted;
 mod outage;
 mod packaging;
+mod postgres;
 mod proxy;
 mod stock;
 mod tools;

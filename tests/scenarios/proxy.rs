@@ -3,8 +3,8 @@
 use std::{fs, path::Path, process::Command};
 
 use tests::{
-    Daemon,
-    fixture::{OneTree, prose},
+    Daemon, Rsyncd, Testbed, compare,
+    fixture::{OneTree, prose, write},
     network::bytes_by,
     programs::isolate,
     rsyncd::free_port,
@@ -61,4 +61,29 @@ fn every_connection_of_an_agent_goes_through_its_proxy_rsync_included() {
     let publisher = fs::read_to_string(net.publisher.data.join("listen")).unwrap();
     assert!(log.contains(&format!("CONNECT {api}")), "{log}");
     assert!(log.contains(&format!("CONNECT {}", publisher.trim())), "{log}");
+}
+
+#[test]
+fn a_stock_rsync_daemon_is_reached_through_the_proxy_too() {
+    let testbed = Testbed::start();
+    let upstream = testbed.make_dir("upstream");
+    write(&upstream.join("tree/f"), prose(1, 30_000));
+    let rsyncd = Rsyncd::start(&testbed.path("rsyncd"), &[("pub", &upstream)], "");
+    testbed.apply(&format!(
+        "[[upstream]]\nname = \"stock\"\nkind = \"rsyncd\"\nurl = \"{}\"\n\
+         [[source]]\nname = \"source\"\nupstream = \"stock\"\npath = \"pub\"\n\
+         [[tree]]\nname = \"tree\"\nsource = \"source\"\npath = \"tree\"\n\
+         [[site]]\nname = \"site\"\n\
+         [[grant]]\nsite = \"site\"\ntree = \"tree\"\n\
+         [[assignment]]\nsite = \"site\"\ntree = \"tree\"\n",
+        rsyncd.url()
+    ));
+    let agent = testbed.enroll_agent("agent", "site");
+    let (_proxy, port) = start_proxy(&testbed.path("proxy"));
+    let config = fs::read_to_string(&agent.config).unwrap();
+    fs::write(&agent.config, format!("{config}proxy = \"http://127.0.0.1:{port}\"\n")).unwrap();
+    agent.sync();
+    compare::assert_same(&upstream.join("tree"), &agent.published("tree"), &[]);
+    let log = fs::read_to_string(testbed.path("proxy/tinyproxy.log")).unwrap();
+    assert!(log.contains(&format!("CONNECT 127.0.0.1:{}", rsyncd.port())), "{log}");
 }
