@@ -18,4 +18,5 @@ mod proxy;
 mod stock;
 mod tools;
 mod transport;
+mod trust;
 mod update;
