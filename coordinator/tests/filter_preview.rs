@@ -138,6 +138,52 @@ fn an_explanation_names_the_rule_of_each_entry_and_sums_up() {
 }
 
 #[test]
+fn for_programs_each_entry_has_its_rule_and_size_and_each_rule_its_sums() {
+    let dir = tempfile::tempdir().unwrap();
+    let src = dir.path().join("src");
+    fs::create_dir_all(src.join("debug/deep")).unwrap();
+    for (file, len) in [("a.iso", 100), ("README", 7), ("debug/x", 20), ("debug/deep/y", 3)] {
+        fs::write(src.join(file), vec![b'x'; len]).unwrap();
+    }
+    let rules = dir.path().join("rules");
+    fs::write(&rules, "- *.iso\n- /debug/\n").unwrap();
+    let args = ["filter", "preview", "--explain", "--output", "json", "--rules"].map(OsStr::new);
+    let args: Vec<_> = args.into_iter().chain([rules.as_os_str(), src.as_os_str()]).collect();
+    let output = mirrorctl(&args);
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let entries = told["entries"].as_array().unwrap();
+    let paths: Vec<_> = entries.iter().map(|e| e["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["README", "a.iso", "debug"]);
+    assert_eq!((&entries[0]["kept"], &entries[0]["bytes"]), (&true.into(), &7.into()));
+    assert_eq!(entries[1]["rule"]["text"], "- *.iso");
+    let by_rule = &told["sums"]["by-rule"];
+    assert_eq!(by_rule[0]["left-out"]["bytes"], 100, "{told:#}");
+    // What lies in a directory that is left out counts for the rule that leaves it out.
+    assert_eq!(by_rule[1]["left-out"]["files"], 2, "{told:#}");
+    assert_eq!(by_rule[1]["left-out"]["directories"], 2, "{told:#}");
+    assert_eq!(by_rule[1]["left-out"]["bytes"], 23, "{told:#}");
+    assert_eq!(told["sums"]["kept"]["bytes"], 7, "{told:#}");
+}
+
+#[test]
+fn paths_that_need_not_exist_are_tested_with_their_directories() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = dir.path().join("rules");
+    fs::write(&rules, "+ /debug/keep\n- /debug/\n- *.iso\n").unwrap();
+    let args = ["filter", "test"].map(OsStr::new).into_iter().chain([rules.as_os_str()]);
+    let paths = ["debug/keep", "debug/", "a.iso", "README"].map(OsStr::new);
+    let output = mirrorctl(&args.chain(paths).collect::<Vec<_>>());
+    assert!(output.status.success());
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "debug/keep: left out with the directory debug/ by given rules, rule 2: - /debug/\n\
+         debug/: left out by given rules, rule 2: - /debug/\n\
+         a.iso: left out by given rules, rule 3: - *.iso\n\
+         README: kept, since no rule speaks of it\n"
+    );
+}
+
+#[test]
 fn rules_and_directories_that_cannot_be_used_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let rules = dir.path().join("rules");

@@ -178,6 +178,34 @@ async fn everything_wrong_is_listed_with_its_place_and_nothing_is_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rules_that_cannot_be_meant_are_told_when_they_are_applied() {
+    let network = Network::start().await;
+    let network_file = network.write("network.toml", NETWORK);
+    network.ok(&["apply", "-f", &network_file]).await;
+    let assignment = |rules: &str| {
+        let text = format!(
+            "[[assignment]]\nsite = \"lisbon\"\ntree = \"fedora\"\nfilter = [\n{rules}\n]\n"
+        );
+        network.write("assignment.toml", &text)
+    };
+    let before = network.json(&["get", "assignments"]).await;
+    let hidden = assignment("\"- *.log\",\n\"+ /embargo/report\"");
+    network.call(&["apply", "-f", &hidden]).await.failed_saying(&[
+        "assignment.toml:6: assignment fedora@lisbon, filter rule 2: '+ /embargo/report'",
+        "the limit hides all",
+        "nothing was stored",
+    ]);
+    assert_eq!(network.json(&["get", "assignments"]).await, before);
+
+    let overruled = assignment("\"- *.log\",\n\"+ a.log\"");
+    let said = network.ok(&["apply", "-f", &overruled]).await;
+    for word in ["assignment.toml:6: assignment 'fedora@lisbon', rule 2", "never takes effect"] {
+        assert!(said.contains(word), "{word:?} is not in: {said}");
+    }
+    network.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_an_agreed_prune_removes_what_the_files_do_not_name() {
     let network = Network::start().await;
     let file = network.write("network.toml", NETWORK);

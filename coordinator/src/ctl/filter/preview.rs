@@ -35,7 +35,8 @@ pub(in crate::ctl) struct Preview {
     /// End each path with a NUL byte instead of a line feed.
     #[arg(short = '0', long)]
     null: bool,
-    /// Also print what is left out, with the rule that decided, and the sums of each rule.
+    /// Also print what is left out, with the rule that decided, and the sums of each rule. What
+    /// lies in a directory that is left out is counted, not printed.
     #[arg(long, conflicts_with = "null")]
     explain: bool,
     /// The directory.
@@ -48,6 +49,7 @@ pub(in crate::ctl) struct Preview {
 struct Entry {
     path: TreePath,
     directory: bool,
+    bytes: u64,
     #[serde(flatten)]
     explanation: Explanation,
 }
@@ -70,8 +72,10 @@ impl Preview {
         let mut entries = Vec::new();
         let end = if self.null { b'\0' } else { b'\n' };
         let (explain, json) = (self.explain, print.is_json());
-        let (sums, unreadable) = walk(&self.dir, &filter, |entry| {
-            if json {
+        let (sums, unreadable) = walk(&self.dir, &filter, explain, |entry| {
+            if entry.explanation.through.is_some() {
+                Ok(())
+            } else if json {
                 entries.extend((explain || entry.explanation.kept).then_some(entry));
                 Ok(())
             } else if explain {
@@ -102,26 +106,35 @@ impl Preview {
     }
 }
 
-/// Visits every entry that a walk comes to, in path order. Directories that are left out are not
-/// entered; those that cannot be read are returned.
+/// Visits every entry that a walk comes to, in path order. Directories that are left out are
+/// entered only to be counted, if `count_left_out`; others that cannot be read are returned.
 fn walk(
     dir: &Path,
     filter: &protocol::filter::Filter,
+    count_left_out: bool,
     mut each: impl FnMut(Entry) -> io::Result<()>,
 ) -> Result<(Tally, Vec<walkdir::Error>), Error> {
     let read = |at: Option<&TreePath>, name: &[u8]| read_rule_file(dir, at, name);
     let mut engine = Engine::new(filter, read).map_err(anyhow::Error::from)?;
     let mut unreadable = Vec::new();
+    let mut left_out: Option<PathBuf> = None;
     let mut walk = WalkDir::new(dir).min_depth(1).sort_by_file_name().into_iter();
     while let Some(found) = walk.next() {
         let found = match found {
             Ok(found) => found,
             Err(error) => {
-                unreadable.push(error);
+                let at = error.path();
+                if !left_out.as_ref().is_some_and(|out| at.is_some_and(|at| at.starts_with(out))) {
+                    unreadable.push(error);
+                }
                 continue;
             }
         };
-        let path = tree_path(dir, &found)?;
+        left_out.take_if(|out| !found.path().starts_with(out));
+        let path = match tree_path(dir, &found) {
+            Err(_) if left_out.is_some() => continue,
+            path => path?,
+        };
         let directory = found.file_type().is_dir();
         let bytes = match directory {
             true => 0,
@@ -130,9 +143,13 @@ fn walk(
         };
         let explanation = engine.visit(&path, directory, bytes).map_err(anyhow::Error::from)?;
         if directory && !explanation.kept {
-            walk.skip_current_dir();
+            if !count_left_out {
+                walk.skip_current_dir();
+            } else if left_out.is_none() {
+                left_out = Some(found.into_path());
+            }
         }
-        each(Entry { path, directory, explanation })?;
+        each(Entry { path, directory, bytes, explanation })?;
     }
     Ok((engine.finish(), unreadable))
 }
