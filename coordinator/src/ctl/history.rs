@@ -237,7 +237,7 @@ pub(super) mod tests {
             "run 0198f0c2-0000-7000-8000-000000000001 of fedora@lisbon by lisbon-1",
             "build:8445",
             "900 B",
-            "not by pack for 1 files: no pack leads from what the mirror holds (x.rpm)",
+            "not by pack for 1 files: no pack carries it (x.rpm)",
             "notice: kept",
         ] {
             assert!(text.contains(part), "{part:?} is not in:\n{text}");

@@ -478,7 +478,26 @@ enabled = true
     let planned = apply(&Definitions::default(), text).unwrap();
     assert_eq!(planned.changes.len(), 6);
     let [only] = &planned.warnings[..] else { panic!("{:?}", planned.warnings) };
-    assert!(only.contains("site lisbon: `bandwidth`, `budget` are stored"), "{only}");
+    assert!(only.contains("site lisbon: `bandwidth`, `budget`, `timezone` are stored"), "{only}");
+}
+
+#[test]
+fn what_no_agent_follows_yet_is_taken_with_a_warning() {
+    let rest = "[[site]]\nname = \"porto\"\n[[grant]]\nsite = \"porto\"\ntree = \"fedora\"\n\
+                [[assignment]]\nsite = \"porto\"\ntree = \"fedora\"\n";
+    let of = |line: &str| apply(&base(), &format!("{rest}{line}\n")).unwrap().warnings;
+    let others = of("");
+    for (line, key) in [
+        ("group = \"mirror\"", "`group`"),
+        ("switch = \"symlink\"", "`switch = \"symlink\"`"),
+        ("keep-withdrawn = \"1h\"", "`keep-withdrawn`"),
+        ("on-end = \"trash\"", "`on-end = \"trash\"`"),
+    ] {
+        let more: Vec<_> = of(line).into_iter().filter(|text| !others.contains(text)).collect();
+        let [only] = &more[..] else { panic!("{line}: {more:?}") };
+        assert!(only.starts_with(&format!("assignment fedora@porto: {key} is stored")), "{only}");
+    }
+    assert_eq!(of("switch = \"in-place\"\non-end = \"keep\""), others);
 }
 
 #[test]

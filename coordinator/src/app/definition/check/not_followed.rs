@@ -4,7 +4,7 @@
 //! silence would make an admin rely on them.
 
 use protocol::{
-    spec::{Layout, SiteSpec, TreeSpec, UpstreamSpec},
+    spec::{AssignmentSpec, Layout, OnEnd, SiteSpec, Switch, TreeSpec, UpstreamSpec},
     v1::definitions::Kind,
 };
 
@@ -37,13 +37,27 @@ pub(super) fn warn(subject: &Subject<'_>, warnings: &mut Vec<String>) {
         say(Kind::Tree, name.as_str(), &keys, instead);
     }
     for (name, site) in &subject.next.sites {
-        let SiteSpec { bandwidth, default_rate, budget, .. } = site;
+        let SiteSpec { bandwidth, default_rate, budget, timezone, .. } = site;
         let keys = [
             ("bandwidth", !bandwidth.is_empty()),
             ("default-rate", default_rate.is_some()),
             ("budget", budget.is_some()),
+            ("timezone", timezone.is_some()),
         ];
         let instead = "agents transfer as fast as they can";
         say(Kind::Site, name.as_str(), &keys, instead);
+    }
+    for (name, assignment) in &subject.next.assignments {
+        let AssignmentSpec { group, switch, keep_withdrawn, on_end, .. } = assignment;
+        let name = name.to_string();
+        let each = [
+            ("group", group.is_some(), "published files have the group of the agent"),
+            ("switch = \"symlink\"", *switch == Switch::Symlink, "the agent chooses, as with auto"),
+            ("keep-withdrawn", keep_withdrawn.is_some(), "removed paths are gone at the switch"),
+            ("on-end = \"trash\"", *on_end == OnEnd::Trash, "files stay until they are purged"),
+        ];
+        for (key, is_set, instead) in each {
+            say(Kind::Assignment, &name, &[(key, is_set)], instead);
+        }
     }
 }
