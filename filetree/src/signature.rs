@@ -25,6 +25,10 @@ const WEAK_LEN: usize = 4;
 const STRONG_LEN: u32 = 8;
 const MIN_BLOCK: u64 = 2 << 10;
 const MIN_STORED_BLOCK: u64 = 512;
+/// Files below this are kept as finer sums: an edit of a few lines would touch most of their
+/// blocks otherwise.
+const FINE_BYTES: u64 = 64 << 10;
+const FINE_BLOCK: u64 = 128;
 const MAX_BLOCK: u64 = 64 << 10;
 /// The largest block that any signature may have.
 const BLOCK_LIMIT: u64 = 1 << 20;
@@ -52,6 +56,7 @@ pub enum Error {
 pub struct Signature {
     bytes: Vec<u8>,
     block_size: u32,
+    strong_len: u32,
 }
 
 /// A signature together with what it is the signature of.
@@ -73,9 +78,13 @@ pub fn block_size(len: u64) -> u32 {
     size.next_multiple_of(256).min(BLOCK_LIMIT) as u32
 }
 
-/// The block size of a signature that is kept: finer, because keeping it costs little, 2 % of small
-/// files and 0.1 % of large ones, and what it saves is saved at every mirror.
+/// The block size of a signature that is kept: finer, because what it saves is saved at every
+/// mirror. Keeping it costs 9 % of files below 64 KiB, 2 % of those around 1 MiB and 0.1 % of large
+/// ones: 12 bytes for each block, and 80 for each file.
 pub fn stored_block_size(len: u64) -> u32 {
+    if len < FINE_BYTES {
+        return FINE_BLOCK as u32;
+    }
     let needed = len.div_ceil(MAX_BLOCKS);
     let size = (len.isqrt() / 4).clamp(MIN_STORED_BLOCK, MAX_BLOCK).max(needed);
     size.next_multiple_of(256).min(BLOCK_LIMIT) as u32
@@ -95,13 +104,13 @@ impl Signature {
         Self::calculate_with(content, len, block_size(len))
     }
 
-    /// The same with blocks of `block_size` bytes, which must be within 256 and 1 MiB.
+    /// The same with blocks of `block_size` bytes, which must be within 128 and 1 MiB.
     pub(crate) fn calculate_with(
         content: &dyn ReadAt,
         len: u64,
         block_size: u32,
     ) -> Result<(Self, Digest), Error> {
-        let block_size = block_size.clamp(256, BLOCK_LIMIT as u32);
+        let block_size = block_size.clamp(FINE_BLOCK as u32, BLOCK_LIMIT as u32);
         let options = SignatureOptions { block_size, crypto_hash_size: STRONG_LEN };
         let window = WINDOW_BYTES.next_multiple_of(u64::from(block_size));
         let mut buffer = vec![0; window.min(len) as usize];
@@ -116,7 +125,7 @@ impl Signature {
             bytes.extend_from_slice(&sums.serialized()[HEADER_LEN..]);
             at += now as u64;
         }
-        Ok((Self { bytes, block_size }, digest.finish()))
+        Ok((Self { bytes, block_size, strong_len: STRONG_LEN }, digest.finish()))
     }
 
     /// Checks librsync's form, from anywhere, of content with `len` bytes.
@@ -131,7 +140,7 @@ impl Signature {
             return Err(Malformed::Magic { expected: "a signature with rolling sums and MD4" });
         }
         let (block_size, strong_len) = (number()?, number()?);
-        if !(256..=BLOCK_LIMIT).contains(&u64::from(block_size)) {
+        if !(FINE_BLOCK..=BLOCK_LIMIT).contains(&u64::from(block_size)) {
             return Err(Malformed::Invalid { what: "block size", at: 8 });
         }
         if !(8..=16).contains(&strong_len) {
@@ -145,7 +154,7 @@ impl Signature {
         if bytes.len() != expected {
             return Err(Malformed::Invalid { what: "number of blocks", at: bytes.len() });
         }
-        Ok(Self { bytes, block_size })
+        Ok(Self { bytes, block_size, strong_len })
     }
 
     /// librsync's form, as `rdiff signature --hash=md4 --rollsum=rollsum` would write it.
@@ -156,6 +165,14 @@ impl Signature {
     /// Bytes of a block.
     pub fn block_size(&self) -> u32 {
         self.block_size
+    }
+
+    /// Whether the content's last block, be it a full one or not, has the sums of `block`.
+    pub(crate) fn ends_with(&self, block: &[u8]) -> bool {
+        let (block_size, crypto_hash_size) = (self.block_size, self.strong_len);
+        let options = SignatureOptions { block_size, crypto_hash_size };
+        let sums = fast_rsync::Signature::calculate(block, options);
+        self.bytes[HEADER_LEN..].ends_with(&sums.serialized()[HEADER_LEN..])
     }
 
     /// What fast_rsync makes of it.
@@ -224,7 +241,8 @@ mod tests {
         assert_eq!(block_size(0), 2048);
         assert_eq!(block_size(1 << 30), 32 << 10);
         assert_eq!(block_size(8 << 30), 64 << 10);
-        assert_eq!(stored_block_size(10_000), 512);
+        assert_eq!(stored_block_size(4_000), 128);
+        assert_eq!(stored_block_size(65_536), 512);
         assert_eq!(stored_block_size(1 << 28), 4 << 10);
         for len in [1u64 << 31, 1 << 34, 1 << 36, 1 << 38] {
             assert!(len.div_ceil(u64::from(block_size(len))) <= MAX_BLOCKS);
@@ -241,7 +259,7 @@ mod tests {
             bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
             Signature::parse(bytes, 10_000)
         };
-        for block_size in [0, 1, 255, (1 << 20) + 1, u32::MAX, 1024] {
+        for block_size in [0, 1, 127, (1 << 20) + 1, u32::MAX, 1024] {
             assert!(with(4, block_size).is_err(), "block size {block_size}");
         }
         for strong_len in [0, 7, 9, 17, u32::MAX] {

@@ -230,13 +230,44 @@ impl Piece {
     }
 }
 
-/// The delta of a small file that is in memory.
-pub fn small_delta(signature: &Signature, new: &[u8]) -> Result<Vec<u8>, Error> {
+/// The delta of a small file that is in memory, against the signature of `old_len` bytes.
+pub fn small_delta(signature: &Signature, old_len: u64, new: &[u8]) -> Result<Vec<u8>, Error> {
     let decoded = signature.decoded()?;
-    let mut delta = Vec::new();
-    fast_rsync::diff(&decoded.index(), new, &mut delta)
+    let mut diff = Vec::new();
+    fast_rsync::diff(&decoded.index(), new, &mut diff)
         .map_err(|error| Error::Diff(error.to_string()))?;
+    let mut commands = librsync::commands(&diff).map_err(|error| Error::Diff(error.to_string()))?;
+    copy_tail(&mut commands, signature, old_len, new);
+    let mut delta = librsync::HEAD.to_vec();
+    let mut done = 0;
+    for command in &commands {
+        let end = done + command.len() as usize;
+        delta.extend_from_slice(&command.head());
+        if matches!(command, Command::Literal { .. }) {
+            delta.extend_from_slice(&new[done..end]);
+        }
+        done = end;
+    }
+    delta.extend_from_slice(&librsync::TAIL);
     Ok(delta)
+}
+
+/// fast_rsync looks for full blocks. Old content that ends within one ends in a copy as well where
+/// the new content ends alike: of a small file that is a good part.
+fn copy_tail(commands: &mut Vec<Command>, signature: &Signature, old_len: u64, new: &[u8]) {
+    let tail = old_len % u64::from(signature.block_size());
+    let Some(Command::Literal { len, .. }) = commands.last_mut() else { return };
+    if tail == 0 || *len < tail || !signature.ends_with(&new[new.len() - tail as usize..]) {
+        return;
+    }
+    *len -= tail;
+    if *len == 0 {
+        commands.pop();
+    }
+    let copy = Command::Copy { offset: old_len - tail, len: tail };
+    if !commands.last_mut().is_some_and(|last| last.join(copy)) {
+        commands.push(copy);
+    }
 }
 
 #[cfg(test)]

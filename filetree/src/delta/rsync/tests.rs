@@ -209,3 +209,18 @@ proptest! {
         prop_assert_eq!(delta.new_digest, Digest::of(&new));
     }
 }
+
+#[test]
+fn a_line_more_in_a_small_file_costs_little_more_than_a_block() {
+    for len in [1000, 4000, 4096, 30_001] {
+        let old = noise(len as u64, len);
+        let mut new = old.clone();
+        new.splice(len / 2..len / 2, noise(99, 25));
+        let stored = signature::StoredSignature::calculate(&old, len as u64).unwrap();
+        let delta = small_delta(&stored.signature, len as u64, &new).unwrap();
+        assert!(delta.len() < 128 + 25 + 24, "{} bytes for {len}", delta.len());
+        assert_eq!(apply(&old, &delta, new.len() as u64, 7).unwrap(), new);
+        let same = small_delta(&stored.signature, len as u64, &old).unwrap();
+        assert!(same.len() < 16, "{} bytes where nothing changed", same.len());
+    }
+}

@@ -16,7 +16,7 @@ use crate::{
         Error,
         inspect::{extract_delta, inspect},
         unpack::unpack,
-        write::{PackOptions, Phase, write_pack},
+        write::{PackOptions, PackSummary, Phase, write_pack},
     },
     scan::{ScanOptions, ScanRecord, keep_all, scan},
 };
@@ -104,6 +104,68 @@ fn signatures_alone_are_enough_for_deltas() {
     assert!(summary.length < 60_000, "{} bytes", summary.length);
 }
 
+/// 200 small files, each with a line more, of which only signatures are left.
+fn small_edits() -> Trees {
+    let trees = Trees::new();
+    for n in 0..200 {
+        let mut content = text(1000 + n, 4000);
+        let path = format!("{}/{n:03}.txt", if n % 2 == 0 { "even" } else { "odd" });
+        trees.write("old", &path, &content);
+        content.splice(2000..2000, format!("one line that was added to {n}\n").into_bytes());
+        trees.write("new", &path, &content);
+    }
+    trees
+}
+
+#[test]
+fn small_files_edited_in_place_share_frames_of_deltas() {
+    let trees = small_edits();
+    let payload = |summary: PackSummary| summary.length - summary.index_length;
+    let options = PackOptions::new();
+    let whole = payload(trees.pack_with(&crate::pack::NoBase, &options).unwrap());
+    let base = SignaturesOnly(trees.source("old"));
+    for encoders in [EncoderChoice::Auto, EncoderChoice::Rsync] {
+        let options = PackOptions { encoders, ..PackOptions::new() };
+        let deltas = payload(trees.pack_with(&base, &options).unwrap());
+        trees.assert_round_trip(Some("old"));
+        assert!(deltas * 5 < whole, "{encoders:?}: {deltas} bytes instead of {whole}");
+        assert!(trees.encoders().values().all(|encoder| *encoder == Encoder::Rsync));
+        assert_eq!(trees.index().select(|_| true).unwrap().frames.len(), 1);
+        assert_rdiff_makes(&trees, "odd/117.txt", "odd/117.txt");
+    }
+    let class = |path: &TreePath| u8::from(path.as_bytes().starts_with(b"odd"));
+    trees.pack_with(&base, &PackOptions { class: &class, ..options }).unwrap();
+    trees.assert_round_trip(Some("old"));
+    let index = trees.index();
+    let frames = |wanted| index.select(|path| class(path) == wanted).unwrap().frames;
+    assert!(frames(0).iter().all(|frame| !frames(1).contains(frame)));
+}
+
+#[test]
+fn deltas_do_not_need_the_siblings_of_new_files() {
+    let trees = small_edits();
+    trees.both("odd/still.txt", &text(5, 30_000));
+    trees.write("new", "odd/added.txt", &text(5, 20_000));
+    trees.pack_with(&OnlySiblings(trees.source("old")), &PackOptions::new()).unwrap();
+    trees.assert_round_trip(Some("old"));
+    assert_eq!(trees.encoders()["odd/added.txt"], Encoder::Group);
+    assert_rdiff_makes(&trees, "odd/117.txt", "odd/117.txt");
+}
+
+#[test]
+fn files_that_are_alike_go_whole_where_that_is_smaller_together() {
+    let trees = Trees::new();
+    for n in 0..100 {
+        trees.write("old", &format!("{n}"), &[text(n, 2000), noise(n, 2000)].concat());
+        trees.write("new", &format!("{n}"), &[text(n, 130), noise(7, 900), text(8, 900)].concat());
+    }
+    let whole = trees.pack_with(&crate::pack::NoBase, &PackOptions::new()).unwrap().length;
+    let base = SignaturesOnly(trees.source("old"));
+    let chosen = trees.pack_with(&base, &PackOptions::new()).unwrap().length;
+    trees.assert_round_trip(Some("old"));
+    assert!(chosen <= whole + whole / 50, "{chosen} bytes instead of {whole}");
+}
+
 #[test]
 fn without_anything_old_files_go_whole_and_the_summary_says_why() {
     let trees = release();
@@ -133,22 +195,26 @@ fn old_content_that_was_edited_in_place_is_not_used() {
     assert!(made.files["image-1.3.iso"].is_ok());
 }
 
+fn assert_rdiff_makes(trees: &Trees, path: &str, old: &str) {
+    let tree_path = TreePath::parse(path.as_bytes()).unwrap();
+    let (delta, base) = extract_delta(&trees.path("pack"), &tree_path).unwrap();
+    let base = trees.manifest("old").entries()[base as usize].path.to_string();
+    assert_eq!(base, old);
+    let dir = tempfile::tempdir().unwrap();
+    let (delta_path, result) = (dir.path().join("delta"), dir.path().join("result"));
+    fs::write(&delta_path, delta).unwrap();
+    let args = [&trees.path("old").join(old), &delta_path, &result];
+    assert!(Command::new("rdiff").arg("patch").args(args).status().unwrap().success());
+    let expected = fs::read(trees.path("new").join(path)).unwrap();
+    assert!(fs::read(result).unwrap() == expected, "{path}");
+}
+
 #[test]
 fn rdiff_applies_an_extracted_delta() {
     let trees = release();
     trees.pack(EncoderChoice::Rsync);
-    for (path, old) in [("src/mod9.rs", "src/mod9.rs"), ("image-1.3.iso", "image-1.2.iso")] {
-        let tree_path = TreePath::parse(path.as_bytes()).unwrap();
-        let (delta, base) = extract_delta(&trees.path("pack"), &tree_path).unwrap();
-        let base = trees.manifest("old").entries()[base as usize].path.to_string();
-        assert_eq!(base, old);
-        fs::write(trees.path("delta"), delta).unwrap();
-        let args = [trees.path("old").join(old), trees.path("delta"), trees.path("result")];
-        assert!(Command::new("rdiff").arg("patch").args(args).status().unwrap().success());
-        let expected = fs::read(trees.path("new").join(path)).unwrap();
-        assert!(fs::read(trees.path("result")).unwrap() == expected, "{path}");
-        fs::remove_file(trees.path("result")).unwrap();
-    }
+    assert_rdiff_makes(&trees, "src/mod9.rs", "src/mod9.rs");
+    assert_rdiff_makes(&trees, "image-1.3.iso", "image-1.2.iso");
     let added = TreePath::parse(b"src/added.rs").unwrap();
     let refused = extract_delta(&trees.path("pack"), &added).unwrap_err().to_string();
     assert!(refused.contains("src/added.rs") && refused.contains("whole"), "{refused}");

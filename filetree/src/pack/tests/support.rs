@@ -213,6 +213,21 @@ impl BaseSource for SignaturesOnly {
     }
 }
 
+/// Keeps the content of `still.txt` and signatures of everything else.
+pub(super) struct OnlySiblings(pub(super) DirSource);
+
+impl BaseSource for OnlySiblings {
+    fn content(&self, entry: &Entry) -> Option<Box<dyn ReadAt>> {
+        let is_still = entry.path.as_bytes().ends_with(b"still.txt");
+        is_still.then(|| BaseSource::content(&self.0, entry)).flatten()
+    }
+
+    fn signature(&self, entry: &Entry) -> Option<StoredSignature> {
+        let content = BaseSource::content(&self.0, entry)?;
+        StoredSignature::calculate(&*content, entry.size()).ok()
+    }
+}
+
 /// Old content by number, from a directory and its manifest.
 pub(super) struct DirBases {
     pub(super) manifest: Manifest,

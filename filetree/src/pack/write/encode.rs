@@ -72,22 +72,38 @@ pub(super) struct Batch {
 struct Payload<'a> {
     member: Member<'a>,
     bytes: Vec<u8>,
-    delta_base: Option<u64>,
+    /// A librsync delta that goes instead of the bytes, and the old entry that it applies to.
+    delta: Option<(u64, Vec<u8>)>,
     /// Old content for the prefix.
     old: Option<(u64, Vec<u8>)>,
     reason: Option<NoDelta>,
     incompressible: bool,
 }
 
+impl Payload<'_> {
+    /// What goes into the frame.
+    fn stored(&self) -> &[u8] {
+        self.delta.as_ref().map_or(&self.bytes, |(_, delta)| delta)
+    }
+}
+
 impl Context<'_> {
     /// Encodes small files together.
     pub(super) fn batch(&self, members: &[Member<'_>]) -> Result<Batch, Error> {
         let payloads: Result<Vec<_>, Error> = members.iter().map(|m| self.payload(*m)).collect();
+        let mut payloads = payloads?;
+        self.drop_deltas_not_worth_it(&mut payloads)?;
+        // Deltas have a frame of their own: what shares one with them may need old siblings, and
+        // a delta needs nothing but its base.
+        let (deltas, whole): (Vec<_>, Vec<_>) =
+            payloads.into_iter().partition(|payload| payload.delta.is_some());
         let (raw, compressed): (Vec<_>, Vec<_>) =
-            payloads?.into_iter().partition(|payload| payload.incompressible);
+            whole.into_iter().partition(|payload| payload.incompressible);
         let mut batch = Batch { frames: Vec::new(), placed: Vec::new() };
-        if !compressed.is_empty() {
-            self.add_compressed(compressed, &mut batch)?;
+        for payloads in [deltas, compressed] {
+            if !payloads.is_empty() {
+                self.add_compressed(&payloads, &mut batch)?;
+            }
         }
         if !raw.is_empty() {
             let bytes: Vec<u8> = raw.iter().flat_map(|payload| &payload.bytes).copied().collect();
@@ -99,18 +115,12 @@ impl Context<'_> {
 
     fn payload<'a>(&self, member: Member<'a>) -> Result<Payload<'a>, Error> {
         let bytes = self.read_new(member.entry)?;
-        let mut payload = Payload {
-            member,
-            bytes,
-            delta_base: None,
-            old: None,
-            reason: None,
-            incompressible: false,
-        };
+        let mut payload =
+            Payload { member, bytes, delta: None, old: None, reason: None, incompressible: false };
         if let Some((number, old)) = self.old_entry(member.old) {
             self.use_old(&mut payload, number, old)?;
         }
-        if payload.old.is_none() && payload.delta_base.is_none() && payload.bytes.len() > 4096 {
+        if payload.old.is_none() && payload.bytes.len() > 4096 {
             let len = payload.bytes.len() as u64;
             payload.incompressible =
                 whole::is_incompressible(&payload.bytes, len).map_err(Error::Compress)?;
@@ -139,23 +149,43 @@ impl Context<'_> {
             return Ok(());
         };
         let path = &payload.member.entry.path;
-        let delta = rsync::small_delta(&signature, &payload.bytes)
+        let delta = rsync::small_delta(&signature, old.size(), &payload.bytes)
             .map_err(|source| Error::Delta { path: path.clone(), source })?;
-        let measure = |bytes: &[u8]| frame::compress(bytes, 0, 3).map_err(Error::Compress);
-        let (with, without) = (measure(&delta)?.len(), measure(&payload.bytes)?.len());
-        if is_worth_a_base(with, without) {
-            (payload.bytes, payload.delta_base) = (delta, Some(number));
+        if is_worth_a_base(measure(&delta)?, measure(&payload.bytes)?) {
+            payload.delta = Some((number, delta));
         } else {
             payload.reason = Some(NoDelta::LargerThanWhole);
         }
         Ok(())
     }
 
-    fn add_compressed(&self, payloads: Vec<Payload<'_>>, batch: &mut Batch) -> Result<(), Error> {
-        let mut prefix = self.prefix(&payloads);
+    /// Neighbors that are much alike may be smaller together than their deltas, each of which was
+    /// measured against its file alone.
+    fn drop_deltas_not_worth_it(&self, payloads: &mut [Payload<'_>]) -> Result<(), Error> {
+        if self.options.encoders == EncoderChoice::Rsync {
+            return Ok(());
+        }
+        let (mut deltas, mut whole) = (Vec::new(), Vec::new());
+        for payload in payloads.iter() {
+            if let Some((_, delta)) = &payload.delta {
+                deltas.extend_from_slice(delta);
+                whole.extend_from_slice(&payload.bytes);
+            }
+        }
+        if deltas.is_empty() || is_worth_a_base(measure(&deltas)?, measure(&whole)?) {
+            return Ok(());
+        }
+        for payload in payloads.iter_mut().filter(|payload| payload.delta.is_some()) {
+            (payload.delta, payload.reason) = (None, Some(NoDelta::LargerThanWhole));
+        }
+        Ok(())
+    }
+
+    fn add_compressed(&self, payloads: &[Payload<'_>], batch: &mut Batch) -> Result<(), Error> {
+        let mut prefix = self.prefix(payloads);
         let mut bytes = std::mem::take(&mut prefix.bytes);
         let prefix_len = bytes.len();
-        payloads.iter().for_each(|payload| bytes.extend_from_slice(&payload.bytes));
+        payloads.iter().for_each(|payload| bytes.extend_from_slice(payload.stored()));
         let level = self.levels.of(FrameKind::Small);
         let packed = best(&bytes, prefix_len, prefix.bases, level)?;
         let against_old = matches!(packed.codec, Codec::ZstdPrefix { .. });
@@ -164,7 +194,7 @@ impl Context<'_> {
             (true, EncoderChoice::Patch) => Encoder::Patch,
             (true, _) => Encoder::Group,
         };
-        batch.add(packed, &payloads, encoder);
+        batch.add(packed, payloads, encoder);
         Ok(())
     }
 
@@ -185,7 +215,7 @@ impl Context<'_> {
         if matches!(self.options.encoders, EncoderChoice::Auto | EncoderChoice::Group) {
             let lonely: Vec<(&TreePath, u64)> = payloads
                 .iter()
-                .filter(|payload| payload.old.is_none() && payload.delta_base.is_none())
+                .filter(|payload| payload.old.is_none() && payload.delta.is_none())
                 .map(|payload| (&payload.member.entry.path, payload.bytes.len() as u64))
                 .collect();
             let class = payloads.first().map(|p| (self.options.class)(&p.member.entry.path));
@@ -301,12 +331,13 @@ impl Batch {
     fn add(&mut self, packed: Packed, payloads: &[Payload<'_>], encoder: Encoder) {
         let mut offset = 0;
         for payload in payloads {
-            let len = payload.bytes.len() as u32;
-            let encoder = if payload.delta_base.is_some() { Encoder::Rsync } else { encoder };
+            let len = payload.stored().len() as u32;
+            let base = payload.delta.as_ref().map(|(number, _)| *number);
+            let encoder = if base.is_some() { Encoder::Rsync } else { encoder };
             self.placed.push(Placed {
                 op: payload.member.op,
                 encoder,
-                base: payload.delta_base,
+                base,
                 frame: self.frames.len(),
                 offset,
                 len,
@@ -378,6 +409,11 @@ pub(super) type SharedLarge<'a> = Arc<Large<'a>>;
 
 pub(super) fn is_worth_a_base(with: usize, without: usize) -> bool {
     (with as f64) < without as f64 * DELTA_WORTH_SHARE
+}
+
+/// Roughly what bytes take by themselves.
+fn measure(bytes: &[u8]) -> Result<usize, Error> {
+    Ok(frame::compress(bytes, 0, 3).map_err(Error::Compress)?.len())
 }
 
 /// Compresses what follows the prefix, with it or, where that is about as good, without it: fewer
