@@ -16,6 +16,8 @@ pub struct Daemon {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Where its own output begins: one that ran before it may have written to the same file.
+    begin: usize,
 }
 
 impl Daemon {
@@ -23,13 +25,15 @@ impl Daemon {
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Self {
         let file = fs::File::options().create(true).append(true).open(log).unwrap();
         command.stdout(Stdio::from(file.try_clone().unwrap())).stderr(Stdio::from(file));
+        let begin = fs::read(log).map_or(0, |before| before.len());
         let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
-        Self { name: name.to_owned(), child, log: log.to_owned() }
+        Self { name: name.to_owned(), child, log: log.to_owned(), begin }
     }
 
     /// Everything it printed; nothing, once its directory is gone.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+        let log = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(log.get(self.begin..).unwrap_or_default()).into_owned()
     }
 
     /// Its process id.

@@ -6,6 +6,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicU16, Ordering},
 };
 
 use crate::{Daemon, programs, wait_until};
@@ -71,7 +72,18 @@ impl Rsyncd {
     }
 }
 
-/// A port that was free a moment ago, for programs that cannot be given port 0.
+/// A port that was free a moment ago, for programs that cannot be given port 0. It lies below the
+/// range from which the system takes the ports of outgoing connections, so that it stays free while
+/// the program that has it is started again.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const PORTS: std::ops::Range<u16> = 10_240..32_000;
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    // Tests are processes of their own: each begins elsewhere.
+    let begin = std::process::id().wrapping_mul(101) as u16;
+    let spread =
+        |n: u16| PORTS.start + begin.wrapping_add(n.wrapping_mul(7)) % (PORTS.end - PORTS.start);
+    std::iter::repeat_with(|| spread(TAKEN.fetch_add(1, Ordering::Relaxed)))
+        .take(2_000)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("some port is free")
 }

@@ -56,6 +56,6 @@ pub(crate) fn section<'a>(text: &'a str, heading: &str) -> &'a str {
 }
 
 fn path(name: &str) -> PathBuf {
-    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference");
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference");
     PathBuf::from(docs).join(format!("{name}.md"))
 }
