@@ -217,7 +217,7 @@ impl Worker {
     fn store_signatures(&mut self, generation: Generation, target: &Manifest) -> Result<(), Error> {
         let state = Arc::clone(&self.state);
         let tree = self.tree.clone();
-        let signatures = Signatures::open(&self.standing()?.dir)?;
+        let mut signatures = Signatures::open(&self.standing()?.dir)?;
         let open = |entry: &Entry| state.views.open(&tree, generation, true, entry).ok();
         signatures.store(target, &open)?;
         Ok(())
