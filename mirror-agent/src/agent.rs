@@ -8,6 +8,7 @@ use std::{
     fs::File,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use certs::{
@@ -39,6 +40,10 @@ use crate::{
 
 /// Assignments that are worked on at a time.
 const PARALLEL_RUNS: usize = 2;
+
+/// How often, and after what time, a lock is tried again.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why an agent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +122,7 @@ impl Agent {
     pub async fn open(config: Config) -> Result<Arc<Self>, Error> {
         config.check()?;
         let identity = LiveIdentity::open(&config.data)?;
-        let lock = lock(&config)?;
+        let lock = lock_soon(&config).await?;
         let dialer = config.dialer()?;
         let membership = identity.current().membership.clone();
         let api =
@@ -239,6 +244,18 @@ pub(crate) fn note_switch(run: &Run, report: &SwitchReport) {
     for path in &report.trashed {
         run.notice(format!("local content was moved to the trash: {path}"));
     }
+}
+
+/// Takes the lock of the data directory, and waits a little for whoever only looked something up:
+/// a `status` that was asked for a moment ago must not keep a daemon from starting.
+async fn lock_soon(config: &Config) -> Result<File, Error> {
+    for _ in 0..LOCK_TRIES {
+        match lock(config) {
+            Err(Error::Running { .. }) => tokio::time::sleep(LOCK_PAUSE).await,
+            taken => return taken,
+        }
+    }
+    lock(config)
 }
 
 fn lock(config: &Config) -> Result<File, Error> {

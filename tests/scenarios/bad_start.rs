@@ -72,7 +72,7 @@ fn a_second_agent_on_a_data_directory_is_told_of_the_first() {
     tests::wait_until("the new agent to answer", || {
         agent.command(&["status"]).output().unwrap().status.success()
     });
-    again.wait_for_log("running");
+    again.wait_for_log("INFO running");
     assert!(again.stop().success());
 }
 
