@@ -576,6 +576,13 @@ impl Area {
     }
 }
 
+/// Device and inode of the published root of the assignment whose directory below the work
+/// directory this is, as it was left; `None` where nothing of ours is published. Nothing is locked
+/// and nothing recovered, so it tells a tree that was renamed from others.
+pub fn live_root(work: &Dir) -> Result<Option<FileId>, Error> {
+    Ok(Marks::load(work)?.and_then(|marks| marks.live))
+}
+
 fn open_live(publish: &Dir, path: &TreePath) -> Result<Option<Dir>, Error> {
     match publish.open_dir(path) {
         Ok(dir) => Ok(Some(dir)),

@@ -1,6 +1,7 @@
 //! The agent itself: who it is, what it was told, what it is doing.
 
 mod contact;
+mod moves;
 mod runs;
 
 use std::{
@@ -30,6 +31,7 @@ pub use self::{
     runs::{Forced, NoSuchTree, result_name},
 };
 use crate::{
+    claim::{self, Claim, Claimed},
     config::{self, Config},
     fetch::{self, manifest::Store, ranges::Patience},
     ledger::{self, Ledger},
@@ -77,6 +79,9 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// The storage is not this agent's.
+    #[error(transparent)]
+    Storage(#[from] claim::Error),
     /// The helper that rsync calls.
     #[error("this program's own path cannot be found; set 'program' in mirror-agent.toml")]
     Program(#[source] std::io::Error),
@@ -99,11 +104,15 @@ pub struct Agent {
     state: Mutex<State>,
     /// Held while orders are taken up: the daemon asks, and so may a command meanwhile.
     accepting: Mutex<()>,
+    /// Held while trees are renamed: their order matters.
+    moving: Mutex<()>,
     slots: Semaphore,
     /// Something changed that may make a step possible.
     pub(crate) wake: Notify,
     /// A report waits to be sent.
     pub(crate) unsent: Notify,
+    // The storage before the data directory: whoever waits for the latter finds the former free.
+    _storage: Claimed,
     _lock: File,
 }
 
@@ -118,13 +127,14 @@ struct State {
 }
 
 impl Agent {
-    /// Locks the data directory and reads what is known. Nothing is asked of anyone.
+    /// Locks the data directory and the storage, and reads what is known. Nothing is asked of anyone.
     pub async fn open(config: Config) -> Result<Arc<Self>, Error> {
         config.check()?;
         let identity = LiveIdentity::open(&config.data)?;
         let lock = lock_soon(&config).await?;
         let dialer = config.dialer()?;
         let membership = identity.current().membership.clone();
+        let storage = claim::claim(&config, &membership)?;
         let api =
             Arc::new(LiveClient::new(&identity, ServerExpectation::Coordinator, dialer.clone())?);
         let client = Client::new(&membership.api_url, Arc::new(move || api.get()));
@@ -165,13 +175,24 @@ impl Agent {
             public,
             state: Mutex::default(),
             accepting: Mutex::default(),
+            moving: Mutex::default(),
             slots: Semaphore::new(PARALLEL_RUNS),
             wake: Notify::new(),
             unsent: Notify::new(),
+            _storage: storage,
             _lock: lock,
         };
         agent.recall()?;
         Ok(Arc::new(agent))
+    }
+
+    /// Makes the storage that `config` names this agent's, unless another process uses it; tells
+    /// whose it was.
+    pub async fn claim_storage(config: &Config) -> Result<Option<Claim>, Error> {
+        config.check()?;
+        let identity = LiveIdentity::open(&config.data)?;
+        let _lock = lock_soon(config).await?;
+        Ok(claim::take_over(config, &identity.current().membership)?)
     }
 
     /// Clients for a publisher: they show our certificate and accept nobody else.

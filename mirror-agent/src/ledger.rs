@@ -50,6 +50,9 @@ pub struct Record {
     pub name: AssignmentName,
     /// Where it is published, below the publish directory.
     pub path: TreePath,
+    /// Where its tree is being renamed to; after a crash it lies at `path`, there, or aside.
+    #[serde(default)]
+    pub moving: Option<TreePath>,
     /// What it durably holds.
     #[serde(default)]
     pub held: Option<Held>,
@@ -103,6 +106,7 @@ impl Record {
         Self {
             name,
             path,
+            moving: None,
             held: None,
             unassigned: false,
             sync_requests: 0,

@@ -9,6 +9,7 @@
 pub mod agent;
 pub mod apply;
 pub mod calendar;
+pub mod claim;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -18,6 +19,7 @@ pub mod gather;
 pub mod guard;
 pub mod ledger;
 pub mod modes;
+pub mod moves;
 pub mod observed;
 pub mod orders;
 pub mod published;
@@ -172,11 +174,7 @@ pub(crate) async fn activate_once(
         }
         Err(_) => tracing::warn!("the coordinator does not answer; going on with the ledger"),
     }
-    let mut reports = agent.activate(forced, dry).await;
-    // A rename comes first and makes the run possible; the forced run follows it.
-    if reports.is_empty() {
-        reports = agent.activate(forced, dry).await;
-    }
+    let reports = agent.activate(forced, dry).await;
     if !dry && let Err(error) = agent.send_reports().await {
         tracing::warn!(error = chain(&error), "reports wait for the coordinator");
     }

@@ -60,7 +60,7 @@ pub fn next_step(situation: &Situation<'_>) -> Option<Step> {
     let Some(record) = situation.record else {
         return is_wanted(order, situation).then_some(Step::Sync);
     };
-    if record.path != order.path && record.held.is_some() {
+    if record.path != order.path && record.held.is_some() || record.moving.is_some() {
         return Some(Step::Move { from: record.path.clone(), to: order.path.clone() });
     }
     let waits = record.due.is_some_and(|due| due > situation.now);
@@ -265,6 +265,11 @@ mod tests {
         moved.path = path("linux/fedora");
         let step = Step::Move { from: path("fedora"), to: path("linux/fedora") };
         assert_eq!(next_step(&situation(Some(&moved), Some(&record), 3)), Some(step));
+        // Nothing else happens to a tree that may lie at neither of the two.
+        let mut begun = record.clone();
+        begun.moving = Some(path("linux/fedora"));
+        let back = Step::Move { from: path("fedora"), to: path("fedora") };
+        assert_eq!(next_step(&situation(Some(&order(false)), Some(&begun), 4)), Some(back));
         assert_eq!(next_step(&situation(None, Some(&record), 3)), Some(Step::Release));
         record.unassigned = true;
         assert_eq!(next_step(&situation(None, Some(&record), 3)), None);

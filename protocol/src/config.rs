@@ -17,7 +17,8 @@ use toml::{Table, Value};
 /// Prefix of the variables that are read.
 pub const PREFIX: &str = "MIRRORNET_";
 /// Variables with the prefix that mean something else than a configuration key.
-const NOT_KEYS: [&str; 3] = ["MIRRORNET_IDENTITY", "MIRRORNET_COORDINATOR", "MIRRORNET_CONFIG"];
+const NOT_KEYS: [&str; 4] =
+    ["MIRRORNET_IDENTITY", "MIRRORNET_COORDINATOR", "MIRRORNET_CONFIG", "MIRRORNET_FAIL_AT"];
 /// How deep tables within tables are listed value by value.
 const MAX_DEPTH: usize = 16;
 

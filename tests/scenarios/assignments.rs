@@ -9,9 +9,9 @@ use tests::{
     programs::{succeed, told},
 };
 
-/// Definitions of one publisher with the trees `one` and `two`, and of the site `site`.
-fn two_trees(net: &Testbed) -> String {
-    format!(
+/// Definitions of one publisher with these trees, and of the site `site`, which may hold them.
+pub(super) fn trees(net: &Testbed, trees: &[&str]) -> String {
+    let mut text = format!(
         r#"
 [[upstream]]
 name = "build"
@@ -22,32 +22,29 @@ name = "source"
 upstream = "build"
 path = {:?}
 
-[[tree]]
-name = "one"
-source = "source"
-path = "one"
-
-[[tree]]
-name = "two"
-source = "source"
-path = "two"
-
 [[site]]
 name = "site"
-
-[[grant]]
-site = "site"
-tree = "one"
-
-[[grant]]
-site = "site"
-tree = "two"
 "#,
         net.path("upstream")
-    )
+    );
+    for tree in trees {
+        text += &format!(
+            r#"
+[[tree]]
+name = "{tree}"
+source = "source"
+path = "{tree}"
+
+[[grant]]
+site = "site"
+tree = "{tree}"
+"#
+        );
+    }
+    text
 }
 
-fn assignment(tree: &str, more: &str) -> String {
+pub(super) fn assignment(tree: &str, more: &str) -> String {
     format!("[[assignment]]\nsite = \"site\"\ntree = \"{tree}\"\n{more}\n")
 }
 
@@ -57,13 +54,13 @@ fn two_agents_of_a_site_hold_each_its_own() {
     for tree in ["one", "two"] {
         write(&net.path(&format!("upstream/{tree}/f")), tree);
     }
-    let trees = two_trees(&net);
-    net.apply(&trees);
+    let definitions = trees(&net, &["one", "two"]);
+    net.apply(&definitions);
     let publisher = net.enroll_publisher("build");
     let _publishing = net.run_publisher(&publisher);
     let (first, second) = (net.enroll_agent("first", "site"), net.enroll_agent("second", "site"));
     let orders = [
-        trees.clone(),
+        definitions.clone(),
         assignment("one", "agent = \"first\""),
         assignment("two", "agent = \"second\""),
     ];
@@ -155,8 +152,8 @@ fn purging_an_ended_assignment_spares_the_one_that_took_over_its_files() {
     let net = Testbed::start();
     write(&net.path("upstream/one/f"), "same");
     write(&net.path("upstream/two/f"), "same");
-    let trees = two_trees(&net);
-    net.apply(&(trees.clone() + &assignment("one", "path = \"here\"")));
+    let definitions = trees(&net, &["one", "two"]);
+    net.apply(&(definitions.clone() + &assignment("one", "path = \"here\"")));
     let publisher = net.enroll_publisher("build");
     let _publishing = net.run_publisher(&publisher);
     let agent = net.enroll_agent("agent", "site");
@@ -164,7 +161,7 @@ fn purging_an_ended_assignment_spares_the_one_that_took_over_its_files() {
     net.publish(&publisher, "two");
     agent.sync();
     net.ctl(&["delete", "assignment", "one@site"]);
-    net.apply(&(trees + &assignment("two", "path = \"here\"")));
+    net.apply(&(definitions + &assignment("two", "path = \"here\"")));
     agent.sync();
 
     let refused = agent.command(&["purge", "one"]).output().unwrap();

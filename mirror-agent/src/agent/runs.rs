@@ -47,7 +47,7 @@ pub enum Forced {
 }
 
 impl Forced {
-    fn includes(&self, name: &AssignmentName) -> bool {
+    pub(super) fn includes(&self, name: &AssignmentName) -> bool {
         match self {
             Self::Due => false,
             Self::All => true,
@@ -66,7 +66,7 @@ pub struct NoSuchTree {
 
 /// Why a run ended without its goal.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub(super) enum Error {
     #[error(transparent)]
     Published(#[from] published::Error),
     #[error(transparent)]
@@ -93,6 +93,14 @@ enum Error {
         to: protocol::path::TreePath,
         source: filetree::fs::Error,
     },
+    #[error(
+        "its tree is still to be renamed from {from} to {to}; another tree, or a run, is in the way"
+    )]
+    ToBeMoved { from: protocol::path::TreePath, to: protocol::path::TreePath },
+    #[error(
+        "it is to be published where the tree of {by} still lies, which has to be renamed first"
+    )]
+    InTheWay { by: AssignmentName },
     #[error("{count} of the published files are not what they should be, the first is {first}")]
     Differs { count: usize, first: protocol::path::TreePath },
     #[error("nothing of it is held here yet")]
@@ -110,12 +118,13 @@ impl Agent {
                 return Vec::new();
             }
         };
+        let mut reports = if dry { Vec::new() } else { self.move_and_report(forced) };
+        let failed: Vec<_> = reports.iter().map(|report| report.assignment.clone()).collect();
         let mut steps = Vec::with_capacity(names.len());
-        for name in names {
+        for name in names.into_iter().filter(|name| !failed.contains(name)) {
             steps.push(self.step(name, forced, dry));
         }
         let mut done = stream::iter(steps).buffer_unordered(PARALLEL_RUNS);
-        let mut reports = Vec::new();
         while let Some(report) = done.next().await {
             reports.extend(report);
         }
@@ -127,6 +136,7 @@ impl Agent {
     pub(crate) async fn work(self: Arc<Self>, shutdown: CancellationToken) {
         let mut steps = JoinSet::new();
         loop {
+            self.move_and_report(&Forced::Due);
             for name in self.names().unwrap_or_default() {
                 if !self.is_busy(&name) {
                     let agent = Arc::clone(&self);
@@ -177,9 +187,13 @@ impl Agent {
         let is_forced = forced.includes(&name);
         let _busy = self.take_turn(&name, is_forced).await?;
         let _slot = self.slots.acquire().await.ok()?;
-        match self.find_step(&name, forced) {
+        // One look at the orders for the decision and for what follows from it.
+        let orders = self.orders();
+        match self.find_step(&name, orders.as_deref(), forced) {
             Ok(None) => None,
-            Ok(Some((Step::Sync, target))) => Some(self.run(&name, target, dry).await),
+            Ok(Some((Step::Sync, target))) => {
+                Some(self.run(&name, orders.as_deref(), target, dry).await)
+            }
             Ok(Some((Step::Release, _))) => {
                 if let Err(error) = self.release(&name) {
                     tracing::error!(assignment = %name, error = crate::chain(&error), "not released");
@@ -191,15 +205,9 @@ impl Agent {
                 run.notice(format!("it would be renamed from {from} to {to}, and then compared"));
                 Some(run.finish(RunResult::CompletedDryRun, String::new()))
             }
+            // All renames were tried together, before anything else.
             Ok(Some((Step::Move { from, to }, _))) => {
-                match block_in_place(|| self.move_tree(&name, &from, &to)) {
-                    Ok(()) => {
-                        tracing::info!(assignment = %name, %from, %to, "moved");
-                        self.wake.notify_one();
-                        None
-                    }
-                    Err(error) => Some(self.failed(&name, &error, dry)),
-                }
+                is_forced.then(|| self.failed(&name, &Error::ToBeMoved { from, to }, dry))
             }
             Err(_) if !is_forced && self.waits(&name) => None,
             Err(error) => Some(self.failed(&name, &error, dry)),
@@ -219,24 +227,23 @@ impl Agent {
 
     /// Whether a failed step is to be tried only later.
     fn waits(&self, name: &AssignmentName) -> bool {
-        let record = self.ledger.record(name).ok().flatten();
-        record.and_then(|record| record.due).is_some_and(|due| due > Timestamp::now())
+        self.ledger.record(name).ok().flatten().is_some_and(|record| is_due_later(&record))
     }
 
     fn find_step(
         &self,
         name: &AssignmentName,
+        orders: Option<&Orders>,
         forced: &Forced,
     ) -> Result<Option<(Step, Option<Verified>)>, Error> {
-        let orders = self.orders();
         let record = self.ledger.record(name)?;
-        let order = orders.as_ref().and_then(|orders| orders.order(name));
-        let target = match (&orders, order) {
+        let order = orders.and_then(|orders| orders.order(name));
+        let target = match (orders, order) {
             (Some(orders), Some(order)) => self.target(orders, order)?,
             _ => None,
         };
         let now = Timestamp::now();
-        let stale = orders.as_ref().is_some_and(|orders| orders.is_stale(now));
+        let stale = orders.is_some_and(|orders| orders.is_stale(now));
         let situation = Situation {
             order,
             record: record.as_ref(),
@@ -245,6 +252,12 @@ impl Agent {
             now,
         };
         let step = reconcile::next_step(&situation);
+        if let (Some(orders), Some(order)) = (orders, order)
+            && (step == Some(Step::Sync) || forced.includes(name))
+            && let Some(by) = self.in_the_way(order, orders)?
+        {
+            return if forced.includes(name) { Err(Error::InTheWay { by }) } else { Ok(None) };
+        }
         let step = match (step, order) {
             (None, Some(order)) if forced.includes(name) => {
                 if order.stopped.is_some() {
@@ -272,11 +285,16 @@ impl Agent {
         Ok(target)
     }
 
-    async fn run(&self, name: &AssignmentName, target: Option<Verified>, dry: bool) -> RunReport {
+    async fn run(
+        &self,
+        name: &AssignmentName,
+        orders: Option<&Orders>,
+        target: Option<Verified>,
+        dry: bool,
+    ) -> RunReport {
         let progress = self.progress(name);
         let run = Run::begin(name.clone(), dry, progress);
-        let orders = self.orders();
-        let order = orders.as_ref().and_then(|orders| orders.order(name));
+        let order = orders.and_then(|orders| orders.order(name));
         let Some(order) = order else {
             return run.finish(RunResult::Disabled, "it is no longer assigned".into());
         };
@@ -418,7 +436,7 @@ impl Agent {
     }
 
     /// A run that could not even begin.
-    fn failed(&self, name: &AssignmentName, error: &Error, dry: bool) -> RunReport {
+    pub(super) fn failed(&self, name: &AssignmentName, error: &Error, dry: bool) -> RunReport {
         let run = Run::begin(name.clone(), dry, self.progress(name));
         let result = match (error, dry) {
             (Error::Stopped(_), _) => RunResult::Disabled,
@@ -450,35 +468,6 @@ impl Agent {
         Ok(())
     }
 
-    /// Renames a published tree. The ledger follows after the disk: a crash in between leaves the
-    /// tree at its new path, where the next activation finds it.
-    fn move_tree(
-        &self,
-        name: &AssignmentName,
-        from: &protocol::path::TreePath,
-        to: &protocol::path::TreePath,
-    ) -> Result<(), Error> {
-        let failed = |source| Error::Move { from: from.clone(), to: to.clone(), source };
-        let fs = filetree::fs::Fs::disk();
-        let publish = fs.open_root(&self.config.publish()).map_err(failed)?;
-        if publish.open_dir(from).is_ok() {
-            let mut parent = publish.reopen().map_err(failed)?;
-            if let Some(above) = to.parent() {
-                for component in above.components() {
-                    parent = parent.ensure_dir(component, 0o755).map_err(failed)?;
-                }
-            }
-            let old = publish.open_parent(from).map_err(failed)?;
-            old.rename_new(from.name(), &parent, to.name()).map_err(failed)?;
-            old.sync().and_then(|()| parent.sync()).map_err(failed)?;
-        }
-        if let Some(mut record) = self.ledger.record(name)? {
-            record.path = to.clone();
-            self.ledger.set_record(&record)?;
-        }
-        Ok(())
-    }
-
     /// Reads everything that is published and compares it with the manifest.
     pub async fn verify(&self, name: &AssignmentName) -> RunReport {
         let run = Run::begin(name.clone(), false, self.progress(name));
@@ -502,6 +491,9 @@ impl Agent {
 
     fn compare(&self, name: &AssignmentName, run: &Run) -> Result<(), Error> {
         let record = self.ledger.record(name)?.ok_or(Error::NothingHeld)?;
+        if let Some(to) = record.moving {
+            return Err(Error::ToBeMoved { from: record.path, to });
+        }
         let site = Site::open(&self.config, &name.to_string(), &record.path)?;
         let applied = site.applied()?.ok_or(Error::NothingHeld)?;
         run.set_versions(Some(applied.version), Some(applied.version));
@@ -530,6 +522,8 @@ impl Agent {
         if orders.as_ref().is_some_and(|orders| orders.order(name).is_some()) {
             return Err(crate::Failure::StillAssigned { assignment: name.clone() });
         }
+        // A rename that was begun is ended first, so that the files are where the record says.
+        self.move_and_report(&Forced::All);
         let Some(_busy) = Busy::take(self, name) else {
             return Err(crate::Failure::Busy { assignment: name.clone() });
         };
@@ -572,6 +566,11 @@ impl Agent {
     }
 }
 
+/// Whether it is to be tried or asked again only later.
+pub(super) fn is_due_later(record: &Record) -> bool {
+    record.due.is_some_and(|due| due > Timestamp::now())
+}
+
 fn is_held(record: Option<&Record>, target: Option<&Verified>) -> bool {
     let held = record.and_then(|record| record.held.as_ref());
     held.zip(target).is_some_and(|(held, target)| held.manifest == target.statement.manifest)
@@ -586,10 +585,10 @@ pub fn result_name(result: RunResult) -> String {
 }
 
 /// Marks an assignment as being worked on, until it goes.
-struct Busy<'a>(&'a Agent, AssignmentName);
+pub(super) struct Busy<'a>(&'a Agent, AssignmentName);
 
 impl<'a> Busy<'a> {
-    fn take(agent: &'a Agent, name: &AssignmentName) -> Option<Self> {
+    pub(super) fn take(agent: &'a Agent, name: &AssignmentName) -> Option<Self> {
         agent.lock().busy.insert(name.clone()).then(|| Self(agent, name.clone()))
     }
 }

@@ -116,6 +116,19 @@ pub(super) enum Command {
         #[command(flatten)]
         format: Format,
     },
+    /// Take over the storage of another agent that is gone for good.
+    ///
+    /// An agent refuses a storage that belongs to another one. This hands it over, on purpose: what
+    /// is published stays, and whatever of it is assigned to this agent goes on as it is.
+    #[command(
+        after_help = "Example:\n  mirror-agent claim --config /etc/mirrornet/mirror-agent.toml"
+    )]
+    Claim {
+        #[command(flatten)]
+        settings: Settings,
+        #[command(flatten)]
+        format: Format,
+    },
     /// Apply a pack to a plain directory, without any daemon: for sites that are fed by disk.
     #[command(
         after_help = "Example:\n  mirror-agent unpack --pack update.pack --base old --out new"

@@ -76,6 +76,12 @@ pub(super) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Command::Claim { settings, format } => {
+            let Some(config) = load(&settings)? else { return Ok(ExitCode::SUCCESS) };
+            let before = Agent::claim_storage(&config).await?;
+            print::claimed(&config, before.as_ref(), format.output);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Unpack { pack, base, out, filter, dry_run, format } => {
             unpack_pack(&pack, &base, &out, filter.as_deref(), dry_run, format)
         }

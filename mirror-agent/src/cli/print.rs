@@ -10,7 +10,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use protocol::{generation::Version, v1::agent::RunReport};
 
 use super::args::Output;
-use crate::{agent::result_name, config::Config, status::Status};
+use crate::{agent::result_name, claim::Claim, config::Config, status::Status};
 
 /// An error with its causes, and the exit code.
 pub(super) fn failure(error: &anyhow::Error) -> ExitCode {
@@ -43,6 +43,23 @@ pub(super) fn raw(bytes: &[u8]) -> std::io::Result<()> {
 /// For programs.
 pub(super) fn json(value: &serde_json::Value) {
     println!("{value:#}");
+}
+
+/// Whose the storage was that is ours now.
+pub(super) fn claimed(config: &Config, before: Option<&Claim>, output: Output) {
+    if output == Output::Json {
+        return json(&serde_json::json!({ "work": config.work(), "before": before }));
+    }
+    let work = config.work().display().to_string();
+    match before {
+        Some(before) => println!(
+            "{work} belonged to agent {} of network {} (data directory {}) and is this agent's now",
+            before.agent,
+            before.network,
+            before.data.display()
+        ),
+        None => println!("{work} belonged to nobody and is this agent's now"),
+    }
 }
 
 /// What an enrollment made of us, and what comes next.
