@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    Daemon, Testbed, compare,
+    Daemon, Link, Testbed, compare,
     network::{Agent, Publisher},
 };
 
@@ -30,7 +30,15 @@ impl OneTree {
     /// Starts it; `tree` are further lines for the tree's definition, `assignment` for the
     /// assignment's.
     pub fn start(tree: &str, assignment: &str) -> Self {
-        let testbed = Testbed::start();
+        Self::start_in(Testbed::start(), tree, assignment)
+    }
+
+    /// [`OneTree::start`] with the agent at the other end of a line.
+    pub fn start_over(link: &Link, tree: &str, assignment: &str) -> Self {
+        Self::start_in(Testbed::start_on(link.origin(), link.site()), tree, assignment)
+    }
+
+    fn start_in(testbed: Testbed, tree: &str, assignment: &str) -> Self {
         let upstream = testbed.make_dir("upstream/tree");
         let source = testbed.path("upstream");
         testbed.apply(&format!(

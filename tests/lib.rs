@@ -16,12 +16,14 @@ pub mod cluster;
 pub mod compare;
 pub mod daemon;
 pub mod fixture;
+pub mod link;
 pub mod network;
 pub mod programs;
 pub mod rsyncd;
 pub mod valve;
 
 pub use daemon::Daemon;
+pub use link::{Host, Line, Link};
 pub use network::Testbed;
 pub use rsyncd::Rsyncd;
 

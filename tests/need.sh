@@ -19,6 +19,7 @@ for target in "$@"; do
             need nginx nginx-light nginx
             need sha256sum coreutils coreutils
             need systemd-analyze systemd systemd
+            need ip iproute2 iproute; need nsenter util-linux util-linux
             ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql postgresql-server
             ;;
         bench)
@@ -26,6 +27,7 @@ for target in "$@"; do
             need zstd zstd zstd
             need find findutils findutils
             need strace strace strace
+            need ip iproute2 iproute; need nsenter util-linux util-linux
             ;;
         lint)
             cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny

@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    Daemon,
+    Daemon, Host,
     programs::{program, succeed, told},
     rsyncd::free_port,
     wait_for,
@@ -21,6 +21,8 @@ pub struct Testbed {
     coordinator: Option<Daemon>,
     api: SocketAddr,
     enroll: SocketAddr,
+    origin: Host,
+    site: Host,
     // Last, because what runs in it has to end first.
     dir: tempfile::TempDir,
 }
@@ -35,6 +37,8 @@ pub struct Agent {
     pub storage: PathBuf,
     /// Its configuration file.
     pub config: PathBuf,
+    /// Where it runs.
+    pub host: Host,
 }
 
 /// An enrolled publisher.
@@ -50,10 +54,17 @@ pub struct Publisher {
 impl Testbed {
     /// Makes a network called `test` and starts its coordinator.
     pub fn start() -> Self {
+        Self::start_on(Host::LOOPBACK, Host::LOOPBACK)
+    }
+
+    /// [`Testbed::start`] with the coordinator, publishers and the admin on one host, and the
+    /// agents on another.
+    pub fn start_on(origin: Host, site: Host) -> Self {
         let dir = tempfile::Builder::new().prefix("mirrornet-").tempdir().unwrap();
-        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let address = |port| SocketAddr::from((origin.address(), port));
         let (api, enroll) = (address(free_port()), address(free_port()));
-        let mut testbed = Self { dir, coordinator: None, api, enroll };
+        let hostname = origin.address().to_string();
+        let mut testbed = Self { dir, coordinator: None, api, enroll, origin, site };
         let data = testbed.coordinator_data();
         fs::write(
             testbed.path("coordinator.toml"),
@@ -61,7 +72,7 @@ impl Testbed {
         )
         .unwrap();
         let mut init = program("coordinator");
-        init.args(["init", "--network", "test", "--hostname", "127.0.0.1", "--data"]).arg(&data);
+        init.args(["init", "--network", "test", "--hostname", &hostname, "--data"]).arg(&data);
         init.args(["--listen", &api.to_string(), "--enroll-listen", &enroll.to_string()]);
         succeed(&mut init);
         testbed.start_coordinator();
@@ -101,7 +112,11 @@ impl Testbed {
         let _ = fs::remove_file(self.coordinator_data().join("listen"));
         let mut serve = program("coordinator");
         serve.args(["serve", "--config"]).arg(self.path("coordinator.toml"));
-        let mut daemon = Daemon::start("coordinator", &mut serve, &self.path("coordinator.log"));
+        let mut daemon = Daemon::start(
+            "coordinator",
+            &mut self.origin.run(&serve),
+            &self.path("coordinator.log"),
+        );
         daemon.address_in(&self.coordinator_data().join("listen"));
         self.coordinator = Some(daemon);
     }
@@ -120,7 +135,7 @@ impl Testbed {
     pub fn mirrorctl(&self) -> Command {
         let mut command = program("mirrorctl");
         command.env("MIRRORNET_IDENTITY", self.coordinator_data().join("admin"));
-        command
+        self.origin.run(&command)
     }
 
     /// Runs `mirrorctl` with these arguments.
@@ -161,18 +176,17 @@ impl Testbed {
         let data = self.path(&format!("publisher-{name}"));
         let invite = self.invite(&["--role", "publisher", "--name", name]);
         let port = free_port();
+        let address = format!("{}:{port}", self.origin.address());
         let config = self.path(&format!("publisher-{name}.toml"));
         fs::write(
             &config,
-            format!(
-                "data = {data:?}\nlisten = \"127.0.0.1:{port}\"\nadvertise = \"127.0.0.1:{port}\"\n"
-            ),
+            format!("data = {data:?}\nlisten = \"{address}\"\nadvertise = \"{address}\"\n"),
         )
         .unwrap();
         let mut command = program("publisher");
         command.args(["enroll", "--invite", &invite, "--data"]).arg(&data);
-        command.args(["--advertise", &format!("127.0.0.1:{port}")]);
-        succeed(&mut command);
+        command.args(["--advertise", &address]);
+        succeed(&mut self.origin.run(&command));
         Publisher { name: name.to_owned(), data, config }
     }
 
@@ -185,8 +199,8 @@ impl Testbed {
         fs::write(&config, format!("data = {data:?}\nstorage = {storage:?}\n")).unwrap();
         let mut command = program("mirror-agent");
         command.args(["enroll", "--invite", &invite, "--data"]).arg(&data);
-        succeed(&mut command);
-        Agent { name: name.to_owned(), data, storage, config }
+        succeed(&mut self.site.run(&command));
+        Agent { name: name.to_owned(), data, storage, config, host: self.site.clone() }
     }
 
     /// Starts an enrolled publisher and waits until it listens.
@@ -195,15 +209,14 @@ impl Testbed {
         let mut command = program("publisher");
         command.args(["run", "--config"]).arg(&publisher.config);
         let log = self.path(&format!("publisher-{}.log", publisher.name));
-        let mut daemon = Daemon::start("publisher", &mut command, &log);
+        let mut daemon = Daemon::start("publisher", &mut self.origin.run(&command), &log);
         daemon.address_in(&publisher.data.join("listen"));
         daemon
     }
 
     /// Starts an enrolled agent.
     pub fn run_agent(&self, agent: &Agent) -> Daemon {
-        let mut command = program("mirror-agent");
-        command.args(["run", "--config"]).arg(&agent.config);
+        let mut command = agent.command(&["run"]);
         let log = self.path(&format!("agent-{}.log", agent.name));
         Daemon::start("mirror-agent", &mut command, &log)
     }
@@ -243,7 +256,7 @@ impl Agent {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = program("mirror-agent");
         command.args(args).arg("--config").arg(&self.config);
-        command
+        self.host.run(&command)
     }
 
     /// One activation without a daemon: fetches orders, brings every assignment up to date, ends.

@@ -3,17 +3,18 @@
 use std::{
     fmt::Write,
     fs,
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU16, Ordering},
 };
 
-use crate::{Daemon, programs, wait_until};
+use crate::{Daemon, Host, programs, wait_until};
 
 /// A running stock rsync daemon on a loopback port.
 pub struct Rsyncd {
     daemon: Daemon,
+    host: Host,
     port: u16,
     log: PathBuf,
 }
@@ -26,11 +27,23 @@ impl Rsyncd {
 
     /// [`Rsyncd::start`] on a port that is known already.
     pub fn start_on(port: u16, dir: &Path, modules: &[(&str, &Path)], settings: &str) -> Self {
+        Self::start_at(&Host::LOOPBACK, port, dir, modules, settings)
+    }
+
+    /// [`Rsyncd::start`] on a host of its own.
+    pub fn start_at(
+        host: &Host,
+        port: u16,
+        dir: &Path,
+        modules: &[(&str, &Path)],
+        settings: &str,
+    ) -> Self {
         fs::create_dir_all(dir).unwrap();
         let log = dir.join("rsyncd.log");
         let owner = rustix::process::geteuid();
+        let address = host.address();
         let mut config = format!(
-            "port = {port}\naddress = 127.0.0.1\nuse chroot = no\nread only = yes\n\
+            "port = {port}\naddress = {address}\nuse chroot = no\nread only = yes\n\
              log file = {}\npid file = {}\n",
             log.display(),
             dir.join("rsyncd.pid").display(),
@@ -46,14 +59,18 @@ impl Rsyncd {
         let mut command = Command::new("rsync");
         programs::isolate(&mut command);
         command.args(["--daemon", "--no-detach", "--config"]).arg(&file);
-        let daemon = Daemon::start("rsyncd", &mut command, &dir.join("rsyncd.out"));
-        wait_until("rsyncd to listen", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        Self { daemon, port, log }
+        let daemon = Daemon::start("rsyncd", &mut host.run(&command), &dir.join("rsyncd.out"));
+        let rsyncd = Self { daemon, host: host.clone(), port, log };
+        let mut ask = Command::new("rsync");
+        programs::isolate(&mut ask);
+        ask.arg(rsyncd.url());
+        wait_until("rsyncd to listen", || host.run(&ask).output().unwrap().status.success());
+        rsyncd
     }
 
-    /// `rsync://127.0.0.1:PORT/`
+    /// `rsync://ADDRESS:PORT/`
     pub fn url(&self) -> String {
-        format!("rsync://127.0.0.1:{}/", self.port)
+        format!("rsync://{}:{}/", self.host.address(), self.port)
     }
 
     /// Its port on 127.0.0.1.

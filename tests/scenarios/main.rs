@@ -11,6 +11,7 @@ mod docs;
 mod enrollment;
 mod filters;
 mod interrupted;
+mod line;
 mod moves;
 mod outage;
 mod packaging;
