@@ -56,7 +56,8 @@ use crate::{
     scan::digest_file,
     staging::{self, Staging},
     switch::{
-        Mode, SwitchOptions, SwitchReport, WantedMode, cursor::Cursor, exchange, in_place, sweep,
+        Mode, SwitchOptions, SwitchReport, WantedMode, cursor::Cursor, exchange, in_place,
+        remove::remove_all, sweep,
     },
 };
 
@@ -219,6 +220,7 @@ impl Area {
             _lock: lock,
         };
         area.recovery = recover::recover(&mut area)?;
+        area.remove_unknown_trees()?;
         if area.marks.uncollected {
             area.staging.clear()?;
         }
@@ -536,6 +538,29 @@ impl Area {
             }
         }
         Ok(found)
+    }
+
+    /// Removes trees that the marks do not name: power was lost while one was made, or after one
+    /// was collected. Both are ours alone.
+    fn remove_unknown_trees(&self) -> Result<(), Error> {
+        for entry in self.work.entries()? {
+            let Ok(name) = std::str::from_utf8(&entry.name) else { continue };
+            let Some(number) = name.strip_prefix(exchange::STANDBY) else { continue };
+            // A tree, its list, or a list that was being written.
+            let number = number.split('.').next().unwrap_or(number);
+            let tree = format!("{}{number}", exchange::STANDBY);
+            let Ok(number) = number.parse::<u64>() else { continue };
+            if self.marks.trees.iter().any(|known| known.name == tree) {
+                continue;
+            }
+            if number < self.marks.next_tree {
+                remove_all(&self.work, &entry.name)?;
+            } else if let Err(error) = self.work.remove_dir(&entry.name) {
+                // Not empty, so it was not just made: whoever took the marks away decides.
+                tracing::debug!(%error, "left a tree that the marks do not name");
+            }
+        }
+        Ok(())
     }
 
     /// Tries once whether this file system can do what an exchange needs.

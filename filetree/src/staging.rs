@@ -228,16 +228,26 @@ impl Staging {
         [TEMPORARY, number.to_string().as_bytes()].concat()
     }
 
-    /// Drops everything: for when a tree holds what was staged, durably.
+    /// Drops everything, durably: for when a tree holds what was staged, durably. The records go
+    /// first: one that outlived its contents would vouch for whatever gets their names.
     pub(crate) fn clear(&self) -> Result<(), Error> {
         let mut state = self.lock();
+        let records = self.batches.entries()?;
+        for entry in &records {
+            self.batches.unlink(&entry.name)?;
+        }
+        if !records.is_empty() {
+            self.batches.sync()?;
+        }
+        let mut dropped = false;
         for entry in self.dir.entries()? {
             if *entry.name != *BATCHES {
                 remove_all(&self.dir, &entry.name)?;
+                dropped = true;
             }
         }
-        for entry in self.batches.entries()? {
-            self.batches.unlink(&entry.name)?;
+        if dropped {
+            self.dir.sync()?;
         }
         *state = State { next_batch: state.next_batch, ..State::default() };
         Ok(())

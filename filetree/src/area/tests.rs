@@ -2,9 +2,12 @@
 //! read again from the disk, with a manifest: nothing may be missing, changed or there too much.
 
 mod crash;
+mod figures;
 mod kill;
 mod local;
 pub(crate) mod model;
+mod oracle;
+mod scenario;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 

@@ -30,10 +30,44 @@ struct State {
     pending: Vec<Pending>,
     next: u64,
     clock: i64,
+    /// Every moment at which power could be lost, while somebody wants to know them.
+    moments: Option<Vec<Moment>>,
 }
 
+/// What the disk held, and what it only promised, before one of the steps of a run.
+#[derive(Debug, Clone)]
+pub struct Moment {
+    durable: Image,
+    pending: Vec<Pending>,
+    next: u64,
+    clock: i64,
+}
+
+/// What a crash makes of one change that was not synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It never happened.
+    Lost,
+    /// It is there.
+    Kept,
+    /// Of written bytes, only so many; for any other change the same as kept.
+    Torn(usize),
+}
+
+/// An object as [`MemoryDisk::list`] shows it. Times are in nanoseconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// Content, mode, modification time.
+    File(Vec<u8>, u32, i64),
+    /// Mode, modification time.
+    Dir(u32, i64),
+    /// Where it points.
+    Symlink(Vec<u8>),
+}
+
+/// Inodes are shared between images until one of them changes them.
 #[derive(Debug, Clone, Default)]
-struct Image(HashMap<u64, Inode>);
+struct Image(HashMap<u64, Arc<Inode>>);
 
 #[derive(Debug, Clone)]
 struct Inode {
@@ -52,7 +86,7 @@ enum Body {
 }
 
 /// One step that a crash keeps or loses.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Change {
     /// Names set or taken away together: directory, name, inode.
     Names(Vec<(u64, Vec<u8>, Option<u64>)>),
@@ -66,7 +100,7 @@ enum Change {
 /// A change that a crash may lose.
 #[derive(Debug, Clone)]
 struct Pending {
-    change: Change,
+    change: Arc<Change>,
     /// What has to be synced before it is durable.
     unsynced: BTreeSet<u64>,
 }
@@ -81,7 +115,7 @@ impl From<Change> for Pending {
             | Change::Group(at, _)
             | Change::Mtime(at, _) => [*at].into(),
         };
-        Self { change, unsynced }
+        Self { change: Arc::new(change), unsynced }
     }
 }
 
@@ -90,7 +124,7 @@ impl Image {
         match change {
             Change::Names(names) => {
                 for (dir, name, inode) in names {
-                    let Some(Inode { body: Body::Dir(entries), mtime, .. }) = self.0.get_mut(dir)
+                    let Some(Inode { body: Body::Dir(entries), mtime, .. }) = self.inode(*dir)
                     else {
                         continue;
                     };
@@ -102,7 +136,7 @@ impl Image {
                 }
             }
             Change::Data(at, offset, bytes) => {
-                if let Some(Inode { body: Body::File(data), mtime, .. }) = self.0.get_mut(at) {
+                if let Some(Inode { body: Body::File(data), mtime, .. }) = self.inode(*at) {
                     let end = offset + bytes.len();
                     if data.len() < end {
                         data.resize(end, 0);
@@ -112,7 +146,7 @@ impl Image {
                 }
             }
             Change::Len(at, len) => {
-                if let Some(Inode { body: Body::File(data), mtime, .. }) = self.0.get_mut(at) {
+                if let Some(Inode { body: Body::File(data), mtime, .. }) = self.inode(*at) {
                     data.resize(*len, 0);
                     *mtime = clock;
                 }
@@ -126,8 +160,12 @@ impl Image {
         }
     }
 
+    fn inode(&mut self, at: u64) -> Option<&mut Inode> {
+        self.0.get_mut(&at).map(Arc::make_mut)
+    }
+
     fn with(&mut self, at: u64, act: impl FnOnce(&mut Inode)) {
-        if let Some(inode) = self.0.get_mut(&at) {
+        if let Some(inode) = self.inode(at) {
             act(inode);
         }
     }
@@ -173,15 +211,8 @@ impl Default for MemoryDisk {
     fn default() -> Self {
         let root =
             Inode { body: Body::Dir(BTreeMap::new()), mode: 0o755, mtime: 0, ctime: 0, gid: 0 };
-        let image = Image(HashMap::from([(ROOT, root)]));
-        let state = State {
-            now: image.clone(),
-            durable: image,
-            pending: Vec::new(),
-            next: ROOT + 1,
-            clock: 1,
-        };
-        Self(Arc::new(Mutex::new(state)))
+        let image = Image(HashMap::from([(ROOT, Arc::new(root))]));
+        Moment { durable: image, pending: Vec::new(), next: ROOT + 1, clock: 1 }.disk()
     }
 }
 
@@ -191,39 +222,57 @@ impl MemoryDisk {
         Self(Arc::new(Mutex::new(self.state().clone())))
     }
 
+    /// From now on remembers every moment at which power could be lost.
+    pub fn record(&self) {
+        self.state().moments = Some(Vec::new());
+    }
+
+    /// How many moments were remembered so far.
+    pub fn recorded(&self) -> usize {
+        self.state().moments.as_ref().map_or(0, Vec::len)
+    }
+
+    /// The moments since [`MemoryDisk::record`], and the present one.
+    pub fn moments(&self) -> Vec<Moment> {
+        let mut state = self.state();
+        let mut moments = state.moments.take().unwrap_or_default();
+        moments.push(state.moment());
+        moments
+    }
+
     /// The disk after a loss of power: everything synced, and some of the rest.
     pub fn crash(&self, dice: &mut Dice) -> Self {
+        self.state().moment().crash(dice)
+    }
+
+    /// Everything below `path`, by path; `None` where there is no such directory. Reads the disk
+    /// itself, not through the layer that is tested.
+    pub fn list(&self, path: &Path) -> Option<BTreeMap<Vec<u8>, Seen>> {
         let state = self.state();
-        let mut durable = state.durable.clone();
-        let keep_of_eight = [0, 1, 4, 7, 8][dice.below(5) as usize];
-        let beginning = dice.below(2) == 0;
-        let cut = dice.below(state.pending.len() as u64 + 1) as usize;
-        for (at, Pending { change, .. }) in state.pending.iter().enumerate() {
-            let is_data = matches!(change, Change::Data(..) | Change::Len(..));
-            // A journal keeps the order of names and attributes; data goes its own way.
-            let kept = match beginning && !is_data {
-                true => at < cut,
-                false => dice.below(8) < keep_of_eight,
-            };
-            if !kept {
-                continue;
-            }
-            match change {
-                Change::Data(inode, offset, bytes) if dice.below(4) == 0 => {
-                    let torn = bytes[..dice.below(bytes.len() as u64) as usize].to_vec();
-                    durable.apply(&Change::Data(*inode, *offset, torn), state.clock);
+        let root = components(path).try_fold(ROOT, |at, name| state.now.lookup(at, name)).ok()?;
+        let mut seen = BTreeMap::new();
+        let mut open = vec![(root, Vec::new())];
+        while let Some((dir, above)) = open.pop() {
+            for (name, at) in state.now.dir(dir).ok()? {
+                let mut path = above.clone();
+                if !path.is_empty() {
+                    path.push(b'/');
                 }
-                change => durable.apply(change, state.clock),
+                path.extend_from_slice(name);
+                // A name whose inode never reached the disk: file systems do not show such.
+                let Some(inode) = state.now.0.get(at) else { continue };
+                let what = match &inode.body {
+                    Body::File(data) => Seen::File(data.clone(), inode.mode, inode.mtime),
+                    Body::Symlink(target) => Seen::Symlink(target.clone()),
+                    Body::Dir(_) => {
+                        open.push((*at, path.clone()));
+                        Seen::Dir(inode.mode, inode.mtime)
+                    }
+                };
+                seen.insert(path, what);
             }
         }
-        let next = State {
-            now: durable.clone(),
-            durable,
-            pending: Vec::new(),
-            next: state.next,
-            clock: state.clock,
-        };
-        Self(Arc::new(Mutex::new(next)))
+        Some(seen)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -231,8 +280,82 @@ impl MemoryDisk {
     }
 }
 
+impl Moment {
+    /// How many changes a crash decides about.
+    pub fn unsynced(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// For a change of data, which may also be torn: how many bytes it writes.
+    pub fn data_len(&self, index: usize) -> Option<usize> {
+        match &*self.pending.get(index)?.change {
+            Change::Data(_, _, bytes) => Some(bytes.len()),
+            Change::Len(..) => Some(0),
+            _ => None,
+        }
+    }
+
+    /// The disk after a loss of power that treats each unsynced change so.
+    pub fn crash_with(&self, mut fate: impl FnMut(usize) -> Fate) -> MemoryDisk {
+        let mut durable = self.durable.clone();
+        for (index, Pending { change, .. }) in self.pending.iter().enumerate() {
+            match (fate(index), &**change) {
+                (Fate::Lost, _) => {}
+                (Fate::Torn(len), Change::Data(inode, offset, bytes)) => {
+                    let torn = bytes[..len.min(bytes.len())].to_vec();
+                    durable.apply(&Change::Data(*inode, *offset, torn), self.clock);
+                }
+                (_, change) => durable.apply(change, self.clock),
+            }
+        }
+        Self { durable, pending: Vec::new(), next: self.next, clock: self.clock }.disk()
+    }
+
+    /// The disk after a loss of power: everything synced, and some of the rest.
+    pub fn crash(&self, dice: &mut Dice) -> MemoryDisk {
+        let keep_of_eight = [0, 1, 4, 7, 8][dice.below(5) as usize];
+        let beginning = dice.below(2) == 0;
+        let cut = dice.below(self.pending.len() as u64 + 1) as usize;
+        self.crash_with(|index| {
+            let data = self.data_len(index);
+            // A journal keeps the order of names and attributes; data goes its own way.
+            let kept = match beginning && data.is_none() {
+                true => index < cut,
+                false => dice.below(8) < keep_of_eight,
+            };
+            match (kept, data) {
+                (false, _) => Fate::Lost,
+                (true, Some(len)) if dice.below(4) == 0 => {
+                    Fate::Torn(dice.below(len as u64) as usize)
+                }
+                (true, _) => Fate::Kept,
+            }
+        })
+    }
+
+    fn disk(self) -> MemoryDisk {
+        let Self { durable, pending, next, clock } = self;
+        let now = durable.clone();
+        let state = State { now, durable, pending, next, clock, moments: None };
+        MemoryDisk(Arc::new(Mutex::new(state)))
+    }
+}
+
 impl State {
+    fn moment(&self) -> Moment {
+        let Self { durable, pending, next, clock, .. } = self;
+        Moment { durable: durable.clone(), pending: pending.clone(), next: *next, clock: *clock }
+    }
+
+    fn remember(&mut self) {
+        if self.moments.is_some() {
+            let moment = self.moment();
+            self.moments.get_or_insert_default().push(moment);
+        }
+    }
+
     fn act(&mut self, change: Change) {
+        self.remember();
         self.clock += 1;
         self.now.apply(&change, self.clock);
         self.pending.push(change.into());
@@ -243,7 +366,7 @@ impl State {
         self.clock += 1;
         let at = self.next;
         self.next += 1;
-        let inode = Inode { body, mode, mtime: self.clock, ctime: self.clock, gid: 0 };
+        let inode = Arc::new(Inode { body, mode, mtime: self.clock, ctime: self.clock, gid: 0 });
         self.durable.0.insert(at, inode.clone());
         self.now.0.insert(at, inode);
         at
@@ -251,6 +374,7 @@ impl State {
 
     /// Makes what concerns `inode` durable (everything for `None`), in the order it was done.
     fn flush(&mut self, inode: Option<u64>) {
+        self.remember();
         let clock = self.clock;
         let mut pending = std::mem::take(&mut self.pending);
         pending.retain_mut(|Pending { change, unsynced }| {

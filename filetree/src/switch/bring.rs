@@ -228,8 +228,8 @@ pub(crate) fn put_symlink(
     staging.dir().rename(&temporary, dir, item.entry.path.name())
 }
 
-/// Gives a directory its mode and time, if they are others.
-pub(crate) fn close_dir(item: &Item<'_>, dir: &Dir) -> fs::Result<()> {
+/// Gives a directory its mode and time, and says whether they were others.
+pub(crate) fn close_dir(item: &Item<'_>, dir: &Dir) -> fs::Result<bool> {
     let meta = dir.meta()?;
     if meta.mode != item.mode {
         dir.set_mode(item.mode)?;
@@ -237,7 +237,7 @@ pub(crate) fn close_dir(item: &Item<'_>, dir: &Dir) -> fs::Result<()> {
     if meta.mtime != item.entry.mtime {
         dir.set_mtime(item.entry.mtime)?;
     }
-    Ok(())
+    Ok(meta.mode != item.mode || meta.mtime != item.entry.mtime)
 }
 
 /// Whether what is at the item's name in `dir` is, by its attributes, what the item wants.

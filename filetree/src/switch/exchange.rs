@@ -27,6 +27,9 @@ use crate::{
     record::PathList,
 };
 
+/// What the names of trees below the work directory begin with; a number follows.
+pub(crate) const STANDBY: &str = "standby-";
+
 /// A tree that can become the live one.
 struct Standby {
     name: String,
@@ -86,7 +89,7 @@ fn reusable(area: &mut Area, options: &SwitchOptions<'_>) -> Result<Option<Stand
 /// Makes an empty directory for a twin and marks it as unfinished.
 fn fresh(area: &mut Area) -> Result<Standby, Error> {
     let (name, dir) = loop {
-        let name = format!("standby-{}", area.marks.next_tree);
+        let name = format!("{STANDBY}{}", area.marks.next_tree);
         area.marks.next_tree += 1;
         match area.work.make_dir(name.as_bytes()) {
             Ok(dir) => break (name, dir),
@@ -187,6 +190,8 @@ pub(crate) fn finish(
         };
         marks::save_paths(&area.work, &tree.list_name(), changed)?;
         area.marks.trees.push(tree);
+    } else {
+        crate::record::remove(&area.work, &format!("{name}.missed"))?;
     }
     area.marks.live = Some(*id);
     area.marks.applied = Some(journal.to.clone());

@@ -191,6 +191,7 @@ impl InPlace<'_> {
     /// Moves what the older generation did not have out of a directory that is to go.
     fn rescue(&mut self, dir: &TreePath) -> Result<(), Error> {
         let mut open = vec![dir.clone()];
+        let mut moved = false;
         while let Some(at) = open.pop() {
             let Some(opened) = self.live.dir(&at)? else { continue };
             let opened = opened.reopen()?;
@@ -200,12 +201,18 @@ impl InPlace<'_> {
                 if !index.is_ok_and(|index| self.plan.changes()[index].had) {
                     to_trash(&self.area.work, self.options.now, &opened, &path)?;
                     self.report.trashed.push(path);
+                    moved = true;
                 } else if entry.is_dir != Some(false) {
                     open.push(path);
                 }
             }
         }
-        Ok(())
+        if moved { self.settle_trash() } else { Ok(()) }
+    }
+
+    /// What was moved to the trash is durably there before the directory that it came from goes.
+    fn settle_trash(&self) -> Result<(), Error> {
+        Ok(self.area.work.sync_fs()?)
     }
 
     fn remove(&mut self, change: &Change) -> Result<(), Error> {
@@ -228,6 +235,7 @@ impl InPlace<'_> {
     fn empty(&mut self, dir: &TreePath) -> Result<bool, Error> {
         let Some(opened) = self.live.dir(dir)? else { return Ok(false) };
         let mut empty = true;
+        let mut moved = false;
         for entry in opened.entries()? {
             let Ok(path) = dir.child(&entry.name) else {
                 empty = false;
@@ -245,7 +253,11 @@ impl InPlace<'_> {
             } else {
                 to_trash(&self.area.work, self.options.now, opened, &path)?;
                 self.report.trashed.push(path);
+                moved = true;
             }
+        }
+        if moved {
+            self.settle_trash()?;
         }
         Ok(empty)
     }

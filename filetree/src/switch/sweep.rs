@@ -53,6 +53,7 @@ pub(crate) fn all(
             Err(error) => return Err(error),
         };
         let has_list = list.is_some();
+        let mut moved = false;
         if let (Some(retired), Some(live)) = (retired, area.live()?) {
             let list = list.unwrap_or_default();
             let found = find(&list, options, &area.marks.locals, &retired, &live)?;
@@ -66,8 +67,12 @@ pub(crate) fn all(
                 marks::save_paths(&area.work, &list_name, &list.union(&PathList(passed)))?;
                 remember(&mut area.marks.locals, &found);
                 area.marks.save(&area.work)?;
-                move_out(area, options, report, &found, &retired, &live)?;
-                area.work.sync_fs()?;
+                let displaced = move_out(area, options, report, &found, &retired, &live)?;
+                let Locals { protected, excluded, held, .. } = &mut area.marks.locals;
+                for list in [protected, excluded, held] {
+                    list.retain(|path| !displaced.contains(path));
+                }
+                moved = true;
             }
         }
         for tree in area.marks.trees.iter_mut().filter(|tree| tree.name == name) {
@@ -76,7 +81,10 @@ pub(crate) fn all(
                 tree.state = TreeState::Building;
             }
         }
-        close_passed(area, plan)?;
+        // Durable before the marks call the tree swept: nobody looks again after that.
+        if close_passed(area, plan)? || moved {
+            area.work.sync_fs()?;
+        }
         area.marks.save(&area.work)?;
     }
     Ok(())
@@ -186,6 +194,8 @@ fn remember(locals: &mut Locals, found: &[Found]) {
     }
 }
 
+/// Moves what was found to where it belongs; gives the paths that had to go to the trash although
+/// they were to stay, because the new generation has something else above them.
 fn move_out(
     area: &Area,
     options: &SwitchOptions<'_>,
@@ -193,33 +203,36 @@ fn move_out(
     found: &[Found],
     retired: &Dir,
     live: &Dir,
-) -> Result<(), Error> {
+) -> Result<BTreeSet<TreePath>, Error> {
+    let mut displaced = BTreeSet::new();
     for Found { path, what } in found {
         let from = retired.open_parent(path)?;
         let name = path.name();
-        match what {
-            What::ProtectedRoot => {
-                from.rename_new(name, live, name)?;
-            }
-            What::Protected => {
-                let to = live_parent(live, path)?;
-                match to.stat(name)? {
-                    Some(_) => from.exchange(name, &to, name)?,
-                    None => from.rename_new(name, &to, name)?,
+        let to = match what {
+            What::ProtectedRoot => Some(live.reopen()?),
+            What::Protected | What::Carry { .. } => match live_parent(live, path) {
+                Err(Error::Fs(error)) if is_no_directory(&error) => {
+                    displaced.insert(path.clone());
+                    None
                 }
-                report.carried.push(path.clone());
-            }
-            What::Carry { .. } => {
-                from.rename_new(name, &live_parent(live, path)?, name)?;
-                report.carried.push(path.clone());
-            }
-            What::Trash => {
-                to_trash(&area.work, options.now, &from, path)?;
-                report.trashed.push(path.clone());
-            }
+                other => Some(other?),
+            },
+            What::Trash => None,
+        };
+        let Some(to) = to else {
+            to_trash(&area.work, options.now, &from, path)?;
+            report.trashed.push(path.clone());
+            continue;
+        };
+        match what {
+            What::Protected if to.stat(name)?.is_some() => from.exchange(name, &to, name)?,
+            _ => from.rename_new(name, &to, name)?,
+        }
+        if !matches!(what, What::ProtectedRoot) {
+            report.carried.push(path.clone());
         }
     }
-    Ok(())
+    Ok(displaced)
 }
 
 /// The live directory that is to hold `path`; made where the new generation has none.
@@ -233,9 +246,10 @@ fn live_parent(live: &Dir, path: &TreePath) -> Result<Dir, Error> {
 }
 
 /// Local content that comes and goes changes the times of the directories it is in; puts those
-/// of the live tree right.
-fn close_passed(area: &Area, plan: &Plan) -> Result<(), Error> {
-    let Some(live) = area.live()? else { return Ok(()) };
+/// of the live tree right, and says whether they were wrong.
+fn close_passed(area: &Area, plan: &Plan) -> Result<bool, Error> {
+    let Some(live) = area.live()? else { return Ok(false) };
+    let mut changed = false;
     let mut live = Cursor::new(live);
     let locals = &area.marks.locals;
     for path in locals.excluded.iter().chain(&locals.held).chain(&locals.protected) {
@@ -245,8 +259,8 @@ fn close_passed(area: &Area, plan: &Plan) -> Result<(), Error> {
             && item.entry.is_dir()
             && let Some(dir) = live.dir(&above)?
         {
-            close_dir(&item, dir)?;
+            changed |= close_dir(&item, dir)?;
         }
     }
-    Ok(())
+    Ok(changed)
 }

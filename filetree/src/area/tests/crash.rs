@@ -1,174 +1,244 @@
 //! Loss of power at every step, on the file system in memory.
 //!
-//! An update is stopped at a step, power is lost in one of many ways, and what a reader sees is
-//! compared with the old and the new generation, byte by byte. Then recovery and a further run
-//! must reach the new one. The variants with one step of the order left out must be caught, or a
-//! green result would mean nothing.
+//! An update is recorded with every moment at which power could be lost. Each moment is turned
+//! into disks that a loss of power may leave, in many ways; what a reader sees on them is compared
+//! with the old and the new generation, byte by byte, and recovery and a further run must reach
+//! the new one, without fetching again what was durably staged. In every eighth state power is
+//! lost once more on the way back. The variants with one step of the order left out must be
+//! caught, or a green result would mean nothing.
 
-use std::{path::Path, sync::Arc};
+use std::{cell::RefCell, path::Path};
 
 use super::{
-    kill::{Scenario, contents, generation, scenario, update_with},
-    model::{assert_same, manifest, read_on},
-    *,
+    figures::{self, Figure},
+    oracle::Oracle,
+    scenario::{SCENARIOS, Scenario, scenario},
 };
 use crate::{
     fs::{
-        FailPlan, Failure,
-        memory::{Dice, MemoryDisk},
+        Fs,
+        memory::{Dice, Fate, MemoryDisk, Moment},
     },
     switch::KnownBad,
 };
 
 const ROOT: &str = "/volume";
 
-fn on(disk: &MemoryDisk, plan: Option<Arc<FailPlan>>) -> Fs {
-    Fs::with_backend(Box::new(disk.clone()), plan)
+/// Up to so many unsynced changes every subset of them is tried, in the small scenarios.
+const ALL_SUBSETS: usize = 9;
+
+fn on(disk: &MemoryDisk) -> Fs {
+    Fs::with_backend(Box::new(disk.clone()), None)
 }
 
-/// How many ways of losing power are tried: 1,000 for each test, or `MIRRORNET_CRASH_STATES`.
+/// How many states are tried over all scenarios together.
 fn states() -> u64 {
-    std::env::var("MIRRORNET_CRASH_STATES").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000)
+    figures::count("MIRRORNET_CRASH_STATES", 50_000)
 }
 
-fn prepared(scenario: Scenario) -> MemoryDisk {
-    let disk = MemoryDisk::default();
-    for number in 1..=scenario.before {
-        update_with(&on(&disk, None), Path::new(ROOT), scenario, number, None).unwrap();
-    }
-    let fs = on(&disk, None);
-    fs.create_root(Path::new(ROOT)).unwrap().sync_fs().unwrap();
-    disk
+/// An update with every moment of it.
+struct Recorded {
+    moments: Vec<Moment>,
+    /// From which moment on so many contents were durably staged.
+    sealed: Vec<(usize, usize)>,
+    fetched: usize,
+    reported: bool,
 }
 
-/// What is wrong with what a reader sees, if anything is.
-fn violation(disk: &MemoryDisk, scenario: Scenario, reported: bool) -> Option<String> {
-    let fs = on(disk, None);
-    let (old, new) = (scenario.before, scenario.before + 1);
-    let live = Path::new(ROOT).join("pub/linux");
-    let Ok(_) = fs.open_root(&live) else {
-        let lost = old > 0 || reported;
-        return lost.then(|| "nothing is published any more".to_owned());
-    };
-    let now = contents(&read_on(&fs, &live));
-    let is = |number: u64| now == contents(&manifest(&generation(number)));
-    if reported && !is(new) {
-        return Some("success was reported, and the new generation is not there".to_owned());
+impl Recorded {
+    fn of(disk: &MemoryDisk, scenario: Scenario, bad: Option<KnownBad>) -> Self {
+        disk.record();
+        let sealed = RefCell::new(Vec::new());
+        let note = |count| sealed.borrow_mut().push((disk.recorded(), count));
+        let run =
+            scenario.update_counting(&on(disk), Path::new(ROOT), scenario.after(), bad, &note);
+        if let Err(error) = &run {
+            eprintln!("{}: {error:?}", scenario.name);
+        }
+        let (fetched, reported) = (run.as_ref().map_or(0, |(_, n)| *n), run.is_ok());
+        Self { moments: disk.moments(), sealed: sealed.into_inner(), fetched, reported }
     }
-    if scenario.mode == WantedMode::InPlace {
-        let (old, new) =
-            (contents(&manifest(&generation(old))), contents(&manifest(&generation(new))));
-        let whole = |(path, what): (&TreePath, &String)| {
-            [old.get(path), new.get(path)].contains(&Some(what))
-        };
-        return now.iter().find(|entry| !whole(*entry)).map(|(path, _)| format!("{path} is torn"));
+
+    /// Contents that a disk must hold at a moment.
+    fn sealed_at(&self, moment: usize) -> usize {
+        let sealed = self.sealed.iter().filter(|(from, _)| *from <= moment);
+        sealed.map(|(_, count)| *count).max().unwrap_or_default()
     }
-    (!(is(new) || (old > 0 && is(old)))).then(|| "neither the old nor the new generation".into())
 }
 
-struct Explored {
+struct Explorer {
+    scenario: Scenario,
+    oracle: Oracle,
+    run: Recorded,
     states: u64,
     violations: Vec<String>,
 }
 
-/// Stops an update at every step in turn and loses power in different ways, until enough states
-/// were seen.
-fn explore(name: &str, bad: Option<KnownBad>, states: u64) -> Explored {
-    let scenario = scenario(name);
-    let new = scenario.before + 1;
-    let root = Path::new(ROOT);
-    let start = prepared(scenario);
-    let count = Arc::new(FailPlan::new(None, u64::MAX, Failure::Halt));
-    update_with(&on(&start.fork(), Some(count.clone())), root, scenario, new, bad).unwrap();
-    let steps = count.seen();
-    let mut explored = Explored { states: 0, violations: Vec::new() };
-    let mut seed = 0;
-    'enough: while explored.states < states {
-        // One more step than there are: power is lost after the run has ended.
-        for step in 1..=steps + 1 {
-            seed += 1;
-            let mut dice = Dice::new(seed);
-            let disk = start.fork();
-            let plan = Arc::new(FailPlan::new(None, step, Failure::Halt));
-            let run = update_with(&on(&disk, Some(plan)), root, scenario, new, bad);
-            for _ in 0..4 {
-                explored.states += 1;
-                let mut crashed = disk.crash(&mut dice);
-                let mut wrong = violation(&crashed, scenario, run.is_ok());
-                if dice.below(3) == 0 {
-                    // Power is lost once more on the way back.
-                    let again = FailPlan::new(None, 1 + dice.below(steps), Failure::Halt);
-                    let fs = on(&crashed, Some(Arc::new(again)));
-                    let run = update_with(&fs, root, scenario, new, bad);
-                    crashed = crashed.crash(&mut dice);
-                    wrong = wrong.or(violation(&crashed, scenario, run.is_ok()));
-                }
-                let wrong = wrong.or_else(|| converge(&crashed, scenario));
-                explored.violations.extend(
-                    wrong.map(|what| format!("step {step} of {steps}, seed {seed}: {what}")),
-                );
-                if bad.is_some() && !explored.violations.is_empty() {
-                    break 'enough;
+impl Explorer {
+    fn new(scenario: Scenario, bad: Option<KnownBad>) -> Self {
+        let disk = MemoryDisk::default();
+        on(&disk).create_root(Path::new(ROOT)).unwrap();
+        scenario.prepare(&on(&disk), Path::new(ROOT));
+        on(&disk).create_root(Path::new(ROOT)).unwrap().sync_fs().unwrap();
+        let run = Recorded::of(&disk, scenario, bad);
+        assert!(run.reported, "{} does not succeed undisturbed", scenario.name);
+        let end = disk.list(Path::new(ROOT)).unwrap();
+        let oracle = Oracle::new(scenario);
+        assert_eq!(oracle.unfinished(&end), None, "{} undisturbed", scenario.name);
+        Self { scenario, oracle, run, states: 0, violations: Vec::new() }
+    }
+
+    /// Judges one disk that a loss of power at `moment` left.
+    fn judge(&mut self, moment: usize, disk: &MemoryDisk, dice: &mut Dice) {
+        self.states += 1;
+        let last = moment + 1 == self.run.moments.len();
+        let found = self.wrong(moment, disk, last, dice);
+        let name = self.scenario.name;
+        let of = self.run.moments.len();
+        self.violations
+            .extend(found.map(|what| format!("{name}, moment {moment} of {of}: {what}")));
+    }
+
+    fn wrong(
+        &self,
+        moment: usize,
+        disk: &MemoryDisk,
+        reported: bool,
+        dice: &mut Dice,
+    ) -> Option<String> {
+        let root = Path::new(ROOT);
+        let listing = disk.list(root)?;
+        if let Some(wrong) = self.oracle.violation(&listing, reported) {
+            return Some(wrong);
+        }
+        let again = disk.fork();
+        if dice.below(8) == 0 {
+            // Power is lost once more on the way back.
+            let run = Recorded::of(&again, self.scenario, None);
+            let at = dice.below(run.moments.len() as u64) as usize;
+            let disk = run.moments[at].crash(dice);
+            let reported = reported || (run.reported && at + 1 == run.moments.len());
+            let wrong = self.oracle.violation(&disk.list(root)?, reported);
+            return wrong.or_else(|| self.converge(moment, &disk)).map(|w| format!("twice: {w}"));
+        }
+        self.converge(moment, &again)
+    }
+
+    /// Recovery and one more run reach the new generation, whatever a crash left.
+    fn converge(&self, moment: usize, disk: &MemoryDisk) -> Option<String> {
+        let root = Path::new(ROOT);
+        match self.scenario.update(&on(disk), root, self.scenario.after(), None) {
+            Err(error) => Some(format!("recovery failed: {error:?}")),
+            Ok((_, fetched)) => {
+                let most = self.run.fetched - self.run.sealed_at(moment);
+                let twice = fetched > most;
+                let twice = twice.then(|| format!("{fetched} contents fetched instead of {most}"));
+                twice.or_else(|| self.oracle.unfinished(&disk.list(root)?))
+            }
+        }
+    }
+
+    /// Loses power in different ways at every moment in turn, until enough states were seen.
+    fn sample(&mut self, states: u64, seed: u64) {
+        let mut dice = Dice::new(seed);
+        while self.states < states && self.violations.is_empty() {
+            for moment in 0..self.run.moments.len() {
+                for _ in 0..2 {
+                    let disk = self.run.moments[moment].crash(&mut dice);
+                    self.judge(moment, &disk, &mut dice);
                 }
             }
         }
     }
-    explored
-}
 
-/// Recovery and one more run reach the new generation, whatever a crash left.
-fn converge(disk: &MemoryDisk, scenario: Scenario) -> Option<String> {
-    let new = scenario.before + 1;
-    let fs = on(disk, None);
-    match update_with(&fs, Path::new(ROOT), scenario, new, None) {
-        Err(error) => Some(format!("recovery failed: {error:?}")),
-        Ok(_) => {
-            let live = Path::new(ROOT).join("pub/linux");
-            let reached = contents(&read_on(&fs, &live)) == contents(&manifest(&generation(new)));
-            (!reached).then(|| "recovery did not reach the new generation".to_owned())
+    /// Loses power at every moment in every way that matters: with few unsynced changes every
+    /// subset; else every beginning, whole or torn at its end, each of them with every single
+    /// change missing, and every single change alone.
+    fn exhaust(&mut self) {
+        let mut dice = Dice::new(1);
+        for moment in 0..self.run.moments.len() {
+            let at = self.run.moments[moment].clone();
+            let count = at.unsynced();
+            let mut one = |fate: &dyn Fn(usize) -> Fate| {
+                let disk = at.crash_with(fate);
+                self.judge(moment, &disk, &mut dice);
+            };
+            let kept = |kept: bool| if kept { Fate::Kept } else { Fate::Lost };
+            if count <= ALL_SUBSETS {
+                for subset in 0..1_usize << count {
+                    one(&|index| kept(subset >> index & 1 == 1));
+                }
+                continue;
+            }
+            for end in 0..=count {
+                one(&|index| kept(index < end));
+                if let Some(len) = end.checked_sub(1).and_then(|last| at.data_len(last)) {
+                    let torn = |index| match index + 1 == end {
+                        true => Fate::Torn(len / 2),
+                        false => kept(index < end),
+                    };
+                    one(&torn);
+                }
+                one(&|index| kept(index == end));
+                for missing in 0..end.saturating_sub(1) {
+                    one(&|index| kept(index < end && index != missing));
+                }
+            }
         }
     }
 }
 
-fn survives(name: &str) {
-    let explored = explore(name, None, states());
-    let first: Vec<_> = explored.violations.iter().take(5).collect();
-    assert!(first.is_empty(), "{} of {}: {first:#?}", explored.violations.len(), explored.states);
-}
-
 #[test]
-fn power_lost_anywhere_in_a_first_sync_harms_nothing() {
-    survives("first");
-}
-
-#[test]
-fn power_lost_anywhere_in_an_update_with_a_new_twin_harms_nothing() {
-    survives("twin");
-}
-
-#[test]
-fn power_lost_anywhere_in_an_update_with_a_retired_tree_harms_nothing() {
-    survives("reused");
-}
-
-#[test]
-fn power_lost_anywhere_in_place_tears_no_file() {
-    survives("in-place");
+fn power_lost_anywhere_harms_nothing() {
+    let sampled: Vec<Scenario> = SCENARIOS.iter().filter(|s| !s.small).copied().collect();
+    let small: Vec<Scenario> = SCENARIOS.iter().filter(|s| s.small).copied().collect();
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let exhausted = figures::parallel(threads, &small, |scenario| {
+        let mut explorer = Explorer::new(*scenario, None);
+        explorer.exhaust();
+        (explorer.states, explorer.violations)
+    });
+    let done: u64 = exhausted.iter().map(|(states, _)| states).sum();
+    let share = states().saturating_sub(done) / sampled.len() as u64 + 1;
+    let rest = figures::parallel(threads, &sampled, |scenario| {
+        let mut explorer = Explorer::new(*scenario, None);
+        explorer.sample(share, 1);
+        (explorer.states, explorer.violations)
+    });
+    let (mut states, mut wrong) = (0, Vec::new());
+    for (seen, violations) in exhausted.into_iter().chain(rest) {
+        states += seen;
+        wrong.extend(violations);
+    }
+    figures::tell(&Figure {
+        what: "crash states in memory, recovery included",
+        ran: states,
+        bad: wrong.len() as u64,
+    });
+    eprintln!("{done} of them exhaust {} small trees", small.len());
+    assert!(wrong.is_empty(), "{} of {states}: {:#?}", wrong.len(), &wrong[..wrong.len().min(5)]);
+    assert!(states >= self::states(), "only {states} states");
 }
 
 #[test]
 fn the_order_with_one_step_left_out_is_caught() {
     for bad in [KnownBad::NoSyncFs, KnownBad::NoParentSync, KnownBad::EarlyMark] {
-        let explored = explore("reused", Some(bad), 4_000);
-        assert!(!explored.violations.is_empty(), "{bad:?} passed {} states", explored.states);
+        let mut explorer = Explorer::new(scenario("reused"), Some(bad));
+        explorer.sample(4_000, 1);
+        let states = explorer.states;
+        eprintln!("{bad:?}: caught after at most {states} states");
+        assert!(!explorer.violations.is_empty(), "{bad:?} passed {states} states");
     }
 }
 
 #[test]
 fn a_disk_without_power_cuts_gives_the_same_tree_as_a_real_one() {
     let scenario = scenario("reused");
-    let disk = prepared(scenario);
-    let live = Path::new(ROOT).join("pub/linux");
-    let tree = read_on(&on(&disk, None), &live);
-    assert_same(&tree, &manifest(&generation(scenario.before)));
+    let (disk, real) = (MemoryDisk::default(), tempfile::tempdir().unwrap());
+    scenario.prepare(&on(&disk), Path::new(ROOT));
+    scenario.prepare(&Fs::disk(), real.path());
+    let below = |listing: super::oracle::Listing| -> super::oracle::Listing {
+        listing.into_iter().filter(|(path, _)| path.starts_with(b"pub/linux/")).collect()
+    };
+    assert_eq!(below(disk.list(Path::new(ROOT)).unwrap()), below(super::oracle::list(real.path())));
 }
