@@ -64,6 +64,11 @@ impl Daemon {
 
     /// Sends SIGTERM and waits for its end.
     pub fn stop(mut self) -> ExitStatus {
+        self.end()
+    }
+
+    /// [`Daemon::stop`] for one that stays where it is, to be replaced later.
+    pub fn end(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.wait()
     }
@@ -85,7 +90,9 @@ impl Daemon {
         }
     }
 
-    fn must_run(&mut self) {
+    /// # Panics
+    /// With everything it printed, when it has ended.
+    pub fn must_run(&mut self) {
         if let Some(status) = self.child.try_wait().unwrap() {
             panic!("{} ended ({status}):\n{}", self.name, self.log());
         }

@@ -83,6 +83,18 @@ tree = "tree"
         write(&self.upstream.join(path), content);
     }
 
+    /// Adds lines to the publisher's configuration, and starts it anew.
+    pub fn configure_publisher(&mut self, lines: &str) {
+        append(&self.publisher.config, lines);
+        assert!(self.publishing.end().success());
+        self.publishing = self.testbed.run_publisher(&self.publisher);
+    }
+
+    /// Adds lines to the agent's configuration.
+    pub fn configure_agent(&self, lines: &str) {
+        append(&self.agent.config, lines);
+    }
+
     /// Publishes what the upstream holds now.
     pub fn publish(&self) {
         self.testbed.publish(&self.publisher, "tree");
@@ -115,6 +127,11 @@ tree = "tree"
     pub fn assert_same(&self) {
         compare::assert_same(&self.upstream, &self.mirror(), &[]);
     }
+}
+
+fn append(file: &Path, lines: &str) {
+    let text = fs::read_to_string(file).unwrap();
+    fs::write(file, format!("{text}{lines}\n")).unwrap();
 }
 
 /// Writes a file with everything above it.

@@ -18,6 +18,7 @@ pub mod daemon;
 pub mod fixture;
 pub mod link;
 pub mod network;
+pub mod nginx;
 pub mod programs;
 pub mod rsyncd;
 pub mod valve;
@@ -25,6 +26,7 @@ pub mod valve;
 pub use daemon::Daemon;
 pub use link::{Host, Line, Link};
 pub use network::Testbed;
+pub use nginx::Nginx;
 pub use rsyncd::Rsyncd;
 
 use std::time::{Duration, Instant};

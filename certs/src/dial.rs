@@ -4,6 +4,7 @@
 //! pipe alike, so that a site behind a proxy has one setting and no way is forgotten.
 
 mod proxy;
+mod reach;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -16,7 +17,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-pub use self::proxy::{InvalidProxy, NoProxy, ProxySettings, ProxyUrl};
+pub(crate) use self::reach::Resolver;
+pub use self::{
+    proxy::{InvalidProxy, NoProxy, ProxySettings, ProxyUrl},
+    reach::{InvalidNetwork, Network, Reach},
+};
 
 /// Most addresses of one host that are tried.
 const MAX_ADDRESSES: usize = 8;

@@ -85,6 +85,12 @@ pub enum Error {
         "this system has no bundle of trusted roots; install ca-certificates, or name one with SSL_CERT_FILE"
     )]
     NoSystemRoots,
+    /// A file that should hold roots and holds none.
+    #[error("{file} holds no certificate that can be read", file = file.display())]
+    NoRoots {
+        /// Which file.
+        file: std::path::PathBuf,
+    },
     /// A host that is no host.
     #[error("{host:?} is neither a host name nor an IP address")]
     InvalidHost {

@@ -22,6 +22,7 @@ use filetree::switch::{Mode, SwitchReport};
 use protocol::{
     client::{Client, HttpSource},
     name::IdentityName,
+    point::BaseUrl,
     spec::AssignmentName,
 };
 use tokio::sync::{Notify, Semaphore};
@@ -33,7 +34,13 @@ pub use self::{
 use crate::{
     claim::{self, Claim, Claimed},
     config::{self, Config},
-    fetch::{self, manifest::Store, ranges::Patience},
+    fetch::{
+        self,
+        allowed::{Allowed, Refused},
+        manifest::Store,
+        points::{Point, SharedHealth},
+        ranges::Patience,
+    },
     ledger::{self, Ledger},
     orders::{Orders, Trust},
     report::{Progress, Run},
@@ -122,6 +129,8 @@ struct State {
     busy: HashSet<AssignmentName>,
     progress: HashMap<AssignmentName, Arc<Progress>>,
     publishers: HashMap<IdentityName, Arc<LiveClient>>,
+    /// What was seen of each publication point, by its base URL.
+    healths: HashMap<String, SharedHealth>,
     /// Why the coordinator cannot be asked; `None` while it answers.
     trouble: Option<String>,
 }
@@ -151,16 +160,7 @@ impl Agent {
         };
         let programs = Programs { rsync: config.rsync.clone(), helper };
         let rsync_version = child::version(&programs).await;
-        // Without a bundle of public roots only points under the public PKI are lost.
-        let public = PublicRoots::of_system().map_err(live::Error::from);
-        let public = public.and_then(|roots| public_http_client(&roots, &dialer));
-        let public = match public {
-            Ok(client) => client,
-            Err(error) => {
-                tracing::debug!(error = crate::chain(&error), "no public points can be used");
-                live::http_client(&identity.current(), &ServerExpectation::Coordinator, &dialer)?
-            }
-        };
+        let public = public_http_client(&roots(&config)?, &dialer, &config.points.reach())?;
         let agent = Self {
             config,
             identity,
@@ -211,10 +211,18 @@ impl Agent {
         Ok(Arc::new(move || client.get()))
     }
 
-    /// Clients for points outside of the network.
-    pub(crate) fn public_http(&self) -> HttpSource {
+    /// The point outside of the network at this URL, if this site's admin lets it be asked.
+    pub(crate) fn public_point(&self, url: &BaseUrl) -> Result<Point, Refused> {
+        let allowed = Allowed::new(&self.config.points);
+        allowed.check(url)?;
         let client = self.public.clone();
-        Arc::new(move || client.clone())
+        let point = Point::new(url.as_str(), url.as_str(), Arc::new(move || client.clone()));
+        Ok(point.allowing(allowed).with_health(self.health_of(url.as_str())))
+    }
+
+    /// What this process has seen of a point.
+    pub(crate) fn health_of(&self, base: &str) -> SharedHealth {
+        Arc::clone(self.lock().healths.entry(base.to_owned()).or_default())
     }
 
     /// The orders that are followed.
@@ -245,6 +253,19 @@ impl Agent {
 impl std::fmt::Debug for Agent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Agent").field("data", &self.config.data).finish_non_exhaustive()
+    }
+}
+
+/// The authorities that points outside of the network may be certified by.
+fn roots(config: &Config) -> Result<PublicRoots, live::Error> {
+    let system = PublicRoots::of_system();
+    match &config.points.roots {
+        Some(file) => Ok(system.unwrap_or_else(|_| PublicRoots::none()).and_file(file)?),
+        // Without a bundle of public roots only points under the public PKI are lost.
+        None => Ok(system.unwrap_or_else(|error| {
+            tracing::debug!(%error, "no point outside of the network can be asked by https");
+            PublicRoots::none()
+        })),
     }
 }
 

@@ -9,6 +9,8 @@ use certs::dial::{AddressFamily, Dialer, NoProxy, ProxySettings, ProxyUrl};
 use protocol::config::{self, Loaded, Sources};
 use serde::{Deserialize, Serialize};
 
+use crate::fetch::allowed::PointsConfig;
+
 /// Everything that an admin of a site sets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
@@ -27,6 +29,8 @@ pub struct Config {
     pub bind: Option<IpAddr>,
     /// `any`, `inet` or `inet6`.
     pub address_family: AddressFamily,
+    /// Which publication points outside of the network are asked.
+    pub points: PointsConfig,
     /// The rsync program: a name that is looked up in PATH, or a path.
     pub rsync: PathBuf,
     /// The `mirror-agent` program that rsync calls back; the running one by default.
@@ -43,6 +47,7 @@ impl Default for Config {
             proxy: None,
             bind: None,
             address_family: AddressFamily::default(),
+            points: PointsConfig::default(),
             rsync: "rsync".into(),
             program: None,
         }
@@ -111,6 +116,7 @@ impl Config {
             ("storage", Some(&self.storage)),
             ("publish", self.publish.as_ref()),
             ("work", self.work.as_ref()),
+            ("points.roots", self.points.roots.as_ref()),
         ];
         for (key, path) in paths {
             if let Some(path) = path.filter(|path| !path.is_absolute()) {

@@ -5,9 +5,11 @@
 //! further than that, must keep moving, and is believed only after its digest was checked. What
 //! breaks off is resumed; what is wrong is asked for elsewhere.
 
+pub mod allowed;
 pub mod manifest;
 pub mod pack;
 pub mod points;
 pub mod ranges;
 pub mod retries;
+
 pub mod whole;

@@ -28,7 +28,11 @@ use tokio::task::block_in_place;
 pub use self::arrived::{Arrived, Taken, stage_dir};
 use crate::{
     apply::{self, PlanStage, Site, to_io},
-    fetch::{points::Points, ranges::Patience, whole},
+    fetch::{
+        points::{ORIGIN, Points},
+        ranges::Patience,
+        whole,
+    },
     report::{Came, Run},
     route::{self, Candidate, Means},
     rsync::source::Source,
@@ -275,12 +279,8 @@ impl Gather<'_> {
             .collect();
         let done = contents.iter().filter(|content| !failures.contains_key(&content.digest));
         let came = Came { received_bytes: received.get(), ..sums(done.map(|c| c.size)) };
-        self.run.add_way(Way::Whole, &self.point(), came.since(start));
+        self.run.add_way(Way::Whole, ORIGIN, came.since(start));
         Ok(failures)
-    }
-
-    fn point(&self) -> String {
-        self.sources.points.in_order().next().map_or_else(String::new, |point| point.name.clone())
     }
 }
 

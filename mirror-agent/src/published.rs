@@ -11,6 +11,7 @@ use protocol::{
     manifest::Manifest,
     origin,
     pack::target_manifest,
+    point::PointRef,
     transfer::{NoDelta, Way},
     v1::agent::{AssignmentOrder, PublisherOrigin, RunKind, RunResult},
 };
@@ -91,7 +92,8 @@ pub async fn sync(
         let held = held(agent, applied.version, applied.manifest, &rules, false);
         return Ok((RunResult::UpToDate, held));
     }
-    let points = points(agent, from)?;
+    let points = Arc::new(points(agent, from, run)?);
+    run.set_points(&points);
     let mut base = Base::find(agent, &site, applied, &rules, run)?;
     let (want, chain, no_pack) = target_of(agent, order, target, &base, &points, run).await?;
     let want = Arc::new(want);
@@ -297,7 +299,7 @@ async fn target_of(
     run.progress().phase("plan", "bytes", 0);
     let tree = &order.name.tree;
     let start = std::time::Instant::now();
-    let before = points.received();
+    let before = points.mark();
     let offers = target.chain(base.digest);
     let (chain, no_pack) = match follow(agent, tree, &offers, base, points).await {
         Ok(chain) => (chain, None),
@@ -319,9 +321,10 @@ async fn target_of(
             (fetched, Vec::new())
         }
     };
-    let received_bytes = points.received() - before;
-    let came = Came { received_bytes, ..Came::default() };
-    run.add_way(Way::Metadata, ORIGIN, came.since(start));
+    for (point, received_bytes) in points.since(&before) {
+        let came = Came { received_bytes, ..Came::default() };
+        run.add_way(Way::Metadata, point, came.since(start));
+    }
     Ok((result.0, result.1, no_pack))
 }
 
@@ -365,14 +368,27 @@ async fn follow(
     Ok(Some((Arc::unwrap_or_clone(at), chain)))
 }
 
-fn points(agent: &Agent, from: &PublisherOrigin) -> Result<Points, Error> {
+/// Where the tree's objects can be had, as the definitions say and this site's admin allows.
+fn points(agent: &Agent, from: &PublisherOrigin, run: &Run) -> Result<Points, Error> {
     let mut points = Vec::new();
-    for base in &from.points {
-        points.push(Point::new(base.as_str(), base, agent.public_http()));
+    let mut named = from.points.clone();
+    if !named.contains(&PointRef::Origin) {
+        named.push(PointRef::Origin);
     }
-    if let Some(address) = &from.address {
-        let base = format!("https://{address}");
-        points.push(Point::new(ORIGIN, &base, agent.publisher_http(&from.publisher)?));
+    for point in &named {
+        match point {
+            PointRef::At(url) => match agent.public_point(url) {
+                Ok(point) => points.push(point),
+                Err(why) => run.notice(format!("the point {url} is not asked: {why}")),
+            },
+            PointRef::Origin => {
+                let Some(address) = &from.address else { continue };
+                let base = format!("https://{address}");
+                let http = agent.publisher_http(&from.publisher)?;
+                let origin = Point::new(ORIGIN, &base, http);
+                points.push(origin.with_health(agent.health_of(&base)));
+            }
+        }
     }
     if points.is_empty() {
         return Err(Error::NoAddress { publisher: from.publisher.clone() });

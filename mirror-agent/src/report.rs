@@ -19,7 +19,7 @@ use protocol::{
 };
 use uuid::Uuid;
 
-use crate::route::Reasons;
+use crate::{fetch::points::Points, route::Reasons};
 
 /// Most notices of one run.
 const MAX_NOTICES: usize = 100;
@@ -47,6 +47,7 @@ struct State {
     switch: Option<String>,
     notices: Vec<String>,
     left_out: usize,
+    points: Arc<Points>,
 }
 
 impl Run {
@@ -63,6 +64,7 @@ impl Run {
             switch: None,
             notices: Vec::new(),
             left_out: 0,
+            points: Arc::default(),
         };
         let started = Timestamp::now();
         Self { id: Uuid::now_v7(), assignment, started, dry, progress, state: Mutex::new(state) }
@@ -102,6 +104,11 @@ impl Run {
     /// How the tree was switched, and why so.
     pub fn set_switch(&self, switch: String) {
         self.lock().switch = Some(switch);
+    }
+
+    /// The points that it asks; what they did will stand in the report.
+    pub fn set_points(&self, points: &Arc<Points>) {
+        self.lock().points = Arc::clone(points);
     }
 
     /// Something that an admin should know.
@@ -179,6 +186,7 @@ impl Run {
             to: state.to,
             changes: state.changes,
             ways: state.ways.into_values().collect(),
+            points: state.points.reports(),
             encoders: state.encoders.into_values().collect(),
             not_taken: state.reasons.into_not_taken(),
             switch: state.switch,

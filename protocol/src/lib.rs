@@ -22,6 +22,7 @@ mod openapi;
 pub mod origin;
 pub mod pack;
 pub mod path;
+pub mod point;
 pub mod role;
 pub mod spec;
 pub mod statement;

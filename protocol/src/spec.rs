@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::{
     name::{IdentityName, SiteName, SourceName, TreeName, UpstreamName},
     path::TreePath,
+    point::PointRef,
     units::{ByteSize, Span, Threshold},
 };
 
@@ -48,6 +49,10 @@ pub struct UpstreamSpec {
     /// Most connections from this network at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
+    /// Where agents read what the publisher publishes, in order; the publisher itself comes last
+    /// where it is not named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<PointRef>,
 }
 
 /// What runs at an upstream.
@@ -125,6 +130,9 @@ pub struct TreeSpec {
     /// Also publish a pack from nothing, for first syncs.
     #[serde(default, skip_serializing_if = "is_default")]
     pub initial_pack: bool,
+    /// Where agents read this tree, instead of its upstream's points.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<PointRef>,
     /// What stops a generation.
     #[serde(default, skip_serializing_if = "is_default")]
     pub guard: GuardSpec,

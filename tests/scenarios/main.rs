@@ -15,6 +15,7 @@ mod line;
 mod moves;
 mod outage;
 mod packaging;
+mod points;
 mod postgres;
 mod proxy;
 mod stock;

@@ -17,17 +17,20 @@ const MAX_ANSWER_LEN: usize = 8 * 1024;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProxySettings {
     proxy: Option<ProxyUrl>,
+    /// For `http://`, where it is another one.
+    plain: Option<ProxyUrl>,
     except: NoProxy,
 }
 
 impl ProxySettings {
     /// Every host but those that `except` names goes through `proxy`.
     pub fn new(proxy: Option<ProxyUrl>, except: NoProxy) -> Self {
-        Self { proxy, except }
+        Self { proxy, plain: None, except }
     }
 
     /// What the environment says: `HTTPS_PROXY`, else `ALL_PROXY`, and `NO_PROXY`, in capitals or
-    /// not.
+    /// not. For `http://` alone `http_proxy` comes first, in small letters only, as everywhere: in
+    /// capitals a web server would set it from a request's header.
     pub fn from_env() -> Result<Self, InvalidProxy> {
         Self::from_variables(|name| std::env::var(name).ok())
     }
@@ -41,6 +44,7 @@ impl ProxySettings {
         let except = first(&["NO_PROXY", "no_proxy"]).unwrap_or_default();
         Ok(Self {
             proxy: proxy.map(|url| url.parse()).transpose()?,
+            plain: first(&["http_proxy"]).map(|url| url.parse()).transpose()?,
             except: NoProxy::parse(&except),
         })
     }
@@ -48,6 +52,17 @@ impl ProxySettings {
     /// The proxy by which `host` is reached, if any.
     pub fn for_host(&self, host: &str) -> Option<&ProxyUrl> {
         self.proxy.as_ref().filter(|_| !self.except.contains(host))
+    }
+
+    /// The proxy by which `host` is asked in plain HTTP, if any.
+    pub fn for_plain_host(&self, host: &str) -> Option<&ProxyUrl> {
+        let plain = self.plain.as_ref().filter(|_| !self.except.contains(host));
+        plain.or_else(|| self.for_host(host))
+    }
+
+    /// Whether `host` is a proxy itself.
+    pub(crate) fn names(&self, host: &str) -> bool {
+        [&self.proxy, &self.plain].into_iter().flatten().any(|proxy| proxy.host() == host)
     }
 }
 
@@ -101,7 +116,7 @@ fn exception(entry: &str) -> Exception {
     }
 }
 
-fn within(address: IpAddr, network: IpAddr, bits: u8) -> bool {
+pub(super) fn within(address: IpAddr, network: IpAddr, bits: u8) -> bool {
     match (address, network) {
         (IpAddr::V4(address), IpAddr::V4(network)) => {
             let differing = u32::from(address) ^ u32::from(network);

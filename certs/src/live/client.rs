@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::{Error, LiveIdentity};
 use crate::{
-    dial::Dialer,
+    dial::{Dialer, Reach, Resolver},
     identity::{Identity, Serial},
     tls::{ALPN_H2, ALPN_HTTP1, PublicRoots, ServerExpectation},
 };
@@ -85,21 +85,36 @@ pub fn http_client(
     build(identity.client_tls().config(expectation, &ALPN)?, dialer)
 }
 
-/// An HTTP client for servers outside of the network, such as a CDN: it shows no identity and
-/// trusts the public PKI. Bounds are those of [`http_client`].
-pub fn public_http_client(roots: &PublicRoots, dialer: &Dialer) -> Result<reqwest::Client, Error> {
-    build(roots.config(&ALPN)?, dialer)
+/// An HTTP client for servers outside of the network, such as a CDN: it shows no identity, trusts
+/// the public PKI and connects only where `reach` lets it. An address in a URL is not looked up, so
+/// the caller judges it ([`Reach::admits_host`]). Bounds are those of [`http_client`].
+pub fn public_http_client(
+    roots: &PublicRoots,
+    dialer: &Dialer,
+    reach: &Reach,
+) -> Result<reqwest::Client, Error> {
+    let builder = builder(roots.config(&ALPN)?, dialer);
+    let resolver = Resolver::new(reach.clone(), dialer.clone());
+    let builder = builder.https_only(!reach.plain_http).dns_resolver(Arc::new(resolver));
+    builder.build().map_err(Error::Client)
 }
 
 fn build(tls: rustls::ClientConfig, dialer: &Dialer) -> Result<reqwest::Client, Error> {
+    builder(tls, dialer).https_only(true).build().map_err(Error::Client)
+}
+
+fn builder(tls: rustls::ClientConfig, dialer: &Dialer) -> reqwest::ClientBuilder {
     let proxy = dialer.proxy.clone();
     let choose = move |url: &reqwest::Url| {
         let host = url.host_str().unwrap_or_default();
-        proxy.for_host(host).map(|proxy| proxy.secret_text().to_owned())
+        let proxy = match url.scheme() {
+            "http" => proxy.for_plain_host(host),
+            _ => proxy.for_host(host),
+        };
+        proxy.map(|proxy| proxy.secret_text().to_owned())
     };
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
-        .https_only(true)
         .redirect(Policy::none())
         // The environment is read in one place, by whoever made the dialer.
         .no_proxy()
@@ -110,6 +125,4 @@ fn build(tls: rustls::ClientConfig, dialer: &Dialer) -> Result<reqwest::Client, 
         .http2_keep_alive_interval(PING)
         .http2_keep_alive_timeout(PING)
         .http2_keep_alive_while_idle(true)
-        .build()
-        .map_err(Error::Client)
 }

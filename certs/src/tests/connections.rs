@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{Running, SOON, client, router, until};
 use crate::{
-    dial::Dialer,
+    dial::{Dialer, Reach},
     identity::Role,
     testing::TestNetwork,
     tls::{
@@ -334,7 +334,13 @@ async fn a_server_outside_of_the_network_is_known_by_its_host_name_and_shown_not
     let missing = dir.path().join("missing.pem");
     let roots = tls::PublicRoots::from_files(&[&missing, &bundle]).unwrap();
     let dialer = Dialer::default();
-    let client = crate::live::public_http_client(&roots, &dialer).unwrap();
+    let here = ["127.0.0.0/8", "::1"].map(|network| network.parse().unwrap());
+    let refused = crate::live::public_http_client(&roots, &dialer, &Reach::default()).unwrap();
+    let error =
+        refused.get(format!("https://localhost:{}/", server.port)).send().await.unwrap_err();
+    assert!(crate::live::chain(&error).contains("may not be asked"), "{error:?}");
+    let reach = Reach { private: here.to_vec(), plain_http: false };
+    let client = crate::live::public_http_client(&roots, &dialer, &reach).unwrap();
     let answer = client.get(server.url("/")).send().await.unwrap();
     assert_eq!(answer.text().await.unwrap(), "true");
     let connect = async |port| tls::connect_under(&roots, &dialer, ("localhost", port), SOON).await;

@@ -45,6 +45,24 @@ impl PublicRoots {
         if roots.is_empty() { Err(Error::NoSystemRoots) } else { Ok(Self(Arc::new(roots))) }
     }
 
+    /// These roots and those of a file besides.
+    pub fn and_file(self, file: &Path) -> Result<Self, Error> {
+        let bundle = read(file).ok_or_else(|| Error::NoRoots { file: file.into() })?;
+        let mut roots = Arc::unwrap_or_clone(self.0);
+        let (added, _) =
+            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bundle).flatten());
+        if added == 0 {
+            Err(Error::NoRoots { file: file.into() })
+        } else {
+            Ok(Self(Arc::new(roots)))
+        }
+    }
+
+    /// No roots yet, for a machine whose system has none.
+    pub fn none() -> Self {
+        Self(Arc::new(RootCertStore::empty()))
+    }
+
     /// The TLS library's configuration.
     pub(crate) fn config(&self, alpn: &[&str]) -> Result<ClientConfig, Error> {
         let mut config = ClientConfig::builder_with_provider(provider())

@@ -155,6 +155,22 @@ fn details(run: &RunStatus) -> String {
         });
         parts.push(table(["WAY", "POINT", "FILES", "CONTENT", "RECEIVED", "SENT", "TOOK"], rows));
     }
+    if !report.points.is_empty() {
+        let rows = report.points.iter().map(|point| {
+            [
+                point.point.clone(),
+                point.requests.to_string(),
+                text::bytes(point.received_bytes),
+                point.failed.to_string(),
+                point.wrong.to_string(),
+                point.detail.clone(),
+            ]
+        });
+        parts.push(table(
+            ["POINT", "REQUESTS", "RECEIVED", "FAILED", "WRONG", "LAST TROUBLE"],
+            rows,
+        ));
+    }
     if !report.encoders.is_empty() {
         let rows = report.encoders.iter().map(|encoder| {
             [
@@ -203,6 +219,10 @@ pub(super) mod tests {
                 { "way": "local", "point": "local", "files": 2, "content-bytes": 10,
                   "received-bytes": 0, "sent-bytes": 0, "milliseconds": 0 },
             ],
+            "points": [
+                { "point": "https://cdn.example.org", "requests": 9, "received-bytes": 4096,
+                  "failed": 0, "wrong": 1, "detail": "it is damaged" },
+            ],
             "encoders": [
                 { "encoder": "rsync", "files": 4, "content-bytes": 4096, "payload-bytes": 900 },
             ],
@@ -237,6 +257,8 @@ pub(super) mod tests {
             "run 0198f0c2-0000-7000-8000-000000000001 of fedora@lisbon by lisbon-1",
             "build:8445",
             "900 B",
+            "https://cdn.example.org",
+            "it is damaged",
             "not by pack for 1 files: no pack carries it (x.rpm)",
             "notice: kept",
         ] {

@@ -43,6 +43,7 @@ fn report(assignment: &str) -> RunReport {
         to: Some(version(1)),
         changes: Changes::default(),
         ways: vec![],
+        points: vec![],
         encoders: vec![],
         not_taken: vec![],
         switch: None,

@@ -5,26 +5,27 @@
 //! with what it has, and no list of what was fetched has to be kept or believed.
 
 use std::{
+    collections::HashMap,
     fs::File,
-    io,
-    ops::Range,
+    io::{self, Write},
     os::unix::fs::FileExt,
     path::Path,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{Mutex, PoisonError},
+    time::Instant,
 };
 
 use futures_util::{StreamExt, stream};
 use protocol::{
-    digest::Digest,
+    digest::{Digest, DigestWriter},
     name::TreeName,
     origin,
-    pack::{self, Frame, Index, JOINED_GAP_BYTES, coalesce},
+    pack::{self, Frame, Index, JOINED_GAP_BYTES},
     statement::Offer,
 };
 
 use super::{
     points::{Point, Points},
-    ranges::{self, Ask, Patience},
+    ranges::{self, Ask, Patience, not_signed},
     retries::{get_accepted, get_from},
 };
 
@@ -49,6 +50,8 @@ pub enum Error {
         pack: Digest,
         /// Frames that no point gave undamaged.
         frames: usize,
+        /// What the last point gave.
+        source: ranges::Error,
     },
     /// It cannot be read.
     #[error(transparent)]
@@ -98,6 +101,9 @@ impl Remote<'_> {
 
     /// Brings these frames into `file`; `progress` is told bytes as they come.
     ///
+    /// Each range of frames goes from point to point by itself, and is left at the first frame that
+    /// is not the signed one, so that a point that lies costs that frame once more and no other.
+    ///
     /// # Errors
     /// When some frame could not be had from any point; the others are in the file.
     pub async fn frames(
@@ -109,56 +115,168 @@ impl Remote<'_> {
     ) -> Result<(), Error> {
         let mut missing = frames_of(index, numbers)?;
         missing.retain(|frame| !is_there(file, frame));
+        let absent = Absent::default();
+        let batches = batches(&missing);
+        let mut fetching = Vec::with_capacity(batches.len());
+        for batch in batches {
+            fetching.push(self.batch(batch, &absent, file, progress));
+        }
+        let mut left = 0;
         let mut last = None;
-        for point in self.points.in_order() {
-            if missing.is_empty() {
-                break;
-            }
-            let ranges = missing.iter().map(|frame| frame.offset..end(frame)).collect();
-            let ranges = split(coalesce(ranges, JOINED_GAP_BYTES));
-            let mut fetching = Vec::with_capacity(ranges.len());
-            for range in ranges {
-                fetching.push(self.range(point, range, file, progress));
-            }
-            let mut results = stream::iter(fetching).buffer_unordered(PARALLEL);
-            while let Some(result) = results.next().await {
-                match result {
-                    Err(error) if error.is_local() => {
-                        return Err(Error::Fetch { pack: self.offer.pack, source: error });
-                    }
-                    Err(error) => last = Some(error),
-                    Ok(()) => {}
+        let mut results = stream::iter(fetching).buffer_unordered(PARALLEL);
+        while let Some(result) = results.next().await {
+            match result {
+                Ok(()) => {}
+                Err((_, error)) if error.is_local() => {
+                    return Err(Error::Fetch { pack: self.offer.pack, source: error });
+                }
+                Err((frames, error)) => {
+                    left += frames;
+                    last = Some(error);
                 }
             }
-            let before = missing.len();
-            missing.retain(|frame| !is_there(file, frame));
-            if missing.len() == before {
-                point.note_failure();
-            }
         }
-        match (missing.len(), last) {
-            (0, _) => Ok(()),
-            (_, Some(source)) => Err(Error::Fetch { pack: self.offer.pack, source }),
-            (frames, None) => Err(Error::Damaged { pack: self.offer.pack, frames }),
+        let pack = self.offer.pack;
+        match last {
+            None => Ok(()),
+            Some(source @ (ranges::Error::Wrong { .. } | ranges::Error::Long { .. })) => {
+                Err(Error::Damaged { pack, frames: left, source })
+            }
+            Some(source) => Err(Error::Fetch { pack, source }),
         }
     }
 
-    async fn range(
+    /// Brings neighboring frames, asking point after point for those that are still missing. Gives
+    /// how many are, where there are any.
+    async fn batch(
         &self,
-        point: &Point,
-        range: Range<u64>,
+        mut frames: &[Frame],
+        absent: &Absent,
         file: &File,
         progress: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<(), ranges::Error> {
-        let at = AtomicU64::new(range.start);
-        let ask = Ask { total: Some(self.offer.length), ..Ask::part(self.path(), range) };
-        get_from(point, &ask, self.patience, |piece| {
-            file.write_all_at(piece, at.fetch_add(piece.len() as u64, Ordering::Relaxed))?;
-            progress(piece.len() as u64);
-            Ok(())
-        })
-        .await
+    ) -> Result<(), (usize, ranges::Error)> {
+        let mut asked: Vec<&str> = Vec::new();
+        let mut last = None;
+        // The order is looked at anew for each: what another range saw counts at once.
+        while let Some(point) =
+            self.points.in_order().find(|point| !asked.contains(&point.name.as_str()))
+        {
+            let Some((first, end)) = frames.first().map(|f| f.offset).zip(frames.last().map(end))
+            else {
+                break;
+            };
+            asked.push(&point.name);
+            if let Some(error) = absent.at(point) {
+                last = last.or(Some(error));
+                continue;
+            }
+            let ask = Ask { total: Some(self.offer.length), ..Ask::part(self.path(), first..end) };
+            let mut arriving = Arriving::new(frames, file);
+            let start = Instant::now();
+            let result = get_from(point, &ask, self.patience, |piece| {
+                progress(piece.len() as u64);
+                arriving.take(piece)
+            });
+            let result = result.await;
+            frames = &frames[arriving.verified..];
+            match result {
+                Ok(()) => point.note_good(end - first, start.elapsed()),
+                Err(error) if error.is_local() => return Err((frames.len(), error)),
+                Err(error) => {
+                    if let ranges::Error::Missing { url } = &error {
+                        absent.note(point, url);
+                    }
+                    if last.is_none() || !matches!(error, ranges::Error::Missing { .. }) {
+                        last = Some(error);
+                    }
+                }
+            }
+        }
+        match last {
+            Some(error) if !frames.is_empty() => Err((frames.len(), error)),
+            None if !frames.is_empty() => {
+                Err((frames.len(), ranges::Error::Missing { url: self.path() }))
+            }
+            _ => Ok(()),
+        }
     }
+}
+
+/// Points that do not have a pack: they are asked for it once.
+#[derive(Debug, Default)]
+struct Absent(Mutex<HashMap<String, String>>);
+
+impl Absent {
+    fn note(&self, point: &Point, url: &str) {
+        let mut absent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        absent.insert(point.name.clone(), url.to_owned());
+    }
+
+    fn at(&self, point: &Point) -> Option<ranges::Error> {
+        let absent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        absent.get(&point.name).map(|url| ranges::Error::Missing { url: url.clone() })
+    }
+}
+
+/// Frames that arrive in one range: each is verified when its last byte is there.
+struct Arriving<'a> {
+    frames: &'a [Frame],
+    /// How many of them are there, from the first.
+    verified: usize,
+    at: u64,
+    digest: DigestWriter,
+    file: &'a File,
+}
+
+impl<'a> Arriving<'a> {
+    fn new(frames: &'a [Frame], file: &'a File) -> Self {
+        let at = frames.first().map_or(0, |frame| frame.offset);
+        Self { frames, verified: 0, at, digest: DigestWriter::new(), file }
+    }
+
+    /// Takes the next bytes of the range.
+    fn take(&mut self, mut piece: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(piece, self.at)?;
+        while let Some(frame) = self.frames.get(self.verified) {
+            let is_gap = self.at < frame.offset;
+            let until = if is_gap { frame.offset } else { end(frame) };
+            let len = usize::try_from(until - self.at).unwrap_or(usize::MAX).min(piece.len());
+            let (now, rest) = piece.split_at(len);
+            (piece, self.at) = (rest, self.at + len as u64);
+            if !is_gap {
+                self.digest.write_all(now)?;
+                if self.at == until {
+                    let digest = std::mem::replace(&mut self.digest, DigestWriter::new()).finish();
+                    if digest != frame.digest {
+                        return Err(not_signed());
+                    }
+                    self.verified += 1;
+                    continue;
+                }
+            }
+            if piece.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Cuts frames into runs of neighbors, each of which is asked for by one range.
+fn batches(frames: &[Frame]) -> Vec<&[Frame]> {
+    let mut batches = Vec::new();
+    let mut rest = frames;
+    while let Some(first) = rest.first() {
+        let joined = |pair: &[Frame]| {
+            pair[1].offset.saturating_sub(end(&pair[0])) <= JOINED_GAP_BYTES
+                && end(&pair[1]) - first.offset <= MAX_RANGE
+        };
+        let len = 1 + rest.windows(2).take_while(|pair| joined(pair)).count();
+        let (batch, others) = rest.split_at(len);
+        batches.push(batch);
+        rest = others;
+    }
+    batches
 }
 
 /// Opens the file that collects the frames of a pack, in a private directory.
@@ -170,14 +288,6 @@ pub fn open_work_file(dir: &Path, pack: &Digest) -> io::Result<File> {
 
 /// Longest range that is asked for at once: a long one is cut so that parts come in parallel.
 const MAX_RANGE: u64 = 64 << 20;
-
-fn split(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    let cut = |range: Range<u64>| {
-        let starts = range.clone().step_by(MAX_RANGE as usize);
-        starts.map(move |start| start..(start + MAX_RANGE).min(range.end))
-    };
-    ranges.into_iter().flat_map(cut).collect()
-}
 
 fn end(frame: &Frame) -> u64 {
     frame.offset + u64::from(frame.stored_len)

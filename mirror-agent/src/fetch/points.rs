@@ -1,21 +1,113 @@
-//! Publication points: where the same bytes can be had, in the order in which they are asked.
+//! Publication points: where the same bytes can be had, and which of them is asked now.
+//!
+//! The admin's order decides. What was observed only moves a point to the end: while it rests
+//! after a failure, or while it is much slower than another. Both are forgotten with time, so that
+//! a point that was mended is used again without anyone's doing.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use protocol::client::HttpSource;
+use protocol::{client::HttpSource, point, v1::agent::PointReport};
 
-/// A point is asked last for the rest of the run once it has failed so often.
-const MAX_FAILURES: usize = 3;
+use super::{
+    allowed::Allowed,
+    ranges::Error,
+    retries::{backoff, chance},
+};
 
-/// One place that has the trees' files.
+/// Name of the point that is the publisher itself.
+pub const ORIGIN: &str = point::ORIGIN;
+
+/// How long a point rests after its first failure; doubled with each that follows.
+const FIRST_REST: Duration = Duration::from_secs(5);
+/// Longest rest.
+const LONGEST_REST: Duration = Duration::from_secs(600);
+/// A point so many times slower than the fastest comes behind it.
+const MUCH_SLOWER: f64 = 8.0;
+/// How long a measured rate counts.
+const RATE_COUNTS: Duration = Duration::from_secs(600);
+/// A transfer of fewer bytes measures the way, not the rate.
+const MEASURED_FROM: u64 = 256 << 10;
+
+/// What was seen of one point, over all runs of a process.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Health {
+    /// Failures since it last gave something good.
+    failures: u32,
+    /// It is asked last until then.
+    rests_until: Option<Instant>,
+    /// Bytes per second, smoothed, and when it was measured last.
+    rate: Option<(f64, Instant)>,
+}
+
+impl Health {
+    fn is_resting(&self, now: Instant) -> bool {
+        self.rests_until.is_some_and(|until| now < until)
+    }
+
+    fn rate(&self, now: Instant) -> Option<f64> {
+        let (rate, at) = self.rate?;
+        (now.duration_since(at) < RATE_COUNTS).then_some(rate)
+    }
+
+    fn failed(&mut self, now: Instant, chance: f64) {
+        self.failures = self.failures.saturating_add(1);
+        self.rests_until = Some(now + backoff(self.failures, FIRST_REST, LONGEST_REST, chance));
+    }
+
+    fn gave(&mut self, bytes: u64, took: Duration, now: Instant) {
+        (self.failures, self.rests_until) = (0, None);
+        if bytes >= MEASURED_FROM {
+            let rate = bytes as f64 / took.as_secs_f64().max(0.001);
+            let smoothed = self.rate(now).map_or(rate, |before| before * 0.7 + rate * 0.3);
+            self.rate = Some((smoothed, now));
+        }
+    }
+}
+
+/// In which order points are asked: a pure decision over what was seen of each, in the admin's
+/// order. Gives their numbers.
+pub fn order(healths: &[Health], now: Instant) -> Vec<usize> {
+    let awake = healths.iter().filter(|health| !health.is_resting(now));
+    let fastest = awake.filter_map(|health| health.rate(now)).fold(0.0, f64::max);
+    let class = |health: &Health| match health.rate(now) {
+        _ if health.is_resting(now) => 2,
+        Some(rate) if rate * MUCH_SLOWER < fastest => 1,
+        _ => 0,
+    };
+    let mut numbers: Vec<usize> = (0..healths.len()).collect();
+    numbers.sort_by_key(|&number| class(&healths[number]));
+    numbers
+}
+
+/// Shares what was seen of a point between runs.
+pub type SharedHealth = Arc<Mutex<Health>>;
+
+/// One place that has the trees' objects, for one run.
 pub struct Point {
     /// For reports: `origin`, or the base URL.
     pub name: String,
     /// `https://HOST[:PORT][/PATH]`, without a slash at the end.
     pub base: String,
+    /// Where its answers may lead.
+    pub allowed: Allowed,
     http: HttpSource,
-    failures: AtomicUsize,
+    health: SharedHealth,
     received: AtomicU64,
+    requests: AtomicU64,
+    trouble: Mutex<Trouble>,
+}
+
+#[derive(Debug, Default)]
+struct Trouble {
+    failed: u64,
+    wrong: u64,
+    detail: String,
 }
 
 impl Point {
@@ -24,15 +116,34 @@ impl Point {
         Self {
             name: name.into(),
             base: base.trim_end_matches('/').to_owned(),
+            allowed: Allowed::none(),
             http,
-            failures: AtomicUsize::new(0),
+            health: SharedHealth::default(),
             received: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            trouble: Mutex::default(),
         }
+    }
+
+    /// The same, following redirects as `allowed` lets it.
+    pub fn allowing(self, allowed: Allowed) -> Self {
+        Self { allowed, ..self }
+    }
+
+    /// The same, with what earlier runs saw of it.
+    pub fn with_health(self, health: SharedHealth) -> Self {
+        Self { health, ..self }
     }
 
     /// The client for the next request.
     pub fn client(&self) -> reqwest::Client {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         (self.http)()
+    }
+
+    /// Whether it is the publisher itself.
+    pub fn is_origin(&self) -> bool {
+        self.name == ORIGIN
     }
 
     /// Bytes of content and metadata that came from here.
@@ -45,13 +156,39 @@ impl Point {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Remembers that this point gave nothing, or nothing good.
-    pub fn note_failure(&self) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
+    /// It gave what was asked for, and that was good.
+    pub fn note_good(&self, bytes: u64, took: Duration) {
+        lock(&self.health).gave(bytes, took, Instant::now());
     }
 
-    fn is_tired(&self) -> bool {
-        self.failures.load(Ordering::Relaxed) >= MAX_FAILURES
+    /// It gave nothing, or nothing good.
+    pub fn note_failure(&self, error: &Error) {
+        // What is not there yet, or no longer, says nothing about the point.
+        if !matches!(error, Error::Missing { .. } | Error::Sink { .. }) {
+            lock(&self.health).failed(Instant::now(), chance());
+        }
+        let mut trouble = lock(&self.trouble);
+        match error {
+            Error::Sink { .. } => return,
+            Error::Wrong { .. } | Error::Long { .. } => trouble.wrong += 1,
+            _ => trouble.failed += 1,
+        }
+        trouble.detail = crate::chain(error);
+        if matches!(error, Error::Wrong { .. } | Error::Long { .. }) {
+            tracing::warn!(point = self.name, reason = trouble.detail, "gave something wrong");
+        }
+    }
+
+    fn report(&self) -> PointReport {
+        let trouble = lock(&self.trouble);
+        PointReport {
+            point: self.name.clone(),
+            requests: self.requests.load(Ordering::Relaxed),
+            received_bytes: self.received(),
+            failed: trouble.failed,
+            wrong: trouble.wrong,
+            detail: trouble.detail.clone(),
+        }
     }
 }
 
@@ -61,12 +198,16 @@ impl std::fmt::Debug for Point {
     }
 }
 
-/// All points of one tree.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All points of one tree, for one run.
 #[derive(Debug, Default)]
 pub struct Points(Vec<Point>);
 
 impl Points {
-    /// Points in the order of preference, the origin last.
+    /// Points in the order that the admin gave.
     pub fn new(points: Vec<Point>) -> Self {
         Self(points)
     }
@@ -76,22 +217,92 @@ impl Points {
         self.0.is_empty()
     }
 
-    /// The points to ask now: those that keep failing come last.
+    /// The points in the order in which to ask them now.
     pub fn in_order(&self) -> impl Iterator<Item = &Point> {
-        let fresh = self.0.iter().filter(|point| !point.is_tired());
-        fresh.chain(self.0.iter().filter(|point| point.is_tired()))
+        let healths: Vec<Health> = self.0.iter().map(|point| *lock(&point.health)).collect();
+        order(&healths, Instant::now()).into_iter().map(|number| &self.0[number])
     }
 
-    /// Bytes that came from all of them.
-    pub fn received(&self) -> u64 {
-        self.0.iter().map(Point::received).sum()
+    /// All of them, in the admin's order.
+    pub fn iter(&self) -> impl Iterator<Item = &Point> {
+        self.0.iter()
+    }
+
+    /// Bytes that came from each, for what came since ([`Points::since`]).
+    pub fn mark(&self) -> Vec<u64> {
+        self.0.iter().map(Point::received).collect()
+    }
+
+    /// Names with the bytes that came since the mark, those that gave none left out.
+    pub fn since<'a>(&'a self, mark: &'a [u64]) -> impl Iterator<Item = (&'a str, u64)> {
+        let came =
+            self.0.iter().zip(mark).map(|(point, before)| {
+                (point.name.as_str(), point.received().saturating_sub(*before))
+            });
+        came.filter(|(_, bytes)| *bytes > 0)
     }
 
     /// The publisher itself, which alone has whole content.
     pub fn origin(&self) -> Option<&Point> {
-        self.0.iter().find(|point| point.name == ORIGIN)
+        self.0.iter().find(|point| point.is_origin())
+    }
+
+    /// What each of them did; those that were not asked are left out.
+    pub fn reports(&self) -> Vec<PointReport> {
+        self.0.iter().map(Point::report).filter(|report| report.requests > 0).collect()
     }
 }
 
-/// Name of the point that is the publisher itself.
-pub const ORIGIN: &str = "origin";
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(events: &[(u64, Duration)], now: Instant) -> Health {
+        let mut health = Health::default();
+        events.iter().for_each(|(bytes, took)| health.gave(*bytes, *took, now));
+        health
+    }
+
+    #[test]
+    fn the_admins_order_holds_while_nothing_speaks_against_it() {
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        assert_eq!(order(&[], now), [0; 0]);
+        assert_eq!(order(&[Health::default(); 3], now), [0, 1, 2]);
+        let [slow, fast] = [1 << 20, 7 << 20].map(|bytes| seen(&[(bytes, second)], now));
+        assert_eq!(order(&[slow, fast], now), [0, 1], "somewhat slower is not much slower");
+        let tiny = seen(&[(1_000, second)], now);
+        assert_eq!(order(&[tiny, fast], now), [0, 1], "a small thing measures nothing");
+    }
+
+    #[test]
+    fn a_point_rests_longer_with_every_failure_and_is_back_with_its_first_success() {
+        let now = Instant::now();
+        let mut health = Health::default();
+        let mut rests = Vec::new();
+        for _ in 0..10 {
+            health.failed(now, 0.0);
+            rests.push(health.rests_until.unwrap().duration_since(now).as_secs());
+            assert_eq!(order(&[health, Health::default()], now), [1, 0]);
+        }
+        assert_eq!(rests[..4], [5, 10, 20, 40]);
+        assert_eq!(rests[9], 600);
+        let later = now + LONGEST_REST;
+        assert_eq!(order(&[health, Health::default()], later), [0, 1], "it is tried again");
+        health.gave(1, Duration::from_millis(1), now);
+        assert_eq!(order(&[health, Health::default()], now), [0, 1]);
+    }
+
+    #[test]
+    fn a_much_slower_point_comes_behind_until_that_is_forgotten() {
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        let slow = seen(&[(300 << 10, second)], now);
+        let fast = seen(&[(30 << 20, second)], now);
+        assert_eq!(order(&[slow, Health::default(), fast], now), [1, 2, 0]);
+        let mut resting = fast;
+        resting.failed(now, 0.0);
+        assert_eq!(order(&[slow, resting], now), [0, 1], "what rests is no yardstick");
+        assert_eq!(order(&[slow, fast], now + RATE_COUNTS), [0, 1]);
+    }
+}

@@ -7,7 +7,7 @@ use std::{
 
 use reqwest::{Response, StatusCode, header};
 
-use super::points::Point;
+use super::{allowed::MAX_REDIRECTS, points::Point};
 
 /// How patient a transfer is.
 #[derive(Debug, Clone, Copy)]
@@ -91,11 +91,13 @@ pub enum Error {
         /// The status.
         status: u16,
     },
-    /// An answer elsewhere: followed never, because credentials and signed names are for this host.
-    #[error("{url} redirects elsewhere, which is not followed")]
+    /// An answer elsewhere, which this site's admin does not allow to be followed.
+    #[error("{url} redirects to {to}, which is not followed (points.redirects)")]
     Redirect {
         /// What was asked.
         url: String,
+        /// Whither, as far as that can be read.
+        to: String,
     },
     /// Other bytes than were asked for, or bytes in another form.
     #[error("{url} answers with something else than was asked for ({what})")]
@@ -185,10 +187,19 @@ pub async fn get(
     let transport = |source| Error::Transport { url: url.clone(), source };
     let slow = |received, seconds| Error::Slow { url: url.clone(), received, seconds };
     let started = Instant::now();
-    let sending = request(point, &url, ask).send();
-    let mut response = match tokio::time::timeout(patience.silence, sending).await {
-        Ok(sent) => sent.map_err(transport)?,
-        Err(_) => return Err(slow(0, patience.silence.as_secs())),
+    let mut redirects = 0;
+    let mut at = url.clone();
+    let mut response = loop {
+        let sending = request(point, &at, ask).send();
+        let response = match tokio::time::timeout(patience.silence, sending).await {
+            Ok(sent) => sent.map_err(transport)?,
+            Err(_) => return Err(slow(0, patience.silence.as_secs())),
+        };
+        if !response.status().is_redirection() {
+            break response;
+        }
+        redirects += 1;
+        at = follow(point, &url, &response, redirects)?;
     };
     let more_follows = check(&response, &url, ask)?;
     got.etag = strong_etag(&response);
@@ -201,7 +212,12 @@ pub async fn get(
         point.count(chunk.len());
         let room = usize::try_from(expected - got.received).unwrap_or(usize::MAX);
         let piece = &chunk[..chunk.len().min(room)];
-        sink(piece).map_err(|source| Error::Sink { url: url.clone(), source })?;
+        sink(piece).map_err(|source| match source.kind() {
+            std::io::ErrorKind::InvalidData => {
+                Error::Wrong { url: url.clone(), what: "it is damaged" }
+            }
+            _ => Error::Sink { url: url.clone(), source },
+        })?;
         got.received += piece.len() as u64;
         if got.received == expected && more_follows {
             return Ok(());
@@ -221,6 +237,11 @@ pub async fn get(
     Ok(())
 }
 
+/// What a sink says of bytes that are not those that were signed.
+pub fn not_signed() -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidData, "it is damaged")
+}
+
 fn request(point: &Point, url: &str, ask: &Ask) -> reqwest::RequestBuilder {
     let mut request = point.client().get(url).header(header::ACCEPT_ENCODING, "identity");
     let whole = ask.range.start == 0 && ask.total == Some(ask.range.end);
@@ -232,6 +253,18 @@ fn request(point: &Point, url: &str, ask: &Ask) -> reqwest::RequestBuilder {
         }
     }
     request
+}
+
+/// Where a redirect leads, if it may be followed.
+fn follow(point: &Point, url: &str, response: &Response, count: usize) -> Result<String, Error> {
+    let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+    let allowed = location.filter(|_| count <= MAX_REDIRECTS);
+    let next = allowed.and_then(|location| point.allowed.follow(response.url(), location));
+    next.map(String::from).ok_or_else(|| {
+        let to = location.unwrap_or("nowhere that can be read");
+        let to = to.chars().filter(|c| !c.is_control()).take(200).collect();
+        Error::Redirect { url: url.to_owned(), to }
+    })
 }
 
 /// Checks status and headers; whether bytes behind the range will follow and are to be left.
@@ -258,7 +291,10 @@ fn check(response: &Response, url: &str, ask: &Ask) -> Result<bool, Error> {
                 _ => wrong("another range"),
             }
         }
-        StatusCode::OK if ask.up_to => Ok(false),
+        StatusCode::OK if ask.up_to => match response.content_length() {
+            Some(length) if length > ask.range.end => wrong("it is longer than was signed"),
+            _ => Ok(false),
+        },
         StatusCode::OK if ask.range.start == 0 => {
             if let (Some(length), Some(total)) = (response.content_length(), ask.total)
                 && length != total
@@ -269,7 +305,6 @@ fn check(response: &Response, url: &str, ask: &Ask) -> Result<bool, Error> {
         }
         StatusCode::OK => wrong("the whole instead of a range, or another version"),
         StatusCode::NOT_FOUND | StatusCode::GONE => Err(Error::Missing { url: url.to_owned() }),
-        _ if status.is_redirection() => Err(Error::Redirect { url: url.to_owned() }),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             Err(Error::Refused { url: url.to_owned(), status: status.as_u16() })
         }

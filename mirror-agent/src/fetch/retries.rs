@@ -1,6 +1,9 @@
 //! When something is tried again, and where.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use super::{
     points::{Point, Points},
@@ -24,18 +27,32 @@ pub fn chance() -> f64 {
     f64::from(u16::from_be_bytes([bytes[14], bytes[15]])) / f64::from(u16::MAX)
 }
 
-/// Asks one point until it gave everything: what breaks off is continued where it broke off.
+/// Asks one point until it gave everything: what breaks off is continued where it broke off. The
+/// point remembers how that went; what it gave is for the caller to verify.
 pub async fn get_from(
     point: &Point,
     ask: &Ask,
     patience: Patience,
     mut sink: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), Error> {
+    let result = get_with_retries(point, ask, patience, &mut sink).await;
+    if let Err(error) = &result {
+        point.note_failure(error);
+    }
+    result
+}
+
+async fn get_with_retries(
+    point: &Point,
+    ask: &Ask,
+    patience: Patience,
+    sink: &mut impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), Error> {
     let mut rest = ask.clone();
     let mut tries = 0;
     loop {
         let mut got = Got::default();
-        let result = get(point, &rest, patience, &mut got, &mut sink).await;
+        let result = get(point, &rest, patience, &mut got, &mut *sink).await;
         if !ask.up_to {
             rest.range.start += got.received;
             rest.etag = got.etag.or(rest.etag);
@@ -51,7 +68,6 @@ pub async fn get_from(
                 // Progress earns new patience: a thin link may break off a hundred times.
                 tries = if got.received > 0 { 1 } else { tries + 1 };
                 if tries >= TRIES {
-                    point.note_failure();
                     return Err(error);
                 }
                 let wait =
@@ -63,7 +79,7 @@ pub async fn get_from(
 }
 
 /// Asks point after point for something small, until one gave what `accept` accepts. Gives the
-/// last error when none did.
+/// last error when none did; one that says more than that it is missing, where there is one.
 pub async fn get_accepted<T>(
     points: &Points,
     ask: &Ask,
@@ -73,19 +89,28 @@ pub async fn get_accepted<T>(
     let mut last = None;
     for point in points.in_order() {
         let mut bytes = Vec::new();
+        let start = Instant::now();
         let result = get_from(point, ask, patience, |piece| {
             bytes.extend_from_slice(piece);
             Ok(())
         });
-        last = match result.await.map(|()| accept(bytes)) {
-            Ok(Ok(accepted)) => return Ok((accepted, point.name.clone())),
-            Ok(Err(what)) => {
-                point.note_failure();
-                Some(Error::Wrong { url: format!("{}{}", point.base, ask.path), what })
+        let result = result.await;
+        let error = match result.map(|()| (bytes.len() as u64, accept(bytes))) {
+            Ok((length, Ok(accepted))) => {
+                point.note_good(length, start.elapsed());
+                return Ok((accepted, point.name.clone()));
+            }
+            Ok((_, Err(what))) => {
+                let error = Error::Wrong { url: format!("{}{}", point.base, ask.path), what };
+                point.note_failure(&error);
+                error
             }
             Err(error) if error.is_local() => return Err(error),
-            Err(error) => Some(error),
+            Err(error) => error,
         };
+        if last.is_none() || !matches!(error, Error::Missing { .. }) {
+            last = Some(error);
+        }
     }
     Err(last.unwrap_or(Error::Missing { url: ask.path.clone() }))
 }

@@ -1,6 +1,6 @@
 //! Whole content from the publisher: many files at a time over one connection.
 
-use std::io;
+use std::{io, time::Instant};
 
 use futures_util::{FutureExt, StreamExt, stream};
 use protocol::{digest::Digest, name::TreeName, origin, transfer::NoDelta};
@@ -95,6 +95,7 @@ async fn fetch_one(
     let mut writer = stage.writer(content).map_err(Problem::Stage)?;
     let path = origin::content_path(request.tree, &request.manifest, &content.path);
     let ask = Ask::whole(path, content.size);
+    let start = Instant::now();
     get_from(origin, &ask, request.patience, |piece| {
         progress(piece.len() as u64);
         writer.write_all(piece)
@@ -102,8 +103,13 @@ async fn fetch_one(
     .await
     .map_err(explain)?;
     match writer.finish() {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            origin.note_good(content.size, start.elapsed());
+            Ok(())
+        }
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            let url = format!("{}{}", origin.base, ask.path);
+            origin.note_failure(&ranges::Error::Wrong { url, what: "it is damaged" });
             Err(Problem::Way(NoDelta::Corrupt, format!("{}: {error}", content.path)))
         }
         Err(error) => Err(Problem::Stage(error)),

@@ -28,7 +28,7 @@ use protocol::{
 };
 use tokio::task::block_in_place;
 
-use super::{Counter, Error, Failures, Gather, Link, Pending};
+use super::{Error, Failures, Gather, Link, Pending};
 use crate::{
     apply::{PlanStage, Site, to_io},
     fetch::{
@@ -37,6 +37,9 @@ use crate::{
     },
     report::{Came, Run},
 };
+
+/// Where frames come from that an earlier run has fetched.
+const LOCAL: &str = "local";
 
 impl Gather<'_> {
     pub(super) async fn by_pack(&self, batch: &[Pending]) -> Result<Failures, Error> {
@@ -77,12 +80,9 @@ impl Gather<'_> {
             offer: &link.offer,
             patience: self.sources.patience,
         };
-        let received = Counter::default();
+        let before = self.sources.points.mark();
         let progress = Arc::clone(self.run.progress());
-        let count = |bytes| {
-            received.add(bytes);
-            progress.add(bytes);
-        };
+        let count = |bytes| progress.add(bytes);
         let fetched = remote.frames(&link.index, &selection.frames, &file, &count).await;
         // Frames that are missing are found so by those who need them.
         let detail = match fetched {
@@ -122,13 +122,21 @@ impl Gather<'_> {
         }
         let made = |item: &&&Pending| !failures.contains_key(&item.need.digest);
         let made: Vec<_> = items.iter().filter(made).collect();
-        let came = Came {
+        let sum = Came {
             files: made.len() as u64,
             content_bytes: made.iter().map(|item| item.need.size).sum(),
-            received_bytes: received.get(),
             ..Came::default()
         };
-        self.run.add_way(Way::Pack, &self.point(), came.since(start));
+        // A file may be made of frames from several points; it counts where most bytes came from.
+        let mut came: Vec<(&str, u64)> = self.sources.points.since(&before).collect();
+        came.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        if came.is_empty() {
+            came.push((LOCAL, 0));
+        }
+        for (number, (point, received_bytes)) in came.into_iter().enumerate() {
+            let sum = if number == 0 { sum } else { Came::default() };
+            self.run.add_way(Way::Pack, point, Came { received_bytes, ..sum }.since(start));
+        }
         if failed.is_empty() {
             // It served its purpose; what is left of it would only take room.
             std::fs::remove_file(dir.join(link.offer.pack.hex())).ok();

@@ -26,6 +26,7 @@ fn report(at: i64) -> RunReport {
         to: None,
         changes: Changes::default(),
         ways: vec![],
+        points: vec![],
         encoders: vec![],
         not_taken: vec![],
         switch: None,

@@ -14,6 +14,7 @@ use crate::{
     key::VerifyingKey,
     name::{IdentityName, SiteName},
     path::TreePath,
+    point::PointRef,
     spec::{AssignmentName, GuardSpec, OnEnd, OnExclude, Rate, Switch, Transport},
     transfer::{Encoder, NoDelta, Way},
     units::Span,
@@ -120,9 +121,10 @@ pub struct PublisherOrigin {
     /// Verifies its statements and offers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<VerifyingKey>,
-    /// Other places of the same packs, tried in order before the origin: base URLs.
+    /// Places of the same objects, in the order in which they are preferred; the origin comes last
+    /// where it is not named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub points: Vec<String>,
+    pub points: Vec<PointRef>,
 }
 
 /// How a stock rsync daemon is reached.
@@ -185,6 +187,9 @@ pub struct RunReport {
     /// What came by which way; a way that brought nothing is not named.
     #[serde(default)]
     pub ways: Vec<WayReport>,
+    /// What each publication point did that was asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<PointReport>,
     /// Results and bytes per encoder, of what came by pack.
     #[serde(default)]
     pub encoders: Vec<EncoderReport>,
@@ -287,6 +292,29 @@ pub struct WayReport {
     pub sent_bytes: u64,
     /// How long it took.
     pub milliseconds: u64,
+}
+
+/// What one publication point did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PointReport {
+    /// Which point: `origin`, or a base URL.
+    pub point: String,
+    /// How often it was asked.
+    pub requests: u64,
+    /// Bytes of bodies that came from it, good and bad.
+    pub received_bytes: u64,
+    /// Requests that it gave nothing for, or not everything.
+    #[serde(default)]
+    pub failed: u64,
+    /// Requests that it answered with something else than was signed. What it gave was thrown
+    /// away and asked for elsewhere.
+    #[serde(default)]
+    pub wrong: u64,
+    /// What was seen last of that, for an admin.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
 }
 
 /// What came by one encoder.

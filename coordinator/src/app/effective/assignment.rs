@@ -26,8 +26,8 @@ use crate::app::definition::Definitions;
 pub struct EffectiveAssignment {
     /// The agent that holds it.
     pub agent: Result<IdentityName, NoAgent>,
-    /// What that agent is told. The target, the number of sync requests, and a publisher's address,
-    /// key and points are for the caller to add.
+    /// What that agent is told. The target, the number of sync requests, and a publisher's address
+    /// and key are for the caller to add.
     pub order: AssignmentOrder,
     /// Every setting with its provenance, in a fixed order.
     pub settings: Vec<EffectiveSetting>,

@@ -3,6 +3,7 @@
 use protocol::{
     filter::{Level, Origin as RuleOrigin},
     name::{IdentityName, TreeName, UpstreamName},
+    point::PointRef,
     spec::{EncoderChoice, GuardSpec, Layout, SourceSpec, TreeSpec, UpstreamKind, UpstreamSpec},
     units::Span,
     v1::{
@@ -25,7 +26,7 @@ pub struct EffectiveTree {
     pub name: TreeName,
     /// The upstream that it comes from.
     pub upstream: UpstreamName,
-    /// How agents reach it; a publisher's address, key and points are for the caller to add.
+    /// How agents reach it; a publisher's address and key are for the caller to add.
     pub origin: Origin,
     /// Absolute directory at a publisher; `MODULE` or `MODULE/PATH` at a stock daemon.
     pub path: String,
@@ -67,8 +68,15 @@ pub fn tree(definitions: &Definitions, name: &TreeName) -> Option<EffectiveTree>
     let source = definitions.sources.get(&tree.source)?;
     let upstream = definitions.upstreams.get(&source.upstream)?;
     let path = full_path(source, tree);
-    let origin = origin(upstream, &path)?;
     let from = format!("tree {name}");
+    let points = match (&tree.points, &upstream.points) {
+        (own, _) if !own.is_empty() => Setting::new(own.clone(), from.as_str()),
+        (_, theirs) if !theirs.is_empty() => {
+            Setting::new(theirs.clone(), format!("upstream {}", upstream.name))
+        }
+        _ => Setting::default(Vec::new()),
+    };
+    let origin = origin(upstream, &path, &points.value)?;
     let path = match &tree.path {
         Some(_) => Setting::new(path, from.as_str()),
         None => Setting::new(path, format!("source {}", source.name)),
@@ -87,6 +95,7 @@ pub fn tree(definitions: &Definitions, name: &TreeName) -> Option<EffectiveTree>
         interval.shown("interval"),
         choice(tree.encoders, &from).shown("encoders"),
         choice(tree.initial_pack, &from).shown("initial-pack"),
+        points.shown("points"),
     ];
     settings.extend(shown_guard);
     Some(EffectiveTree {
@@ -120,13 +129,13 @@ fn full_path(source: &SourceSpec, tree: &TreeSpec) -> String {
     }
 }
 
-fn origin(upstream: &UpstreamSpec, path: &str) -> Option<Origin> {
+fn origin(upstream: &UpstreamSpec, path: &str, points: &[PointRef]) -> Option<Origin> {
     Some(match upstream.kind {
         UpstreamKind::Publisher => Origin::Publisher(PublisherOrigin {
             publisher: publisher_of(upstream)?,
             address: None,
             key: None,
-            points: Vec::new(),
+            points: points.to_vec(),
         }),
         UpstreamKind::Rsyncd => {
             let url: RsyncUrl = upstream.url.as_deref()?.parse().ok()?;

@@ -35,6 +35,7 @@ fn report(assignment: &str) -> RunReport {
         to: None,
         changes: Changes::default(),
         ways: vec![],
+        points: vec![],
         encoders: vec![],
         not_taken: vec![],
         switch: None,

@@ -85,8 +85,11 @@ fn warn_of_what_has_no_effect(subject: &Subject<'_>, tree: &TreeSpec, warnings: 
     if upstream.is_none_or(|upstream| upstream.kind != UpstreamKind::Rsyncd) {
         return;
     }
-    let unused =
-        [("encoders", tree.encoders != EncoderChoice::Auto), ("initial-pack", tree.initial_pack)];
+    let unused = [
+        ("encoders", tree.encoders != EncoderChoice::Auto),
+        ("initial-pack", tree.initial_pack),
+        ("points", !tree.points.is_empty()),
+    ];
     for (key, _) in unused.iter().filter(|(_, is_set)| *is_set) {
         warnings.push(format!(
             "tree {}: `{key}` has no effect, because a stock rsync daemon makes no packs",

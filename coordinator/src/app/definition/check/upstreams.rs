@@ -85,6 +85,10 @@ fn check_rsyncd(upstream: &UpstreamSpec, refuse: &mut impl FnMut(&str, String)) 
             refuse("kind", "a stock daemon needs url = \"rsync://HOST[:PORT]/\"; add it".into());
         }
     }
+    if !upstream.points.is_empty() {
+        let message = "`points` is for kind = \"publisher\": a stock daemon makes no packs";
+        refuse("points", message.into());
+    }
     if let Some(user) = &upstream.user {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
         if user.is_empty() || user.starts_with('-') || !user.bytes().all(plain) {

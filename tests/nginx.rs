@@ -1,0 +1,131 @@
+//! A real nginx: a plain web server in front of a directory, or a cache in front of a server.
+
+use std::{
+    fs,
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{Daemon, programs::isolate, rsyncd::free_port, wait_until};
+
+/// A running nginx; it ends with the value.
+pub struct Nginx {
+    daemon: Daemon,
+    dir: PathBuf,
+    port: u16,
+}
+
+/// How the port is listened on.
+#[derive(Debug, Clone, Copy)]
+pub enum Scheme<'a> {
+    /// `http`.
+    Plain,
+    /// `https` and HTTP/2, with a certificate chain and its key.
+    Tls(&'a Path, &'a Path),
+}
+
+impl Nginx {
+    /// Serves with these directives in its `http` block and these in its one server, on
+    /// 127.0.0.1. `@DIR@` in them is a directory of its own.
+    pub fn start(dir: &Path, scheme: Scheme<'_>, http: &str, server: &str) -> Self {
+        Self::start_at(dir, ("127.0.0.1", free_port()), scheme, http, server)
+    }
+
+    /// [`Nginx::start`] at another address.
+    pub fn start_at(
+        dir: &Path,
+        (address, port): (&str, u16),
+        scheme: Scheme<'_>,
+        http: &str,
+        server: &str,
+    ) -> Self {
+        let mut nginx = Self::not_waited_for(dir, (address, port), scheme, http, server, &[]);
+        wait_until("nginx to listen", || {
+            nginx.daemon.must_run();
+            TcpStream::connect((address, port)).is_ok()
+        });
+        nginx
+    }
+
+    /// [`Nginx::start_at`] by the command `prefix`, as of one that enters a network namespace; it
+    /// may not listen yet.
+    pub fn not_waited_for(
+        dir: &Path,
+        (address, port): (&str, u16),
+        scheme: Scheme<'_>,
+        http: &str,
+        server: &str,
+        prefix: &[&str],
+    ) -> Self {
+        fs::create_dir_all(dir).unwrap();
+        let shown = dir.display();
+        let (listen, tls) = match scheme {
+            Scheme::Plain => ("", String::new()),
+            Scheme::Tls(chain, key) => (
+                " ssl http2",
+                format!(
+                    "ssl_certificate {};\nssl_certificate_key {};\n",
+                    chain.display(),
+                    key.display()
+                ),
+            ),
+        };
+        let user = if rustix::process::geteuid().is_root() { "user root;" } else { "" };
+        let config = format!(
+            r#"{user}
+worker_processes 1;
+pid {shown}/nginx.pid;
+error_log {shown}/error.log notice;
+events {{ worker_connections 256; }}
+http {{
+    log_format seen '$request_method $uri $status range="$http_range" sent=$body_bytes_sent cache=$upstream_cache_status protocol=$server_protocol encoding="$http_accept_encoding" if-range="$http_if_range"';
+    access_log {shown}/access.log seen;
+    client_body_temp_path {shown}/tmp-body;
+    proxy_temp_path {shown}/tmp-proxy;
+    fastcgi_temp_path {shown}/tmp-fastcgi;
+    uwsgi_temp_path {shown}/tmp-uwsgi;
+    scgi_temp_path {shown}/tmp-scgi;
+    {http}
+    server {{
+        listen {address}:{port}{listen};
+        {tls}
+        {server}
+    }}
+}}
+"#
+        )
+        .replace("@DIR@", &shown.to_string());
+        let file = dir.join("nginx.conf");
+        fs::write(&file, config).unwrap();
+        let mut argv: Vec<String> = prefix.iter().map(|part| (*part).to_owned()).collect();
+        argv.push(program().display().to_string());
+        let mut command = Command::new(&argv[0]);
+        command.args(&argv[1..]);
+        isolate(&mut command);
+        command.args(["-g", "daemon off;", "-c"]).arg(&file);
+        let daemon = Daemon::start("nginx", &mut command, &dir.join("nginx.out"));
+        Self { daemon, dir: dir.to_owned(), port }
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its log of requests, one on each line.
+    pub fn requests(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.dir.join("access.log")).unwrap_or_default();
+        log.lines().map(str::to_owned).collect()
+    }
+
+    /// Ends it, as a server that is gone.
+    pub fn stop(self) {
+        self.daemon.stop();
+    }
+}
+
+fn program() -> PathBuf {
+    let sbin = Path::new("/usr/sbin/nginx");
+    if sbin.exists() { sbin.into() } else { "nginx".into() }
+}
