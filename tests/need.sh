@@ -26,6 +26,8 @@ for target in "$@"; do
             need rsync rsync rsync
             need zstd zstd zstd
             need find findutils findutils
+            need python3 python3 python3; need tar tar tar
+            python3 -m pip --version >/dev/null 2>&1 || need pip3 python3-pip python3-pip
             need strace strace strace
             need ip iproute2 iproute; need nsenter util-linux util-linux
             ;;

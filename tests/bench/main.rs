@@ -11,7 +11,9 @@
     reason = "a program for a terminal; what it cannot do it says there"
 )]
 
+mod corpus;
 mod figure;
+mod line;
 mod memory;
 mod nothing;
 mod scan;
@@ -21,8 +23,11 @@ type Bench = fn() -> Vec<figure::Figure>;
 
 fn main() {
     let only = std::env::args().nth(1);
-    let benches: [(&str, Bench); 4] = [
+    let benches: [(&str, Bench); 7] = [
         ("update", update::run),
+        ("line-update", line::update),
+        ("line-first", line::first),
+        ("line-idle", line::idle),
         ("nothing", nothing::run),
         ("scan", scan::run),
         ("memory", memory::run),

@@ -1,0 +1,257 @@
+//! What a site far away pays: bytes and time over a line of 100 ms and 20 Mbit/s, beside rsync over
+//! the same line in the same run.
+//!
+//! Bytes are IP bytes, both ways, that the line itself counts: handshakes, orders, receipts and all.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use serde_json::Value;
+use tests::{
+    Line, Link, Rsyncd,
+    fixture::{OneTree, write},
+    link::Traffic,
+    network::bytes_by,
+    programs::{isolate, succeed},
+    rsyncd::free_port,
+};
+
+use crate::{corpus, figure::Figure};
+
+/// An update of a release, with connections open and from a cold start.
+pub(crate) fn update() -> Vec<Figure> {
+    let corpus = corpus::releases();
+    let mut figures = Vec::new();
+    let rsync_az = peer(&corpus.old, &corpus.new, &["-az"]);
+    let rsync_a = peer(&corpus.old, &corpus.new, &["-a"]);
+    println!("rsync -az: {rsync_az:?}\nrsync -a: {rsync_a:?}");
+    let solid = solid_patch(&corpus.old, &corpus.new);
+    println!("one solid zstd --patch-from -19: {} B, {:.1} s of CPU", solid.0, solid.1);
+
+    for open in [true, false] {
+        let link = Link::new(Line::THIN).unwrap();
+        let net = OneTree::start_over(&link, GUARD, "");
+        replace(&corpus.old, &net.upstream);
+        net.publish();
+        link.set_line(FAST);
+        net.sync();
+        let agent = open.then(|| net.testbed.run_agent(&net.agent));
+        if agent.is_some() {
+            tests::wait_until("the agent to wait for orders", || {
+                net.agent.command(&["status"]).output().unwrap().status.success()
+            });
+        }
+        link.set_line(Line::THIN);
+        replace(&corpus.new, &net.upstream);
+        let cpu = cpu_seconds(net.publishing.pid());
+        let (run, cost) = if open {
+            let (run, traffic, _) = link.measure(|| {
+                net.publish();
+                net.testbed.wait_for_generation("tree@site", 2)
+            });
+            let announced = net.testbed.ctl_json(&["get", "generation", "tree@2"]);
+            let took = seconds_between(&announced["created"], &run["ended"]);
+            (run, Cost { traffic, seconds: took })
+        } else {
+            net.publish();
+            let (_, traffic, took) = link.measure(|| net.agent.sync());
+            (net.last_run(), Cost { traffic, seconds: took.as_secs_f64() })
+        };
+        let cpu = cpu_seconds(net.publishing.pid()) - cpu;
+        net.assert_same();
+        println!("{}: {cost:?}\n{:#}", kind(open), run["ways"]);
+        let bytes = |what: &str, ours: u64, peer: (&'static str, u64), most| Figure {
+            what: format!("release update, {what}"),
+            ours: ours as f64,
+            unit: "B",
+            peer: Some((peer.0, peer.1 as f64)),
+            most,
+        };
+        let az = ("rsync -az", rsync_az.traffic.bytes());
+        if open {
+            let payload = bytes_by(&run, "pack") + bytes_by(&run, "metadata");
+            figures.push(bytes("payload and index", payload, az, 0.33));
+            let zstd = ("zstd --patch-from -19", solid.0);
+            figures.push(bytes("payload and index", payload, zstd, 1.0));
+            figures.push(Figure {
+                what: "release update, CPU of scanning and packing".into(),
+                ours: cpu,
+                unit: "s",
+                peer: Some(("zstd --patch-from -19", solid.1)),
+                most: 0.25,
+            });
+        }
+        let on_the_wire = format!("on the wire, {}", kind(open));
+        figures.push(bytes(&on_the_wire, cost.traffic.bytes(), az, 0.36));
+        figures.push(Figure {
+            what: format!("release update, time, {}", kind(open)),
+            ours: cost.seconds,
+            unit: "s",
+            peer: Some(("rsync -az", rsync_az.seconds)),
+            most: if open { 0.27 } else { 0.34 },
+        });
+    }
+    figures
+}
+
+/// A first sync of many small files.
+pub(crate) fn first() -> Vec<Figure> {
+    const FILES: usize = 10_000;
+    let dir = tempfile::tempdir().unwrap();
+    let small = dir.path().join("small");
+    corpus::small_files(FILES, 128 << 10, &small);
+    let empty = dir.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let theirs = peer(&empty, &small, &["-az"]);
+    let link = Link::new(Line::THIN).unwrap();
+    let net = OneTree::start_over(&link, "initial-pack = true", "");
+    replace(&small, &net.upstream);
+    net.publish();
+    let (_, traffic, took) = link.measure(|| net.agent.sync());
+    net.assert_same();
+    println!("rsync -az: {theirs:?}\nours: {traffic:?} {took:?}\n{:#}", net.last_run()["ways"]);
+    let figure = |what: &str, unit, ours, peer, most| Figure {
+        what: format!("first sync of {FILES} small files, {what}"),
+        ours,
+        unit,
+        peer: Some(("rsync -az", peer)),
+        most,
+    };
+    let bytes = traffic.bytes() as f64;
+    vec![
+        figure("on the wire", "B", bytes, theirs.traffic.bytes() as f64, 0.8),
+        figure("time", "s", took.as_secs_f64(), theirs.seconds, 0.6),
+    ]
+}
+
+/// A fresh process that finds nothing changed in a large tree.
+pub(crate) fn idle() -> Vec<Figure> {
+    const FILES: u64 = 200_000;
+    let link = Link::new(FAST).unwrap();
+    let net = OneTree::start_over(&link, "", "");
+    for n in 0..FILES {
+        write(&net.upstream.join(format!("d{:03}/f{n:06}", n % 1_000)), format!("{n}\n"));
+    }
+    net.publish();
+    net.sync();
+    link.set_line(Line::THIN);
+    let round_trip = Line::THIN.one_way.as_secs_f64() * 2.0;
+    let mut seconds = Vec::new();
+    let mut bytes = Vec::new();
+    for _ in 0..5 {
+        let (_, traffic, took) = link.measure(|| net.agent.sync());
+        seconds.push(took.as_secs_f64());
+        bytes.push(traffic.bytes() as f64);
+    }
+    let theirs = peer(&net.upstream, &net.upstream, &["-az"]);
+    println!("ours: {seconds:?} s, {bytes:?} B\nrsync -az: {theirs:?}");
+    let (took, wire) = (crate::figure::median(seconds), crate::figure::median(bytes));
+    let plain = |what: &str, unit, ours, most| Figure {
+        what: format!("nothing changed in {FILES} files, a fresh process, {what}"),
+        ours,
+        unit,
+        peer: None,
+        most,
+    };
+    vec![
+        plain("on the wire", "B", wire, 10_000.0),
+        // Whatever is not waiting for the line takes time too, so this counts too many.
+        plain("round trips at most", "", (took / round_trip).floor(), 4.0),
+        Figure {
+            what: format!("nothing changed in {FILES} files, time"),
+            ours: took,
+            unit: "s",
+            peer: Some(("rsync -az", theirs.seconds)),
+            most: 0.1,
+        },
+    ]
+}
+
+/// Fast enough to prepare what is measured later.
+const FAST: Line = Line {
+    one_way: Duration::from_millis(1),
+    bits_per_second: 2_000_000_000,
+    queue: Duration::from_millis(200),
+    loss: 0.0,
+};
+
+/// A release may replace whatever it likes.
+const GUARD: &str = "guard = { max-delete-files = \"50%\", max-delete-bytes = \"50%\" }";
+
+#[derive(Debug)]
+struct Cost {
+    traffic: Traffic,
+    seconds: f64,
+}
+
+/// What rsync needs over the same line, from a daemon.
+fn peer(old: &Path, new: &Path, options: &[&str]) -> Cost {
+    let link = Link::new(Line::THIN).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().join("copy");
+    replace(old, &copy);
+    let daemon = dir.path().join("rsyncd");
+    let rsyncd = Rsyncd::start_at(&link.origin(), free_port(), &daemon, &[("tree", new)], "");
+    let mut rsync = Command::new("rsync");
+    isolate(&mut rsync);
+    rsync.args(options).arg("--delete").arg(format!("{}tree/", rsyncd.url())).arg(&copy);
+    let (_, traffic, took) = link.measure(|| succeed(&mut link.site().run(&rsync)));
+    Cost { traffic, seconds: took.as_secs_f64() }
+}
+
+/// Bytes and CPU seconds of one patch between two archives of the trees.
+fn solid_patch(old: &Path, new: &Path) -> (u64, f64) {
+    let dir = tempfile::tempdir().unwrap();
+    let tar = |name: &str, tree: &Path| -> PathBuf {
+        let file = dir.path().join(name);
+        let mut tar = Command::new("tar");
+        tar.args(["--sort=name", "--owner=0", "--group=0", "-cf"]).arg(&file).arg("-C").arg(tree);
+        succeed(tar.arg("."));
+        file
+    };
+    let (from, to) = (tar("old.tar", old), tar("new.tar", new));
+    let patch = dir.path().join("patch");
+    let mut zstd = Command::new("bash");
+    zstd.args([
+        "-c",
+        "TIMEFORMAT='%U %S'; time zstd -q -19 --long=28 --patch-from \"$0\" \"$1\" -o \"$2\"",
+    ]);
+    zstd.args([&from, &to, &patch]);
+    let output = zstd.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let times = told.lines().last().unwrap().split_whitespace();
+    let seconds = times.map(|time| time.parse::<f64>().unwrap()).sum();
+    (fs::metadata(patch).unwrap().len(), seconds)
+}
+
+/// Makes `live` what `tree` is; files that are equal stay as they are.
+fn replace(tree: &Path, live: &Path) {
+    fs::create_dir_all(live).unwrap();
+    let mut rsync = Command::new("rsync");
+    isolate(&mut rsync);
+    rsync.args(["-a", "--delete", "--checksum"]).arg(format!("{}/", tree.display())).arg(live);
+    succeed(&mut rsync);
+}
+
+/// User and system time of a running process so far.
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks = |n: usize| fields[n].parse::<f64>().unwrap();
+    // Linux counts in hundredths of a second wherever we run.
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+fn seconds_between(from: &Value, to: &Value) -> f64 {
+    let at = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    at(to).duration_since(at(from)).as_secs_f64()
+}
+
+fn kind(open: bool) -> &'static str {
+    if open { "connections open" } else { "cold" }
+}
