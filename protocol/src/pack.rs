@@ -24,6 +24,7 @@
 //! This module holds the format and the decisions that need nothing but it. Reading and writing
 //! files is `filetree::pack`.
 
+pub mod chain;
 mod columns;
 mod frame;
 mod header;

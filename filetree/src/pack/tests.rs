@@ -1,5 +1,6 @@
 //! Packs on real directories, from end to end.
 
+mod chains;
 mod fixtures;
 mod hostile;
 mod packs;

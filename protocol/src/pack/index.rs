@@ -264,6 +264,19 @@ impl Index {
         Ok(ops)
     }
 
+    /// Every block of operations: its number, the number of its first operation, its first path, and
+    /// the path before which it ends.
+    pub(super) fn op_blocks(
+        &self,
+    ) -> impl Iterator<Item = (usize, u64, &TreePath, Option<&TreePath>)> {
+        let mut before = 0;
+        self.directory.ops.iter().enumerate().map(move |(at, (first, block))| {
+            let number = before;
+            before += block.count;
+            (at, number, first, self.directory.ops.get(at + 1).map(|(next, _)| next))
+        })
+    }
+
     /// Operation `number` with the others of its block, and the number of the block's first.
     pub fn ops_around(&self, number: u64) -> Result<(u64, Vec<Op>), Error> {
         let mut first = 0;
