@@ -199,6 +199,11 @@ impl Staging {
         copied
     }
 
+    /// Opens a content that is staged, as the base of a delta: whoever uses it verifies the result.
+    pub fn base_file(&self, need: &Need) -> Option<File> {
+        need.keys.iter().find_map(|key| self.dir.open_file(&key.file_name()).ok())
+    }
+
     /// Makes everything staged so far durable and records it.
     pub fn seal(&self) -> Result<(), Error> {
         self.flush(&mut self.lock())

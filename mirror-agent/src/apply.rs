@@ -25,6 +25,7 @@ use protocol::{
     manifest::Manifest,
     path::TreePath,
     spec::Switch,
+    transfer::rsync_estimate,
     v1::agent::{AssignmentOrder, Changes},
 };
 use serde::{Deserialize, Serialize};
@@ -294,8 +295,10 @@ pub fn changes(plan: &Plan, have: &Manifest, want: &Manifest) -> Changes {
             }
             (true, true) => changes.changed += 1,
         }
-        if change.wanted {
-            changes.bytes += new.map_or(0, protocol::manifest::Entry::size);
+        if let Some(new) = new.filter(|new| change.wanted && new.is_file()) {
+            let has_old = have.get(&change.path).is_some_and(protocol::manifest::Entry::is_file);
+            changes.bytes += new.size();
+            changes.rsync_bytes += rsync_estimate(new.size(), has_old);
         }
     }
     changes

@@ -16,9 +16,10 @@ use std::{
 use filetree::{pack::read::PackIndex, plan::Need};
 use protocol::{
     digest::Digest,
+    filter::Filter,
     manifest::{Entry, Manifest},
     name::TreeName,
-    pack::Op,
+    pack::chain::{self, Draw, Wanted},
     path::TreePath,
     statement::Offer,
     transfer::{NoDelta, Way},
@@ -69,6 +70,16 @@ pub struct Sources<'a> {
     pub rsync: Result<&'a Source, NoDelta>,
     /// What is held, whole.
     pub have: &'a Manifest,
+    /// What of it is there; all where there is no filter.
+    pub kept: Option<&'a Filter>,
+}
+
+impl Sources<'_> {
+    /// Whether a file with this content lies at the path.
+    fn holds(&self, path: &TreePath, digest: &Digest) -> bool {
+        self.have.get(path).and_then(Entry::digest) == Some(*digest)
+            && self.kept.is_none_or(|filter| filter.keeps(path, false))
+    }
 }
 
 /// Why contents did not come.
@@ -127,10 +138,13 @@ pub async fn gather(
     if missing.is_empty() {
         return Ok(());
     }
-    let carried = carried_by(sources.chain, &missing);
-    let mut pending = decide(&missing, &carried, site, sources, run)?;
-    let stage = PlanStage::new(staging, &missing);
-    let gather = Gather { site, stage, sources, run };
+    let left: HashSet<Digest> = missing.iter().map(|need| need.digest).collect();
+    let staged: HashSet<Digest> =
+        needs.iter().map(|need| need.digest).filter(|digest| !left.contains(digest)).collect();
+    let staged = |digest: &Digest| staged.contains(digest);
+    let (draw, mut pending) = decide(&missing, &staged, site, sources, run)?;
+    let stage = PlanStage::new(staging, needs);
+    let gather = Gather { site, stage, sources, draw, run };
     while let Some(way) = pending.iter().find_map(|item| item.now) {
         let (batch, others): (Vec<_>, Vec<_>) =
             pending.into_iter().partition(|item| item.now == Some(way));
@@ -148,47 +162,38 @@ pub async fn gather(
     }
 }
 
-/// Which pack of the chain carries each content: the last that puts it at the path it is needed at.
-fn carried_by(chain: &[Link], needs: &[Need]) -> HashMap<Digest, usize> {
-    let wanted: HashMap<&TreePath, &Digest> =
-        needs.iter().map(|need| (&need.path, &need.digest)).collect();
-    let mut carried = HashMap::new();
-    for (number, link) in chain.iter().enumerate() {
-        for op in link.index.ops().flatten() {
-            let (_, Op::Put { entry, content: Some(content) }) = op else { continue };
-            let is_wanted = wanted.get(&entry.path).is_some_and(|d| entry.digest() == Some(**d));
-            if is_wanted && content.encoder().is_some() {
-                carried.extend(entry.digest().map(|digest| (digest, number)));
-            }
-        }
-    }
-    carried
-}
-
+/// Decides what is drawn from packs, and the ways of everything.
 fn decide(
     needs: &[Need],
-    carried: &HashMap<Digest, usize>,
+    staged: &dyn Fn(&Digest) -> bool,
     site: &Site,
     sources: &Sources<'_>,
     run: &Run,
-) -> Result<Vec<Pending>, Error> {
+) -> Result<(Draw, Vec<Pending>), Error> {
     let is_published = site.is_published()?;
-    let candidates: Vec<Candidate> = needs
-        .iter()
-        .map(|need| Candidate {
-            size: need.size,
-            local: false,
-            in_pack: carried.contains_key(&need.digest),
-            old_version: is_published && sources.have.get(&need.path).is_some_and(Entry::is_file),
-        })
-        .collect();
-    let means = Means {
-        pack_bytes: (!sources.chain.is_empty()).then(|| pack_bytes(sources.chain, carried, needs)),
+    let mut means = Means {
+        pack_bytes: None,
         no_pack: sources.no_pack.as_ref().map(|(reason, _)| *reason),
         no_rsync: sources.rsync.err(),
         whole: sources.points.origin().is_some(),
         first_sync: !is_published,
     };
+    let mut candidates: Vec<Candidate> = needs
+        .iter()
+        .map(|need| Candidate {
+            size: need.size,
+            old_version: is_published && sources.have.get(&need.path).is_some_and(Entry::is_file),
+            ..Candidate::default()
+        })
+        .collect();
+    let held = |path: &TreePath, digest: &Digest| {
+        is_published && sources.holds(path, digest) || staged(digest)
+    };
+    let draw = block_in_place(|| draw(needs, &candidates, &means, sources.chain, &held));
+    for (candidate, made_by) in candidates.iter_mut().zip(&draw.made_by) {
+        (candidate.in_pack, candidate.no_pack) = (made_by.is_ok(), made_by.err());
+    }
+    means.pack_bytes = (!sources.chain.is_empty()).then_some(draw.cost.fetched_bytes);
     let route = route::choose(&candidates, &means);
     let mut not_taken = route.not_taken;
     if let Some((_, detail)) = &sources.no_pack {
@@ -201,37 +206,48 @@ fn decide(
         assignment = %run.assignment(),
         files = needs.len(),
         expected_bytes = route.expected_bytes,
+        packs = sources.chain.len(),
         "fetching"
     );
-    let pending = needs.iter().zip(route.ways).map(|(need, ways)| {
+    let pending = needs.iter().zip(route.ways).enumerate().map(|(at, (need, ways))| {
         let mut ways = ways.into_iter();
-        let in_pack = carried.get(&need.digest).copied();
+        let in_pack = draw.made_by.get(at).and_then(|made_by| made_by.ok());
         Pending { need: need.clone(), now: ways.next(), ways, detail: String::new(), in_pack }
     });
-    Ok(pending.collect())
+    let pending = pending.collect();
+    Ok((draw, pending))
 }
 
-fn pack_bytes(chain: &[Link], carried: &HashMap<Digest, usize>, needs: &[Need]) -> u64 {
-    let bytes = |(number, link): (usize, &Link)| {
-        let paths = paths_in(number, carried, needs);
-        link.index.select(|path| paths.contains(path)).map_or(0, |s| s.cost.fetched_bytes)
-    };
-    chain.iter().enumerate().map(bytes).sum()
-}
-
-fn paths_in<'a>(
-    number: usize,
-    carried: &HashMap<Digest, usize>,
-    needs: &'a [Need],
-) -> HashSet<&'a TreePath> {
-    let is_in = |need: &&Need| carried.get(&need.digest) == Some(&number);
-    needs.iter().filter(is_in).map(|need| &need.path).collect()
+fn draw(
+    needs: &[Need],
+    candidates: &[Candidate],
+    means: &Means,
+    links: &[Link],
+    held: &dyn Fn(&TreePath, &Digest) -> bool,
+) -> Draw {
+    let links: Vec<chain::Link<'_>> =
+        links.iter().map(|link| chain::Link { index: &link.index, from: &link.from }).collect();
+    let wanted: Vec<Wanted<'_>> = needs
+        .iter()
+        .zip(candidates)
+        .map(|(need, candidate)| Wanted {
+            path: &need.path,
+            digest: need.digest,
+            otherwise: route::without_pack(candidate, means),
+        })
+        .collect();
+    chain::draw(&links, &wanted, held).unwrap_or_else(|error| {
+        // All of it was read when it came, so this is the memory's or the disk's fault.
+        tracing::warn!(error = crate::chain(&error), "no pack is used");
+        Draw { made_by: vec![Err(NoDelta::Corrupt); wanted.len()], ..Draw::default() }
+    })
 }
 
 struct Gather<'a> {
     site: &'a Site,
     stage: PlanStage<'a>,
     sources: &'a Sources<'a>,
+    draw: Draw,
     run: &'a Run,
 }
 

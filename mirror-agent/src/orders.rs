@@ -13,6 +13,7 @@ use protocol::{
     dsse::Envelope,
     generation::Version,
     name::{IdentityName, NetworkName, TreeName},
+    pack::JOINED_GAP_BYTES,
     spec::AssignmentName,
     statement::{Claim, Head, Offer, Statement},
     v1::agent::{AgentOrders, AssignmentOrder, Origin, Target},
@@ -186,9 +187,25 @@ impl Verified {
         Version { epoch: self.statement.epoch, generation: self.statement.generation }
     }
 
-    /// The shortest chain of packs from a held manifest (or nothing) to the target, by bytes;
-    /// empty when none leads there.
-    pub fn chain(&self, from: Option<Digest>) -> Vec<&Offer> {
+    /// The chain of packs that leads from a held manifest (or from nothing) to the target and is
+    /// expected to cost least, requests counted; empty when none leads there.
+    ///
+    /// `share` is the part of the tree, from 0 to 1, that the site keeps. What exactly it draws
+    /// from a pack only the index tells, and fetching the indexes of packs that are not used would
+    /// cost what the choice can save.
+    pub fn chain(&self, from: Option<Digest>, share: f64) -> Vec<&Offer> {
+        let chain = self.cheapest(from, share);
+        if !chain.is_empty() || from.is_none() || from == Some(self.statement.manifest) {
+            return chain;
+        }
+        // What is held helps nobody here, but the files that changed can be drawn from a pack of
+        // everything. Its index names every file: not worth it for a tree of small ones.
+        let chain = self.cheapest(None, share);
+        let index: u64 = chain.iter().map(|offer| offer.index_length).sum();
+        if index > self.statement.bytes / WHOLE_INDEX_SHARE { Vec::new() } else { chain }
+    }
+
+    fn cheapest(&self, from: Option<Digest>, share: f64) -> Vec<&Offer> {
         // A few dozen offers at most: relax every edge as often as a chain may be long.
         let mut best: std::collections::HashMap<Option<Digest>, (u64, Vec<&Offer>)> =
             std::collections::HashMap::from([(from, (0, Vec::new()))]);
@@ -196,7 +213,7 @@ impl Verified {
             let known = best.clone();
             for offer in &self.offers {
                 if let Some((cost, path)) = known.get(&offer.from) {
-                    let cost = cost.saturating_add(offer.length);
+                    let cost = cost.saturating_add(expected_bytes(offer, share));
                     let to = Some(offer.to);
                     if best.get(&to).is_none_or(|(other, _)| cost < *other) {
                         let mut path = path.clone();
@@ -209,6 +226,18 @@ impl Verified {
         best.remove(&Some(self.statement.manifest)).map(|(_, path)| path).unwrap_or_default()
     }
 }
+
+/// Index, expected part of the frames, and what asking for both costs.
+fn expected_bytes(offer: &Offer, share: f64) -> u64 {
+    const REQUESTS: u64 = 2;
+    let frames = offer.length.saturating_sub(offer.index_length);
+    let drawn = (frames as f64 * share.clamp(0.0, 1.0)) as u64;
+    offer.index_length.saturating_add(drawn).saturating_add(REQUESTS * JOINED_GAP_BYTES)
+}
+
+/// A pack from nothing is used by whoever holds something if its index is not more than this part
+/// of the tree's content.
+const WHOLE_INDEX_SHARE: u64 = 50;
 
 /// Most packs that are applied one after the other.
 const MAX_CHAIN: usize = 8;

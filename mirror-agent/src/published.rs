@@ -95,7 +95,8 @@ pub async fn sync(
     let points = Arc::new(points(agent, from, run)?);
     run.set_points(&points);
     let mut base = Base::find(agent, &site, applied, &rules, run)?;
-    let (want, chain, no_pack) = target_of(agent, order, target, &base, &points, run).await?;
+    let (want, chain, no_pack) =
+        target_of(agent, order, target, &base, &rules, &points, run).await?;
     let want = Arc::new(want);
     if run.is_dry() && base.adopted {
         run.notice(
@@ -129,6 +130,7 @@ pub async fn sync(
         no_pack,
         rsync: rsync.as_ref().map_err(|reason| *reason),
         have: &base.manifest,
+        kept: base.rules.as_ref().map(|rules| &rules.filter),
     };
     gather(&site, plan.needs(), &sources, run).await?;
     site.leave(&removals.apart)?;
@@ -260,6 +262,15 @@ impl Base {
         Ok(change.removals()?)
     }
 
+    /// The part of the tree's content, from 0 to 1, that these rules keep; all of it where nothing
+    /// is known of the tree yet.
+    fn share(&self, rules: &Rules) -> f64 {
+        match (self.digest, self.manifest.content_bytes()) {
+            (Some(_), all @ 1..) => rules.sums(&self.manifest).1 as f64 / all as f64,
+            _ => 1.0,
+        }
+    }
+
     /// Leaves what was found and is not wanted out of the comparison: it is not ours to remove.
     fn narrow(&mut self, want: &Manifest, rules: &Rules) {
         if self.rules.is_some() {
@@ -293,6 +304,7 @@ async fn target_of(
     order: &AssignmentOrder,
     target: &Verified,
     base: &Base,
+    rules: &Rules,
     points: &Points,
     run: &Run,
 ) -> Result<(Manifest, Vec<Link>, NoPack), Error> {
@@ -300,7 +312,7 @@ async fn target_of(
     let tree = &order.name.tree;
     let start = std::time::Instant::now();
     let before = points.mark();
-    let offers = target.chain(base.digest);
+    let offers = target.chain(base.digest, base.share(rules));
     let (chain, no_pack) = match follow(agent, tree, &offers, base, points).await {
         Ok(chain) => (chain, None),
         Err((reason, detail)) => {
@@ -342,8 +354,8 @@ async fn follow(
     if offers.is_empty() {
         return Ok(None);
     }
-    let start = if base.digest.is_some() { base.manifest.clone() } else { Manifest::empty() };
-    let mut at = Arc::new(start);
+    let leads_on = offers.first().is_some_and(|offer| offer.from.is_some());
+    let mut at = Arc::new(if leads_on { base.manifest.clone() } else { Manifest::empty() });
     let mut chain = Vec::new();
     for &offer in offers {
         let remote = Remote { points, tree, offer, patience: agent.patience };

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use protocol::{
-    transfer::{NoDelta, Way},
+    transfer::{NoDelta, Way, rsync_estimate},
     v1::agent::NotTaken,
 };
 
@@ -16,13 +16,8 @@ use protocol::{
 pub const MANY_FILES: usize = 500;
 /// What one request costs beside its content: headers both ways.
 const REQUEST_BYTES: u64 = 120;
-/// What one file costs in an rsync session beside its data: list entry, checksums, status.
-const RSYNC_FILE_BYTES: u64 = 90;
 /// What an rsync session costs before its first file: connection, greeting, options.
 const RSYNC_SESSION_BYTES: u64 = 2_500;
-
-/// A file below this is hardly ever helped by an old version: its blocks are nearly all of it.
-const DELTA_PAYS_FROM: u64 = 4 << 10;
 
 /// What is known about one content that is needed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,8 +26,10 @@ pub struct Candidate {
     pub size: u64,
     /// The same content lies on the mirror already.
     pub local: bool,
-    /// Some offered pack carries it.
+    /// It is drawn from packs.
     pub in_pack: bool,
+    /// Why it is not, where that is known; no pack carries it where nothing is said.
+    pub no_pack: Option<NoDelta>,
     /// An older version lies at its path.
     pub old_version: bool,
 }
@@ -106,7 +103,10 @@ fn ways_of(
     }
     match pack {
         None if candidate.in_pack => ways.push(Way::Pack),
-        None => reasons.add(Way::Pack, NoDelta::NotPublished, candidate),
+        None => {
+            let why = candidate.no_pack.unwrap_or(NoDelta::NotPublished);
+            reasons.add(Way::Pack, why, candidate);
+        }
         Some(why) => reasons.add(Way::Pack, why, candidate),
     }
     let rsync_first = if means.first_sync || !candidate.old_version {
@@ -129,6 +129,13 @@ fn ways_of(
     ways
 }
 
+/// What a candidate is expected to cost without any pack; `None` where there is no other way.
+pub fn without_pack(candidate: &Candidate, means: &Means) -> Option<u64> {
+    let whole = means.whole.then(|| candidate.size.saturating_add(REQUEST_BYTES));
+    let rsync = means.no_rsync.is_none().then(|| rsync_bytes(candidate));
+    [whole, rsync].into_iter().flatten().min()
+}
+
 /// Why packs are not used at all; `None` when they are.
 fn pack_verdict(candidates: &[Candidate], means: &Means) -> Option<NoDelta> {
     let Some(pack_bytes) = means.pack_bytes else {
@@ -140,15 +147,8 @@ fn pack_verdict(candidates: &[Candidate], means: &Means) -> Option<NoDelta> {
     (means.whole && pack_bytes > whole).then_some(NoDelta::LargerThanWhole)
 }
 
-/// What rsync is expected to move for a file: the checksums of its blocks, and a third of what
-/// changed files were seen to need where an old version helps.
 fn rsync_bytes(candidate: &Candidate) -> u64 {
-    if !candidate.old_version || candidate.size < DELTA_PAYS_FROM {
-        return candidate.size.saturating_add(RSYNC_FILE_BYTES);
-    }
-    let block = candidate.size.isqrt().clamp(700, 128 << 10);
-    let checksums = candidate.size.div_ceil(block).saturating_mul(7);
-    (candidate.size / 3).saturating_add(checksums).saturating_add(RSYNC_FILE_BYTES)
+    rsync_estimate(candidate.size, candidate.old_version)
 }
 
 /// Gathers reasons: one line for each way and reason, with the number of files.

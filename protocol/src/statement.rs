@@ -100,6 +100,22 @@ pub struct Offer {
     /// Set when the pack is encrypted: how, never with what key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<String>,
+    /// What it took to make and what it saves; for people, nothing is decided by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figures: Option<PackFigures>,
+}
+
+/// What a pack took to make, and what it stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PackFigures {
+    /// Bytes of the files that it makes: what whole files would be.
+    pub content_bytes: u64,
+    /// What rsync would be expected to move instead: an estimate.
+    pub rsync_bytes: u64,
+    /// CPU time of the publisher.
+    pub cpu_milliseconds: u64,
 }
 
 /// Which statements are current (signed by the coordinator, short-lived).

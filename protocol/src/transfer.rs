@@ -122,6 +122,23 @@ impl NoDelta {
     }
 }
 
+/// What a file costs in an rsync session beside its data: list entry, checksums, status.
+const RSYNC_FILE_BYTES: u64 = 90;
+/// A file below this is hardly ever helped by an old version: its blocks are nearly all of it.
+const DELTA_PAYS_FROM: u64 = 4 << 10;
+
+/// What rsync is expected to move for a file of `size` bytes, both ways, without compression: the
+/// checksums of its old version's blocks, and a third of what changed files were seen to need where
+/// there is an old version. An estimate, for choosing and for showing what was saved.
+pub fn rsync_estimate(size: u64, has_old_version: bool) -> u64 {
+    if !has_old_version || size < DELTA_PAYS_FROM {
+        return size.saturating_add(RSYNC_FILE_BYTES);
+    }
+    let block = size.isqrt().clamp(700, 128 << 10);
+    let checksums = size.div_ceil(block).saturating_mul(7);
+    (size / 3).saturating_add(checksums).saturating_add(RSYNC_FILE_BYTES)
+}
+
 macro_rules! by_name {
     ($($kind:ident)*) => {$(
         impl fmt::Display for $kind {

@@ -15,6 +15,7 @@ use protocol::{
     digest::Digest,
     dsse::Envelope,
     generation::{Generation, Version},
+    pack::JOINED_GAP_BYTES,
     statement::{Offer, Statement},
 };
 use serde::{Deserialize, Serialize};
@@ -36,9 +37,22 @@ pub struct Ledger {
     /// Packs that are offered.
     #[serde(default)]
     pub offers: Vec<KeptOffer>,
+    /// Packs that were tried and are no better than the chains that there are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_worth: Vec<NotWorth>,
     /// The newest request to publish that was carried out.
     #[serde(default)]
     pub publish_requests: u64,
+}
+
+/// A pack that is not offered, because others lead there for less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct NotWorth {
+    /// Manifest that it would start from.
+    pub from: Digest,
+    /// Manifest that it would lead to.
+    pub to: Digest,
 }
 
 /// An announced generation that is kept.
@@ -103,10 +117,34 @@ impl Ledger {
         self.generations.iter().find(|kept| kept.version == Version { epoch, generation })
     }
 
+    /// What the cheapest chain of offers from one manifest to another costs: bytes, and what its
+    /// requests cost; `None` where there is none.
+    pub fn chain_bytes(&self, from: &Digest, to: &Digest) -> Option<u64> {
+        let mut best = std::collections::HashMap::from([(*from, 0u64)]);
+        for _ in 0..MAX_CHAIN {
+            let known = best.clone();
+            for KeptOffer { offer, .. } in &self.offers {
+                let Some(cost) = offer.from.and_then(|from| known.get(&from)) else { continue };
+                let cost = cost.saturating_add(fetch_bytes(offer.length));
+                let there = best.entry(offer.to).or_insert(cost);
+                *there = cost.min(*there);
+            }
+        }
+        best.get(to).copied()
+    }
+
     /// What was current at a moment: the newest generation that was announced before it.
     pub fn current_at(&self, moment: Timestamp) -> Option<&Kept> {
         self.generations.iter().rev().find(|kept| kept.announced <= moment)
     }
+}
+
+/// Most packs that agents apply one after the other.
+const MAX_CHAIN: usize = 8;
+
+/// What an agent spends on a pack of this length: its bytes, and two requests.
+pub fn fetch_bytes(length: u64) -> u64 {
+    length.saturating_add(2 * JOINED_GAP_BYTES)
 }
 
 impl Kept {

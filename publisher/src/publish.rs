@@ -37,7 +37,7 @@ use self::worker::Worker;
 use crate::{generate, settle, state::State, view};
 
 /// Scans and packs at a time; more only make each other slow.
-const AT_A_TIME: usize = 2;
+pub(crate) const AT_A_TIME: usize = 2;
 /// How soon a worker that ended by a fault is started again.
 const RESTART: Duration = Duration::from_secs(10);
 /// How long a tree that was just heard of gets to have a worker.

@@ -8,7 +8,10 @@ use certs::{
     live::{self, LiveClient, LiveIdentity},
     tls::ServerExpectation,
 };
-use filetree::fs::{self, Fs};
+use filetree::{
+    fs::{self, Fs},
+    pack::write::Turns,
+};
 use jiff::Timestamp;
 use protocol::{client::Client, v1::publisher::Presence};
 use tokio::task::JoinHandle;
@@ -23,7 +26,7 @@ use crate::{
     generate::Places,
     orders::OrderKeeper,
     points::{Directory, Point},
-    publish::Publishing,
+    publish::{self, Publishing},
     serve,
     state::State,
     view::{self, Views},
@@ -128,6 +131,7 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
         version: env!("CARGO_PKG_VERSION").into(),
         rsync: rsync.as_ref().map(|rsync| rsync.version.clone()),
     };
+    let turns = Turns::within(config.memory.0, publish::AT_A_TIME as u64);
     let state = Arc::new(State {
         config,
         fs,
@@ -138,6 +142,7 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
         orders,
         catalog: Catalog::default(),
         clock,
+        turns,
         rsync,
     });
     let shutdown = CancellationToken::new();

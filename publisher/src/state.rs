@@ -23,6 +23,8 @@ pub(crate) struct State {
     pub(crate) orders: OrderKeeper,
     pub(crate) catalog: Catalog,
     pub(crate) clock: Clock,
+    /// Who compresses now, over all trees.
+    pub(crate) turns: filetree::pack::write::Turns,
     /// The rsync program, if there is one that can be run.
     pub(crate) rsync: Option<Rsync>,
 }

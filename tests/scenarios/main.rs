@@ -5,6 +5,7 @@
 mod adopt;
 mod assignments;
 mod bad_start;
+mod chains;
 mod crash;
 mod damage;
 mod docs;

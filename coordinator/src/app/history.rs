@@ -5,7 +5,7 @@ use protocol::{
     name::TreeName,
     role::Role,
     spec::AssignmentName,
-    statement::{Claim as _, Receipt},
+    statement::{Claim as _, Offer, Receipt},
     v1::{
         agent::{RunReport, RunResult},
         history::{GenerationStatus, PackStatus, RunStatus},
@@ -14,7 +14,7 @@ use protocol::{
 use uuid::Uuid;
 
 use super::{App, Error, Picture, Refusal, admission::Caller, effective};
-use crate::db::{Outcome, RunFilter, StoredGeneration, StoredHold, Topic};
+use crate::db::{Outcome, RunFilter, StoredGeneration, StoredHold, StoredOffer, Topic};
 
 /// Most bytes of texts that a report may carry.
 const MAX_NOTICES: usize = 1000;
@@ -90,11 +90,18 @@ impl App {
         for generation in tx.generations(tree, skip, limit).await? {
             let offers = &picture.contents.tree(&generation.tree).offers;
             let packs = offers.iter().filter(|offer| offer.to == generation.manifest);
-            let packs = packs.map(|o| PackStatus { from: o.from, length: o.length }).collect();
+            let packs = packs.map(pack_status).collect();
             page.push(generation_status(generation, packs));
         }
         Ok(page)
     }
+}
+
+fn pack_status(offer: &StoredOffer) -> PackStatus {
+    // It was read and verified when it was taken.
+    let claim = serde_json::from_slice::<Offer>(&offer.offer.payload.0).ok();
+    let figures = claim.and_then(|claim| claim.figures);
+    PackStatus { from: offer.from, length: offer.length, figures }
 }
 
 /// The receipt of a report, if it has one, by the agent itself and about this assignment.

@@ -30,7 +30,7 @@ use super::{
 /// definition that decided it.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  mirrorctl describe assignment fedora@lisbon\n  mirrorctl describe tree fedora\n  mirrorctl describe site lisbon"
+    after_help = "Example:\n  mirrorctl describe assignment fedora@lisbon\n  mirrorctl describe generation fedora@12\n  mirrorctl describe tree fedora\n  mirrorctl describe site lisbon"
 )]
 pub(super) struct Describe {
     #[arg(help = HELP)]
@@ -72,7 +72,7 @@ impl Describe {
             }
             Subject::Generation => {
                 let list = get::generations_of(&api, Some(name)).await?;
-                print.result(&list, |list| get::generations(list))
+                print.result(&list, |list| get::generations(list) + "\n" + &get::packs(list))
             }
             Subject::Run => history::one_or_some(&api, name, print).await,
         }

@@ -9,6 +9,7 @@ use protocol::{
     generation::TreeAt,
     name::TreeName,
     role::Role,
+    statement::PackFigures,
     v1::{
         definitions::{Definition, Kind},
         history::GenerationStatus,
@@ -184,6 +185,36 @@ pub(super) fn generations(list: &[GenerationStatus]) -> String {
     });
     let headings =
         ["TREE", "GENERATION", "ENTRIES", "CONTENT", "PACKS", "SINCE", "MANIFEST", "HELD BECAUSE"];
+    table(headings, rows)
+}
+
+/// The packs that lead to these generations: what they stand for, and what they took.
+pub(super) fn packs(list: &[GenerationStatus]) -> String {
+    let rows = list.iter().flat_map(|generation| {
+        let number = or_nothing(generation.version, text::version);
+        generation.packs.iter().map(move |pack| {
+            let figure =
+                |value: fn(&PackFigures) -> String| or_nothing(pack.figures.as_ref(), value);
+            [
+                number.clone(),
+                pack.from.map_or("nothing".into(), |from| short(&from.to_string())),
+                text::bytes(pack.length),
+                figure(|figures| text::bytes(figures.content_bytes)),
+                figure(|figures| text::bytes(figures.rsync_bytes)),
+                or_nothing(pack.figures, |f| text::saved(pack.length, f.content_bytes)),
+                figure(|figures| format!("{:.1} s", figures.cpu_milliseconds as f64 / 1000.0)),
+            ]
+        })
+    });
+    let headings = [
+        "GENERATION",
+        "PACK FROM",
+        "LENGTH",
+        "WHOLE FILES",
+        "RSYNC (ESTIMATE)",
+        "SAVED",
+        "PUBLISHER'S CPU",
+    ];
     table(headings, rows)
 }
 

@@ -210,7 +210,8 @@ pub(super) mod tests {
             "result": "SYNC_COMPLETED",
             "from": { "epoch": 1, "generation": 11 },
             "to": { "epoch": 1, "generation": 12 },
-            "changes": { "added": 3, "changed": 2, "attributes": 1, "deleted": 4, "bytes": 2048 },
+            "changes": { "added": 3, "changed": 2, "attributes": 1, "deleted": 4, "bytes": 20480,
+                         "rsync-bytes": 8000 },
             "ways": [
                 { "way": "pack", "point": "origin", "files": 4, "content-bytes": 4096,
                   "received-bytes": 1024, "sent-bytes": 100, "milliseconds": 20 },

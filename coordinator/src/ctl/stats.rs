@@ -34,6 +34,22 @@ struct Sums {
     runs: u64,
     assignments: BTreeMap<String, OfAssignment>,
     ways: BTreeMap<Way, OfWay>,
+    /// What each generation cost each site, the newest first.
+    savings: Vec<Saving>,
+}
+
+/// What one generation cost one site, beside what it would have cost otherwise.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Saving {
+    generation: String,
+    assignment: String,
+    /// Bytes that came and went.
+    moved_bytes: u64,
+    /// What whole files would have been.
+    whole_bytes: u64,
+    /// What rsync would be expected to move.
+    rsync_estimate_bytes: u64,
 }
 
 /// Of one assignment.
@@ -74,6 +90,16 @@ impl Sums {
             own.with_changes += u64::from(report.result == RunResult::Completed);
             own.failed +=
                 u64::from(matches!(report.result, RunResult::Failed | RunResult::Partial));
+            let moved = report.ways.iter().map(|way| way.received_bytes + way.sent_bytes).sum();
+            if let Some(to) = report.to.filter(|_| report.result == RunResult::Completed) {
+                sums.savings.push(Saving {
+                    generation: format!("{}@{}", report.assignment.tree, text::version(to)),
+                    assignment: report.assignment.to_string(),
+                    moved_bytes: moved,
+                    whole_bytes: report.changes.bytes,
+                    rsync_estimate_bytes: report.changes.rsync_bytes,
+                });
+            }
             for way in &report.ways {
                 own.content_bytes += way.content_bytes;
                 own.received_bytes += way.received_bytes;
@@ -113,7 +139,20 @@ impl Sums {
             ]
         });
         let ways = table(["WAY", "FILES", "CONTENT", "RECEIVED", "SENT"], ways);
-        format!("the latest {} runs\n\n{assignments}\n{ways}", self.runs)
+        let savings = self.savings.iter().map(|saving| {
+            [
+                saving.generation.clone(),
+                saving.assignment.clone(),
+                text::bytes(saving.moved_bytes),
+                text::bytes(saving.whole_bytes),
+                text::bytes(saving.rsync_estimate_bytes),
+                text::saved(saving.moved_bytes, saving.whole_bytes),
+            ]
+        });
+        let headings =
+            ["GENERATION", "ASSIGNMENT", "MOVED", "WHOLE FILES", "RSYNC (ESTIMATE)", "SAVED"];
+        let savings = table(headings, savings);
+        format!("the latest {} runs\n\n{assignments}\n{ways}\n{savings}", self.runs)
     }
 }
 
@@ -133,7 +172,19 @@ mod tests {
         assert_eq!((own.content_bytes, own.received_bytes), (12_308, 6_144));
         let pack = &sums.ways[&Way::Pack];
         assert_eq!((pack.files, pack.received_bytes, pack.sent_bytes), (8, 2_048, 200));
+        assert_eq!(sums.savings.len(), 2, "a run that failed saved nothing");
+        assert_eq!(
+            sums.savings[0],
+            Saving {
+                generation: "fedora@12".into(),
+                assignment: "fedora@lisbon".into(),
+                moved_bytes: 3_472,
+                whole_bytes: 20_480,
+                rsync_estimate_bytes: 8_000,
+            }
+        );
         let text = sums.shown();
+        assert!(text.contains("83.0 %"), "{text}");
         assert!(text.starts_with("the latest 3 runs\n"), "{text}");
         assert_eq!(Sums::default().shown(), "no runs yet");
     }

@@ -44,6 +44,14 @@ pub(super) fn bytes(bytes: u64) -> String {
     format!("{value:.decimals$} {}", UNITS[unit])
 }
 
+/// What was saved of `whole` by moving only `moved`, as a share; what went over as a loss.
+pub(super) fn saved(moved: u64, whole: u64) -> String {
+    if whole == 0 {
+        return NOTHING.into();
+    }
+    format!("{:.1} %", (1.0 - moved as f64 / whole as f64) * 100.0)
+}
+
 /// The generation; with its epoch in front once a tree had to start over.
 pub(super) fn version(version: Version) -> String {
     if version.epoch.0 <= 1 { version.generation.to_string() } else { version.to_string() }

@@ -4,7 +4,10 @@ use jiff::Timestamp;
 
 use super::{Error, Transaction, execute, on, rows};
 
-const MIGRATIONS: [(&str, &str); 1] = [("0001_first", include_str!("migrations/0001_first.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("0001_first", include_str!("migrations/0001_first.sql")),
+    ("0002_receipt_bytes", include_str!("migrations/0002_receipt_bytes.sql")),
+];
 
 /// Any number; it only has to be the same in every replica.
 const LOCK: i64 = 0x6d69_7272_6f72;

@@ -60,11 +60,13 @@ pub struct StoredReceipt {
     pub manifest: Digest,
     /// Whether the agent observed it itself.
     pub observed: bool,
+    /// Content bytes that it keeps.
+    pub bytes: u64,
 }
 
 type RunRow = (String, i64, String);
 type OutcomeRow = (String, String, String, i64, Option<i64>, String);
-type ReceiptRow = (String, String, String, i64, i64, String, bool);
+type ReceiptRow = (String, String, String, i64, i64, String, bool, i64);
 
 impl Transaction {
     /// Stores a run; one that is there already changes nothing. Returns whether it is new.
@@ -161,11 +163,11 @@ impl Transaction {
         let changed = execute!(
             self,
             "INSERT INTO receipts (tree, site, agent, epoch, generation, manifest, observed,
-                applied, receipt) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                applied, receipt, bytes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
              ON CONFLICT (tree, site) DO UPDATE SET agent = excluded.agent,
                 epoch = excluded.epoch, generation = excluded.generation,
                 manifest = excluded.manifest, observed = excluded.observed,
-                applied = excluded.applied, receipt = excluded.receipt
+                applied = excluded.applied, receipt = excluded.receipt, bytes = excluded.bytes
              WHERE receipts.applied < excluded.applied",
             receipt.tree.as_str(),
             receipt.site.as_str(),
@@ -176,16 +178,18 @@ impl Transaction {
             receipt.observed,
             to_micros(receipt.applied),
             to_json("receipt", envelope)?,
+            to_bigint(receipt.bytes),
         )?;
         Ok(changed == 1)
     }
 
     /// What every assignment holds.
     pub async fn receipts(&mut self) -> Result<Vec<StoredReceipt>, Error> {
-        let sql = "SELECT tree, site, agent, epoch, generation, manifest, observed FROM receipts";
+        let sql = "SELECT tree, site, agent, epoch, generation, manifest, observed, bytes
+            FROM receipts";
         rows!(self, ReceiptRow, sql)?
             .into_iter()
-            .map(|(tree, site, agent, epoch, generation, manifest, observed)| {
+            .map(|(tree, site, agent, epoch, generation, manifest, observed, bytes)| {
                 Ok(StoredReceipt {
                     assignment: assignment(&tree, &site)?,
                     agent: parsed("identity name", &agent)?,
@@ -195,6 +199,7 @@ impl Transaction {
                     },
                     manifest: parsed("digest", &manifest)?,
                     observed,
+                    bytes: from_bigint(bytes),
                 })
             })
             .collect()

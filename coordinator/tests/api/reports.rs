@@ -84,6 +84,23 @@ async fn a_receipt_shows_in_the_status_and_tells_the_publisher_what_is_held() {
 }
 
 #[tokio::test]
+async fn what_weighs_most_among_the_sites_is_named_first() {
+    let (_network, build, lisbon, oslo) = Network::with_peers().await;
+    build.state("beta", 1, "one", None).await.unwrap();
+    for (peer, site, manifest, bytes) in
+        [(&lisbon, "lisbon", "zero", 10), (&oslo, "oslo", "one", 1_000)]
+    {
+        let mut report = report(&format!("beta@{site}"));
+        let receipt = Receipt { bytes, ..receipt(peer, "beta", site, manifest) };
+        report.receipt = Some(peer.sign(&receipt));
+        peer.client.report_run(&report).await.unwrap();
+    }
+    let held = build.publisher_orders().await.trees[1].held.clone();
+    let held: Vec<_> = held.iter().map(|base| (base.manifest, base.agents, base.bytes)).collect();
+    assert_eq!(held, [(digest("one"), 1, 1_000), (digest("zero"), 1, 10)]);
+}
+
+#[tokio::test]
 async fn nobody_reports_for_another_site_and_nobody_signs_for_another_agent() {
     let (_network, _, lisbon, oslo) = Network::with_peers().await;
     let foreign = report("beta@oslo");

@@ -248,6 +248,7 @@ impl Peer {
             index_length: 100,
             index: digest("index"),
             encryption: None,
+            figures: None,
         };
         let envelope = self.sign(&offer);
         self.client.announce_offer(&offer.tree, &envelope).await.unwrap();

@@ -6,6 +6,7 @@ use protocol::{
     digest::Digest,
     pack::{Codec, Content, Encoder, Op, Slice},
     path::TreePath,
+    transfer::rsync_estimate,
 };
 use serde::Serialize;
 
@@ -42,6 +43,10 @@ pub struct Inspection {
     pub content_bytes: u64,
     /// Bytes that need not travel, against whole files as they are.
     pub saved_bytes: u64,
+    /// What rsync would be expected to move for the same files: an estimate.
+    pub rsync_estimate_bytes: u64,
+    /// Blocks of the index: what can be read of it by itself.
+    pub index_blocks: u64,
     /// What each encoder made.
     pub encoders: Vec<Share>,
 }
@@ -84,6 +89,8 @@ pub fn inspect(pack: &Path) -> Result<Inspection, Error> {
         absent_files: 0,
         content_bytes: 0,
         saved_bytes: 0,
+        rsync_estimate_bytes: 0,
+        index_blocks: index.block_count(),
         encoders: Vec::new(),
     };
     let mut shares = BTreeMap::<Encoder, Share>::new();
@@ -107,6 +114,9 @@ pub fn inspect(pack: &Path) -> Result<Inspection, Error> {
             inspection.absent_files += 1;
             continue;
         };
+        // Whatever is made from old content has an old version, as far as a pack can tell.
+        let has_old = encoder != Encoder::Whole;
+        inspection.rsync_estimate_bytes += rsync_estimate(entry.size(), has_old);
         let empty = Share { encoder, files: 0, content_bytes: 0, stored_bytes: 0 };
         let share = shares.entry(encoder).or_insert(empty);
         share.files += 1;
@@ -122,6 +132,55 @@ pub fn inspect(pack: &Path) -> Result<Inspection, Error> {
     inspection.saved_bytes = inspection.content_bytes.saturating_sub(inspection.length);
     inspection.encoders = shares.into_values().collect();
     Ok(inspection)
+}
+
+/// One line of what a pack does to a tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// What becomes of the path.
+    pub does: Does,
+    /// Which path; bytes that are no UTF-8 are escaped.
+    pub path: String,
+    /// Content bytes of a file that is put.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// What makes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<Encoder>,
+}
+
+/// What becomes of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Does {
+    /// It is new or has other content.
+    Put,
+    /// Only its attributes change.
+    Attributes,
+    /// It goes, with everything inside.
+    Delete,
+}
+
+/// What a pack does to the paths that `keep` keeps, in path order; without any old content.
+pub fn list(pack: &Path, keep: &dyn Fn(&TreePath, bool) -> bool) -> Result<Vec<Line>, Error> {
+    let (index, _) = PackFile::open(pack)?;
+    let mut lines = Vec::new();
+    for op in index.ops() {
+        let (_, op) = op?;
+        // What a path was that only goes or changes its mode, the pack does not say.
+        let is_dir = matches!(&op, Op::Put { entry, .. } if entry.is_dir());
+        if !keep(op.path(), is_dir) {
+            continue;
+        }
+        let (does, size) = match &op {
+            Op::Put { entry, .. } => (Does::Put, entry.is_file().then(|| entry.size())),
+            Op::Attributes { .. } => (Does::Attributes, None),
+            Op::Delete { .. } => (Does::Delete, None),
+        };
+        let encoder = op.content().and_then(Content::encoder);
+        lines.push(Line { does, path: op.path().to_string(), size, encoder });
+    }
+    Ok(lines)
 }
 
 /// The librsync delta by which a pack makes `path`, and the number of the old entry that it

@@ -14,11 +14,12 @@ mod encode;
 mod output;
 mod pipeline;
 mod plan;
+mod turns;
 
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use protocol::{
@@ -29,6 +30,7 @@ use protocol::{
 };
 use serde::Serialize;
 
+pub use self::turns::Turns;
 use super::{BaseSource, ContentSource, Error};
 use crate::delta::choose::{self, EncoderChoice, FrameKind};
 
@@ -43,6 +45,8 @@ pub struct PackOptions<'a> {
     pub memory: u64,
     /// Threads that compress.
     pub threads: usize,
+    /// Shared with other packs that are written at the same time: who compresses now.
+    pub turns: Option<&'a Turns>,
     /// Tells apart what filters tell apart, in at most 8 classes: files of two classes never share
     /// a frame or a base.
     pub class: &'a (dyn Fn(&TreePath) -> u8 + Sync),
@@ -61,6 +65,7 @@ impl PackOptions<'static> {
             level: None,
             memory: 512 << 20,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
+            turns: None,
             class: &|_| 0,
             progress: &|_| {},
             cancel: &NEVER,
@@ -90,12 +95,9 @@ impl PackOptions<'_> {
         if self.cancel.load(Ordering::Relaxed) { Err(Error::Canceled) } else { Ok(()) }
     }
 
-    /// Threads that fit into the memory, besides what the comparison of a large file takes.
+    /// Threads that fit into the memory.
     fn workers(&self) -> usize {
-        const COMPARISON: u64 = 96 << 20;
-        const WORKER: u64 = 176 << 20;
-        let fitting = self.memory.saturating_sub(COMPARISON) / WORKER;
-        usize::try_from(fitting).unwrap_or(usize::MAX).clamp(1, self.threads.max(1))
+        Turns::fitting(self.memory).min(self.threads).max(1)
     }
 }
 
@@ -138,6 +140,10 @@ pub struct PackSummary {
     pub operations: u64,
     /// Content bytes of the files that it puts.
     pub content_bytes: u64,
+    /// What rsync would be expected to move for those: an estimate.
+    pub rsync_bytes: u64,
+    /// CPU time that it took.
+    pub cpu_milliseconds: u64,
     /// What each encoder did, in the order of [`Encoder::ALL`]; those that did nothing as well.
     pub encoders: Vec<EncoderSummary>,
     /// Files that have an old version but were not encoded against it, by reason.
@@ -195,20 +201,48 @@ pub fn write_pack(
     let levels = Levels { fixed: options.level, total: plan.total_bytes() };
     let context = encode::Context { from, base, new, options, levels };
     let mut output = output::Output::create(out, &plan, options)?;
+    let (workers, work) = (options.workers(), CpuTime::default());
     pipeline::run(
-        options.workers(),
-        |tasks| plan.send_tasks(&context, tasks),
+        workers,
+        |tasks| work.counted(|| plan.send_tasks(&context, tasks)),
         |task| {
             options.check_canceled()?;
-            match task {
+            let _turn = options.turns.map(Turns::take);
+            work.counted(|| match task {
                 plan::Task::Batch(members) => Ok(output::Done::Batch(context.batch(&members)?)),
                 plan::Task::Segment { file, range, last } => {
                     let segment = context.segment(&file, range)?;
                     Ok(output::Done::Segment { file, segment, last })
                 }
-            }
+            })
         },
-        |done| output.take(done),
+        |done| work.counted(|| output.take(done)),
     )?;
-    output.finish(&header, from, to)
+    let mut summary = work.counted(|| output.finish(&header, from, to))?;
+    summary.cpu_milliseconds = work.milliseconds();
+    Ok(summary)
+}
+
+/// CPU time of several threads.
+#[derive(Default)]
+struct CpuTime(AtomicU64);
+
+impl CpuTime {
+    /// Does `work` and counts what this thread spent on it.
+    fn counted<T>(&self, work: impl FnOnce() -> T) -> T {
+        let before = thread_time();
+        let done = work();
+        self.0.fetch_add(thread_time().saturating_sub(before), Ordering::Relaxed);
+        done
+    }
+
+    fn milliseconds(&self) -> u64 {
+        self.0.load(Ordering::Relaxed) / 1_000_000
+    }
+}
+
+/// CPU time of this thread, in nanoseconds.
+fn thread_time() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64)
 }

@@ -230,8 +230,12 @@ fn unpack_pack(
     };
     let keep = |path: &TreePath, is_dir: bool| filter.decide(path, is_dir).kept;
     if dry_run {
-        let inspection = inspect::inspect(pack)?;
-        print::json(&serde_json::to_value(inspection)?);
+        let lines = inspect::list(pack, &|path, is_dir| filter.keeps(path, is_dir))
+            .with_context(|| format!("{} cannot be read", pack.display()))?;
+        match format.output {
+            Output::Json => print::json(&serde_json::to_value(&lines)?),
+            Output::Text => print::listed(&lines),
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let on = if base.as_os_str() == "none" { None } else { Some(base) };

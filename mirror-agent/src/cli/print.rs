@@ -5,7 +5,10 @@ use std::{io::Write, path::Path, process::ExitCode};
 
 use certs::identity::directory::Membership;
 use comfy_table::{Table, presets::NOTHING};
-use filetree::pack::unpack::Unpacked;
+use filetree::pack::{
+    inspect::{Does, Line},
+    unpack::Unpacked,
+};
 use jiff::{Timestamp, tz::TimeZone};
 use protocol::{generation::Version, v1::agent::RunReport};
 
@@ -171,6 +174,23 @@ pub(super) fn runs(runs: &[RunReport]) {
             println!("    {}", run.error);
         }
     }
+}
+
+/// What a pack would do.
+pub(super) fn listed(lines: &[Line]) {
+    let mut bytes = 0;
+    for line in lines {
+        let does = match (line.does, line.encoder) {
+            (Does::Put, Some(encoder)) => encoder.as_str(),
+            (Does::Put, None) => "put",
+            (Does::Attributes, _) => "attributes",
+            (Does::Delete, _) => "delete",
+        };
+        let size = line.size.map_or_else(String::new, |size| size.to_string());
+        bytes += line.size.unwrap_or(0);
+        println!("{does:10} {size:>14} {}", line.path);
+    }
+    println!("{} entries, {} of content; nothing was unpacked", lines.len(), size(bytes));
 }
 
 /// What an unpacking made.

@@ -12,6 +12,7 @@ use std::{
 
 use filetree::{
     delta::ReadAt,
+    fs::{self, Dir},
     pack::{
         self,
         read::{Bases, FileSink, FrameSource, PackIndex, Rebuilder},
@@ -22,7 +23,7 @@ use filetree::{
 use protocol::{
     digest::Digest,
     manifest::{Entry, Manifest},
-    pack::{Frame, Selection, Slice},
+    pack::{Frame, Selection, Slice, chain::Step},
     path::TreePath,
     transfer::{Encoder, NoDelta, Way},
 };
@@ -30,7 +31,7 @@ use tokio::task::block_in_place;
 
 use super::{Error, Failures, Gather, Link, Pending};
 use crate::{
-    apply::{PlanStage, Site, to_io},
+    apply::{self, PlanStage, Site, to_io},
     fetch::{
         self,
         pack::{Remote, open_work_file},
@@ -44,34 +45,29 @@ const LOCAL: &str = "local";
 impl Gather<'_> {
     pub(super) async fn by_pack(&self, batch: &[Pending]) -> Result<Failures, Error> {
         let mut failures = Failures::new();
+        let made = MadeBases::open(self.site)?;
         for (number, link) in self.sources.chain.iter().enumerate() {
+            let Some(step) = self.draw.steps.get(number) else { continue };
             let items: Vec<&Pending> =
                 batch.iter().filter(|item| item.in_pack == Some(number)).collect();
-            if !items.is_empty() {
-                self.by_link(link, &items, &mut failures).await?;
+            if !step.selection.ops.is_empty() {
+                self.by_link(link, step, &items, &made, &mut failures).await?;
             }
         }
+        made.clear();
         Ok(failures)
     }
 
     async fn by_link(
         &self,
         link: &Link,
+        step: &Step,
         items: &[&Pending],
+        made: &MadeBases,
         failures: &mut Failures,
     ) -> Result<(), Error> {
         let start = Instant::now();
-        let fail_all = |failures: &mut Failures, reason, detail: String| {
-            failures.extend(items.iter().map(|item| (item.need.digest, (reason, detail.clone()))));
-        };
-        let paths: HashSet<&TreePath> = items.iter().map(|item| &item.need.path).collect();
-        let selection = match link.index.select(|path| paths.contains(path)) {
-            Ok(selection) => selection,
-            Err(error) => {
-                fail_all(failures, NoDelta::Corrupt, error.to_string());
-                return Ok(());
-            }
-        };
+        let selection = &step.selection;
         let dir = self.site.scratch()?.join("packs");
         let file = open_work_file(&dir, &link.offer.pack).map_err(Error::Stage)?;
         let remote = Remote {
@@ -93,22 +89,33 @@ impl Gather<'_> {
             }
             Err(error) => Some((NoDelta::PointUnreachable, crate::chain(&error))),
         };
-        let bases = LiveBases { site: self.site, from: &link.from, have: self.sources.have };
-        let mut sink = Sink { stage: &self.stage, run: self.run, open: None, failed: Vec::new() };
+        let bases = HeldBases { gather: self, made, from: &link.from };
+        let mut sink = Sink {
+            stage: &self.stage,
+            made,
+            only_bases: &step.only_bases,
+            run: self.run,
+            open: Open::Nothing,
+            failed: Vec::new(),
+        };
         let rebuilt = block_in_place(|| {
             let rebuilder = Rebuilder::new(&link.index, &bases);
-            rebuilder.rebuild(&selection, &mut WorkFile(&file), &mut sink)
+            rebuilder.rebuild(selection, &mut WorkFile(&file), &mut sink)
         });
         let failed = sink.failed;
         match rebuilt {
             Ok(_) => {}
             Err(pack::Error::Write { source, .. }) => return Err(Error::Stage(source)),
             Err(error) => {
-                fail_all(failures, NoDelta::Corrupt, crate::chain(&error));
+                let detail = crate::chain(&error);
+                let all = items.iter().map(|item| item.need.digest);
+                failures.extend(all.map(|digest| (digest, (NoDelta::Corrupt, detail.clone()))));
                 return Ok(());
             }
         }
-        for (digest, path, reason) in &failed {
+        // A base that could not be made is found missing by what needs it.
+        let wanted = failed.iter().filter(|(digest, ..)| !step.only_bases.contains(digest));
+        for (digest, path, reason) in wanted {
             let (reason, detail) = match (&detail, reason) {
                 (Some((reason, detail)), NoDelta::Corrupt | NoDelta::PointUnreachable) => {
                     (*reason, detail.clone())
@@ -117,7 +124,7 @@ impl Gather<'_> {
             };
             failures.insert(*digest, (reason, detail));
         }
-        for (encoder, payload) in payloads(&link.index, &selection) {
+        for (encoder, payload) in payloads(&link.index, selection) {
             self.run.add_encoded(encoder, 0, 0, payload);
         }
         let made = |item: &&&Pending| !failures.contains_key(&item.need.digest);
@@ -173,25 +180,55 @@ fn payloads(index: &PackIndex, selection: &Selection) -> BTreeMap<Encoder, u64> 
     payloads
 }
 
-/// Old content from the live tree: an entry of the pack's base is there if what is held has the
-/// same content at the same path.
-struct LiveBases<'a> {
-    site: &'a Site,
+/// Old content: from the live tree, where what is held has the same content at the same path; what
+/// an earlier step made; and what is staged already.
+struct HeldBases<'a> {
+    gather: &'a Gather<'a>,
+    made: &'a MadeBases,
     from: &'a Manifest,
-    have: &'a Manifest,
 }
 
-impl Bases for LiveBases<'_> {
+impl Bases for HeldBases<'_> {
     fn open(&self, number: u64) -> io::Result<Option<Box<dyn ReadAt>>> {
         let entry = usize::try_from(number).ok().and_then(|n| self.from.entries().get(n));
-        let Some(entry) = entry else { return Ok(None) };
-        let held = self.have.get(&entry.path).and_then(Entry::digest);
-        if held.is_none() || held != entry.digest() {
+        let Some((path, digest)) = entry.and_then(|e| Some((&e.path, e.digest()?))) else {
             return Ok(None);
-        }
-        // What a filter leaves out is not there, and the file is wanted another way then.
-        let file = self.site.area().base_file(&entry.path);
-        Ok(file.ok().map(|file| Box::new(file) as Box<dyn ReadAt>))
+        };
+        let Gather { site, stage, sources, .. } = self.gather;
+        let live = || site.area().base_file(path).ok();
+        // What is not there after all is wanted another way then.
+        let file = sources.holds(path, &digest).then(live).flatten();
+        let file = file.or_else(|| self.made.file(&digest));
+        let file = file.or_else(|| stage.staging().base_file(stage.need(&digest)?));
+        Ok(file.map(|file| Box::new(file) as Box<dyn ReadAt>))
+    }
+}
+
+/// Contents that are made only because something of a later pack is made from them. They live as
+/// long as the packs are worked on.
+struct MadeBases(Dir);
+
+impl MadeBases {
+    fn open(site: &Site) -> Result<Self, Error> {
+        let partial = site.area().work_dir().ensure_dir(b"partial", 0o700);
+        let made = partial.and_then(|partial| partial.ensure_dir(b"bases", 0o700));
+        let made = Self(made.map_err(apply::Error::from)?);
+        // Nobody vouches for what an interrupted run left.
+        made.clear();
+        Ok(made)
+    }
+
+    fn file(&self, digest: &Digest) -> Option<fs::File> {
+        self.0.open_file(digest.hex().as_bytes()).ok()
+    }
+
+    fn clear(&self) {
+        let unlink = |name: &[u8]| {
+            if let Err(error) = self.0.unlink(name) {
+                tracing::debug!(%error, "the base of a delta is left over");
+            }
+        };
+        self.0.entries().into_iter().flatten().for_each(|entry| unlink(&entry.name));
     }
 }
 
@@ -205,42 +242,74 @@ impl FrameSource for WorkFile<'_> {
     }
 }
 
-/// Puts files made from a pack into staging.
+/// Puts files made from a pack into staging, and bases of later ones beside it.
 struct Sink<'a> {
     stage: &'a PlanStage<'a>,
+    made: &'a MadeBases,
+    only_bases: &'a HashSet<Digest>,
     run: &'a Run,
-    open: Option<StagedWriter<'a>>,
+    open: Open<'a>,
     failed: Vec<(Digest, TreePath, NoDelta)>,
+}
+
+/// Where a file's bytes go.
+enum Open<'a> {
+    Nothing,
+    Staged(StagedWriter<'a>),
+    Base { file: fs::File, at: u64 },
 }
 
 impl FileSink for Sink<'_> {
     fn begin(&mut self, entry: &Entry) -> io::Result<()> {
         self.open = match entry.digest() {
-            Some(digest) => self.stage.begin(&digest)?,
-            None => None,
+            Some(digest) if self.only_bases.contains(&digest) => {
+                let name = [digest.hex().as_bytes(), UNVERIFIED].concat();
+                let file = self.made.0.create_file(&name).map_err(io::Error::other)?;
+                Open::Base { file, at: 0 }
+            }
+            Some(digest) => self.stage.begin(&digest)?.map_or(Open::Nothing, Open::Staged),
+            None => Open::Nothing,
         };
         Ok(())
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.open {
-            Some(writer) => writer.push(bytes).map_err(to_io),
-            None => Ok(()),
+            Open::Nothing => Ok(()),
+            Open::Staged(writer) => writer.push(bytes).map_err(to_io),
+            Open::Base { file, at } => {
+                file.write_at(*at, bytes).map_err(|error| error.source)?;
+                *at += bytes.len() as u64;
+                Ok(())
+            }
         }
     }
 
     fn end(&mut self, entry: &Entry, made: Result<Encoder, NoDelta>) -> io::Result<()> {
-        let writer = self.open.take();
+        let open = std::mem::replace(&mut self.open, Open::Nothing);
         let Some(digest) = entry.digest() else { return Ok(()) };
-        match made {
-            Ok(encoder) => {
-                if let Some(writer) = writer {
-                    writer.finish().map_err(to_io)?;
-                    self.run.add_encoded(encoder, 1, entry.size(), 0);
-                }
+        let is_base = matches!(open, Open::Base { .. });
+        match (made, open) {
+            (Ok(encoder), Open::Staged(writer)) => {
+                writer.finish().map_err(to_io)?;
+                self.run.add_encoded(encoder, 1, entry.size(), 0);
             }
-            Err(reason) => self.failed.push((digest, entry.path.clone(), reason)),
+            (Ok(_), _) => {}
+            (Err(reason), _) => self.failed.push((digest, entry.path.clone(), reason)),
+        }
+        if is_base {
+            let name = digest.hex();
+            let unverified = [name.as_bytes(), UNVERIFIED].concat();
+            let dir = &self.made.0;
+            let done = match made {
+                Ok(_) => dir.rename(&unverified, dir, name.as_bytes()),
+                Err(_) => dir.unlink(&unverified),
+            };
+            done.map_err(|error| error.source)?;
         }
         Ok(())
     }
 }
+
+/// Ends the name of a base that is still being made.
+const UNVERIFIED: &[u8] = b".new";

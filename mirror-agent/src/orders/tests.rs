@@ -39,6 +39,7 @@ fn offer(from: Option<&str>, to: &str, length: u64) -> Offer {
         index_length: 1,
         index: digest("index"),
         encryption: None,
+        figures: None,
     }
 }
 
@@ -222,22 +223,36 @@ fn an_offer_that_someone_else_signed_is_not_used() {
 }
 
 #[test]
-fn the_chain_of_packs_with_the_fewest_bytes_is_found() {
+fn the_chain_of_packs_that_costs_least_is_found() {
+    const MB: u64 = 1 << 20;
     let mut world = World::new();
+    world.statement.bytes = 1 << 30;
     world.offers = vec![
-        offer(Some("one"), "two", 10),
-        offer(Some("two"), "three", 10),
-        offer(Some("one"), "three", 100),
-        offer(None, "three", 1_000),
+        offer(Some("one"), "two", MB),
+        offer(Some("two"), "three", MB),
+        offer(Some("one"), "three", 3 * MB),
+        offer(None, "three", 100 * MB),
         offer(Some("three"), "three", 0),
     ];
     let target = world.target(world.orders(), &mut Marks::default()).unwrap().unwrap();
-    let lengths = |from: Option<&str>| -> Vec<u64> {
-        target.chain(from.map(digest)).iter().map(|offer| offer.length).collect()
+    let lengths = |from: Option<&str>, share: f64| -> Vec<u64> {
+        target.chain(from.map(digest), share).iter().map(|offer| offer.length).collect()
     };
-    assert_eq!(lengths(Some("one")), [10, 10]);
-    assert_eq!(lengths(Some("two")), [10]);
-    assert_eq!(lengths(None), [1_000]);
-    assert!(lengths(Some("elsewhere")).is_empty());
-    assert!(lengths(Some("three")).is_empty());
+    assert_eq!(lengths(Some("one"), 1.0), [MB, MB]);
+    // Who draws little pays for requests, and one pack needs fewer.
+    assert_eq!(lengths(Some("one"), 0.01), [3 * MB]);
+    assert_eq!(lengths(Some("two"), 1.0), [MB]);
+    assert_eq!(lengths(None, 1.0), [100 * MB]);
+    assert_eq!(lengths(Some("elsewhere"), 1.0), [100 * MB], "what is held is no base of a pack");
+    assert!(lengths(Some("three"), 1.0).is_empty());
+}
+
+#[test]
+fn a_pack_of_everything_is_not_used_for_a_few_files_where_its_index_is_most_of_it() {
+    let mut world = World::new();
+    world.statement.bytes = 10_000;
+    world.offers = vec![Offer { index_length: 1_000, ..offer(None, "three", 5_000) }];
+    let target = world.target(world.orders(), &mut Marks::default()).unwrap().unwrap();
+    assert!(target.chain(Some(digest("elsewhere")), 1.0).is_empty());
+    assert_eq!(target.chain(None, 1.0).len(), 1);
 }

@@ -221,6 +221,11 @@ impl Index {
         self.len() + self.directory.frame_bytes()
     }
 
+    /// Blocks of operations and frames.
+    pub fn block_count(&self) -> u64 {
+        (self.directory.ops.len() + self.directory.frames.len()) as u64
+    }
+
     /// Number of operations.
     pub fn op_count(&self) -> u64 {
         self.directory.op_count()

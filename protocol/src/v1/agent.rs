@@ -271,6 +271,8 @@ pub struct Changes {
     pub deleted: u64,
     /// Content bytes of added and changed files.
     pub bytes: u64,
+    /// What rsync would be expected to move for those: an estimate.
+    pub rsync_bytes: u64,
 }
 
 /// What came by one way.

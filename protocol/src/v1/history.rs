@@ -14,7 +14,7 @@ use crate::{
     digest::Digest,
     generation::Version,
     name::{IdentityName, TreeName},
-    statement::Parent,
+    statement::{PackFigures, Parent},
 };
 
 /// One generation, or one hold (then without a version).
@@ -56,6 +56,9 @@ pub struct PackStatus {
     pub from: Option<Digest>,
     /// Its length, in bytes.
     pub length: u64,
+    /// What it took to make and what it saves, as far as its publisher said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figures: Option<PackFigures>,
 }
 
 /// One run, as its agent reported it.

@@ -64,7 +64,8 @@ pub struct TreeOrder {
     /// Signed [`Statement`](crate::statement::Statement) that is current.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<Envelope>,
-    /// Manifests that agents hold, most wanted first: packs from these are worth making.
+    /// Manifests that agents hold, most wanted first (by sites and by the bytes that they keep):
+    /// packs from these are worth making.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<HeldBase>,
     /// The filters through which sites hold the tree, each once, those of most sites first: packs
@@ -99,6 +100,9 @@ pub struct HeldBase {
     pub manifest: Digest,
     /// How many agents hold it.
     pub agents: u64,
+    /// Content bytes that they keep of it, all together: what a pack from it saves grows with that.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 /// One certificate that may read.

@@ -138,13 +138,19 @@ pub(super) fn inspect_pack(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     facts.add_row(["to".to_owned(), inspection.to.to_string()]);
     let number = |n: u64| n.to_string();
     facts.add_row(["length".to_owned(), number(inspection.length)]);
-    facts.add_row(["of that index".to_owned(), number(inspection.index_length)]);
+    let index = format!("{} in {} blocks", inspection.index_length, inspection.index_blocks);
+    facts.add_row(["of that index".to_owned(), index]);
     facts.add_row(["frames".to_owned(), number(inspection.frames)]);
     facts.add_row(["frames on old content".to_owned(), number(inspection.frames_with_base)]);
     facts.add_row(["entries put".to_owned(), number(inspection.put)]);
     facts.add_row(["attributes changed".to_owned(), number(inspection.attributes)]);
     facts.add_row(["deleted".to_owned(), number(inspection.deleted)]);
-    facts.add_row(["content".to_owned(), number(inspection.content_bytes)]);
+    let share = |of: u64| match of {
+        0 => "nothing".to_owned(),
+        of => format!("{of} ({:.1} % saved)", (1.0 - inspection.length as f64 / of as f64) * 100.0),
+    };
+    facts.add_row(["whole files".to_owned(), share(inspection.content_bytes)]);
+    facts.add_row(["rsync (estimate)".to_owned(), share(inspection.rsync_estimate_bytes)]);
     print::line(facts);
     let rows = inspection.encoders.iter().map(|share| {
         (share.encoder.to_string(), share.files, share.content_bytes, share.stored_bytes)

@@ -22,7 +22,7 @@ use protocol::{
     name::TreeName,
     path::TreePath,
     spec,
-    statement::{Claim, Offer},
+    statement::{Claim, Offer, PackFigures},
     v1::publisher::TreeOrder,
 };
 use tracing::{info, warn};
@@ -30,7 +30,7 @@ use tracing::{info, warn};
 use super::{Error, attempt::Base, classes::Classes, worker::Worker};
 use crate::{
     generate,
-    ledger::{Kept, KeptOffer, Ledger},
+    ledger::{Kept, KeptOffer, Ledger, NotWorth, fetch_bytes},
     points::{self, Kind, Object, put_verified},
     signatures::Signatures,
     state::{State, error_chain},
@@ -40,21 +40,37 @@ use crate::{
 /// Most packs that are made after a generation, before the tree is looked at again.
 const MOST_WANTED: usize = 4;
 
-/// The base that agents hold most, from which no pack leads to the newest generation yet.
-pub(super) fn wanted(ledger: &Ledger, order: &TreeOrder) -> Option<Digest> {
-    let newest = ledger.newest()?;
+/// A pack that would help agents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct WantedPack {
+    /// What they hold.
+    from: Digest,
+    /// What it costs them to come to the newest generation by packs that there are.
+    chain_bytes: Option<u64>,
+}
+
+/// The base that weighs most among what agents hold and from which no pack leads to the newest
+/// generation yet.
+pub(super) fn wanted(ledger: &Ledger, order: &TreeOrder) -> Option<WantedPack> {
+    let newest = ledger.newest()?.manifest;
     let offered = |from: &Digest| {
-        ledger
-            .offers
-            .iter()
-            .any(|kept| kept.offer.to == newest.manifest && kept.offer.from.as_ref() == Some(from))
+        let offers = &mut ledger.offers.iter().map(|kept| &kept.offer);
+        offers.any(|offer| offer.to == newest && offer.from.as_ref() == Some(from))
     };
+    let tried = |from: &Digest| ledger.not_worth.contains(&NotWorth { from: *from, to: newest });
     let has_content = |from: &Digest| ledger.with_manifest(from).is_some_and(|kept| kept.content);
-    order
-        .held
-        .iter()
-        .map(|held| held.manifest)
-        .find(|from| *from != newest.manifest && has_content(from) && !offered(from))
+    let mut held = order.held.iter().map(|held| held.manifest);
+    let from =
+        held.find(|from| *from != newest && has_content(from) && !offered(from) && !tried(from))?;
+    Some(WantedPack { from, chain_bytes: ledger.chain_bytes(&from, &newest) })
+}
+
+/// Whether a squashed pack is so much cheaper than the chain that making, keeping and caching
+/// another object is worth it.
+fn is_worth(length: u64, chain_bytes: Option<u64>) -> bool {
+    const WORTH_SHARE: f64 = 0.9;
+    let worth = |chain: u64| (fetch_bytes(length) as f64) < chain as f64 * WORTH_SHARE;
+    chain_bytes.is_none_or(worth)
 }
 
 /// The content of one private tree, as the source or the base of a pack.
@@ -126,8 +142,8 @@ impl Worker {
             let places = self.state.places.clone();
             let tree = self.tree.clone();
             let standing = self.standing()?;
-            let Some(from) = wanted(&standing.ledger, order) else { return Ok(()) };
-            let from = standing.ledger.with_manifest(&from).cloned();
+            let Some(pack) = wanted(&standing.ledger, order) else { return Ok(()) };
+            let from = standing.ledger.with_manifest(&pack.from).cloned();
             let Some(newest) = standing.ledger.newest().filter(|kept| kept.content).cloned() else {
                 return Ok(());
             };
@@ -135,9 +151,24 @@ impl Worker {
             let to = (newest.version.generation, newest.shared);
             let Some(made) = self.pack(order, from.as_ref(), to, &target)? else { return Ok(()) };
             let standing = self.standing()?;
-            standing.ledger.offers.push(made);
-            standing.ledger.save(&standing.dir)?;
-            self.announce_offers();
+            let ledger = &mut standing.ledger;
+            if is_worth(made.offer.length, pack.chain_bytes) {
+                ledger.offers.push(made);
+                ledger.save(&standing.dir)?;
+                self.announce_offers();
+                continue;
+            }
+            let (bytes, chain_bytes) = (made.offer.length, pack.chain_bytes);
+            info!(%tree, bytes, chain_bytes, "not offered: the packs that there are cost no more");
+            ledger.not_worth.retain(|other| other.to == newest.manifest);
+            ledger.not_worth.push(NotWorth { from: pack.from, to: newest.manifest });
+            ledger.save(&standing.dir)?;
+            let object = Object { tree: tree.clone(), kind: Kind::Pack, name: made.offer.pack };
+            for point in places.all() {
+                if let Err(error) = point.remove(&object) {
+                    warn!(%object, point = point.describe(), %error, "cannot be removed");
+                }
+            }
         }
         Ok(())
     }
@@ -170,7 +201,8 @@ impl Worker {
             encoders: encoders(order.encoders),
             class: &class,
             level: state.config.level,
-            memory: state.config.memory.0 / super::AT_A_TIME as u64,
+            memory: state.config.memory.0,
+            turns: Some(&state.turns),
             cancel: &self.cancel,
             ..PackOptions::new()
         };
@@ -207,6 +239,11 @@ impl Worker {
             index_length: summary.index_length,
             index: summary.index_digest,
             encryption: None,
+            figures: Some(PackFigures {
+                content_bytes: summary.content_bytes,
+                rsync_bytes: summary.rsync_bytes,
+                cpu_milliseconds: summary.cpu_milliseconds,
+            }),
         };
         let identity = state.identity.current();
         let envelope = signing::sign_json(&identity.signing_key, Offer::PAYLOAD_TYPE, &offer)?;

@@ -66,17 +66,21 @@ fn order(picture: &Picture, tree: EffectiveTree, now: Timestamp) -> TreeOrder {
     }
 }
 
-/// The manifests that agents hold, those held by most first.
+/// The manifests that agents hold, those first of which all sites together keep most bytes: so much
+/// the more does a pack from there save.
 fn held(picture: &Picture, tree: &TreeName) -> Vec<HeldBase> {
-    let mut agents: HashMap<Digest, u64> = HashMap::new();
+    let mut agents: HashMap<Digest, (u64, u64)> = HashMap::new();
     for receipt in picture.receipts.values() {
         if receipt.assignment.tree == *tree && !receipt.observed {
-            *agents.entry(receipt.manifest).or_default() += 1;
+            let held = agents.entry(receipt.manifest).or_default();
+            *held = (held.0 + 1, held.1.saturating_add(receipt.bytes));
         }
     }
-    let mut held: Vec<_> =
-        agents.into_iter().map(|(manifest, agents)| HeldBase { manifest, agents }).collect();
-    held.sort_by_key(|base| (Reverse(base.agents), base.manifest));
+    let mut held: Vec<_> = agents
+        .into_iter()
+        .map(|(manifest, (agents, bytes))| HeldBase { manifest, agents, bytes })
+        .collect();
+    held.sort_by_key(|base| (Reverse(base.bytes), Reverse(base.agents), base.manifest));
     held.truncate(MAX_HELD);
     held
 }

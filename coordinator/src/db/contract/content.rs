@@ -139,6 +139,7 @@ async fn an_offer_counts_while_its_target_is_recent(test: &TestDatabase) {
         index_length: 1,
         index: digest("index"),
         encryption: None,
+        figures: None,
     };
     let mut tx = test.database.write().await.unwrap();
     for number in 1..=3 {

@@ -11,6 +11,7 @@ use protocol::{
     digest::{Digest, DigestWriter},
     manifest::Manifest,
     pack::{Content, Encoder, Frame, Header, IndexBuilder, MAX_FRAME_STORED_BYTES, NoDelta, Slice},
+    transfer::rsync_estimate,
 };
 
 use super::{
@@ -202,13 +203,15 @@ impl<'a> Output<'a> {
         from: &Manifest,
         to: &Manifest,
     ) -> Result<PackSummary, Error> {
-        let mut content_bytes = 0;
+        let (mut content_bytes, mut rsync_bytes) = (0, 0);
         let contents = std::mem::take(&mut self.contents);
         for (change, content) in self.changes.iter().zip(contents) {
             let encoder = content.as_ref().and_then(Content::encoder);
             let op = operation(*change, content, from, to);
             if let (Some(encoder), protocol::pack::Op::Put { entry, .. }) = (encoder, &op) {
+                let has_old = matches!(change, Change::Put { old_file: Some(_), .. });
                 content_bytes += entry.size();
+                rsync_bytes += rsync_estimate(entry.size(), has_old);
                 self.tally.add_file(encoder, entry.size());
             }
             self.index.push_op(&op)?;
@@ -228,6 +231,8 @@ impl<'a> Output<'a> {
             index_digest: Digest::of(&index),
             operations: self.changes.len() as u64,
             content_bytes,
+            rsync_bytes,
+            cpu_milliseconds: 0,
             encoders: self.tally.0.to_vec(),
             without_delta: self.without_delta,
         })
