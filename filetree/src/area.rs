@@ -37,7 +37,7 @@ pub(crate) mod marks;
 mod recover;
 pub(crate) mod scrub;
 
-use std::{collections::HashSet, path::PathBuf, sync::Arc};
+use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 use protocol::{manifest::Manifest, path::TreePath};
 
@@ -625,14 +625,22 @@ fn make_below(publish: &Dir, path: &TreePath) -> Result<Dir, Error> {
     Ok(dir)
 }
 
+/// A lock that this process has just given up may live on for a moment in a child that another
+/// thread has forked and that has not started its program yet.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
 fn lock(work: &Dir) -> Result<File, Error> {
     const LOCK: &[u8] = b"lock";
     let file = match work.open_file(LOCK) {
         Err(error) if error.is_not_found() => work.create_file(LOCK)?,
         other => other?,
     };
-    if file.try_lock()? {
-        return Ok(file);
+    for _ in 0..LOCK_TRIES {
+        if file.try_lock()? {
+            return Ok(file);
+        }
+        std::thread::sleep(LOCK_PAUSE);
     }
     Err(Error::Locked { path: file.path().to_owned() })
 }

@@ -30,7 +30,7 @@ use std::{
 };
 
 pub use backend::{Backend, DirEntry, FileId, Handle, Kind, Meta, Room};
-pub use gate::{Counters, Counts, FAIL_ENV, FailPlan, Failure, Op};
+pub use gate::{Counted, Counters, Counts, FAIL_ENV, FailPlan, Failure, Op, SITES_ENV, Site};
 pub use handle::{Dir, File};
 
 /// An operation on a disk that did not work.
@@ -118,6 +118,7 @@ impl Fs {
 
     /// Opens a directory that an admin configured by an absolute path; there, and only there,
     /// symlinks are followed.
+    #[track_caller]
     pub fn open_root(&self, path: &Path) -> Result<Dir> {
         let handle = self.run(Op::OpenDir, || path.into(), |b| b.open_root(path))?;
         Ok(Dir::new(self.clone(), handle, path.into()))
@@ -125,6 +126,7 @@ impl Fs {
 
     /// Opens a configured directory, and makes it and the ones above it (mode 0755, durably) where
     /// they are missing.
+    #[track_caller]
     pub fn create_root(&self, path: &Path) -> Result<Dir> {
         match self.open_root(path) {
             Err(error) if error.is_not_found() => {
@@ -135,13 +137,28 @@ impl Fs {
         }
     }
 
+    #[track_caller]
     fn run<T>(
         &self,
         op: Op,
         path: impl FnOnce() -> PathBuf,
         act: impl FnOnce(&dyn Backend) -> io::Result<T>,
     ) -> Result<T> {
-        let done = self.0.gate.pass(op).and_then(|()| act(&*self.0.backend));
+        self.run_shortened(op, path, |backend, _| act(backend))
+    }
+
+    /// [`Self::run`] of something that a fail point may tell to do only a part.
+    #[track_caller]
+    fn run_shortened<T>(
+        &self,
+        op: Op,
+        path: impl FnOnce() -> PathBuf,
+        act: impl FnOnce(&dyn Backend, bool) -> io::Result<T>,
+    ) -> Result<T> {
+        let done = match self.0.gate.pass(op) {
+            Ok(fate) => act(&*self.0.backend, fate == gate::Fate::Short),
+            Err(error) => Err(error),
+        };
         done.map_err(|source| Error { op, path: path(), source })
     }
 }

@@ -184,8 +184,16 @@ pub struct Incomplete {
 }
 
 impl Incomplete {
+    /// The first problem, with what the system said: there is no chain below a list.
     fn first(&self) -> String {
-        self.problems.first().map(Problem::to_string).unwrap_or_default()
+        let Some(problem) = self.problems.first() else { return String::new() };
+        let mut said = problem.to_string();
+        let mut source = std::error::Error::source(problem);
+        while let Some(error) = source {
+            said = format!("{said}: {error}");
+            source = error.source();
+        }
+        said
     }
 }
 

@@ -335,7 +335,10 @@ impl Staging {
         if state.batch.is_empty() {
             return Ok(());
         }
-        self.dir.sync_fs()?;
+        if let Err(error) = self.dir.sync_fs() {
+            self.distrust(state);
+            return Err(error.into());
+        }
         let mut body = Vec::new();
         for key in &state.batch {
             body.extend_from_slice(&key.file_name());
@@ -346,6 +349,31 @@ impl Staging {
         state.batch.clear();
         state.batch_bytes = 0;
         Ok(())
+    }
+
+    /// After a failed sync the kernel calls what it could not write clean, and reads it back from
+    /// memory as if nothing had happened; asking again would succeed and prove nothing. So all that
+    /// no recorded batch vouches for goes.
+    fn distrust(&self, state: &mut State) {
+        for key in state.batch.drain(..) {
+            state.proven.remove(&key);
+        }
+        state.batch_bytes = 0;
+        let entries = match self.dir.entries() {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::warn!(%error, "staged files that were not synced cannot be listed");
+                return;
+            }
+        };
+        for entry in entries {
+            if let Some(key) = FileKey::from_bytes(&entry.name)
+                && !state.proven.contains(&key)
+                && let Err(error) = self.dir.unlink(&entry.name)
+            {
+                tracing::warn!(%error, "a staged file that was not synced stays");
+            }
+        }
     }
 
     /// Best effort: what is left over is dropped when staging is opened again.

@@ -2,6 +2,7 @@
 //! read again from the disk, with a manifest: nothing may be missing, changed or there too much.
 
 mod crash;
+mod errors;
 mod figures;
 mod kill;
 mod local;

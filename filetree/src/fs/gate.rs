@@ -5,7 +5,10 @@
 //! kill at *every* moment. Both need one place through which all operations pass; it is here.
 
 use std::{
-    fmt, io,
+    fmt,
+    fs::File,
+    io::{self, Write},
+    panic::Location,
     str::FromStr,
     sync::{
         Arc, OnceLock,
@@ -13,9 +16,25 @@ use std::{
     },
 };
 
-/// The environment variable that arms a [`FailPlan`] for the whole process: `SITE:N` or
-/// `SITE:N:ERRNO`.
+/// The environment variable that arms a [`FailPlan`] for the whole process: `SITE:N`,
+/// `SITE:N:ERRNO` or `SITE:N:short`, where a site is `any`, a kind of operation, or a [`Site`].
 pub const FAIL_ENV: &str = "MIRRORNET_FAIL_AT";
+
+/// The environment variable that names a file to which every change and sync is added as a line
+/// `SITE OPERATION`, so that a test knows at which sites to fail.
+pub const SITES_ENV: &str = "MIRRORNET_FAIL_SITES";
+
+/// A place in the code that asks for an operation, as `FILE@LINE` below a crate's `src`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Site(&'static Location<'static>);
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.0.file();
+        let file = file.rsplit_once("/src/").map_or(file, |(_, below)| below);
+        write!(f, "{file}@{}", self.0.line())
+    }
+}
 
 macro_rules! ops {
     ($($(#[$doc:meta])* $op:ident $name:literal $class:ident,)*) => {
@@ -57,6 +76,8 @@ ops! {
     Stat "stat" Look,
     /// Reads where a symlink points.
     ReadLink "read-link" Look,
+    /// Reads bytes.
+    Read "read" Look,
     /// Makes a new file.
     Create "create" Change,
     /// Writes bytes.
@@ -176,15 +197,31 @@ pub enum Failure {
     Kill,
     /// This one operation fails with this error number.
     Errno(i32),
+    /// This one write takes only half of the bytes, as before a disk is full; anything else goes
+    /// on as ever.
+    ShortWrite,
     /// This and every later operation fails, as for a process that no longer exists. For the
     /// in-memory file system, whose disk must outlive its process.
     Halt,
 }
 
-/// Makes the `nth` operation of a kind (or of any kind that is not just a look) fail.
+/// Which operations a [`FailPlan`] counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Counted {
+    /// All, looks included.
+    Everything,
+    /// Mutations and syncs.
+    Changes,
+    /// One kind.
+    Kind(Op),
+    /// Mutations and syncs that one place asks for, by the text of its [`Site`].
+    Site(String),
+}
+
+/// Makes the `nth` of the operations that it counts fail.
 #[derive(Debug)]
 pub struct FailPlan {
-    site: Option<Op>,
+    counted: Counted,
     nth: u64,
     failure: Failure,
     seen: AtomicU64,
@@ -194,7 +231,12 @@ impl FailPlan {
     /// Fails at the `nth` (from 1) operation of kind `site`, counted over every [`super::Fs`] that
     /// shares the plan; `None` counts all mutations and syncs together.
     pub fn new(site: Option<Op>, nth: u64, failure: Failure) -> Self {
-        Self { site, nth, failure, seen: AtomicU64::new(0) }
+        Self::counting(site.map_or(Counted::Changes, Counted::Kind), nth, failure)
+    }
+
+    /// As [`Self::new`], for any choice of operations.
+    pub fn counting(counted: Counted, nth: u64, failure: Failure) -> Self {
+        Self { counted, nth, failure, seen: AtomicU64::new(0) }
     }
 
     /// How many operations of its kind it has counted.
@@ -207,42 +249,57 @@ impl FailPlan {
         self.seen.load(Ordering::Relaxed) >= self.nth
     }
 
-    fn check(&self, op: Op) -> io::Result<()> {
-        let counts = match self.site {
-            Some(site) => site == op,
-            None => op.class() != Class::Look,
+    fn check(&self, op: Op, site: Site) -> io::Result<Fate> {
+        let counts = match &self.counted {
+            Counted::Everything => true,
+            Counted::Changes => op.class() != Class::Look,
+            Counted::Kind(kind) => *kind == op,
+            Counted::Site(text) => op.class() != Class::Look && *text == site.to_string(),
         };
         if self.failure == Failure::Halt && self.fired() {
             return Err(io::Error::other("halted by a fail point"));
         }
         if !counts || self.seen.fetch_add(1, Ordering::Relaxed) + 1 != self.nth {
-            return Ok(());
+            return Ok(Fate::Done);
         }
         match self.failure {
             Failure::Kill => kill_self(),
             Failure::Errno(errno) => Err(io::Error::from_raw_os_error(errno)),
+            Failure::ShortWrite => Ok(Fate::Short),
             Failure::Halt => Err(io::Error::other("halted by a fail point")),
         }
     }
 }
 
+/// What becomes of an operation that is let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Done,
+    /// A write takes half of its bytes.
+    Short,
+}
+
 impl FromStr for FailPlan {
     type Err = String;
 
-    /// Reads `SITE:N` (kill) or `SITE:N:ERRNO` (a number); `any` is every mutation and sync.
+    /// Reads what [`FAIL_ENV`] says; `any` is every mutation and sync, and without an error number
+    /// the process is killed.
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{FAIL_ENV}={text:?}: expected SITE:N or SITE:N:ERRNO");
+        let wrong =
+            || format!("{FAIL_ENV}={text:?}: expected SITE:N, SITE:N:ERRNO or SITE:N:short");
         let mut parts = text.split(':');
-        let site = match parts.next().ok_or_else(wrong)? {
-            "any" => None,
-            name => Some(*Op::ALL.iter().find(|op| op.name() == name).ok_or_else(wrong)?),
+        let counted = match parts.next().ok_or_else(wrong)? {
+            "any" => Counted::Changes,
+            site if site.contains('@') => Counted::Site(site.to_owned()),
+            name => Counted::Kind(*Op::ALL.iter().find(|op| op.name() == name).ok_or_else(wrong)?),
         };
         let nth = parts.next().and_then(|n| n.parse().ok()).ok_or_else(wrong)?;
         let failure = match parts.next() {
             None => Failure::Kill,
+            Some("short") => Failure::ShortWrite,
             Some(errno) => Failure::Errno(errno.parse().map_err(|_| wrong())?),
         };
-        Ok(Self::new(site, nth, failure))
+        Ok(Self::counting(counted, nth, failure))
     }
 }
 
@@ -251,6 +308,7 @@ impl FromStr for FailPlan {
 pub(super) struct Gate {
     pub(super) counters: Counters,
     fail: Option<Arc<FailPlan>>,
+    sites: Option<Arc<File>>,
 }
 
 impl Gate {
@@ -267,18 +325,31 @@ impl Gate {
                 }
             }
         });
-        Self { counters: Counters::default(), fail: plan.clone() }
+        static SITES: OnceLock<Option<Arc<File>>> = OnceLock::new();
+        let sites = SITES.get_or_init(|| {
+            let path = std::env::var_os(SITES_ENV)?;
+            Some(Arc::new(File::options().create(true).append(true).open(path).ok()?))
+        });
+        Self { counters: Counters::default(), fail: plan.clone(), sites: sites.clone() }
     }
 
     pub(super) fn armed(plan: Arc<FailPlan>) -> Self {
-        Self { counters: Counters::default(), fail: Some(plan) }
+        Self { fail: Some(plan), ..Self::default() }
     }
 
-    pub(super) fn pass(&self, op: Op) -> io::Result<()> {
+    #[track_caller]
+    pub(super) fn pass(&self, op: Op) -> io::Result<Fate> {
         self.counters.0[op as usize].fetch_add(1, Ordering::Relaxed);
+        let site = Site(Location::caller());
+        if let Some(mut sites) = self.sites.as_deref()
+            && op.class() != Class::Look
+        {
+            // Whoever asked for the list misses a line of it; nobody else minds.
+            let _ = sites.write_all(format!("{site} {op}\n").as_bytes());
+        }
         match &self.fail {
-            None => Ok(()),
-            Some(plan) => plan.check(op),
+            None => Ok(Fate::Done),
+            Some(plan) => plan.check(op, site),
         }
     }
 }
@@ -294,22 +365,36 @@ fn kill_self() -> ! {
 mod tests {
     use super::*;
 
+    fn check(plan: &FailPlan, op: Op) -> io::Result<Fate> {
+        plan.check(op, Site(Location::caller()))
+    }
+
     #[test]
     fn a_plan_counts_only_its_own_kind_and_fires_once() {
         let plan: FailPlan = "rename:2:28".parse().unwrap();
-        assert!(plan.check(Op::Rename).is_ok());
-        assert!(plan.check(Op::Unlink).is_ok());
-        assert_eq!(plan.check(Op::Rename).unwrap_err().raw_os_error(), Some(28));
-        assert!(plan.check(Op::Rename).is_ok());
+        assert!(check(&plan, Op::Rename).is_ok());
+        assert!(check(&plan, Op::Unlink).is_ok());
+        assert_eq!(check(&plan, Op::Rename).unwrap_err().raw_os_error(), Some(28));
+        assert!(check(&plan, Op::Rename).is_ok());
     }
 
     #[test]
     fn any_counts_changes_and_syncs_but_no_looks() {
         let plan: FailPlan = "any:2:5".parse().unwrap();
-        assert!(plan.check(Op::Stat).is_ok());
-        assert!(plan.check(Op::Link).is_ok());
-        assert!(plan.check(Op::ReadDir).is_ok());
-        assert!(plan.check(Op::SyncFs).is_err());
+        assert!(check(&plan, Op::Stat).is_ok());
+        assert!(check(&plan, Op::Link).is_ok());
+        assert!(check(&plan, Op::ReadDir).is_ok());
+        assert!(check(&plan, Op::SyncFs).is_err());
+    }
+
+    #[test]
+    fn a_place_in_the_code_is_a_site() {
+        let here = Site(Location::caller()).to_string();
+        assert!(here.starts_with("fs/gate.rs@"), "{here}");
+        let plan: FailPlan = format!("{here}:1:5").parse().unwrap();
+        assert!(plan.check(Op::Link, Site(Location::caller())).is_ok());
+        let dir = crate::fs::Fs::disk_failing(Arc::new("any:1".parse().unwrap()));
+        assert_eq!(dir.counters().total(), 0);
     }
 
     #[test]

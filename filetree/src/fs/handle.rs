@@ -43,17 +43,20 @@ impl Dir {
     }
 
     /// Opens a directory below this one; a symlink on the way is an error.
+    #[track_caller]
     pub fn open_dir(&self, path: &TreePath) -> Result<Dir> {
         self.open(path.as_bytes())
     }
 
     /// Opens the directory `name` in this one; a symlink is an error.
+    #[track_caller]
     pub fn open_child(&self, name: &[u8]) -> Result<Dir> {
         self.named(Op::OpenDir, name, |_| Ok(()))?;
         self.open(name)
     }
 
     /// Opens the directory that holds `path`: this one, or one below it.
+    #[track_caller]
     pub fn open_parent(&self, path: &TreePath) -> Result<Dir> {
         match path.parent() {
             Some(parent) => self.open_dir(&parent),
@@ -62,10 +65,12 @@ impl Dir {
     }
 
     /// Opens this directory once more.
+    #[track_caller]
     pub fn reopen(&self) -> Result<Dir> {
         self.open(b".")
     }
 
+    #[track_caller]
     fn open(&self, path: &[u8]) -> Result<Dir> {
         let at = || self.join(path);
         let handle = self.fs.run(Op::OpenDir, at, |b| b.open_dir(&self.handle, path))?;
@@ -73,18 +78,21 @@ impl Dir {
     }
 
     /// Opens a regular file for reading. A symlink, and anything that is not a file, is an error.
+    #[track_caller]
     pub fn open_file(&self, name: &[u8]) -> Result<File> {
         let handle = self.named(Op::OpenFile, name, |b| b.open_file(&self.handle, name))?;
         Ok(File { fs: self.fs.clone(), handle, path: self.join(name) })
     }
 
     /// Makes a file (mode 0600) where nothing is, open for reading and writing.
+    #[track_caller]
     pub fn create_file(&self, name: &[u8]) -> Result<File> {
         let handle = self.named(Op::Create, name, |b| b.create_file(&self.handle, name))?;
         Ok(File { fs: self.fs.clone(), handle, path: self.join(name) })
     }
 
     /// Every name in this directory, sorted as [`TreePath`]s are.
+    #[track_caller]
     pub fn entries(&self) -> Result<Vec<DirEntry>> {
         let at = || self.path.to_path_buf();
         let mut entries = self.fs.run(Op::ReadDir, at, |b| b.entries(&self.handle))?;
@@ -93,11 +101,13 @@ impl Dir {
     }
 
     /// The attributes of this directory.
+    #[track_caller]
     pub fn meta(&self) -> Result<Meta> {
         self.fs.run(Op::Stat, || self.path.to_path_buf(), |b| b.stat(&self.handle))
     }
 
     /// The attributes of `name` (of a symlink itself); `None` where nothing has that name.
+    #[track_caller]
     pub fn stat(&self, name: &[u8]) -> Result<Option<Meta>> {
         match self.named(Op::Stat, name, |b| b.stat_at(&self.handle, name)) {
             Ok(meta) => Ok(Some(meta)),
@@ -107,11 +117,13 @@ impl Dir {
     }
 
     /// Where the symlink `name` points, as bytes.
+    #[track_caller]
     pub fn read_link(&self, name: &[u8]) -> Result<Vec<u8>> {
         self.named(Op::ReadLink, name, |b| b.read_link(&self.handle, name))
     }
 
     /// Gives the file `name` another name; nothing may have that yet.
+    #[track_caller]
     pub fn link(&self, name: &[u8], to: &Dir, to_name: &[u8]) -> Result<()> {
         self.named_two(Op::Link, name, to, to_name, |b| {
             b.link(&self.handle, name, &to.handle, to_name)
@@ -119,6 +131,7 @@ impl Dir {
     }
 
     /// Moves `name`, replacing a non-directory that is there.
+    #[track_caller]
     pub fn rename(&self, name: &[u8], to: &Dir, to_name: &[u8]) -> Result<()> {
         self.named_two(Op::Rename, name, to, to_name, |b| {
             b.rename(&self.handle, name, &to.handle, to_name)
@@ -126,6 +139,7 @@ impl Dir {
     }
 
     /// Moves `name` to where nothing is.
+    #[track_caller]
     pub fn rename_new(&self, name: &[u8], to: &Dir, to_name: &[u8]) -> Result<()> {
         self.named_two(Op::RenameNew, name, to, to_name, |b| {
             b.rename_new(&self.handle, name, &to.handle, to_name)
@@ -133,6 +147,7 @@ impl Dir {
     }
 
     /// Swaps two names in one step that no reader can see half of.
+    #[track_caller]
     pub fn exchange(&self, name: &[u8], with: &Dir, with_name: &[u8]) -> Result<()> {
         self.named_two(Op::Exchange, name, with, with_name, |b| {
             b.exchange(&self.handle, name, &with.handle, with_name)
@@ -140,16 +155,19 @@ impl Dir {
     }
 
     /// Removes a name that is not a directory's.
+    #[track_caller]
     pub fn unlink(&self, name: &[u8]) -> Result<()> {
         self.named(Op::Unlink, name, |b| b.unlink(&self.handle, name))
     }
 
     /// Removes an empty directory.
+    #[track_caller]
     pub fn remove_dir(&self, name: &[u8]) -> Result<()> {
         self.named(Op::RemoveDir, name, |b| b.remove_dir(&self.handle, name))
     }
 
     /// Makes a directory that only its owner may use, until [`Dir::set_mode`] says otherwise.
+    #[track_caller]
     pub fn make_dir(&self, name: &[u8]) -> Result<Dir> {
         self.named(Op::MakeDir, name, |b| b.make_dir(&self.handle, name))?;
         let dir = self.open(name)?;
@@ -161,6 +179,7 @@ impl Dir {
     }
 
     /// Opens the directory `name`, and makes it first where it is missing.
+    #[track_caller]
     pub fn ensure_dir(&self, name: &[u8], mode: u32) -> Result<Dir> {
         match self.open_child(name) {
             Err(error) if error.is_not_found() => {
@@ -174,43 +193,51 @@ impl Dir {
     }
 
     /// Makes a symlink; the target is any bytes, nothing is resolved.
+    #[track_caller]
     pub fn symlink(&self, name: &[u8], target: &[u8]) -> Result<()> {
         self.named(Op::Symlink, name, |b| b.symlink(&self.handle, name, target))
     }
 
     /// Sets the modification time (ns since 1970) of `name`; a symlink's own.
+    #[track_caller]
     pub fn set_mtime_of(&self, name: &[u8], mtime: i64) -> Result<()> {
         self.named(Op::SetMtime, name, |b| b.set_mtime_at(&self.handle, name, mtime))
     }
 
     /// Sets the group of `name`; a symlink's own.
+    #[track_caller]
     pub fn set_group_of(&self, name: &[u8], gid: u32) -> Result<()> {
         self.named(Op::SetGroup, name, |b| b.set_group_at(&self.handle, name, gid))
     }
 
     /// Sets this directory's modification time (ns since 1970).
+    #[track_caller]
     pub fn set_mtime(&self, mtime: i64) -> Result<()> {
         let at = || self.path.to_path_buf();
         self.fs.run(Op::SetMtime, at, |b| b.set_mtime(&self.handle, mtime))
     }
 
     /// Sets this directory's permission bits.
+    #[track_caller]
     pub fn set_mode(&self, mode: u32) -> Result<()> {
         let at = || self.path.to_path_buf();
         self.fs.run(Op::SetMode, at, |b| b.set_mode(&self.handle, mode))
     }
 
     /// Makes the names in this directory durable.
+    #[track_caller]
     pub fn sync(&self) -> Result<()> {
         self.fs.run(Op::SyncDir, || self.path.to_path_buf(), |b| b.sync(&self.handle))
     }
 
     /// Makes everything on this file system durable; reports write errors since it was opened.
+    #[track_caller]
     pub fn sync_fs(&self) -> Result<()> {
         self.fs.run(Op::SyncFs, || self.path.to_path_buf(), |b| b.sync_fs(&self.handle))
     }
 
     /// Free room of this file system.
+    #[track_caller]
     pub fn room(&self) -> Result<Room> {
         self.fs.run(Op::Stat, || self.path.to_path_buf(), |b| b.room(&self.handle))
     }
@@ -222,6 +249,7 @@ impl Dir {
         }
     }
 
+    #[track_caller]
     fn named<T>(
         &self,
         op: Op,
@@ -236,6 +264,7 @@ impl Dir {
         self.fs.run(op, path, act)
     }
 
+    #[track_caller]
     fn named_two(
         &self,
         op: Op,
@@ -266,21 +295,20 @@ impl File {
     }
 
     /// Its attributes.
+    #[track_caller]
     pub fn meta(&self) -> Result<Meta> {
         self.run(Op::Stat, |b, h| b.stat(h))
     }
 
     /// Fills as much of `into` as there is from `offset` on, and says how much that was.
+    #[track_caller]
     pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<usize> {
-        let backend = &self.fs.0.backend;
         let mut done = 0;
         while done < into.len() {
-            match backend.read_at(&self.handle, offset + done as u64, &mut into[done..]) {
-                Ok(0) => break,
-                Ok(read) => done += read,
-                Err(source) => {
-                    return Err(Error { op: Op::OpenFile, path: self.path.clone(), source });
-                }
+            let rest = &mut into[done..];
+            match self.run(Op::Read, |b, h| b.read_at(h, offset + done as u64, rest))? {
+                0 => break,
+                read => done += read,
             }
         }
         Ok(done)
@@ -292,9 +320,17 @@ impl File {
     }
 
     /// Writes all of `bytes` at `offset`.
+    #[track_caller]
     pub fn write_at(&self, mut offset: u64, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
-            let written = self.run(Op::Write, |b, h| b.write_at(h, offset, bytes))?;
+            let written = self.fs.run_shortened(
+                Op::Write,
+                || self.path.clone(),
+                |b, short| {
+                    let most = if short { bytes.len().div_ceil(2) } else { bytes.len() };
+                    b.write_at(&self.handle, offset, &bytes[..most])
+                },
+            )?;
             if written == 0 {
                 let source = ErrorKind::WriteZero.into();
                 return Err(Error { op: Op::Write, path: self.path.clone(), source });
@@ -306,12 +342,14 @@ impl File {
     }
 
     /// Sets the length; what is added reads as zeros and takes no room.
+    #[track_caller]
     pub fn set_len(&self, len: u64) -> Result<()> {
         self.run(Op::SetLen, |b, h| b.set_len(h, len))
     }
 
     /// Makes this empty file hold what `from` holds: by sharing its blocks where the file system
     /// can, else by copying.
+    #[track_caller]
     pub fn fill_from(&self, from: &File) -> Result<()> {
         if self.run(Op::Clone, |b, h| b.clone_file(&from.handle, h)).is_ok() {
             return Ok(());
@@ -329,22 +367,26 @@ impl File {
     }
 
     /// Sets the permission bits.
+    #[track_caller]
     pub fn set_mode(&self, mode: u32) -> Result<()> {
         self.run(Op::SetMode, |b, h| b.set_mode(h, mode))
     }
 
     /// Sets the modification time (ns since 1970).
+    #[track_caller]
     pub fn set_mtime(&self, mtime: i64) -> Result<()> {
         self.run(Op::SetMtime, |b, h| b.set_mtime(h, mtime))
     }
 
     /// Makes content and attributes durable (not the name: that is its directory's).
+    #[track_caller]
     pub fn sync(&self) -> Result<()> {
         self.run(Op::SyncFile, |b, h| b.sync(h))
     }
 
     /// Takes an exclusive lock that lives as long as this file is open; `false` when someone else
     /// has it.
+    #[track_caller]
     pub fn try_lock(&self) -> Result<bool> {
         self.run(Op::OpenFile, |b, h| b.try_lock(h))
     }
@@ -357,6 +399,7 @@ impl File {
         }
     }
 
+    #[track_caller]
     fn run<T>(
         &self,
         op: Op,
@@ -375,7 +418,8 @@ pub struct Reader<'a> {
 
 impl io::Read for Reader<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.fs.0.backend.read_at(&self.file.handle, self.offset, into)?;
+        let read = self.file.run(Op::Read, |b, h| b.read_at(h, self.offset, into));
+        let read = read.map_err(|error| error.source)?;
         self.offset += read as u64;
         Ok(read)
     }

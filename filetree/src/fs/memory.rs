@@ -32,6 +32,8 @@ struct State {
     clock: i64,
     /// Every moment at which power could be lost, while somebody wants to know them.
     moments: Option<Vec<Moment>>,
+    /// How many syncs work before one fails.
+    syncs: Option<u64>,
 }
 
 /// What the disk held, and what it only promised, before one of the steps of a run.
@@ -227,6 +229,17 @@ impl MemoryDisk {
         self.state().moments = Some(Vec::new());
     }
 
+    /// Has the `nth` sync from now on (from 1) fail as real ones do: what it should have written is
+    /// still read back from memory, is called clean, and never reaches the disk.
+    pub fn fail_sync(&self, nth: u64) {
+        self.state().syncs = Some(nth);
+    }
+
+    /// Whether that sync is still to come.
+    pub fn is_sync_failing(&self) -> bool {
+        self.state().syncs.is_some()
+    }
+
     /// How many moments were remembered so far.
     pub fn recorded(&self) -> usize {
         self.state().moments.as_ref().map_or(0, Vec::len)
@@ -336,7 +349,7 @@ impl Moment {
     fn disk(self) -> MemoryDisk {
         let Self { durable, pending, next, clock } = self;
         let now = durable.clone();
-        let state = State { now, durable, pending, next, clock, moments: None };
+        let state = State { now, durable, pending, next, clock, moments: None, syncs: None };
         MemoryDisk(Arc::new(Mutex::new(state)))
     }
 }
@@ -370,6 +383,21 @@ impl State {
         self.durable.0.insert(at, inode.clone());
         self.now.0.insert(at, inode);
         at
+    }
+
+    /// Counts a sync, and fails the one that is to fail: data that it was asked for is forgotten.
+    fn sync(&mut self, inode: Option<u64>) -> io::Result<()> {
+        self.syncs = self.syncs.map(|left| left - 1);
+        if self.syncs != Some(0) {
+            self.flush(inode);
+            return Ok(());
+        }
+        self.syncs = None;
+        self.pending.retain(|Pending { change, .. }| match &**change {
+            Change::Data(at, ..) => inode.is_some_and(|inode| inode != *at),
+            _ => true,
+        });
+        Err(Errno::IO.into())
     }
 
     /// Makes what concerns `inode` durable (everything for `None`), in the order it was done.
@@ -639,13 +667,11 @@ impl Backend for MemoryDisk {
 
     fn sync(&self, at: &Handle) -> io::Result<()> {
         let at = id(at)?;
-        self.state().flush(Some(at));
-        Ok(())
+        self.state().sync(Some(at))
     }
 
     fn sync_fs(&self, _at: &Handle) -> io::Result<()> {
-        self.state().flush(None);
-        Ok(())
+        self.state().sync(None)
     }
 
     fn try_lock(&self, _file: &Handle) -> io::Result<bool> {

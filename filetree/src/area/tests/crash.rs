@@ -22,13 +22,22 @@ use crate::{
     switch::KnownBad,
 };
 
-const ROOT: &str = "/volume";
+pub(super) const ROOT: &str = "/volume";
 
 /// Up to so many unsynced changes every subset of them is tried, in the small scenarios.
 const ALL_SUBSETS: usize = 9;
 
-fn on(disk: &MemoryDisk) -> Fs {
+pub(super) fn on(disk: &MemoryDisk) -> Fs {
     Fs::with_backend(Box::new(disk.clone()), None)
+}
+
+/// The disk on which an update begins.
+pub(super) fn prepared(scenario: Scenario) -> MemoryDisk {
+    let disk = MemoryDisk::default();
+    on(&disk).create_root(Path::new(ROOT)).unwrap();
+    scenario.prepare(&on(&disk), Path::new(ROOT));
+    on(&disk).create_root(Path::new(ROOT)).unwrap().sync_fs().unwrap();
+    disk
 }
 
 /// How many states are tried over all scenarios together.
@@ -76,10 +85,7 @@ struct Explorer {
 
 impl Explorer {
     fn new(scenario: Scenario, bad: Option<KnownBad>) -> Self {
-        let disk = MemoryDisk::default();
-        on(&disk).create_root(Path::new(ROOT)).unwrap();
-        scenario.prepare(&on(&disk), Path::new(ROOT));
-        on(&disk).create_root(Path::new(ROOT)).unwrap().sync_fs().unwrap();
+        let disk = prepared(scenario);
         let run = Recorded::of(&disk, scenario, bad);
         assert!(run.reported, "{} does not succeed undisturbed", scenario.name);
         let end = disk.list(Path::new(ROOT)).unwrap();
@@ -192,15 +198,14 @@ impl Explorer {
 fn power_lost_anywhere_harms_nothing() {
     let sampled: Vec<Scenario> = SCENARIOS.iter().filter(|s| !s.small).copied().collect();
     let small: Vec<Scenario> = SCENARIOS.iter().filter(|s| s.small).copied().collect();
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    let exhausted = figures::parallel(threads, &small, |scenario| {
+    let exhausted = figures::parallel(&small, |scenario| {
         let mut explorer = Explorer::new(*scenario, None);
         explorer.exhaust();
         (explorer.states, explorer.violations)
     });
     let done: u64 = exhausted.iter().map(|(states, _)| states).sum();
     let share = states().saturating_sub(done) / sampled.len() as u64 + 1;
-    let rest = figures::parallel(threads, &sampled, |scenario| {
+    let rest = figures::parallel(&sampled, |scenario| {
         let mut explorer = Explorer::new(*scenario, None);
         explorer.sample(share, 1);
         (explorer.states, explorer.violations)

@@ -20,6 +20,11 @@ pub(super) fn count(variable: &str, usual: u64) -> u64 {
     std::env::var(variable).ok().and_then(|n| n.replace('_', "").parse().ok()).unwrap_or(usual)
 }
 
+/// Whether everything is to be tried, however long it takes.
+pub(super) fn is_full() -> bool {
+    std::env::var_os("MIRRORNET_TEST_FULL").is_some()
+}
+
 /// Prints a figure, and adds it to the file that `MIRRORNET_FIGURES` names.
 pub(super) fn tell(figure: &Figure) {
     let line = format!("{}\t{}\t{}", figure.what, figure.ran, figure.bad);
@@ -31,11 +36,8 @@ pub(super) fn tell(figure: &Figure) {
 }
 
 /// Does `work` for every item on several threads; results in the order of the items.
-pub(super) fn parallel<T: Sync, R: Send>(
-    threads: usize,
-    items: &[T],
-    work: impl Fn(&T) -> R + Sync,
-) -> Vec<R> {
+pub(super) fn parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {

@@ -13,8 +13,7 @@ use std::{
 
 use super::{
     oracle::{self, Oracle},
-    scenario::{SCENARIOS, Scenario, scenario},
-    *,
+    scenario::{Failed, SCENARIOS, Scenario, scenario},
 };
 use crate::fs::{FailPlan, Failure, Fs};
 
@@ -37,7 +36,7 @@ fn prepare(scenario: Scenario) -> tempfile::TempDir {
     temp
 }
 
-fn update(fs: &Fs, root: &Path, scenario: Scenario) -> Result<(), Error> {
+fn update(fs: &Fs, root: &Path, scenario: Scenario) -> Result<(), Failed> {
     scenario.update(fs, root, scenario.after(), None).map(drop)
 }
 

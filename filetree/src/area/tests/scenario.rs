@@ -11,6 +11,9 @@ use crate::{
     switch::{KnownBad, SwitchReport},
 };
 
+/// Why an update failed.
+pub(super) type Failed = Box<dyn std::error::Error + Send + Sync>;
+
 /// One kind of update of one tree.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scenario {
@@ -150,7 +153,7 @@ impl Scenario {
         root: &Path,
         number: u64,
         bad: Option<KnownBad>,
-    ) -> Result<(SwitchReport, usize), Error> {
+    ) -> Result<(SwitchReport, usize), Failed> {
         self.update_counting(fs, root, number, bad, &|_| {})
     }
 
@@ -162,7 +165,7 @@ impl Scenario {
         number: u64,
         bad: Option<KnownBad>,
         sealed: &dyn Fn(usize),
-    ) -> Result<(SwitchReport, usize), Error> {
+    ) -> Result<(SwitchReport, usize), Failed> {
         let keep = is_kept;
         let mut area = Area::open(fs, place(root))?;
         let want = manifest(&self.generation(number));
@@ -175,10 +178,7 @@ impl Scenario {
             None if area.is_published()? => {
                 let view = View { keep: &keep, ..View::AS_IS };
                 let scan = ScanOptions::new(i64::MAX);
-                let adopted = match area.adopt(&want, view, &ScanRecord::empty(), &scan) {
-                    Err(AdoptError::Area(error)) => return Err(error),
-                    other => other.unwrap(),
-                };
+                let adopted = area.adopt(&want, view, &ScanRecord::empty(), &scan)?;
                 (Arc::new(adopted.have), View::AS_IS)
             }
             None => (Arc::new(Manifest::empty()), View::AS_IS),
