@@ -357,6 +357,7 @@ impl Area {
             Mode::Exchange => exchange::run(self, plan, target, options, &mut report)?,
             Mode::InPlace => in_place::run(self, plan, target, options, &mut report)?,
         }
+        (options.switched)();
         report.mode = Some(mode);
         report.why = why;
         report.exceptions = plan.exceptions().to_vec();

@@ -58,12 +58,14 @@ pub struct SwitchOptions<'a> {
     pub now: i64,
     /// Seconds for which a retired tree is left alone, for readers that still use it.
     pub linger: i64,
-    /// Retired trees that are kept beyond their linger.
+    /// Retired trees that are kept to be brought forward; more where more retire within `linger`.
     pub retired_trees: usize,
     /// Names of files that name others and are replaced after them, in place.
     pub index_names: &'a [&'a str],
     /// Called now and then with (paths done, paths in all).
     pub progress: &'a (dyn Fn(u64, u64) + Sync),
+    /// Called once the new generation is what readers see, durably; what follows is tidying up.
+    pub switched: &'a (dyn Fn() + Sync),
     #[cfg(test)]
     pub(crate) bad: Option<KnownBad>,
 }
@@ -94,6 +96,7 @@ impl SwitchOptions<'static> {
             retired_trees: 3,
             index_names: Self::INDEX_NAMES,
             progress: &|_, _| {},
+            switched: &|| {},
             #[cfg(test)]
             bad: None,
         }

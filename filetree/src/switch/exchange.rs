@@ -298,8 +298,11 @@ pub(crate) fn collect(area: &mut Area, options: &SwitchOptions<'_>) -> Result<()
     let mut spare: Vec<TreeMark> =
         area.marks.trees.iter().filter(|tree| tree.state == TreeState::Whole).cloned().collect();
     spare.sort_by_key(|tree| tree.retired_at);
-    let excess = spare.len().saturating_sub(options.retired_trees);
     let expired = |tree: &TreeMark| tree.retired_at.saturating_add(options.linger) <= options.now;
+    // Where updates come faster than trees may be reused, as many are needed as retire within one
+    // linger, and the one that is next: with fewer, every so often a whole twin would be linked.
+    let lingering = spare.iter().filter(|tree| !expired(tree)).count();
+    let excess = spare.len().saturating_sub(options.retired_trees.max(lingering + 1));
     let mut going: Vec<String> = spare
         .iter()
         .take(excess)

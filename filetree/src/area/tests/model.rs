@@ -1,7 +1,7 @@
 //! A site with one assignment, and trees written down as lists.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -222,16 +222,21 @@ pub(crate) fn run(
 }
 
 pub(crate) fn stage(area: &Area, needs: &[crate::plan::Need], spec: &Spec) -> Result<usize, Error> {
+    let contents: HashMap<Digest, &str> = match needs {
+        [] => HashMap::new(),
+        _ => spec
+            .values()
+            .filter_map(Node::content)
+            .map(|content| (Digest::of(content.as_bytes()), content))
+            .collect(),
+    };
     let mut fetched = 0;
     for need in needs {
         if area.staging().has(need)? {
             continue;
         }
-        let contents = spec.values().filter_map(Node::content);
-        let content =
-            contents.into_iter().find(|c| Digest::of(c.as_bytes()) == need.digest).unwrap();
         let mut writer = area.staging().writer(need)?;
-        writer.push(content.as_bytes())?;
+        writer.push(contents[&need.digest].as_bytes())?;
         writer.finish()?;
         fetched += 1;
     }
