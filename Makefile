@@ -13,6 +13,7 @@ bindir = $(DESTDIR)$(PREFIX)/bin
 unitdir = $(DESTDIR)$(PREFIX)/lib/systemd/system
 sysusersdir = $(DESTDIR)$(PREFIX)/lib/sysusers.d
 tmpfilesdir = $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
+generatordir = $(DESTDIR)$(PREFIX)/lib/systemd/system-generators
 mandir = $(DESTDIR)$(PREFIX)/share/man/man1
 exampledir = $(DESTDIR)$(PREFIX)/share/doc/mirrornet/examples
 
@@ -54,7 +55,7 @@ lint:
 install:
 	@tests/need.sh build
 	$(CARGO) build --locked --profile $(PROFILE) --bins $(addprefix --package ,coordinator publisher mirror-agent)
-	install -d $(bindir) $(unitdir) $(sysusersdir) $(tmpfilesdir) $(mandir) $(exampledir)
+	install -d $(bindir) $(unitdir) $(generatordir) $(sysusersdir) $(tmpfilesdir) $(mandir) $(exampledir)
 	install -m 0755 $(addprefix $(target_dir)/$(profile_dir)/,$(programs)) $(bindir)
 	@for role in coordinator publisher mirror-agent; do \
 	    sed 's|@BINDIR@|$(PREFIX)/bin|g' $$role/packaging/mirrornet-$$role.service \
@@ -64,6 +65,8 @@ install:
 	    install -m 0644 $$role/packaging/tmpfiles.conf $(tmpfilesdir)/mirrornet-$$role.conf && \
 	    install -m 0644 $$role/packaging/$$role.toml $(exampledir)/$$role.toml || exit 1; \
 	done
+	@sed 's|@BINDIR@|$(PREFIX)/bin|g' mirror-agent/packaging/system-generator.sh \
+	    > $(generatordir)/mirrornet-mirror-agent && chmod 0755 $(generatordir)/mirrornet-mirror-agent
 	@for program in $(programs); do \
 	    $(target_dir)/$(profile_dir)/$$program man $(mandir) && \
 	    for shell in bash zsh fish; do \

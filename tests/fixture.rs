@@ -38,7 +38,8 @@ impl OneTree {
         Self::start_in(Testbed::start_on(link.origin(), link.site()), tree, assignment)
     }
 
-    fn start_in(testbed: Testbed, tree: &str, assignment: &str) -> Self {
+    /// [`OneTree::start`], in a network that runs already.
+    pub fn start_in(testbed: Testbed, tree: &str, assignment: &str) -> Self {
         let upstream = testbed.make_dir("upstream/tree");
         let source = testbed.path("upstream");
         testbed.apply(&format!(

@@ -20,6 +20,7 @@ for target in "$@"; do
             need sha256sum coreutils coreutils
             need systemd-analyze systemd systemd
             need ip iproute2 iproute; need nsenter util-linux util-linux
+            need strace strace strace
             ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql postgresql-server
             ;;
         bench)

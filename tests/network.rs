@@ -57,9 +57,18 @@ impl Testbed {
         Self::start_on(Host::LOOPBACK, Host::LOOPBACK)
     }
 
+    /// [`Testbed::start`], with further lines for the coordinator's configuration.
+    pub fn start_with(coordinator: &str) -> Self {
+        Self::start_as(Host::LOOPBACK, Host::LOOPBACK, coordinator)
+    }
+
     /// [`Testbed::start`] with the coordinator, publishers and the admin on one host, and the
     /// agents on another.
     pub fn start_on(origin: Host, site: Host) -> Self {
+        Self::start_as(origin, site, "")
+    }
+
+    fn start_as(origin: Host, site: Host, coordinator: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("mirrornet-").tempdir().unwrap();
         let address = |port| SocketAddr::from((origin.address(), port));
         let (api, enroll) = (address(free_port()), address(free_port()));
@@ -68,7 +77,9 @@ impl Testbed {
         let data = testbed.coordinator_data();
         fs::write(
             testbed.path("coordinator.toml"),
-            format!("data = {data:?}\nlisten = \"{api}\"\nenroll-listen = \"{enroll}\"\n"),
+            format!(
+                "data = {data:?}\nlisten = \"{api}\"\nenroll-listen = \"{enroll}\"\n{coordinator}\n"
+            ),
         )
         .unwrap();
         let mut init = program("coordinator");

@@ -30,7 +30,7 @@ use crate::{
     tls::{self, Anchors},
 };
 
-/// How long a certificate lives: seven days, renewed at half of them.
+/// How long a certificate lives where nothing else is said: seven days, renewed at half of them.
 pub const LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How long before its making a certificate is already valid, for clocks that are late.
 pub const BACKDATED: SignedDuration = SignedDuration::from_mins(5);

@@ -130,6 +130,9 @@ struct Common {
     /// The enroll port's address as others see it.
     #[arg(long)]
     enroll_url: Option<String>,
+    /// How long certificates live, from 5s to 90d [default: 7d].
+    #[arg(long)]
+    certificate_life: Option<String>,
     /// PostgreSQL instead of SQLite in the data directory: postgres://USER@HOST/NAME.
     #[arg(long)]
     database_url: Option<String>,
@@ -278,6 +281,7 @@ impl Common {
             ("enroll-listen", self.enroll_listen.clone()),
             ("api-url", self.api_url.clone()),
             ("enroll-url", self.enroll_url.clone()),
+            ("certificate-life", self.certificate_life.clone()),
             ("database.url", self.database_url.clone()),
             ("log-format", self.log_format.clone()),
             ("log", self.log.clone()),

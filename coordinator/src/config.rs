@@ -2,7 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use protocol::config::{self, Loaded, Sources};
+use certs::authority;
+use jiff::SignedDuration;
+use protocol::{
+    config::{self, Loaded, Sources},
+    units::Span,
+};
 use serde::{Deserialize, Serialize};
 
 /// The file that `init` leaves in the data directory.
@@ -10,6 +15,12 @@ pub const FILE: &str = "coordinator.toml";
 
 /// Longest configuration file, in bytes.
 const MAX_LEN: u64 = 1 << 20;
+
+const CERTIFICATE_LIFE: Span = Span::from_secs(authority::LIFE.as_secs().unsigned_abs());
+/// Less than this, and half a life would not do for a renewal that has to be tried twice.
+const SHORTEST_LIFE: Span = Span::from_secs(5);
+/// More than this, and a stolen certificate would be good for too long.
+const LONGEST_LIFE: Span = Span::from_secs(90 * 24 * 3600);
 
 /// What a coordinator can be told. Every key is also a variable and a flag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +39,8 @@ pub struct Config {
     pub api_url: Option<String>,
     /// The same of the enroll port.
     pub enroll_url: Option<String>,
+    /// How long a certificate lives; programs renew theirs at half of it.
+    pub certificate_life: Span,
     /// The database.
     pub database: DatabaseConfig,
     /// How the log is written.
@@ -64,10 +77,18 @@ impl Default for Config {
             hostnames: Vec::new(),
             api_url: None,
             enroll_url: None,
+            certificate_life: CERTIFICATE_LIFE,
             database: DatabaseConfig::default(),
             log_format: LogFormat::Text,
             log: "info".into(),
         }
+    }
+}
+
+impl Config {
+    /// How long a certificate lives.
+    pub fn life(&self) -> SignedDuration {
+        SignedDuration::try_from(self.certificate_life.duration()).unwrap_or(authority::LIFE)
     }
 }
 
@@ -77,6 +98,20 @@ impl Default for Config {
 /// # Errors
 /// At the first key that does not exist or value that does not fit, named with its place.
 pub fn load(
+    file: Option<&Path>,
+    environment: Vec<(String, String)>,
+    flags: Vec<(&'static str, toml::Value)>,
+) -> Result<Loaded<Config>, Error> {
+    let loaded = load_layers(file, environment, flags)?;
+    let life = loaded.config.certificate_life;
+    if (SHORTEST_LIFE..=LONGEST_LIFE).contains(&life) {
+        Ok(loaded)
+    } else {
+        Err(Error::Life { life })
+    }
+}
+
+fn load_layers(
     file: Option<&Path>,
     environment: Vec<(String, String)>,
     flags: Vec<(&'static str, toml::Value)>,
@@ -149,6 +184,12 @@ pub enum Error {
     TooLong {
         /// Which file.
         path: PathBuf,
+    },
+    /// Certificates that would live too short or too long.
+    #[error("certificate-life = \"{life}\" is not between {SHORTEST_LIFE} and {LONGEST_LIFE}")]
+    Life {
+        /// What was asked for.
+        life: Span,
     },
     /// A key or a value is wrong.
     #[error(transparent)]

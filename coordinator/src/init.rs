@@ -174,7 +174,7 @@ async fn first_admin(
     let pending = Pending::enroll(&data, &[])?;
     let requested = RequestedKeys::check(pending.keys())?;
     let (role, name) = (Role::Admin, &options.admin);
-    let issued = authority.issue(&requested.client, role, name, authority::LIFE, now)?;
+    let issued = authority.issue(&requested.client, role, name, options.config.life(), now)?;
     let identity = StoredIdentity {
         role,
         name: name.clone(),

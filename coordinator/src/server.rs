@@ -19,7 +19,7 @@ use certs::{
     signing::SigningKey,
     tls::{self, ALPN_H2, ALPN_HTTP1, ConnectionRegistry, Limits, Peers, ServerTls},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use protocol::name::IdentityName;
 use rustix::fs::{FlockOperation, flock};
 use tokio::{net::TcpListener, task::JoinSet, time::MissedTickBehavior};
@@ -45,8 +45,6 @@ const UPKEEP: Duration = Duration::from_secs(1);
 const STORE_SEEN: Duration = Duration::from_secs(30);
 /// How long requests are given to end when the coordinator stops.
 const DRAIN: Duration = Duration::from_secs(10);
-/// The coordinator's certificate is replaced that often: at half of its life.
-const NEW_CERTIFICATE: Duration = Duration::from_secs(7 * 24 * 3600 / 2);
 /// How soon it is tried again when that failed.
 const CERTIFICATE_RETRY: Duration = Duration::from_secs(600);
 
@@ -122,7 +120,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let (api_addr, enroll_addr) = (address(&api_listener)?, address(&enroll_listener)?);
     let registry = ConnectionRegistry::new();
     let anchors = authority.anchors()?;
-    let (credentials, _) = certify(&authority, &config.hostnames)?;
+    let (credentials, _) = certify(&authority, &config.hostnames, config.life())?;
     let stopping = CancellationToken::new();
     let app = App::start(Parts {
         database: database.clone(),
@@ -131,6 +129,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         registry: Arc::clone(&registry),
         api_url: api_url(&config, Some(api_addr)),
         enroll_url: enroll_url(&config, enroll_addr),
+        certificate_life: config.life(),
         clock: Arc::new(Timestamp::now),
         stopping: stopping.clone(),
     })
@@ -160,7 +159,8 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     ));
     tasks.spawn(follow(Arc::clone(&app)));
     tasks.spawn(keep_up(Arc::clone(&app)));
-    tasks.spawn(keep_certified(Arc::clone(&app), config.hostnames.clone(), [api_tls, enroll_tls]));
+    let (hostnames, life) = (config.hostnames.clone(), config.life());
+    tasks.spawn(keep_certified(Arc::clone(&app), hostnames, life, [api_tls, enroll_tls]));
     point_admin_here(&data.join(ADMIN), &api_url(&config, Some(api_addr)))?;
     write_address(data, LISTEN, api_addr)?;
     write_address(data, ENROLL_LISTEN, enroll_addr)?;
@@ -312,10 +312,11 @@ fn write_address(data: &Path, name: &str, address: SocketAddr) -> Result<(), Err
 fn certify(
     authority: &Authority,
     hostnames: &[String],
+    life: SignedDuration,
 ) -> Result<(tls::Credentials, authority::IssuedCertificate), Error> {
     // Fixed and valid, so it parses.
     let name: IdentityName = "coordinator".parse().map_err(|_| Error::NoHost)?;
-    Ok(authority.coordinator_server(&name, hostnames, authority::LIFE, Timestamp::now())?)
+    Ok(authority.coordinator_server(&name, hostnames, life, Timestamp::now())?)
 }
 
 /// Looks for what other replicas wrote.
@@ -361,22 +362,30 @@ async fn keep_up(app: Arc<App>) {
     }
 }
 
-async fn keep_certified(app: Arc<App>, hostnames: Vec<String>, servers: [Arc<ServerTls>; 2]) {
-    let mut wait = NEW_CERTIFICATE;
+/// Replaces the coordinator's own certificate at half of its life.
+async fn keep_certified(
+    app: Arc<App>,
+    hostnames: Vec<String>,
+    life: SignedDuration,
+    servers: [Arc<ServerTls>; 2],
+) {
+    let half = Duration::try_from(life / 2).unwrap_or(CERTIFICATE_RETRY);
+    let mut wait = half;
     while every(wait, &app).await {
-        let renewed = certify(app.authority(), &hostnames).and_then(|(credentials, issued)| {
-            servers.iter().try_for_each(|server| server.reload(&credentials))?;
-            Ok(issued)
-        });
+        let renewed =
+            certify(app.authority(), &hostnames, life).and_then(|(credentials, issued)| {
+                servers.iter().try_for_each(|server| server.reload(&credentials))?;
+                Ok(issued)
+            });
         wait = match renewed {
             Ok(issued) => {
                 tracing::info!(not_after = %issued.not_after, "new server certificate");
-                NEW_CERTIFICATE
+                half
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, "no new server certificate could be made");
-                CERTIFICATE_RETRY
+                CERTIFICATE_RETRY.min(half)
             }
         };
     }

@@ -2,6 +2,7 @@
 
 mod contact;
 mod moves;
+mod records;
 mod runs;
 
 use std::{

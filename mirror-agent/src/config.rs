@@ -31,6 +31,9 @@ pub struct Config {
     pub address_family: AddressFamily,
     /// Which publication points outside of the network are asked.
     pub points: PointsConfig,
+    /// `ADDRESS:PORT` where `/healthz`, `/readyz` and `/metrics` are answered by plain HTTP; nowhere
+    /// by default.
+    pub monitor: Option<String>,
     /// The rsync program: a name that is looked up in PATH, or a path.
     pub rsync: PathBuf,
     /// The `mirror-agent` program that rsync calls back; the running one by default.
@@ -48,6 +51,7 @@ impl Default for Config {
             bind: None,
             address_family: AddressFamily::default(),
             points: PointsConfig::default(),
+            monitor: None,
             rsync: "rsync".into(),
             program: None,
         }

@@ -19,6 +19,7 @@ pub mod gather;
 pub mod guard;
 pub mod ledger;
 pub mod modes;
+pub mod monitor;
 pub mod moves;
 pub mod observed;
 pub mod orders;
@@ -31,7 +32,7 @@ pub mod rsync;
 pub mod stage;
 pub mod status;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use protocol::{generation::Revision, spec::AssignmentName, v1::agent::RunReport};
 use tokio::task::JoinSet;
@@ -59,6 +60,9 @@ pub enum Failure {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] control::Error),
+    /// The address for monitoring.
+    #[error(transparent)]
+    Monitor(#[from] monitor::Error),
     /// This identity was revoked.
     #[error(
         "this agent was revoked: the coordinator no longer accepts it. What it holds stays published as it is. To take part again, ask an admin for a new invite and enroll with it"
@@ -111,6 +115,7 @@ pub enum Failure {
 #[derive(Debug)]
 pub struct Running {
     agent: Arc<Agent>,
+    monitor: Option<SocketAddr>,
     shutdown: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -122,18 +127,29 @@ pub async fn start(config: Config) -> Result<Running, Failure> {
     let control = control::listen(&agent.config.data)?;
     let shutdown = CancellationToken::new();
     let mut tasks = JoinSet::new();
+    let mut monitor = None;
+    if let Some(address) = &agent.config.monitor {
+        let (listener, taken) = monitor::bind(address).await?;
+        monitor = Some(taken);
+        tasks.spawn(monitor::serve(listener, Arc::clone(&agent), shutdown.clone()));
+    }
     tasks.spawn(Arc::clone(&agent).follow(shutdown.clone()));
     tasks.spawn(Arc::clone(&agent).keep_reporting(shutdown.clone()));
     tasks.spawn(Arc::clone(&agent).keep_renewed(shutdown.clone()));
     tasks.spawn(control::serve(control, Arc::clone(&agent), shutdown.clone()));
     tasks.spawn(Arc::clone(&agent).work(shutdown.clone()));
-    Ok(Running { agent, shutdown, tasks })
+    Ok(Running { agent, monitor, shutdown, tasks })
 }
 
 impl Running {
     /// The agent.
     pub fn agent(&self) -> &Arc<Agent> {
         &self.agent
+    }
+
+    /// Where it answers monitoring, if it does.
+    pub fn monitor(&self) -> Option<SocketAddr> {
+        self.monitor
     }
 
     /// Ends everything; what was fetched and verified is kept for the next start.
@@ -181,8 +197,8 @@ pub(crate) async fn activate_once(
     Ok(reports)
 }
 
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+/// An error with its causes, in one line; a refused certificate is explained first.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -194,5 +210,8 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         }
         next = cause.source();
     }
-    text
+    match certs::tls::refusal(error) {
+        Some(refusal) => format!("{refusal}: {text}"),
+        None => text,
+    }
 }

@@ -89,6 +89,32 @@ pub enum State {
     Unassigned,
 }
 
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 7] = [
+        Self::Current,
+        Self::Behind,
+        Self::Syncing,
+        Self::Failed,
+        Self::Waiting,
+        Self::Stopped,
+        Self::Unassigned,
+    ];
+
+    /// Its word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Behind => "behind",
+            Self::Syncing => "syncing",
+            Self::Failed => "failed",
+            Self::Waiting => "waiting",
+            Self::Stopped => "stopped",
+            Self::Unassigned => "unassigned",
+        }
+    }
+}
+
 /// Gathers the status.
 pub fn status(agent: &Agent) -> Result<Status, ledger::Error> {
     let identity = agent.identity.current();

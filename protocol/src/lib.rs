@@ -17,6 +17,7 @@ pub mod generation;
 pub mod key;
 pub mod manifest;
 pub mod name;
+pub mod open_metrics;
 #[cfg(feature = "openapi")]
 mod openapi;
 pub mod origin;

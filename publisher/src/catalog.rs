@@ -1,7 +1,7 @@
 //! What is served: the announced generations of each tree that are kept.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -37,6 +37,12 @@ impl Catalog {
     /// One tree.
     pub fn tree(&self, tree: &TreeName) -> Option<Arc<ServedTree>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(tree).cloned()
+    }
+
+    /// All trees, by name.
+    pub fn trees(&self) -> BTreeMap<TreeName, Arc<ServedTree>> {
+        let trees = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        trees.iter().map(|(name, tree)| (name.clone(), Arc::clone(tree))).collect()
     }
 
     /// Serves a tree from now on as given.

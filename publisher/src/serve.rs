@@ -7,6 +7,7 @@
 
 pub mod file;
 mod https;
+mod metrics;
 pub(crate) mod readers;
 mod rsync;
 

@@ -47,8 +47,8 @@ impl State {
     }
 }
 
-/// An error with its causes, in one line.
-pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+/// An error with its causes, in one line; a refused certificate is explained first.
+pub(crate) fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -60,5 +60,8 @@ pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
         }
         next = cause.source();
     }
-    text
+    match certs::tls::refusal(error) {
+        Some(refusal) => format!("{refusal}: {text}"),
+        None => text,
+    }
 }

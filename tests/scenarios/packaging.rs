@@ -55,6 +55,51 @@ fn everything_is_where_a_system_looks_for_it() {
             assert!(root.join(&file).is_file(), "{file}");
         }
     }
+    assert!(root.join("usr/lib/systemd/system-generators/mirrornet-mirror-agent").is_file());
+}
+
+#[test]
+fn the_agents_unit_may_write_where_its_configuration_says() {
+    let root = installed();
+    let dir = tempfile::tempdir().unwrap();
+    // As on a machine of its own: programs below /usr/bin, the configuration in /etc/mirrornet.
+    let generator = root.join("usr/lib/systemd/system-generators/mirrornet-mirror-agent");
+    let script = fs::read_to_string(generator)
+        .unwrap()
+        .replace("/etc/mirrornet/", &format!("{}/", dir.path().display()))
+        .replace("/usr/bin/", &format!("{}/usr/bin/", root.display()));
+    let units = dir.path().join("units");
+    let generate = || {
+        let mut command = Command::new("sh");
+        isolate(&mut command);
+        succeed(command.args(["-c", &script, "generator"]).arg(&units));
+    };
+    generate();
+    assert!(!units.exists(), "something was generated without a configuration");
+    fs::write(dir.path().join("mirror-agent.toml"), "storage = \"/data/my mirror\"\n").unwrap();
+    generate();
+    let drop_in = units.join("mirrornet-mirror-agent.service.d/storage.conf");
+    let text = fs::read_to_string(&drop_in).unwrap();
+    assert!(text.contains("ReadWritePaths=\"-/data/my mirror\""), "{text}");
+
+    let unit = root.join("usr/lib/systemd/system/mirrornet-mirror-agent.service");
+    let unit = fs::read_to_string(unit)
+        .unwrap()
+        .replace("/usr/bin/", &format!("{}/usr/bin/", root.display()));
+    let file = units.join("mirrornet-mirror-agent.service");
+    fs::write(&file, unit).unwrap();
+    let verify = || {
+        let mut analyze = Command::new("systemd-analyze");
+        isolate(&mut analyze);
+        let output = analyze.args(["verify", "--man=no"]).arg(&file).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        said.lines().filter(|line| line.contains("storage.conf")).map(str::to_owned).collect()
+    };
+    let found: Vec<String> = verify();
+    assert_eq!(found, Vec::<String>::new());
+    // That it looks at the drop-in at all is shown by one that is wrong.
+    fs::write(&drop_in, text.replace("-/data", "-data")).unwrap();
+    assert!(!verify().is_empty(), "systemd-analyze did not read the drop-in");
 }
 
 #[test]

@@ -1,9 +1,6 @@
 //! Inviting, renewing and revoking.
 
-use certs::{
-    authority::LIFE,
-    enrollment::{Invite, InviteSecret, RequestedKeys, fingerprint},
-};
+use certs::enrollment::{Invite, InviteSecret, RequestedKeys, fingerprint};
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
     name::{IdentityName, SiteName},
@@ -170,11 +167,11 @@ impl App {
     ) -> Result<(StoredCertificate, Certificates), Error> {
         let requested =
             RequestedKeys::check(keys).map_err(|error| Refusal::Invalid(error.to_string()))?;
-        let authority = &self.parts.authority;
+        let (authority, life) = (&self.parts.authority, self.parts.certificate_life);
         let server = match (role, &requested.server) {
             (Role::Publisher, Some(key)) => Some(
                 authority
-                    .issue_server(key, role, name, &keys.server_names, LIFE, now)
+                    .issue_server(key, role, name, &keys.server_names, life, now)
                     .map_err(invalid_host)?,
             ),
             (Role::Publisher, None) => {
@@ -185,7 +182,7 @@ impl App {
             }
             _ => None,
         };
-        let client = authority.issue(&requested.client, role, name, LIFE, now)?;
+        let client = authority.issue(&requested.client, role, name, life, now)?;
         let certificate = StoredCertificate {
             serial: client.serial.to_string(),
             role,

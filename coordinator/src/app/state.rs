@@ -10,7 +10,7 @@ use certs::{
     authority::Authority, identity::Serial, revocation::RevokedSerials, signing::SigningKey,
     tls::ConnectionRegistry,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use protocol::{
     generation::Revision,
     name::{IdentityName, NetworkName},
@@ -42,6 +42,8 @@ pub struct Parts {
     pub api_url: String,
     /// The enroll port as others reach it: `https://HOST:PORT`.
     pub enroll_url: String,
+    /// How long the certificates live that it makes.
+    pub certificate_life: SignedDuration,
     /// Gives the time.
     pub clock: Clock,
     /// Ends every wait when the coordinator stops.

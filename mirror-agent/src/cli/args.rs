@@ -163,6 +163,18 @@ pub(super) enum Command {
         #[command(flatten)]
         format: Format,
     },
+    /// Write what the systemd unit has to know of the configuration: the directories that the agent
+    /// writes to. The generator that 'make install' places calls this at each daemon-reload.
+    #[command(
+        after_help = "Example:\n  mirror-agent unit-drop-in --out /run/systemd/system/mirrornet-mirror-agent.service.d"
+    )]
+    UnitDropIn {
+        /// The unit's directory of drop-ins; storage.conf is written there.
+        #[arg(long)]
+        out: PathBuf,
+        #[command(flatten)]
+        settings: Settings,
+    },
     /// Print completions for a shell.
     Completions {
         /// Which shell.
@@ -222,6 +234,9 @@ pub(super) struct Settings {
     /// any, inet or inet6.
     #[arg(long)]
     address_family: Option<String>,
+    /// ADDRESS:PORT for monitoring, by plain HTTP; nowhere without it.
+    #[arg(long)]
+    monitor: Option<String>,
     /// The rsync program.
     #[arg(long)]
     rsync: Option<PathBuf>,
@@ -242,6 +257,7 @@ impl Settings {
             ("proxy", self.proxy.clone()),
             ("bind", self.bind.map(|bind| bind.to_string())),
             ("address-family", self.address_family.clone()),
+            ("monitor", self.monitor.clone()),
             ("rsync", path(&self.rsync)),
             ("program", path(&self.program)),
         ];

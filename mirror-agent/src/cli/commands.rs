@@ -13,7 +13,7 @@ use protocol::{filter::Filter, path::TreePath, v1::agent::RunReport};
 
 use super::{
     args::{Cli, Command, Format, Output, Settings},
-    print,
+    drop_in, print,
     show::Show,
 };
 use crate::{
@@ -86,6 +86,14 @@ pub(super) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             unpack_pack(&pack, &base, &out, filter.as_deref(), dry_run, format)
         }
         Command::CheckConfig { settings, format } => check_config(&settings, format),
+        Command::UnitDropIn { out, settings } => {
+            let Some(config) = load(&settings)? else { return Ok(ExitCode::SUCCESS) };
+            let file = out.join("storage.conf");
+            std::fs::create_dir_all(&out)
+                .and_then(|()| std::fs::write(&file, drop_in::text(&config)))
+                .with_context(|| format!("{} cannot be written", file.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "mirror-agent", &mut script);
@@ -124,6 +132,10 @@ async fn daemon(config: Config) -> anyhow::Result<ExitCode> {
 
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let running = crate::start(config).await?;
+    if let Some(address) = running.monitor() {
+        print::line(&format!("listening on {address}"));
+        std::fs::write(running.agent().config.data.join("listen"), format!("{address}\n"))?;
+    }
     tracing::info!("running");
     // Without a service manager there is nobody to tell.
     sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();

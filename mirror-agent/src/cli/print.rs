@@ -24,7 +24,10 @@ pub(super) fn failure(error: &anyhow::Error) -> ExitCode {
             text = format!("{text}: {cause}");
         }
     }
-    problem(&text);
+    match certs::tls::refusal(error.as_ref()) {
+        Some(refusal) => problem(&format!("{refusal}: {text}")),
+        None => problem(&text),
+    }
     ExitCode::FAILURE
 }
 

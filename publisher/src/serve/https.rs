@@ -6,8 +6,11 @@
 //! - `GET|HEAD /trees/{tree}/packs/{HEX}` → pack
 //! - `GET|HEAD /trees/{tree}/content/{HEX}/{PATH}` → a file of the generation whose manifest is
 //!   `HEX`; problem `source-moved` when it is no longer what was announced
+//! - `GET|HEAD /healthz` → 200 while the program runs; `/readyz` → 200 while readers are served, for
+//!   every role
+//! - `GET|HEAD /metrics` → OpenMetrics text; roles admin and viewer
 //!
-//! Needs the role agent and the tree among the reader's; anything else is a problem, and a tree
+//! All else needs the role agent and the tree among the reader's; anything else is a problem, and a tree
 //! that the peer may not read looks like one that does not exist. The layout is
 //! [`protocol::origin`]'s, and `{PATH}` is percent-encoded bytes.
 
@@ -21,20 +24,25 @@ use axum::body::{Body, Bytes};
 use certs::identity::PeerIdentity;
 use futures_util::TryStreamExt as _;
 use http::{Method, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use protocol::{
     digest::Digest,
     error::{PROBLEM_JSON, Problem, ProblemKind},
     manifest::Entry,
     name::TreeName,
+    open_metrics,
     path::TreePath,
+    role::Role,
 };
 use tokio::io::AsyncReadExt as _;
 use tokio_util::io::ReaderStream;
 use tower::util::BoxCloneSyncService;
 use tracing::{debug, error, warn};
 
-use super::file::{self, Answer, Representation};
+use super::{
+    file::{self, Answer, Representation},
+    metrics::{self, Metrics},
+};
 use crate::{
     catalog::Served,
     error_chain,
@@ -52,16 +60,24 @@ pub(super) type Service = BoxCloneSyncService<Request<Incoming>, Response<Body>,
 
 /// The service of the whole origin.
 pub(super) fn router(state: Arc<State>) -> Service {
+    let metrics = Arc::new(Metrics::default());
     BoxCloneSyncService::new(tower::service_fn(move |request: Request<Incoming>| {
-        let state = Arc::clone(&state);
-        async move { Ok(handle(state, request).await) }
+        let (state, metrics) = (Arc::clone(&state), Arc::clone(&metrics));
+        async move {
+            let response = handle(state, &metrics, request).await;
+            let bytes = response.body().size_hint().exact().or_else(|| length_of(&response));
+            metrics.count(response.status(), bytes.unwrap_or(0));
+            Ok(response)
+        }
     }))
 }
 
 /// What was asked for.
 #[derive(Debug, PartialEq, Eq)]
 enum Target {
-    Health,
+    Alive,
+    Ready,
+    Metrics,
     Latest(TreeName),
     Object(Object),
     Content { tree: TreeName, manifest: Digest, path: TreePath },
@@ -73,10 +89,14 @@ enum Source {
     File(std::fs::File),
 }
 
-async fn handle(state: Arc<State>, request: Request<Incoming>) -> Response<Body> {
+async fn handle(
+    state: Arc<State>,
+    metrics: &Metrics,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let (parts, _body) = request.into_parts();
     let peer = parts.extensions.get::<Arc<PeerIdentity>>().cloned();
-    match respond(state, &parts, peer.as_deref()).await {
+    match respond(state, metrics, &parts, peer.as_deref()).await {
         Ok(response) => response,
         Err(problem) => {
             let peer = peer.map(|peer| peer.to_string());
@@ -88,6 +108,7 @@ async fn handle(state: Arc<State>, request: Request<Incoming>) -> Response<Body>
 
 async fn respond(
     state: Arc<State>,
+    metrics: &Metrics,
     parts: &http::request::Parts,
     peer: Option<&PeerIdentity>,
 ) -> Result<Response<Body>, Problem> {
@@ -97,8 +118,25 @@ async fn respond(
         return Err(ProblemKind::BadRequest.with(text));
     }
     let target = parse(parts.uri.path())?;
-    if target == Target::Health {
-        return Ok(Response::new(Body::from("ok\n")));
+    match target {
+        Target::Alive => return Ok(Response::new(Body::from("ok\n"))),
+        Target::Ready => {
+            let ready = metrics::is_ready(&state);
+            return ready
+                .map(|()| Response::new(Body::from("ok\n")))
+                .map_err(|why| ProblemKind::Unavailable.with(why));
+        }
+        Target::Metrics if !matches!(peer.role, Role::Admin | Role::Viewer) => {
+            return Err(ProblemKind::Forbidden
+                .with(format!("only admins and viewers read metrics, not the {peer}")));
+        }
+        Target::Metrics => {
+            let mut response = Response::new(Body::from(metrics.render(&state)));
+            let media = header::HeaderValue::from_static(open_metrics::MEDIA_TYPE);
+            response.headers_mut().insert(header::CONTENT_TYPE, media);
+            return Ok(response);
+        }
+        Target::Latest(_) | Target::Object(_) | Target::Content { .. } => {}
     }
     let readable = state.readable(peer)?;
     let tree = target.tree().ok_or_else(not_found)?;
@@ -120,7 +158,7 @@ async fn respond(
 impl Target {
     fn tree(&self) -> Option<&TreeName> {
         match self {
-            Self::Health => None,
+            Self::Alive | Self::Ready | Self::Metrics => None,
             Self::Latest(tree) | Self::Content { tree, .. } => Some(tree),
             Self::Object(object) => Some(&object.tree),
         }
@@ -128,8 +166,11 @@ impl Target {
 }
 
 fn parse(path: &str) -> Result<Target, Problem> {
-    if path == "/healthz" || path == "/readyz" {
-        return Ok(Target::Health);
+    match path {
+        "/healthz" => return Ok(Target::Alive),
+        "/readyz" => return Ok(Target::Ready),
+        "/metrics" => return Ok(Target::Metrics),
+        _ => {}
     }
     let rest = path.strip_prefix("/trees/").ok_or_else(not_found)?;
     let (tree, rest) = rest.split_once('/').ok_or_else(not_found)?;
@@ -152,7 +193,7 @@ fn parse(path: &str) -> Result<Target, Problem> {
 
 fn open(state: &State, target: &Target) -> Result<(Representation, Source), Problem> {
     match target {
-        Target::Health => Err(not_found()),
+        Target::Alive | Target::Ready | Target::Metrics => Err(not_found()),
         Target::Latest(tree) => {
             state.catalog.tree(tree).ok_or_else(not_found)?;
             let bytes = state.places.origin.latest(tree).map_err(|error| unreadable(&error))?;
@@ -197,6 +238,11 @@ fn open(state: &State, target: &Target) -> Result<(Representation, Source), Prob
     }
 }
 
+/// What a streamed answer says of its length.
+fn length_of(response: &Response<Body>) -> Option<u64> {
+    response.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// Finds a path in the one block that can have it.
 fn entry(
     state: &State,
@@ -207,7 +253,7 @@ fn entry(
     let blocks = served.list.blocks();
     let after = blocks.partition_point(|block| block.first <= *path);
     let block = after.checked_sub(1).and_then(|at| blocks.get(at)).ok_or_else(not_found)?;
-    let damaged = |error: &dyn std::error::Error| {
+    let damaged = |error: &(dyn std::error::Error + 'static)| {
         error!(%tree, error = error_chain(error), "a manifest block cannot be read");
         ProblemKind::Internal.with("")
     };

@@ -32,6 +32,28 @@ pub(crate) fn trees_of(
         return Err(ProblemKind::Forbidden
             .with(format!("a publisher serves agents; this certificate is of the {peer}")));
     }
+    let orders = check_age(orders, now, max_age)?;
+    let serial = peer.serial.to_string();
+    let reader = orders
+        .orders
+        .readers
+        .iter()
+        .find(|reader| reader.serial == serial && reader.identity == peer.name);
+    match reader {
+        Some(reader) => Ok(reader.trees.iter().cloned().collect()),
+        None => Err(ProblemKind::Forbidden.with(format!(
+            "the coordinator does not name the certificate {serial} of {peer} among the readers: \
+             it was revoked or replaced, or its site has no live grant"
+        ))),
+    }
+}
+
+/// The orders, if they are not too old to know who may still read.
+pub(super) fn check_age(
+    orders: Option<&Orders>,
+    now: Timestamp,
+    max_age: Span,
+) -> Result<&Orders, Problem> {
     let Some(orders) = orders else {
         return Err(ProblemKind::Unavailable.with(
             "this publisher has not heard from its coordinator yet, so it knows no readers",
@@ -46,19 +68,7 @@ pub(crate) fn trees_of(
             orders.confirmed
         )));
     }
-    let serial = peer.serial.to_string();
-    let reader = orders
-        .orders
-        .readers
-        .iter()
-        .find(|reader| reader.serial == serial && reader.identity == peer.name);
-    match reader {
-        Some(reader) => Ok(reader.trees.iter().cloned().collect()),
-        None => Err(ProblemKind::Forbidden.with(format!(
-            "the coordinator does not name the certificate {serial} of {peer} among the readers: \
-             it was revoked or replaced, or its site has no live grant"
-        ))),
-    }
+    Ok(orders)
 }
 
 impl State {

@@ -6,10 +6,10 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
+use protocol::open_metrics::MEDIA_TYPE;
+
 use crate::http::{Rules, auth::Reader};
 
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
 pub(in crate::http) async fn get(State(api): Rules, _: Reader) -> Response {
-    ([(header::CONTENT_TYPE, OPEN_METRICS)], api.metrics.render(&api.app)).into_response()
+    ([(header::CONTENT_TYPE, MEDIA_TYPE)], api.metrics.render(&api.app)).into_response()
 }

@@ -1,0 +1,139 @@
+//! What is written down around a run: what was begun, what is held, and the report of it.
+
+use std::collections::HashSet;
+
+use certs::signing::sign_json;
+use jiff::Timestamp;
+use protocol::{
+    dsse::Envelope,
+    statement::{Claim, Receipt},
+    v1::agent::{AssignmentOrder, Origin, RunReport, RunResult},
+};
+
+use super::{Agent, runs::Error};
+use crate::{
+    calendar,
+    fetch::retries,
+    ledger::{Held, Record},
+    observed,
+    orders::Verified,
+};
+
+impl Agent {
+    /// Writes down what is begun, so that it is finished even when the head expires meanwhile.
+    pub(super) fn note_planned(
+        &self,
+        order: &AssignmentOrder,
+        target: &Verified,
+    ) -> Result<(), Error> {
+        let mut record = self.record_of(order)?;
+        let planned = Some(target.statement.manifest);
+        if record.planned != planned {
+            record.planned = planned;
+            self.ledger.set_record(&record)?;
+        }
+        Ok(())
+    }
+
+    fn record_of(&self, order: &AssignmentOrder) -> Result<Record, Error> {
+        let record = self.ledger.record(&order.name)?;
+        Ok(record.unwrap_or_else(|| Record::new(order.name.clone(), order.path.clone())))
+    }
+
+    /// Writes down how a run ended, and puts its report where it waits for the coordinator.
+    pub(super) fn record(
+        &self,
+        order: &AssignmentOrder,
+        target: Option<&Verified>,
+        held: Option<Held>,
+        report: &mut RunReport,
+    ) -> Result<(), Error> {
+        let now = Timestamp::now();
+        let mut record = self.record_of(order)?;
+        let is_news = is_news(order, &record, held.as_ref(), report);
+        record.unassigned = false;
+        record.sync_requests = order.sync_requests;
+        if report.result == RunResult::Failed {
+            record.failures = record.failures.saturating_add(1);
+            record.failed_target = target.map(|target| target.statement.manifest);
+            record.due = Some(calendar::next_try(now, record.failures, retries::chance()));
+        } else {
+            record.failures = 0;
+            record.failed_target = None;
+            record.due = match order.origin {
+                Origin::Rsyncd(_) => Some(observed::next_look(order, now)),
+                Origin::Publisher(_) => None,
+            };
+        }
+        if let Some(held) = held {
+            record.path = order.path.clone();
+            report.receipt = self.receipt(order, &held);
+            record.held = Some(held);
+        }
+        record.add_run(report.clone());
+        self.ledger.set_record(&record)?;
+        self.collect()?;
+        if is_news {
+            self.ledger.add_unsent(report)?;
+            self.unsent.notify_one();
+        }
+        Ok(())
+    }
+
+    fn receipt(&self, order: &AssignmentOrder, held: &Held) -> Option<Envelope> {
+        let identity = self.identity.current();
+        let receipt = Receipt {
+            agent: identity.membership.name.clone(),
+            site: order.name.site.clone(),
+            tree: order.name.tree.clone(),
+            version: held.version,
+            manifest: held.manifest,
+            filter: held.filter,
+            observed: held.observed,
+            files: held.files,
+            bytes: held.bytes,
+            applied: held.applied,
+        };
+        match sign_json(&identity.signing_key, Receipt::PAYLOAD_TYPE, &receipt) {
+            Ok(envelope) => Some(envelope),
+            Err(error) => {
+                tracing::error!(error = crate::chain(&error), "no receipt could be signed");
+                None
+            }
+        }
+    }
+
+    /// Keeps the manifests that are held, and no others.
+    fn collect(&self) -> Result<(), Error> {
+        let records = self.ledger.records()?;
+        let held = records.iter().filter_map(|record| record.held.as_ref());
+        let mut keep: HashSet<_> = held.map(|held| held.manifest).collect();
+        if let Some(orders) = self.orders() {
+            keep.extend(orders.head.trees.values().map(|tree| tree.manifest));
+        }
+        // Another run may be about to hold what it has just put there.
+        if self.lock().busy.len() <= 1 {
+            self.manifests.keep_only(&keep)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the coordinator learns anything from a report. That nothing had changed is known from the
+/// orders having been asked for, and costs a mirror that is started by the clock no second request.
+fn is_news(
+    order: &AssignmentOrder,
+    record: &Record,
+    held: Option<&Held>,
+    report: &RunReport,
+) -> bool {
+    let same = |one: &Held, other: &Held| {
+        (one.version, one.manifest, one.filter) == (other.version, other.manifest, other.filter)
+    };
+    let held_before = record.held.as_ref().zip(held).is_some_and(|(one, other)| same(one, other));
+    let nobody_asked = order.sync_requests == record.sync_requests;
+    let is_quiet = matches!(order.origin, Origin::Publisher(_))
+        && report.result == RunResult::UpToDate
+        && report.notices.is_empty();
+    !(is_quiet && held_before && nobody_asked && record.failures == 0 && !record.unassigned)
+}

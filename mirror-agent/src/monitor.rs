@@ -1,0 +1,151 @@
+//! What monitoring reads from an agent: `/healthz`, `/readyz` and `/metrics`, plain HTTP.
+//!
+//! An agent listens to nobody. Only where `monitor` names an address, best on the loopback, it
+//! answers these three, which change nothing and tell no secret.
+
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use protocol::open_metrics::{self, Kind, Text};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    agent::Agent,
+    status::{self, State, Status},
+};
+
+/// Connections at a time.
+const MAX_CONNECTIONS: usize = 16;
+/// How long a connection may live; a scrape takes milliseconds.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The address cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} (monitor); is another program using that port?")]
+pub struct Error {
+    /// What was configured.
+    address: String,
+    /// What the system says.
+    source: io::Error,
+}
+
+/// Takes the address.
+pub async fn bind(address: &str) -> Result<(TcpListener, SocketAddr), Error> {
+    let failed = |source| Error { address: address.to_owned(), source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let taken = listener.local_addr().map_err(failed)?;
+    Ok((listener, taken))
+}
+
+/// Answers until `shutdown`.
+pub async fn serve(listener: TcpListener, agent: Arc<Agent>, shutdown: CancellationToken) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let agent = Arc::clone(&agent);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let response = answer(&agent, request.method(), request.uri().path());
+            async move { Ok::<_, Infallible>(response) }
+        });
+        tokio::spawn(async move {
+            let mut http = http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(DEADLINE);
+            let served = http.serve_connection(TokioIo::new(stream), service);
+            let _ = tokio::time::timeout(DEADLINE, served).await;
+            drop(place);
+        });
+    }
+}
+
+fn answer(agent: &Agent, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".into());
+    }
+    let status = status::status(agent);
+    match (path, status) {
+        ("/healthz", _) => text(StatusCode::OK, "ok\n".into()),
+        ("/readyz" | "/metrics", Err(error)) => {
+            text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", crate::chain(&error)))
+        }
+        ("/readyz", Ok(status)) if status.revision.is_none() => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "there are no orders yet\n".into())
+        }
+        ("/readyz", Ok(_)) => text(StatusCode::OK, "ok\n".into()),
+        ("/metrics", Ok(status)) => {
+            let mut response = text(StatusCode::OK, render(&status));
+            let media = header::HeaderValue::from_static(open_metrics::MEDIA_TYPE);
+            response.headers_mut().insert(header::CONTENT_TYPE, media);
+            response
+        }
+        _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n".into()),
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response
+}
+
+fn render(status: &Status) -> String {
+    let mut text = Text::default();
+    let help = "When the certificate ends, in seconds since 1970.";
+    text.gauge("mirrornet_certificate_end_seconds", help, status.certificate_until.as_second());
+    if let Some(until) = status.head_until {
+        let help = "When the signed head ends, in seconds since 1970.";
+        text.gauge("mirrornet_head_end_seconds", help, until.as_second());
+    }
+    if let Some(revision) = status.revision {
+        text.gauge("mirrornet_revision", "Number of the orders.", revision.0);
+    }
+    let help = "Whether the coordinator answered when it was last asked.";
+    text.gauge("mirrornet_coordinator_answers", help, u8::from(status.trouble.is_none()));
+    let help = "Reports that the coordinator has not taken yet.";
+    text.gauge("mirrornet_unsent_reports", help, status.unsent_reports);
+    let assignments: Vec<_> =
+        status.assignments.iter().map(|one| (one.name.to_string(), one)).collect();
+    text.family("mirrornet_assignment", Kind::Gauge, "1 for the state that an assignment is in.");
+    for (name, one) in &assignments {
+        for state in State::ALL {
+            let labels = [("assignment", name.as_str()), ("state", state.name())];
+            text.sample("mirrornet_assignment", &labels, u8::from(one.state == state));
+        }
+    }
+    let mut each =
+        |name: &str, help: &str, value: &dyn Fn(&status::AssignmentStatus) -> Option<u64>| {
+            text.family(name, Kind::Gauge, help);
+            for (assignment, one) in &assignments {
+                if let Some(value) = value(one) {
+                    text.sample(name, &[("assignment", assignment)], value);
+                }
+            }
+        };
+    each("mirrornet_held_generation", "The generation that is held.", &|one| {
+        one.held.map(|held| held.generation.0)
+    });
+    each("mirrornet_target_generation", "The generation that is to be held.", &|one| {
+        one.target.map(|target| target.generation.0)
+    });
+    each("mirrornet_files", "Files that are kept.", &|one| Some(one.files));
+    each("mirrornet_content_bytes", "Their content bytes.", &|one| Some(one.bytes));
+    each("mirrornet_last_run_seconds", "When the last run ended, since 1970.", &|one| {
+        one.last_run.and_then(|at| u64::try_from(at.as_second()).ok())
+    });
+    text.finish()
+}

@@ -1,0 +1,86 @@
+//! Certificates that end: renewed in time by running daemons, refused afterwards.
+
+use std::{process::Command, time::Instant};
+
+use tests::{
+    Testbed,
+    fixture::OneTree,
+    programs::{program, succeed, told},
+    wait_until,
+};
+
+/// The serial number of the certificate that an identity has now.
+fn serial(net: &Testbed, kind: &str, name: &str) -> String {
+    let identity = net.ctl_json(&["describe", kind, name]);
+    let serial = identity["serial"].as_str().or_else(|| identity["status"]["serial"].as_str());
+    serial.unwrap_or_else(|| panic!("no serial in {identity:#}")).to_owned()
+}
+
+fn fails(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{command:?}\n{}", told(&output));
+    String::from_utf8_lossy(&output.stderr).to_lowercase()
+}
+
+#[test]
+fn running_daemons_renew_their_certificates_and_work_goes_on() {
+    let made = Instant::now();
+    let net = OneTree::start_in(Testbed::start_with("certificate-life = \"20s\""), "", "");
+    let mut agent = net.testbed.run_agent(&net.agent);
+    net.write("f", "first");
+    net.publish();
+    net.testbed.wait_for_generation("tree@site", 1);
+    let identities = [("agent", "agent"), ("publisher", "build")];
+    let first = identities.map(|(kind, name)| serial(&net.testbed, kind, name));
+    wait_until("both daemons to have other certificates, and the first ones to have ended", || {
+        let now = identities.map(|(kind, name)| serial(&net.testbed, kind, name));
+        now.iter().zip(&first).all(|(now, first)| now != first) && made.elapsed().as_secs() > 22
+    });
+    agent.wait_for_log("certificate renewed");
+    assert!(net.publishing.log().contains("showing this server certificate"));
+
+    // Orders, manifest, pack and report: nothing of it could go over a connection of before.
+    net.write("f", "second");
+    net.publish();
+    net.testbed.wait_for_generation("tree@site", 2);
+    net.assert_same();
+    let status = succeed(&mut net.agent.command(&["status", "--output", "json"]));
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert!(status["trouble"].is_null(), "{status:#}");
+    assert!(agent.stop().success());
+}
+
+#[test]
+fn a_certificate_that_has_ended_is_refused_and_each_program_says_so() {
+    let net = OneTree::start_in(Testbed::start_with("certificate-life = \"6s\""), "", "");
+    let invite = net.testbed.invite(&["--role", "viewer", "--name", "eve"]);
+    let viewer = net.testbed.path("viewer");
+    let mut login = program("mirrorctl");
+    succeed(login.args(["login", &invite, "--identity"]).arg(&viewer));
+    let OneTree { testbed, publisher, publishing, agent, .. } = net;
+    assert!(publishing.stop().success());
+    let made = Instant::now();
+    wait_until("the certificates to end", || made.elapsed().as_secs() > 7);
+
+    let mut status = program("mirrorctl");
+    status.arg("--identity").arg(&viewer).arg("status");
+    let mut publish = program("publisher");
+    publish.args(["run", "--config"]).arg(&publisher.config);
+    for command in [&mut agent.command(&["run", "--once"]), &mut status] {
+        let said = fails(command);
+        assert!(said.contains("expired") && said.contains("clock"), "{said}");
+    }
+    let mut publishing = tests::Daemon::start("publisher", &mut publish, &testbed.path("late.log"));
+    publishing.wait_for_log("expired");
+    assert!(!agent.published("tree").exists());
+}
+
+#[test]
+fn a_life_that_nobody_can_mean_is_refused() {
+    for life in ["1s", "400d"] {
+        let mut check = program("coordinator");
+        check.args(["check-config", "--certificate-life", life]);
+        let said = fails(&mut check);
+        assert!(said.contains("certificate-life") && said.contains("5s"), "{said}");
+    }
+}
