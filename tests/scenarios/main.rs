@@ -1,6 +1,11 @@
 //! The whole network, as real processes, against real rsync, proxies and databases.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should say so")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that cannot go on should say so"
+)]
 
 mod adopt;
 mod assignments;
