@@ -10,8 +10,8 @@
 mod adopt;
 mod assignments;
 mod bad_start;
-mod chains;
 mod certificates;
+mod chains;
 mod crash;
 mod damage;
 mod docs;
