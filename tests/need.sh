@@ -31,6 +31,7 @@ for target in "$@"; do
             python3 -m pip --version >/dev/null 2>&1 || need pip3 python3-pip python3-pip
             need strace strace strace
             need ip iproute2 iproute; need nsenter util-linux util-linux
+            need nginx nginx-light nginx
             ;;
         lint)
             cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny

@@ -113,6 +113,11 @@ http {{
         self.port
     }
 
+    /// Its process id; its worker is a child of it.
+    pub fn pid(&self) -> u32 {
+        self.daemon.pid()
+    }
+
     /// Its log of requests, one on each line.
     pub fn requests(&self) -> Vec<String> {
         let log = fs::read_to_string(self.dir.join("access.log")).unwrap_or_default();

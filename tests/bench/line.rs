@@ -239,7 +239,8 @@ fn replace(tree: &Path, live: &Path) {
 }
 
 /// User and system time of a running process so far.
-fn cpu_seconds(pid: u32) -> f64 {
+/// CPU time that a process has taken, in seconds.
+pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     let ticks = |n: usize| fields[n].parse::<f64>().unwrap();

@@ -13,6 +13,7 @@
 
 mod corpus;
 mod figure;
+mod fleet;
 mod line;
 mod memory;
 mod nothing;
@@ -23,7 +24,7 @@ type Bench = fn() -> Vec<figure::Figure>;
 
 fn main() {
     let only = std::env::args().nth(1);
-    let benches: [(&str, Bench); 7] = [
+    let benches: [(&str, Bench); 10] = [
         ("update", update::run),
         ("line-update", line::update),
         ("line-first", line::first),
@@ -31,6 +32,9 @@ fn main() {
         ("nothing", nothing::run),
         ("scan", scan::run),
         ("memory", memory::run),
+        ("fleet", fleet::packs),
+        ("serving", fleet::serving),
+        ("apply", fleet::apply),
     ];
     let mut figures = Vec::new();
     for (name, bench) in benches {

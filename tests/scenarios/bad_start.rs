@@ -104,6 +104,22 @@ fn a_data_directory_of_another_owner_is_refused() {
     init.args(["init", "--network", "x", "--hostname", "localhost", "--data"]).arg(&data);
     let said = fails(&mut init);
     assert!(said.contains(data.to_str().unwrap()) && said.contains("own"), "{said}");
+
+    let net = Testbed::start();
+    net.apply("[[site]]\nname = \"site\"\n[[upstream]]\nname = \"build\"\nkind = \"publisher\"\n");
+    let (agent, publisher) = (net.enroll_agent("agent", "site"), net.enroll_publisher("build"));
+    let mut publishing = program("publisher");
+    publishing.args(["run", "--config"]).arg(&publisher.config);
+    for (data, mut command) in
+        [(&agent.data, agent.command(&["run", "--once"])), (&publisher.data, publishing)]
+    {
+        for entry in walkdir::WalkDir::new(data).into_iter().filter_map(Result::ok) {
+            std::os::unix::fs::lchown(entry.path(), Some(12345), Some(12345)).unwrap();
+        }
+        let said = fails(&mut command);
+        let names_it = said.contains(data.to_str().unwrap()) && said.contains("12345");
+        assert!(names_it && said.contains("chown"), "{said}");
+    }
 }
 
 #[test]

@@ -68,6 +68,24 @@ fn a_truncated_pack_is_noticed() {
 }
 
 #[test]
+fn a_pack_in_the_place_of_another_is_noticed() {
+    let net = one_update_behind();
+    for n in 0..12 {
+        net.write(&format!("f{n}"), format!("{}changed again\n", prose(n, 40_000)));
+    }
+    net.publish();
+    let packs = stored(&net, "packs");
+    assert!(packs.len() > 1, "{packs:?}");
+    let mut contents: Vec<_> = packs.iter().map(|pack| fs::read(pack).unwrap()).collect();
+    contents.rotate_left(1);
+    for (pack, content) in packs.iter().zip(contents) {
+        fs::remove_file(pack).unwrap();
+        fs::write(pack, content).unwrap();
+    }
+    arrives_without_the_pack(&net);
+}
+
+#[test]
 fn a_pack_that_grew_is_not_read_past_its_signed_length() {
     let net = one_update_behind();
     damage(&net, |bytes| bytes.splice(0..0, vec![0; 1 << 20]).for_each(drop));

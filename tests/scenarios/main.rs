@@ -19,6 +19,7 @@ mod enrollment;
 mod filters;
 mod interrupted;
 mod line;
+mod make;
 mod monitoring;
 mod moves;
 mod outage;

@@ -131,7 +131,7 @@ fn names_kinds_and_modes_survive_every_change_of_kind() {
 
 #[test]
 fn the_umask_of_whoever_starts_the_agent_does_not_matter() {
-    let modes = |umask: &str| {
+    let modes = |umask: &str, uid: Option<u32>| {
         let net = OneTree::start("", "");
         net.write("d/f", "content");
         net.write("d/x", "program");
@@ -140,6 +140,17 @@ fn the_umask_of_whoever_starts_the_agent_does_not_matter() {
         let agent = net.agent.command(&["run", "--once"]);
         let mut shell = std::process::Command::new("sh");
         shell.args(["-c", &format!("umask {umask}; exec \"$@\""), "sh"]);
+        if let Some(uid) = uid {
+            let open = fs::Permissions::from_mode(0o711);
+            fs::set_permissions(net.testbed.path(""), open).unwrap();
+            for dir in [&net.agent.data, &net.agent.storage, &net.agent.config] {
+                for entry in walkdir::WalkDir::new(dir).into_iter().filter_map(Result::ok) {
+                    std::os::unix::fs::lchown(entry.path(), Some(uid), Some(uid)).unwrap();
+                }
+            }
+            let uid = uid.to_string();
+            shell.args(["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups"]);
+        }
         shell.arg(agent.get_program()).args(agent.get_args());
         tests::programs::isolate(&mut shell);
         tests::programs::succeed(&mut shell);
@@ -156,8 +167,11 @@ fn the_umask_of_whoever_starts_the_agent_does_not_matter() {
             })
             .collect::<Vec<_>>()
     };
-    let strict = modes("077");
-    assert_eq!(strict, modes("000"));
+    let strict = modes("077", None);
+    assert_eq!(strict, modes("000", None));
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(strict, modes("077", Some(12345)), "another user's agent gives other modes");
+    }
     assert!(strict.iter().all(|(_, mode)| mode & 0o444 == 0o444), "{strict:?}");
 }
 

@@ -59,6 +59,13 @@ impl Session {
         let current = live.current();
         let url = self.url.as_ref().unwrap_or(&current.membership.api_url);
         let api = Client::new(url, Arc::new(move || client.get()));
+        if current.not_after <= Timestamp::now() {
+            // The coordinator may close the connection before its refusal is heard.
+            print.note(&format!(
+                "warning: the certificate of this identity has expired (at {}), or this machine's clock is wrong",
+                current.not_after
+            ));
+        }
         if is_in_second_half(&current, Timestamp::now()) && dir.join("identity").exists() {
             renew(&live, &api, &dialer, print).await;
         }

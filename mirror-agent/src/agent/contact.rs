@@ -32,6 +32,16 @@ pub enum Error {
     /// The coordinator.
     #[error(transparent)]
     Client(#[from] client::Error),
+    /// Our certificate has ended. The server may have closed the connection before that was heard.
+    #[error(
+        "this program's certificate has expired (at {until}), or one of the two clocks is wrong; compare the clocks, then enroll again with a new invite"
+    )]
+    Expired {
+        /// When it ended.
+        until: Timestamp,
+        /// What the connection said.
+        source: client::Error,
+    },
     /// They are not believed.
     #[error(transparent)]
     Orders(#[from] orders::Error),
@@ -43,7 +53,11 @@ pub enum Error {
 impl Error {
     /// Whether the coordinator answered and refused this identity.
     pub fn is_refusal(&self) -> bool {
-        let Self::Client(error) = self else { return false };
+        let error = match self {
+            Self::Client(error) => error,
+            Self::Expired { .. } => return true,
+            Self::Orders(_) | Self::Ledger(_) => return false,
+        };
         let refused = [ProblemKind::Revoked, ProblemKind::Unauthenticated, ProblemKind::Forbidden];
         error.problem().is_some_and(|problem| refused.contains(&problem.kind))
             || refusal_of(error).is_some()
@@ -89,6 +103,11 @@ impl Agent {
             // An idle connection that was closed meanwhile, or one that is being refused: why,
             // only a new one tells.
             answer = self.client.agent_orders(after, wait).await.map_err(Error::from);
+        }
+        if let Err(Error::Client(source @ client::Error::Transport { .. })) = answer {
+            let until = self.identity.current().not_after;
+            let has_ended = until <= Timestamp::now();
+            return Err(if has_ended { Error::Expired { until, source } } else { source.into() });
         }
         match answer? {
             None => Ok(false),
