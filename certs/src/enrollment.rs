@@ -137,6 +137,9 @@ pub enum Error {
         /// What this program is.
         wanted: Role,
     },
+    /// The answer's root document is not signed by its own keys.
+    #[error("the coordinator's root document cannot be pinned")]
+    Root(#[source] Box<crate::root::Error>),
     /// The answer's roots do not hold the pinned one.
     #[error("the answer's roots do not hold the one that the invite pins")]
     RootMissing,

@@ -10,10 +10,13 @@
 //! * [`tls`] — servers, clients and raw streams; who is at the other end.
 //! * [`live`] — HTTP clients and certificates that renew by themselves.
 //! * [`signing`] — Ed25519 keys and signed envelopes.
+//! * [`root`] — the root documents, followed from the pinned one.
+//! * [`clock`] — the time, never earlier than what is known to have passed.
 //! * [`revocation`] — serials that are no longer anyone's.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod authority;
+pub mod clock;
 pub mod csr;
 pub mod dial;
 pub mod enrollment;
@@ -21,6 +24,7 @@ pub mod identity;
 pub mod keyfile;
 pub mod live;
 pub mod revocation;
+pub mod root;
 pub mod signing;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -66,13 +66,18 @@ impl fmt::Debug for SigningKey {
 
 /// Signs `payload`, which is of type `payload_type`.
 pub fn sign(key: &SigningKey, payload_type: &str, payload: Vec<u8>) -> Result<Envelope, Error> {
-    let mut envelope = Envelope {
+    let mut envelope = unsigned(payload_type, payload);
+    add_signature(key, &mut envelope)?;
+    Ok(envelope)
+}
+
+/// An envelope that nobody has signed yet.
+pub fn unsigned(payload_type: &str, payload: Vec<u8>) -> Envelope {
+    Envelope {
         payload_type: payload_type.to_owned(),
         payload: Bytes(payload),
         signatures: Vec::new(),
-    };
-    add_signature(key, &mut envelope)?;
-    Ok(envelope)
+    }
 }
 
 /// Signs the JSON form of `value`, which is of type `payload_type`.
@@ -122,6 +127,23 @@ pub fn verify_bytes<'a>(
 ) -> Result<Verified<&'a [u8]>, Error> {
     let signer = verify_signature(envelope, payload_type, keys, max_len)?;
     Ok(Verified { content: &envelope.payload.0, signer })
+}
+
+/// Checks that at least `threshold` different ones of `keys` have signed `envelope`.
+pub fn verify_threshold(
+    envelope: &Envelope,
+    payload_type: &str,
+    keys: &[VerifyingKey],
+    threshold: u32,
+    max_len: usize,
+) -> Result<(), Error> {
+    let mut left = keys.to_vec();
+    for _ in 0..threshold.max(1) {
+        // A key that has signed is taken out, so that no key counts twice.
+        let signer = verify_signature(envelope, payload_type, &left, max_len)?;
+        left.retain(|key| *key != signer);
+    }
+    Ok(())
 }
 
 fn verify_signature(

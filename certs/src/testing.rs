@@ -3,11 +3,14 @@
 //! Everything here panics with a message instead of returning errors, as tests want it.
 #![expect(clippy::panic, reason = "a test that cannot be set up has to fail")]
 
-use std::{fmt::Debug, fs, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fmt::Debug, fs, path::PathBuf, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
+    dsse::Envelope,
+    generation::RootNumber,
     name::{IdentityName, NetworkName},
+    root::Root,
     v1::enroll::{Certificates, KeysToCertify},
 };
 use tokio::net::TcpListener;
@@ -19,6 +22,7 @@ use crate::{
         Identity, Role,
         directory::{Membership, Pending},
     },
+    root,
     signing::SigningKey,
     tls::{self, Credentials, Peers, ServerTls},
 };
@@ -30,6 +34,8 @@ pub struct TestNetwork {
     pub authority: Authority,
     /// The key that heads are signed with.
     pub head_key: SigningKey,
+    /// The key that roots are signed with.
+    pub root_key: SigningKey,
     /// The connections of all servers made by [`TestNetwork::server`].
     pub registry: Arc<tls::ConnectionRegistry>,
 }
@@ -45,6 +51,7 @@ impl TestNetwork {
             dir,
             authority,
             head_key: good(SigningKey::generate()),
+            root_key: good(SigningKey::generate()),
             registry: tls::ConnectionRegistry::new(),
         }
     }
@@ -110,9 +117,29 @@ impl TestNetwork {
             role,
             name: good(name.parse()),
             api_url: "https://127.0.0.1:1".into(),
-            head_key: self.head_key.verifying_key(),
+            root: self.sign_root(&self.root()),
             server_names,
         }
+    }
+
+    /// The first root document, with no publisher in it.
+    pub fn root(&self) -> Root {
+        Root {
+            network: self.authority.network().clone(),
+            number: RootNumber(1),
+            created: Timestamp::now(),
+            keys: vec![self.root_key.verifying_key()],
+            threshold: 1,
+            head_keys: vec![self.head_key.verifying_key()],
+            authorities: self.authority.root_pem().to_owned(),
+            publishers: Vec::new(),
+            epochs: BTreeMap::new(),
+        }
+    }
+
+    /// Signs a root document with the network's one root key.
+    pub fn sign_root(&self, root: &Root) -> Envelope {
+        good(root::sign(root, &[&self.root_key]))
     }
 
     /// What a coordinator shows on `127.0.0.1` and `localhost`.

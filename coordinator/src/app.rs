@@ -16,13 +16,14 @@ pub mod orders;
 pub mod picture;
 pub mod poll;
 pub mod publish;
+pub mod roots;
 mod state;
 pub mod status;
 pub mod upkeep;
 
 pub use self::{
     error::{Error, Refusal},
-    orders::{FIRST_EPOCH, HEAD_LIFE},
+    orders::HEAD_LIFE,
     picture::Picture,
     state::{App, Clock, Parts, Write},
 };

@@ -15,7 +15,7 @@ use certs::keyfile;
 use crate::{
     config::{Config, FILE},
     db::{self, DATABASE_FILE, Database, backed_up_files, forget_backed_up_files},
-    init::{self, ADMIN, AUTHORITY, HEAD_KEY},
+    init::{self, ADMIN, AUTHORITY, HEAD_KEY, ROOT_KEY},
 };
 
 /// Saves the coordinator in `config.data` to the new file `out`, also while it runs.
@@ -29,6 +29,9 @@ pub async fn back_up(config: &Config, out: &Path) -> Result<(), Error> {
         return Err(keyfile::Error::Exists { path: out.into() }.into());
     }
     let mut files = vec![read(data, HEAD_KEY)?, read(data, FILE)?];
+    if data.join(ROOT_KEY).exists() {
+        files.push(read(data, ROOT_KEY)?);
+    }
     files.extend(read_all(data, AUTHORITY, AUTHORITY)?);
     files.extend(read_all(data, &format!("{ADMIN}/identity"), ADMIN)?);
     // In a directory of its own until it is complete: keys are never in a file that others read.
@@ -146,6 +149,6 @@ fn is_expected(name: &str) -> bool {
     };
     match name.split_once('/') {
         Some((dir, file)) => [AUTHORITY, ADMIN].contains(&dir) && plain(file),
-        None => [HEAD_KEY, FILE].contains(&name),
+        None => [HEAD_KEY, ROOT_KEY, FILE].contains(&name),
     }
 }

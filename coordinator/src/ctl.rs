@@ -20,6 +20,7 @@ mod kind;
 mod login;
 mod print;
 mod revoke;
+mod root;
 mod session;
 mod stats;
 mod status;
@@ -71,6 +72,7 @@ enum Verb {
     Whoami(whoami::Whoami),
     Invite(invite::Invite),
     Revoke(revoke::Revoke),
+    Root(root::RootVerbs),
     Apply(apply::Apply),
     Get(get::Get),
     Describe(describe::Describe),
@@ -112,6 +114,7 @@ async fn run(cli: Cli, print: &mut Print) -> Result<(), Error> {
         Verb::Whoami(verb) => verb.run(&session, print).await,
         Verb::Invite(verb) => verb.run(&session, print).await,
         Verb::Revoke(verb) => verb.run(&session, print).await,
+        Verb::Root(verb) => verb.run(&session, print).await,
         Verb::Apply(verb) => verb.run(&session, print).await,
         Verb::Get(verb) => verb.run(&session, print).await,
         Verb::Describe(verb) => verb.run(&session, print).await,

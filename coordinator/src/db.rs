@@ -24,6 +24,7 @@ mod identities;
 mod invites;
 mod migrations;
 mod postgres;
+mod roots;
 mod runs;
 mod sqlite;
 #[cfg(test)]
@@ -254,7 +255,7 @@ pub enum Error {
 }
 
 impl Error {
-    fn corrupt(what: &'static str, reason: impl std::fmt::Display) -> Self {
+    pub(crate) fn corrupt(what: &'static str, reason: impl std::fmt::Display) -> Self {
         Self::Corrupt { what, reason: reason.to_string() }
     }
 }

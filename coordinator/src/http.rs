@@ -67,6 +67,8 @@ pub(crate) fn api(api: &Arc<Api>) -> Router {
         .route("/v1/invites", post(at::invites::post))
         .route("/v1/identities", get(at::identities::get))
         .route("/v1/identities/{role}/{name}/revoke", post(at::identity_revoke::post))
+        .route("/v1/roots", get(at::roots::get).post(at::roots::post))
+        .route("/v1/roots/draft", get(at::roots::draft))
         .route("/v1/generations", get(at::generations::get))
         .route("/v1/runs", get(at::runs::get))
         .route("/v1/runs/{id}", get(at::run::get))

@@ -4,6 +4,7 @@
 //! is not a coordinator's, whatever else is in it.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,13 +16,16 @@ use certs::{
         Identity,
         directory::{self, Membership, Pending},
     },
-    keyfile, signing,
+    keyfile, root, signing,
     signing::SigningKey,
 };
 use jiff::Timestamp;
 use protocol::{
+    dsse::Envelope,
+    generation::RootNumber,
     name::{IdentityName, NetworkName},
     role::Role,
+    root::Root,
     v1::enroll::Certificates,
 };
 
@@ -34,6 +38,8 @@ use crate::{
 pub(crate) const AUTHORITY: &str = "ca";
 /// File of the key that heads are signed with.
 pub(crate) const HEAD_KEY: &str = "head.key";
+/// File of the key that root documents are signed with, while it is kept here.
+pub(crate) const ROOT_KEY: &str = "root.key";
 /// Directory of the first admin's identity.
 pub(crate) const ADMIN: &str = "admin";
 
@@ -56,11 +62,14 @@ pub async fn init(options: &InitOptions, now: Timestamp) -> Result<(), Error> {
     let authority = Authority::create(&data.join(AUTHORITY), &options.network, now)?;
     let head_key = SigningKey::generate()?;
     head_key.save(&data.join(HEAD_KEY))?;
+    let root_key = SigningKey::generate()?;
+    root_key.save(&data.join(ROOT_KEY))?;
+    let root = first_root(&authority, &head_key, &root_key, now)?;
     let database = match &options.config.database.url {
         Some(url) => Database::connect_postgres(url).await?,
         None => Database::open_sqlite(data).await?,
     };
-    let made = first_admin(options, &authority, &head_key, &database, now).await;
+    let made = first_admin(options, &authority, &root, &database, now).await;
     database.close().await;
     made?;
     let text = configuration(&options.config);
@@ -102,9 +111,12 @@ pub enum Error {
     /// The authority.
     #[error(transparent)]
     Authority(#[from] authority::Error),
-    /// The key that heads are signed with.
+    /// The keys that heads and roots are signed with.
     #[error(transparent)]
     Signing(#[from] signing::Error),
+    /// The first root document.
+    #[error(transparent)]
+    Root(#[from] root::Error),
     /// The first admin's keys.
     #[error(transparent)]
     Identity(#[from] directory::Error),
@@ -162,10 +174,31 @@ fn tighten(data: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Root 1: this coordinator, and no publisher yet.
+fn first_root(
+    authority: &Authority,
+    head_key: &SigningKey,
+    root_key: &SigningKey,
+    now: Timestamp,
+) -> Result<Envelope, Error> {
+    let root = Root {
+        network: authority.network().clone(),
+        number: RootNumber(1),
+        created: now,
+        keys: vec![root_key.verifying_key()],
+        threshold: 1,
+        head_keys: vec![head_key.verifying_key()],
+        authorities: authority.root_pem().to_owned(),
+        publishers: vec![],
+        epochs: BTreeMap::new(),
+    };
+    Ok(root::sign(&root, &[root_key])?)
+}
+
 async fn first_admin(
     options: &InitOptions,
     authority: &Authority,
-    head_key: &SigningKey,
+    root: &Envelope,
     database: &Database,
     now: Timestamp,
 ) -> Result<Arc<Identity>, Error> {
@@ -180,6 +213,7 @@ async fn first_admin(
         name: name.clone(),
         site: None,
         signing_key: pending.signing_key(),
+        trees: vec![],
         created: now,
         revoked: None,
         reason: String::new(),
@@ -199,6 +233,7 @@ async fn first_admin(
     if !tx.identities().await?.is_empty() {
         return Err(Error::DatabaseInUse);
     }
+    tx.add_root(RootNumber(1), root, now).await?;
     tx.put_identity(&identity).await?;
     tx.add_certificate(&certificate, "init", "").await?;
     let target = format!("{role}/{name}");
@@ -213,7 +248,7 @@ async fn first_admin(
         role,
         name: name.clone(),
         api_url: crate::server::api_url(&options.config, None),
-        head_key: head_key.verifying_key(),
+        root: root.clone(),
         server_names: vec![],
     };
     let certificates = Certificates {

@@ -30,7 +30,7 @@ use crate::{
     config::{Config, FILE},
     db::{self, Database},
     http::{self, Api},
-    init::{ADMIN, AUTHORITY, HEAD_KEY},
+    init::{ADMIN, AUTHORITY, HEAD_KEY, ROOT_KEY},
 };
 
 /// Held by the coordinator that runs on a data directory.
@@ -110,6 +110,10 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let lock = lock(data)?;
     let authority = Authority::open(&data.join(AUTHORITY))?;
     let head_key = SigningKey::load(&data.join(HEAD_KEY))?;
+    let root_key = match data.join(ROOT_KEY).exists() {
+        true => Some(SigningKey::load(&data.join(ROOT_KEY))?),
+        false => None,
+    };
     let database = match &config.database.url {
         Some(url) => Database::connect_postgres(url).await?,
         None => Database::open_sqlite(data).await?,
@@ -126,6 +130,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         database: database.clone(),
         authority,
         head_key,
+        root_key,
         registry: Arc::clone(&registry),
         api_url: api_url(&config, Some(api_addr)),
         enroll_url: enroll_url(&config, enroll_addr),

@@ -1,8 +1,10 @@
 //! The agent itself: who it is, what it was told, what it is doing.
 
 mod contact;
+mod latest;
 mod moves;
 mod records;
+mod roots;
 mod runs;
 
 use std::{
@@ -70,6 +72,9 @@ pub enum Error {
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
+    /// The root that was pinned at enrollment.
+    #[error("the root document that was pinned at enrollment cannot be read; enroll again")]
+    Root(#[from] certs::root::Error),
     /// The kept manifests.
     #[error(transparent)]
     Manifests(#[from] fetch::manifest::Error),
@@ -106,7 +111,7 @@ pub struct Agent {
     pub(crate) programs: Programs,
     /// The first line of `rsync --version`; `None` where there is no rsync.
     pub(crate) rsync_version: Option<String>,
-    trust: Trust,
+    trust: Mutex<Trust>,
     client: Client,
     public: reqwest::Client,
     state: Mutex<State>,
@@ -148,12 +153,12 @@ impl Agent {
         let api =
             Arc::new(LiveClient::new(&identity, ServerExpectation::Coordinator, dialer.clone())?);
         let client = Client::new(&membership.api_url, Arc::new(move || api.get()));
+        let ledger = Ledger::open(&config.data)?;
         let trust = Trust {
             network: membership.network,
             agent: membership.name,
-            head_key: membership.head_key,
+            root: Arc::new(roots::known(&ledger, &membership.root)?),
         };
-        let ledger = Ledger::open(&config.data)?;
         let manifests = Store::open(&config.data)?;
         let helper = match &config.program {
             Some(program) => program.clone(),
@@ -171,7 +176,7 @@ impl Agent {
             patience: Patience::default(),
             programs,
             rsync_version,
-            trust,
+            trust: Mutex::new(trust),
             client,
             public,
             state: Mutex::default(),
@@ -183,6 +188,7 @@ impl Agent {
             _storage: storage,
             _lock: lock,
         };
+        certs::clock::restore_floor(agent.ledger.marks()?.time.unwrap_or_default());
         agent.recall()?;
         Ok(Arc::new(agent))
     }

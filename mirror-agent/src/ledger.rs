@@ -23,6 +23,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
+    dsse::Envelope,
     generation::Version,
     path::TreePath,
     spec::AssignmentName,
@@ -36,6 +37,7 @@ pub use self::{
     marks::{GoesBack, Mark, Marks},
     store::Error,
 };
+use crate::orders::Found;
 
 /// Runs of an assignment that are remembered here; the coordinator has all of them.
 pub const KEPT_RUNS: usize = 50;
@@ -71,6 +73,12 @@ pub struct Record {
     /// What was begun under a head that was good then: it is finished whatever the head's age.
     #[serde(default)]
     pub planned: Option<Digest>,
+    /// The newest that a publication point had while no valid head could be had. Not believed yet.
+    #[serde(default)]
+    pub found: Option<Found>,
+    /// When the publication points are asked again.
+    #[serde(default)]
+    pub look_again: Option<Timestamp>,
     /// What it failed for: a newer target is tried at once.
     #[serde(default)]
     pub failed_target: Option<Digest>,
@@ -100,6 +108,16 @@ pub struct Held {
     pub bytes: u64,
 }
 
+/// The newest root that is believed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct KnownRoot {
+    /// Digest of the root that was pinned at the enrollment from which it was followed.
+    pub pinned: Digest,
+    /// The newest one, signed.
+    pub newest: Envelope,
+}
+
 impl Record {
     /// A new assignment that holds nothing.
     pub fn new(name: AssignmentName, path: TreePath) -> Self {
@@ -113,6 +131,8 @@ impl Record {
             failures: 0,
             due: None,
             planned: None,
+            found: None,
+            look_again: None,
             failed_target: None,
             runs: Vec::new(),
         }
@@ -151,6 +171,17 @@ impl Ledger {
     /// Stores orders that were verified.
     pub fn set_orders(&self, orders: &AgentOrders) -> Result<(), Error> {
         self.root.write("orders", orders)
+    }
+
+    /// The root documents that are believed: the digest of the one that was pinned, and the newest
+    /// that was followed from there.
+    pub fn root(&self) -> Result<Option<KnownRoot>, Error> {
+        self.root.read("root")
+    }
+
+    /// Stores a root that was followed, before anything is believed by it.
+    pub fn set_root(&self, root: &KnownRoot) -> Result<(), Error> {
+        self.root.write("root", root)
     }
 
     /// The highest numbers ever believed.

@@ -1,23 +1,31 @@
 //! Which orders are believed.
 //!
 //! A coordinator that was broken into, or an old copy of one, can say anything. What it says is
-//! obeyed only as far as it is signed by whom it must be: the head by the key that was pinned at
-//! enrollment, the content of each tree by its publisher; and only forward, never back. A head
+//! obeyed only as far as it is signed by whom it must be: the head by a key that the root names, the
+//! content of each tree by its publisher, as the root names it; and only forward, never back. The
+//! root was pinned at enrollment, and is followed only by the word of its own keys. A head
 //! that has expired makes a tree stale: what was planned is finished, nothing new is begun, and
-//! the mirror goes on serving.
+//! the mirror goes on serving. Only a tree that the last head called autonomous goes on by itself,
+//! to newer statements of its publisher that no admin had to approve.
 
-use certs::signing::{self, VerifyingKey};
+use std::sync::Arc;
+
+use certs::{
+    root::TrustedRoot,
+    signing::{self, VerifyingKey},
+};
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
     dsse::Envelope,
-    generation::Version,
+    generation::{Epoch, Revision, RootNumber, Version},
     name::{IdentityName, NetworkName, TreeName},
     pack::JOINED_GAP_BYTES,
     spec::AssignmentName,
     statement::{Claim, Head, Offer, Statement},
-    v1::agent::{AgentOrders, AssignmentOrder, Origin, Target},
+    v1::agent::{AgentOrders, AssignmentOrder, Origin},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::ledger::{GoesBack, Marks};
 
@@ -33,8 +41,8 @@ pub struct Trust {
     pub network: NetworkName,
     /// Who we are in it.
     pub agent: IdentityName,
-    /// The key that heads are checked with, pinned at enrollment.
-    pub head_key: VerifyingKey,
+    /// Who may sign what: pinned at enrollment, and followed from there.
+    pub root: Arc<TrustedRoot>,
 }
 
 /// Orders whose head and numbers were verified.
@@ -44,6 +52,8 @@ pub struct Orders {
     pub wanted: AgentOrders,
     /// The verified head.
     pub head: Head,
+    /// The root by which they were verified.
+    root: Arc<TrustedRoot>,
 }
 
 /// A target whose statement and offers were verified.
@@ -55,12 +65,23 @@ pub struct Verified {
     pub offers: Vec<Offer>,
 }
 
+/// What a publication point says is the newest: believed only through [`Orders::found`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Found {
+    /// A signed statement.
+    pub statement: Envelope,
+    /// Signed offers of packs that lead there.
+    #[serde(default)]
+    pub offers: Vec<Envelope>,
+}
+
 /// Why orders, or the target of an assignment, are not believed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The head is not signed by the pinned key.
+    /// The head is not signed by a key that the root names.
     #[error(
-        "the coordinator's head is not signed by the key that was pinned at enrollment; nothing is changed"
+        "the coordinator's head is not signed by a key that the network's root names; nothing is changed"
     )]
     Head(#[source] signing::Error),
     /// The head of another network.
@@ -70,6 +91,26 @@ pub enum Error {
         found: NetworkName,
         /// Joined.
         wanted: NetworkName,
+    },
+    /// A head beside an older root.
+    #[error(
+        "the coordinator's head belongs to root {named}, but only root {known} is known; nothing is changed until the later one was seen"
+    )]
+    NewerRoot {
+        /// Named in the head.
+        named: RootNumber,
+        /// The newest that is believed.
+        known: RootNumber,
+    },
+    /// A head that belongs to other orders.
+    #[error(
+        "the coordinator's orders are of revision {orders}, but their signed head is of revision {head}; nothing is changed"
+    )]
+    OtherHead {
+        /// Of the orders.
+        orders: Revision,
+        /// Of the head.
+        head: Revision,
     },
     /// Orders for someone else.
     #[error("the coordinator's orders are for agent {found}, but this is {wanted}")]
@@ -86,10 +127,30 @@ pub enum Error {
     #[error("the coordinator's orders name more than {MAX_ASSIGNMENTS} assignments")]
     TooMany,
     /// Nobody is known to sign for the tree.
-    #[error("tree {tree}: its publisher has registered no signing key yet")]
+    #[error(
+        "tree {tree}: root {root} of the network lets publisher {publisher} sign nothing for it; whoever keeps the root key has to: `mirrorctl root draft`"
+    )]
     NoKey {
         /// Which tree.
         tree: TreeName,
+        /// Who publishes it.
+        publisher: IdentityName,
+        /// The root that was asked.
+        root: RootNumber,
+    },
+    /// Numbers of an epoch that the root does not name.
+    #[error(
+        "tree {tree}: its statement is of epoch {found}, but root {root} of the network puts it into epoch {wanted}; nothing is changed"
+    )]
+    Epoch {
+        /// Which tree.
+        tree: TreeName,
+        /// In the statement.
+        found: Epoch,
+        /// In the root.
+        wanted: Epoch,
+        /// The root that was asked.
+        root: RootNumber,
     },
     /// The statement is not the publisher's.
     #[error(
@@ -130,14 +191,21 @@ impl Orders {
         if wanted.assignments.len() > MAX_ASSIGNMENTS {
             return Err(Error::TooMany);
         }
-        let head: Head = open(&wanted.head, trust.head_key).map_err(Error::Head)?;
+        let root = trust.root.root();
+        let head: Head = open(&wanted.head, &root.head_keys).map_err(Error::Head)?;
         if head.network != trust.network {
             return Err(Error::Network { found: head.network, wanted: trust.network.clone() });
         }
+        if head.root > root.number {
+            return Err(Error::NewerRoot { named: head.root, known: root.number });
+        }
+        if (head.restore_epoch, head.revision) != (wanted.restore_epoch, wanted.revision) {
+            return Err(Error::OtherHead { orders: wanted.revision, head: head.revision });
+        }
         let mut raised = marks.clone();
-        raised.raise_revision(head.restore_epoch, head.revision)?;
+        raised.raise_wanted(head.restore_epoch, head.revision, head.number)?;
         *marks = raised;
-        Ok(Self { wanted, head })
+        Ok(Self { wanted, head, root: Arc::clone(&trust.root) })
     }
 
     /// Whether the head has expired: nothing new is begun on its word.
@@ -163,8 +231,8 @@ impl Orders {
         let tree = &order.name.tree;
         let named =
             self.head.trees.get(tree).ok_or_else(|| Error::NotInHead { tree: tree.clone() })?;
-        let key = origin.key.ok_or_else(|| Error::NoKey { tree: tree.clone() })?;
-        let statement = open_statement(target, tree, &origin.publisher, key)?;
+        let keys = self.keys(tree, &origin.publisher)?;
+        let statement = open_statement(&target.statement, tree, &origin.publisher, &keys)?;
         let version = Version { epoch: statement.epoch, generation: statement.generation };
         if named.statement != target.statement.payload_digest()
             || named.version != version
@@ -173,11 +241,71 @@ impl Orders {
         {
             return Err(Error::NotTheHeads { tree: tree.clone() });
         }
+        self.check_epoch(tree, statement.epoch)?;
+        check_confirmed(tree, named.min, version)?;
         marks.raise_tree(tree, version, statement.manifest)?;
-        let offers = target.offers.iter().take(MAX_OFFERS);
-        // A bad offer costs a way, not the target: there are others.
-        let offers = offers.filter_map(|offer| open_offer(offer, tree, key)).collect();
-        Ok(Some(Verified { statement, offers }))
+        Ok(Some(Verified { offers: open_offers(&target.offers, tree, &keys), statement }))
+    }
+
+    /// Whether this assignment may follow statements that no head names, while none that is valid
+    /// can be had.
+    pub fn is_autonomous(&self, order: &AssignmentOrder, now: Timestamp) -> bool {
+        self.is_stale(now)
+            && order.stopped.is_none()
+            && self.head.trees.get(&order.name.tree).is_some_and(|named| named.autonomous)
+    }
+
+    /// Verifies a statement that was found at a publication point, and raises its tree's mark,
+    /// which must be stored before it is followed. `None` when it is not newer than what is known,
+    /// or waits for somebody: an approval counts only on the coordinator's word.
+    pub fn found(
+        &self,
+        order: &AssignmentOrder,
+        found: &Found,
+        marks: &mut Marks,
+        now: Timestamp,
+    ) -> Result<Option<Verified>, Error> {
+        let Origin::Publisher(origin) = &order.origin else { return Ok(None) };
+        let tree = &order.name.tree;
+        let Some(named) = self.head.trees.get(tree).filter(|_| self.is_autonomous(order, now))
+        else {
+            return Ok(None);
+        };
+        let keys = self.keys(tree, &origin.publisher)?;
+        let statement = open_statement(&found.statement, tree, &origin.publisher, &keys)?;
+        if statement.tree != *tree {
+            return Err(Error::NotTheHeads { tree: tree.clone() });
+        }
+        self.check_epoch(tree, statement.epoch)?;
+        let version = Version { epoch: statement.epoch, generation: statement.generation };
+        if version <= named.version
+            || statement.expires <= now
+            || statement.guard.approved_by.is_some()
+        {
+            return Ok(None);
+        }
+        check_confirmed(tree, named.min, version)?;
+        marks.raise_tree(tree, version, statement.manifest)?;
+        Ok(Some(Verified { offers: open_offers(&found.offers, tree, &keys), statement }))
+    }
+
+    fn keys(&self, tree: &TreeName, publisher: &IdentityName) -> Result<Vec<VerifyingKey>, Error> {
+        let root = self.root.root();
+        let keys = root.keys_for(publisher, tree);
+        if keys.is_empty() {
+            let (tree, publisher) = (tree.clone(), publisher.clone());
+            return Err(Error::NoKey { tree, publisher, root: root.number });
+        }
+        Ok(keys)
+    }
+
+    fn check_epoch(&self, tree: &TreeName, found: Epoch) -> Result<(), Error> {
+        let root = self.root.root();
+        let wanted = root.epoch(tree);
+        if found == wanted {
+            return Ok(());
+        }
+        Err(Error::Epoch { tree: tree.clone(), found, wanted, root: root.number })
     }
 }
 
@@ -242,25 +370,44 @@ const WHOLE_INDEX_SHARE: u64 = 50;
 /// Most packs that are applied one after the other.
 const MAX_CHAIN: usize = 8;
 
-fn open<T: Claim>(envelope: &Envelope, key: VerifyingKey) -> Result<T, signing::Error> {
-    signing::verify(envelope, T::PAYLOAD_TYPE, &[key], T::MAX_LEN).map(|verified| verified.content)
+fn open<T: Claim>(envelope: &Envelope, keys: &[VerifyingKey]) -> Result<T, signing::Error> {
+    signing::verify(envelope, T::PAYLOAD_TYPE, keys, T::MAX_LEN).map(|verified| verified.content)
+}
+
+/// What the coordinator knows to be held is as good a mark as our own, which a lost disk takes.
+fn check_confirmed(
+    tree: &TreeName,
+    confirmed: Option<Version>,
+    offered: Version,
+) -> Result<(), GoesBack> {
+    match confirmed {
+        Some(held) if offered < held => {
+            Err(GoesBack::Generation { tree: tree.clone(), held, offered })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn open_statement(
-    target: &Target,
+    statement: &Envelope,
     tree: &TreeName,
     publisher: &IdentityName,
-    key: VerifyingKey,
+    keys: &[VerifyingKey],
 ) -> Result<Statement, Error> {
-    open(&target.statement, key).map_err(|source| Error::Statement {
+    open(statement, keys).map_err(|source| Error::Statement {
         tree: tree.clone(),
         publisher: publisher.clone(),
         source,
     })
 }
 
-fn open_offer(envelope: &Envelope, tree: &TreeName, key: VerifyingKey) -> Option<Offer> {
-    match open::<Offer>(envelope, key) {
+/// A bad offer costs a way, not the target: there are others.
+fn open_offers(offers: &[Envelope], tree: &TreeName, keys: &[VerifyingKey]) -> Vec<Offer> {
+    offers.iter().take(MAX_OFFERS).filter_map(|offer| open_offer(offer, tree, keys)).collect()
+}
+
+fn open_offer(envelope: &Envelope, tree: &TreeName, keys: &[VerifyingKey]) -> Option<Offer> {
+    match open::<Offer>(envelope, keys) {
         Ok(offer) if offer.tree == *tree && offer.encryption.is_none() => Some(offer),
         Ok(_) => None,
         Err(error) => {

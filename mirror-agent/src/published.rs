@@ -92,7 +92,7 @@ pub async fn sync(
         let held = held(agent, applied.version, applied.manifest, &rules, false);
         return Ok((RunResult::UpToDate, held));
     }
-    let points = Arc::new(points(agent, from, run)?);
+    let points = Arc::new(points(agent, from, |why| run.notice(why))?);
     run.set_points(&points);
     let mut base = Base::find(agent, &site, applied, &rules, run)?;
     let (want, chain, no_pack) =
@@ -381,7 +381,11 @@ async fn follow(
 }
 
 /// Where the tree's objects can be had, as the definitions say and this site's admin allows.
-fn points(agent: &Agent, from: &PublisherOrigin, run: &Run) -> Result<Points, Error> {
+pub(crate) fn points(
+    agent: &Agent,
+    from: &PublisherOrigin,
+    notice: impl Fn(String),
+) -> Result<Points, Error> {
     let mut points = Vec::new();
     let mut named = from.points.clone();
     if !named.contains(&PointRef::Origin) {
@@ -391,7 +395,7 @@ fn points(agent: &Agent, from: &PublisherOrigin, run: &Run) -> Result<Points, Er
         match point {
             PointRef::At(url) => match agent.public_point(url) {
                 Ok(point) => points.push(point),
-                Err(why) => run.notice(format!("the point {url} is not asked: {why}")),
+                Err(why) => notice(format!("the point {url} is not asked: {why}")),
             },
             PointRef::Origin => {
                 let Some(address) = &from.address else { continue };

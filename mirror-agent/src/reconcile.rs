@@ -155,7 +155,6 @@ mod tests {
             Origin::Publisher(PublisherOrigin {
                 publisher: "build".parse().unwrap(),
                 address: None,
-                key: None,
                 points: vec![],
             })
         };

@@ -166,7 +166,7 @@ pub fn status(agent: &Agent) -> Result<Status, ledger::Error> {
         certificate_until: identity.not_after,
         revision: orders.as_ref().map(|orders| orders.wanted.revision),
         head_until: head.map(|head| head.expires),
-        stale: orders.as_ref().is_some_and(|orders| orders.is_stale(Timestamp::now())),
+        stale: orders.as_ref().is_some_and(|orders| orders.is_stale(certs::clock::now())),
         trouble: agent.trouble(),
         rsync: agent.rsync_version.clone(),
         unsent_reports: agent.ledger.unsent()?.len(),

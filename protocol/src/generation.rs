@@ -42,6 +42,13 @@ numbers! {
     RestoreEpoch
     /// Number of the coordinator's signed head.
     HeadNumber
+    /// Number of the root document: who may sign what.
+    RootNumber
+}
+
+impl Epoch {
+    /// The epoch of every tree whose numbers never had to start over.
+    pub const FIRST: Self = Self(1);
 }
 
 /// A place in a tree's history. Ordered by epoch first.

@@ -25,6 +25,7 @@ pub mod pack;
 pub mod path;
 pub mod point;
 pub mod role;
+pub mod root;
 pub mod spec;
 pub mod statement;
 pub mod transfer;

@@ -11,11 +11,12 @@ use utoipa::{
 use crate::{
     digest::Digest,
     dsse::Bytes,
-    generation::{Epoch, Generation, HeadNumber, RestoreEpoch, Revision},
+    generation::{Epoch, Generation, HeadNumber, RestoreEpoch, Revision, RootNumber},
     key::VerifyingKey,
     name::{IdentityName, NetworkName, SiteName, SourceName, TreeName, UpstreamName},
     path::TreePath,
     point::PointRef,
+    root::TreePattern,
     spec::{AssignmentName, Budget, Rate},
     units::{ByteSize, Span, Threshold},
 };
@@ -60,6 +61,7 @@ texts! {
     UpstreamName: "Name of an upstream.", "build";
     SourceName: "Name of a source.", "releases";
     TreeName: "Name of a tree.", "fedora";
+    TreePattern: "Names of trees: a name in which one * may stand for anything.", "fedora-*";
     SiteName: "Name of a site.", "lisbon";
     IdentityName: "Name of an identity.", "lisbon-1";
     AssignmentName: "An assignment (or a grant): TREE@SITE.", "fedora@lisbon";
@@ -81,4 +83,5 @@ numbers! {
     Revision: "Number of a wanted state.";
     RestoreEpoch: "Raised when the coordinator is restored from a backup.";
     HeadNumber: "Number of a signed head.";
+    RootNumber: "Number of a root document.";
 }

@@ -133,6 +133,10 @@ pub struct TreeSpec {
     /// Where agents read this tree, instead of its upstream's points.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub points: Vec<PointRef>,
+    /// While no valid head can be had, agents follow newer statements that they find at the
+    /// publication points.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub autonomous: bool,
     /// What stops a generation.
     #[serde(default, skip_serializing_if = "is_default")]
     pub guard: GuardSpec,

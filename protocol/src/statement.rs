@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Digest,
-    generation::{Epoch, Generation, HeadNumber, RestoreEpoch, Revision, Version},
+    generation::{Epoch, Generation, HeadNumber, RestoreEpoch, Revision, RootNumber, Version},
     name::{IdentityName, NetworkName, SiteName, TreeName},
+    root::Root,
 };
 
 /// A payload with the media type under which it is signed.
@@ -127,6 +128,8 @@ pub struct Head {
     pub network: NetworkName,
     /// Grows with every head.
     pub number: HeadNumber,
+    /// The root document that is current: an older one is not followed beside this head.
+    pub root: RootNumber,
     /// Grows when the coordinator is restored from a backup.
     pub restore_epoch: RestoreEpoch,
     /// The wanted state that this head belongs to.
@@ -151,6 +154,14 @@ pub struct HeadTree {
     pub statement: Digest,
     /// Digest of the manifest.
     pub manifest: Digest,
+    /// The newest generation that the receiver ever confirmed: it must not go back behind it, also
+    /// when it has lost its own memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<Version>,
+    /// Whether newer statements may be followed from the publication points while no head that is
+    /// valid can be had.
+    #[serde(default)]
+    pub autonomous: bool,
 }
 
 /// "I durably hold this generation" (signed by the agent).
@@ -195,4 +206,5 @@ claims! {
     Offer "offer" 16 << 10;
     Head "head" 8 << 20;
     Receipt "receipt" 16 << 10;
+    Root "root" 64 << 10;
 }

@@ -10,6 +10,7 @@ pub mod enroll;
 pub mod history;
 pub mod identities;
 pub mod publisher;
+pub mod roots;
 pub mod status;
 
 use serde::{Deserialize, Serialize};

@@ -21,6 +21,7 @@ use crate::{
         Role,
         directory::{Identity, Membership, Pending},
     },
+    root::TrustedRoot,
     sha256,
     tls::{self, ClientStream, connect_enrollment},
 };
@@ -69,6 +70,11 @@ where
     let pending = Pending::enroll(data, &options.server_names)?;
     let response = ask(invite, &pending, options).await?;
     if !holds_pinned_root(&response.certificates.ca, invite.pin) {
+        return Err(Error::RootMissing);
+    }
+    let root = TrustedRoot::pin(&response.root).map_err(|error| Error::Root(Box::new(error)))?;
+    let root = root.root();
+    if root.network != response.network || !holds_pinned_root(&root.authorities, invite.pin) {
         return Err(Error::RootMissing);
     }
     let membership = Membership::new(&response, options.server_names.clone());

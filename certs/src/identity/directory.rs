@@ -20,7 +20,7 @@ use std::{
 
 use jiff::Timestamp;
 use protocol::{
-    dsse::Bytes,
+    dsse::{Bytes, Envelope},
     name::{IdentityName, NetworkName},
     v1::enroll::{Certificates, EnrollResponse, KeysToCertify},
 };
@@ -57,8 +57,8 @@ pub struct Membership {
     pub name: IdentityName,
     /// Where the API is: `https://HOST:PORT`.
     pub api_url: String,
-    /// The key that heads are checked with.
-    pub head_key: VerifyingKey,
+    /// The root document that was pinned at enrollment, signed.
+    pub root: Envelope,
     /// Host names or addresses that the server certificate is for; publishers only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub server_names: Vec<String>,
@@ -72,7 +72,7 @@ impl Membership {
             role: response.role,
             name: response.name.clone(),
             api_url: response.api_url.clone(),
-            head_key: response.head_key,
+            root: response.root.clone(),
             server_names,
         }
     }

@@ -14,6 +14,7 @@ use crate::{
         fingerprint, prove,
     },
     identity::{Identity, Role},
+    root::TrustedRoot,
     testing::TestNetwork,
     tls::{self, ALPN_HTTP1, Exporter, Limits, Peers, Refusal, ServerTls, refusal},
 };
@@ -69,7 +70,7 @@ fn answer(
         name: name.parse().unwrap(),
         certificates: network.certify(&request.keys, role, name, LIFE, Timestamp::now()),
         api_url: "https://localhost:8443".into(),
-        head_key: network.head_key.verifying_key(),
+        root: network.sign_root(&network.root()),
     }))
 }
 
@@ -92,7 +93,8 @@ async fn an_invite_becomes_an_identity_that_is_let_in() {
     let data = dir.path().join("agent");
     let options = EnrollOptions { role: Some(Role::Agent), ..EnrollOptions::default() };
     let identity = enroll(&line, &data, &options, whoami).await.unwrap();
-    assert_eq!(identity.membership.head_key, port.network.head_key.verifying_key());
+    let root = TrustedRoot::pin(&identity.membership.root).unwrap();
+    assert_eq!(root.root().head_keys, [port.network.head_key.verifying_key()]);
     assert_eq!(Identity::load(&data).unwrap().serial, identity.serial);
     assert!(identity.server.is_none());
     let asked = port.asked.lock().unwrap();

@@ -22,6 +22,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::{Anchors, ConnectionRegistry, ServerExpectation, provider};
 use crate::{
     authority::RootPin,
+    clock,
     identity::{self, PeerIdentity, Role},
     sha256,
 };
@@ -62,6 +63,7 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         check_count(intermediates)?;
+        let now = clock::floored(now);
         let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
         let identity = PeerIdentity::from_client_certificate(end_entity).map_err(identity_error)?;
         check_network(&identity, &self.network)?;
@@ -134,6 +136,7 @@ impl ServerCertVerifier for ServerVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         check_count(intermediates)?;
+        let now = clock::floored(now);
         let certificate = ParsedCertificate::try_from(end_entity)?;
         let pinned;
         let roots = match &self.anchors {

@@ -81,6 +81,7 @@ impl App {
             name: invite.name.clone(),
             site: invite.site.clone(),
             signing_key: request.signing_key,
+            trees: invite.trees.clone(),
             created: write.now,
             revoked: None,
             reason: String::new(),
@@ -95,7 +96,7 @@ impl App {
             name: invite.name.clone(),
             certificates,
             api_url: self.parts.api_url.clone(),
-            head_key: self.parts.head_key.verifying_key(),
+            root: write.before.root.envelope().clone(),
         };
         let answer = serde_json::to_string(&response)?;
         if !write.tx.consume_invite(&invite.id, &asked, &answer, write.now).await? {
@@ -110,7 +111,8 @@ impl App {
         let detail =
             format!("invite {} by {}, serial {}", invite.id, invite.made_by, certificate.serial);
         write.tx.audit(write.now, &who, "enroll", &who, &detail).await?;
-        let topics = topics_of(&mut write, &identity).await?;
+        let mut topics = topics_of(&mut write, &identity).await?;
+        topics.extend(self.follow_identities(&mut write).await?);
         self.commit(write, &topics).await?;
         tracing::info!(identity = who, serial = certificate.serial, "enrolled");
         Ok(response)
@@ -169,6 +171,7 @@ mod tests {
             role: protocol::role::Role::Agent,
             name: "a".parse().unwrap(),
             site: None,
+            trees: vec![],
             replaces: false,
             made_by: "admin/ann".into(),
             expires: Timestamp::UNIX_EPOCH,

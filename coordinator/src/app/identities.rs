@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use protocol::{
     name::{IdentityName, SiteName},
     role::Role,
+    root::MAX_KEYS,
     v1::{
         enroll::{Certificates, KeysToCertify, RenewRequest, RenewResponse},
         identities::{IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI},
@@ -68,6 +69,7 @@ impl App {
             role: request.role,
             name: request.name.clone(),
             site: request.site.clone(),
+            trees: request.trees.clone(),
             replaces: request.replace,
             made_by: caller.to_string(),
             expires,
@@ -134,7 +136,8 @@ impl App {
             let target = format!("{role}/{name}");
             let who = caller.to_string();
             write.tx.audit(write.now, &who, "revoke", &target, &request.reason).await?;
-            let topics = topics_of(&mut write, &identity).await?;
+            let mut topics = topics_of(&mut write, &identity).await?;
+            topics.extend(self.follow_identities(&mut write).await?);
             self.commit(write, &topics).await?;
         }
         self.identity(role, name)
@@ -260,6 +263,12 @@ fn check_invite(picture: &Picture, request: &InviteRequest) -> Result<(), Refusa
             return Err(Refusal::Invalid(format!("only agents belong to a site, not a {role}")));
         }
         (_, None) => {}
+    }
+    if !request.trees.is_empty() && *role != Role::Publisher {
+        return Err(Refusal::Invalid(format!("only publishers sign for trees, not a {role}")));
+    }
+    if request.trees.len() > MAX_KEYS {
+        return Err(Refusal::Invalid(format!("name at most {MAX_KEYS} patterns of trees")));
     }
     let taken = picture.fleet.identity(*role, name).is_some_and(|found| found.revoked.is_none());
     if taken && !replace {

@@ -8,13 +8,8 @@ mod agent;
 mod concerned;
 mod publisher;
 
-use protocol::generation::Epoch;
-
 pub use self::{
     agent::{HEAD_LIFE, agent},
     concerned::{Among, concerned},
     publisher::{publisher, trees_of},
 };
-
-/// The epoch in which every tree begins.
-pub const FIRST_EPOCH: Epoch = Epoch(1);

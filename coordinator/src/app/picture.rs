@@ -12,6 +12,7 @@ mod wanted;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use certs::root::TrustedRoot;
 use jiff::Timestamp;
 use protocol::{
     generation::{HeadNumber, RestoreEpoch, Revision},
@@ -46,6 +47,8 @@ pub struct Picture {
     pub head_number: HeadNumber,
     /// The revision that last concerned each topic.
     topics: Arc<HashMap<Topic, Revision>>,
+    /// Who may sign what.
+    pub root: Arc<TrustedRoot>,
     /// Who takes part.
     pub fleet: Arc<Fleet>,
     /// What admins want.
@@ -75,6 +78,10 @@ impl Picture {
         let after = earlier.map_or(Revision(0), |old| old.revision);
         let news = tx.topics_after(after).await?;
         let kept = |topic: Topic| earlier.filter(|_| !news.contains_key(&topic));
+        let root = match kept(Topic::Roots) {
+            Some(old) => Arc::clone(&old.root),
+            None => Arc::new(newest_root(tx).await?),
+        };
         let fleet = match kept(Topic::Identities) {
             Some(old) => Arc::clone(&old.fleet),
             None => Arc::new(Fleet::new(tx.identities().await?, tx.certificates(now).await?)),
@@ -103,6 +110,7 @@ impl Picture {
             head_number: tx.head_number().await?,
             topics: Arc::new(topics),
             held_by: held_by(earlier, &wanted, &fleet, now),
+            root,
             fleet,
             wanted,
             contents,
@@ -132,13 +140,13 @@ impl Picture {
     /// The revision in which an agent's orders changed last.
     pub fn agent_revision(&self, agent: &IdentityName) -> Revision {
         let trees = self.assignments_of(agent).iter().map(|name| Topic::Tree(name.tree.clone()));
-        let own = [Topic::Agent(agent.clone()), Topic::Heads];
+        let own = [Topic::Agent(agent.clone()), Topic::Heads, Topic::Roots];
         own.into_iter().chain(trees).map(|topic| self.topic(&topic)).max().unwrap_or_default()
     }
 
     /// The revision in which a publisher's orders changed last.
     pub fn publisher_revision(&self, publisher: &IdentityName) -> Revision {
-        self.topic(&Topic::Publisher(publisher.clone()))
+        self.topic(&Topic::Publisher(publisher.clone())).max(self.topic(&Topic::Roots))
     }
 
     /// One assignment with every setting merged.
@@ -154,6 +162,14 @@ impl Picture {
     fn topic(&self, topic: &Topic) -> Revision {
         self.topics.get(topic).copied().unwrap_or_default()
     }
+}
+
+async fn newest_root(tx: &mut Transaction) -> Result<TrustedRoot, db::Error> {
+    let stored = tx.newest_root().await?;
+    let stored = stored.ok_or_else(|| db::Error::corrupt("root document", "there is none"))?;
+    // It was checked when it was stored; this only reads it.
+    TrustedRoot::pin(&stored)
+        .map_err(|error| db::Error::corrupt("root document", error.to_string()))
 }
 
 fn by_assignment(receipts: Vec<StoredReceipt>) -> HashMap<AssignmentName, StoredReceipt> {

@@ -13,7 +13,7 @@ use protocol::{
 };
 
 use super::{
-    App, Error, FIRST_EPOCH, Picture, Refusal, admission::Caller, effective, orders::trees_of,
+    App, Error, Picture, Refusal, admission::Caller, effective, orders::trees_of,
     picture::TreeContents,
 };
 use crate::db::Topic;
@@ -34,7 +34,8 @@ impl App {
         let mut write = self.write().await?;
         let statement: Statement = verified(&write.before, caller, tree, envelope)?;
         let contents = write.before.contents.tree(tree);
-        match judge(contents, &statement, envelope, write.now)? {
+        let epoch = write.before.root.root().epoch(tree);
+        match judge(contents, epoch, &statement, envelope, write.now)? {
             Step::Known => return Ok(Accepted { revision: write.before.revision }),
             Step::Next => {}
         }
@@ -152,6 +153,7 @@ enum Step {
 /// Whether a statement follows the current one.
 fn judge(
     contents: &TreeContents,
+    epoch: Epoch,
     statement: &Statement,
     envelope: &Envelope,
     now: Timestamp,
@@ -161,7 +163,9 @@ fn judge(
         return Ok(Step::Known);
     }
     let tree = &statement.tree;
-    let matches = match (current, &statement.parent) {
+    // In a new epoch everything begins anew.
+    let before = current.filter(|current| current.version.epoch == epoch);
+    let matches = match (before, &statement.parent) {
         (None, None) => true,
         (Some(current), Some(parent)) => {
             (current.version.generation, current.manifest) == (parent.generation, parent.manifest)
@@ -169,17 +173,19 @@ fn judge(
         _ => false,
     };
     if !matches {
-        return Err(Refusal::ParentMismatch(match current {
+        return Err(Refusal::ParentMismatch(match before {
             Some(current) => format!(
                 "the current statement of tree {tree} is {} with the manifest {}; take it as parent and try again",
                 current.version, current.manifest
             ),
             None => {
-                format!("tree {tree} has no generation yet; state the first one without parent")
+                format!(
+                    "tree {tree} has no generation in epoch {epoch} yet; state the first one without parent"
+                )
             }
         }));
     }
-    let (epoch, number) = expected(contents);
+    let number = before.map_or(Generation(1), |current| current.version.generation.next());
     if (statement.epoch, statement.generation) != (epoch, number) {
         return Err(Refusal::Invalid(format!(
             "the next generation of tree {tree} is {epoch}.{number}, not {}.{}",
@@ -204,14 +210,6 @@ fn judge(
             statement.manifest
         ))),
         (None, _) => Ok(Step::Next),
-    }
-}
-
-/// The number that the next generation has.
-fn expected(contents: &TreeContents) -> (Epoch, Generation) {
-    match contents.current() {
-        Some(current) => (current.version.epoch, current.version.generation.next()),
-        None => (FIRST_EPOCH, Generation(1)),
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Parts {
     pub authority: Authority,
     /// Signs heads.
     pub head_key: SigningKey,
+    /// Signs roots, where the key is kept here.
+    pub root_key: Option<SigningKey>,
     /// The open connections.
     pub registry: Arc<ConnectionRegistry>,
     /// The API as others reach it: `https://HOST:PORT`.

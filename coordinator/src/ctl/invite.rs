@@ -4,6 +4,7 @@ use clap::Args;
 use protocol::{
     name::{IdentityName, SiteName},
     role::Role,
+    root::TreePattern,
     units::Span,
     v1::identities::InviteRequest,
 };
@@ -25,6 +26,10 @@ pub(super) struct Invite {
     /// Its site; agents have one.
     #[arg(long, required_if_eq("role", "agent"))]
     site: Option<SiteName>,
+    /// Trees that a publisher may sign for: a name, in which one * may stand for anything; may be
+    /// given several times (default: all).
+    #[arg(long = "trees", value_name = "PATTERN", value_delimiter = ',')]
+    trees: Vec<TreePattern>,
     /// How long the invite can be used (default: 1h).
     #[arg(long)]
     ttl: Option<Span>,
@@ -35,7 +40,7 @@ pub(super) struct Invite {
 
 impl Invite {
     pub(super) async fn run(self, session: &Session, print: &mut Print) -> Result<(), Error> {
-        let Self { role, name, site, ttl, replace } = self;
+        let Self { role, name, site, trees, ttl, replace } = self;
         let program = match role {
             Role::Agent => "mirror-agent enroll --data DIR --invite",
             Role::Publisher => "publisher enroll --data DIR --invite",
@@ -48,7 +53,7 @@ impl Invite {
         if site.is_some() && role != Role::Agent {
             return Err(Error::Usage(format!("--site is for agents, not for a {role}")));
         }
-        let request = InviteRequest { role, name: name.clone(), site, ttl, replace };
+        let request = InviteRequest { role, name: name.clone(), site, trees, ttl, replace };
         let answer = session.api(print).await?.invite(&request).await?;
         print.result(&answer, |answer| answer.invite.clone())?;
         if !print.is_json() {

@@ -47,6 +47,8 @@ pub enum Topic {
     Generations,
     /// Receipts were changed.
     Receipts,
+    /// Who may sign what was changed.
+    Roots,
 }
 
 impl fmt::Display for Topic {
@@ -60,6 +62,7 @@ impl fmt::Display for Topic {
             Self::Definitions => f.write_str("part/definitions"),
             Self::Generations => f.write_str("part/generations"),
             Self::Receipts => f.write_str("part/receipts"),
+            Self::Roots => f.write_str("part/roots"),
         }
     }
 }
@@ -79,6 +82,7 @@ impl FromStr for Topic {
             ("part", "definitions") => Ok(Self::Definitions),
             ("part", "generations") => Ok(Self::Generations),
             ("part", "receipts") => Ok(Self::Receipts),
+            ("part", "roots") => Ok(Self::Roots),
             _ => Err(unknown()),
         }
     }

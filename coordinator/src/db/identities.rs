@@ -5,12 +5,13 @@ use protocol::{
     key::VerifyingKey,
     name::{IdentityName, SiteName},
     role::Role,
+    root::TreePattern,
     v1::publisher::Presence,
 };
 
 use super::{
-    Error, Transaction, execute, from_micros, from_micros_option, parsed, parsed_option, row, rows,
-    to_micros,
+    Error, Transaction, execute, from_json, from_micros, from_micros_option, parsed, parsed_option,
+    row, rows, to_json, to_micros,
 };
 
 /// An identity, live or revoked.
@@ -24,6 +25,8 @@ pub struct StoredIdentity {
     pub site: Option<SiteName>,
     /// Checks its statements or receipts.
     pub signing_key: VerifyingKey,
+    /// Trees that it may sign for, all where none is named; publishers only.
+    pub trees: Vec<TreePattern>,
     /// When it enrolled first.
     pub created: Timestamp,
     /// When it was revoked.
@@ -55,14 +58,25 @@ pub struct StoredCertificate {
     pub revoked: Option<Timestamp>,
 }
 
-type IdentityRow =
-    (String, String, Option<String>, String, i64, Option<i64>, String, Option<String>, Option<i64>);
+type IdentityRow = (
+    String,
+    String,
+    Option<String>,
+    String,
+    Option<String>,
+    i64,
+    Option<i64>,
+    String,
+    Option<String>,
+    Option<i64>,
+);
 type CertificateRow = (String, String, String, i64, i64, Option<i64>, Option<i64>);
 
 impl Transaction {
     /// Every identity, the oldest first.
     pub async fn identities(&mut self) -> Result<Vec<StoredIdentity>, Error> {
-        let sql = "SELECT role, name, site, signing_key, created, revoked, reason, advertise,
+        let sql =
+            "SELECT role, name, site, signing_key, trees, created, revoked, reason, advertise,
                 last_seen FROM identities ORDER BY created, role, name";
         rows!(self, IdentityRow, sql)?.into_iter().map(identity).collect()
     }
@@ -73,7 +87,8 @@ impl Transaction {
         role: Role,
         name: &IdentityName,
     ) -> Result<Option<StoredIdentity>, Error> {
-        let sql = "SELECT role, name, site, signing_key, created, revoked, reason, advertise,
+        let sql =
+            "SELECT role, name, site, signing_key, trees, created, revoked, reason, advertise,
                 last_seen FROM identities WHERE role = $1 AND name = $2";
         row!(self, IdentityRow, sql, role.as_str(), name.as_str())?.map(identity).transpose()
     }
@@ -82,11 +97,12 @@ impl Transaction {
     pub async fn put_identity(&mut self, identity: &StoredIdentity) -> Result<(), Error> {
         execute!(
             self,
-            "INSERT INTO identities (role, name, site, signing_key, created, revoked, reason)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)
+            "INSERT INTO identities (role, name, site, signing_key, created, revoked, reason, trees)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
              ON CONFLICT (role, name) DO UPDATE SET site = excluded.site,
                 signing_key = excluded.signing_key, created = excluded.created,
-                revoked = excluded.revoked, reason = excluded.reason, advertise = NULL,
+                revoked = excluded.revoked, reason = excluded.reason, trees = excluded.trees,
+                advertise = NULL,
                 version = NULL, rsync = NULL, last_seen = NULL",
             identity.role.as_str(),
             identity.name.as_str(),
@@ -95,6 +111,7 @@ impl Transaction {
             to_micros(identity.created),
             identity.revoked.map(to_micros),
             identity.reason.as_str(),
+            patterns_to_json(&identity.trees)?,
         )
         .map(drop)
     }
@@ -214,13 +231,24 @@ impl Transaction {
     }
 }
 
+/// None where there are none: all trees.
+pub(super) fn patterns_to_json(trees: &[TreePattern]) -> Result<Option<String>, Error> {
+    if trees.is_empty() { Ok(None) } else { to_json("tree patterns", &trees).map(Some) }
+}
+
+pub(super) fn patterns_from_json(text: Option<&str>) -> Result<Vec<TreePattern>, Error> {
+    text.map_or(Ok(vec![]), |text| from_json("tree patterns", text))
+}
+
 fn identity(row: IdentityRow) -> Result<StoredIdentity, Error> {
-    let (role, name, site, signing_key, created, revoked, reason, advertise, last_seen) = row;
+    let (role, name, site, signing_key, trees, created, revoked, reason, advertise, last_seen) =
+        row;
     Ok(StoredIdentity {
         role: parsed("role", &role)?,
         name: parsed("identity name", &name)?,
         site: parsed_option("site name", site.as_deref())?,
         signing_key: parsed("signing key", &signing_key)?,
+        trees: patterns_from_json(trees.as_deref())?,
         created: from_micros(created)?,
         revoked: from_micros_option(revoked)?,
         reason,

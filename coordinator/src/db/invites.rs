@@ -4,11 +4,13 @@ use jiff::Timestamp;
 use protocol::{
     name::{IdentityName, SiteName},
     role::Role,
+    root::TreePattern,
 };
 
 use super::{
-    Error, Transaction, execute, from_micros, from_micros_option, parsed, parsed_option, row,
-    to_micros,
+    Error, Transaction, execute, from_micros, from_micros_option,
+    identities::{patterns_from_json, patterns_to_json},
+    parsed, parsed_option, row, to_micros,
 };
 
 /// An invite, used or not.
@@ -24,6 +26,8 @@ pub struct StoredInvite {
     pub name: IdentityName,
     /// Site that it gives; agents only.
     pub site: Option<SiteName>,
+    /// Trees that it lets a publisher sign for; all where none is named.
+    pub trees: Vec<TreePattern>,
     /// Whether a live identity of that name is replaced.
     pub replaces: bool,
     /// The admin who made it.
@@ -44,6 +48,7 @@ type InviteRow = (
     String,
     String,
     Option<String>,
+    Option<String>,
     bool,
     String,
     i64,
@@ -57,8 +62,8 @@ impl Transaction {
     pub async fn add_invite(&mut self, invite: &StoredInvite) -> Result<(), Error> {
         execute!(
             self,
-            "INSERT INTO invites (id, verifier, role, name, site, replaces, made_by, expires)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "INSERT INTO invites (id, verifier, role, name, site, replaces, made_by, expires, trees)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             invite.id.as_str(),
             invite.verifier.as_str(),
             invite.role.as_str(),
@@ -67,13 +72,15 @@ impl Transaction {
             invite.replaces,
             invite.made_by.as_str(),
             to_micros(invite.expires),
+            patterns_to_json(&invite.trees)?,
         )
         .map(drop)
     }
 
     /// The invite `id`, if there ever was one.
     pub async fn invite(&mut self, id: &str) -> Result<Option<StoredInvite>, Error> {
-        let sql = "SELECT id, verifier, role, name, site, replaces, made_by, expires, consumed,
+        let sql =
+            "SELECT id, verifier, role, name, site, trees, replaces, made_by, expires, consumed,
                 request, answer FROM invites WHERE id = $1";
         row!(self, InviteRow, sql, id)?.map(invite).transpose()
     }
@@ -100,14 +107,27 @@ impl Transaction {
 }
 
 fn invite(row: InviteRow) -> Result<StoredInvite, Error> {
-    let (id, verifier, role, name, site, replaces, made_by, expires, consumed, request, answer) =
-        row;
+    let (
+        id,
+        verifier,
+        role,
+        name,
+        site,
+        trees,
+        replaces,
+        made_by,
+        expires,
+        consumed,
+        request,
+        answer,
+    ) = row;
     Ok(StoredInvite {
         id,
         verifier,
         role: parsed("role", &role)?,
         name: parsed("identity name", &name)?,
         site: parsed_option("site name", site.as_deref())?,
+        trees: patterns_from_json(trees.as_deref())?,
         replaces,
         made_by,
         expires: from_micros(expires)?,

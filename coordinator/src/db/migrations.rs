@@ -4,9 +4,10 @@ use jiff::Timestamp;
 
 use super::{Error, Transaction, execute, on, rows};
 
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     ("0001_first", include_str!("migrations/0001_first.sql")),
     ("0002_receipt_bytes", include_str!("migrations/0002_receipt_bytes.sql")),
+    ("0003_roots", include_str!("migrations/0003_roots.sql")),
 ];
 
 /// Any number; it only has to be the same in every replica.

@@ -18,6 +18,7 @@ pub(super) mod openapi;
 pub(super) mod publisher_orders;
 pub(super) mod publisher_presence;
 pub(super) mod renew;
+pub(super) mod roots;
 pub(super) mod run;
 pub(super) mod runs;
 pub(super) mod status;

@@ -64,6 +64,7 @@ async fn enroll(admin: &Client, dir: &Path, name: &str) -> Arc<Identity> {
         role: Role::Agent,
         name: name.parse().unwrap(),
         site: Some("lisbon".parse().unwrap()),
+        trees: vec![],
         ttl: None,
         replace: false,
     };

@@ -15,6 +15,7 @@ fn agent(name: &str) -> InviteRequest {
         role: Role::Agent,
         name: name.parse().unwrap(),
         site: Some("lisbon".parse().unwrap()),
+        trees: vec![],
         ttl: None,
         replace: false,
     }

@@ -10,5 +10,6 @@ mod orders;
 mod polling;
 mod publishing;
 mod reports;
+mod roots;
 mod support;
 mod wire;

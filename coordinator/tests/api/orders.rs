@@ -1,6 +1,6 @@
 //! What peers are told: their own and nothing else.
 
-use certs::signing;
+use certs::{root::TrustedRoot, signing};
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
     role::Role,
@@ -19,9 +19,9 @@ fn names(orders: &AgentOrders) -> Vec<String> {
 }
 
 fn head(peer: &Peer, orders: &AgentOrders) -> Head {
-    let key = peer.identity.membership.head_key;
+    let root = TrustedRoot::pin(&peer.identity.membership.root).unwrap();
     let (kind, max) = (Head::PAYLOAD_TYPE, Head::MAX_LEN);
-    signing::verify::<Head>(&orders.head, kind, &[key], max).unwrap().content
+    signing::verify::<Head>(&orders.head, kind, &root.root().head_keys, max).unwrap().content
 }
 
 #[tokio::test]
@@ -59,7 +59,7 @@ async fn the_head_names_the_statement_and_lives_a_day() {
 }
 
 #[tokio::test]
-async fn the_publishers_address_and_key_reach_the_agents_once_it_announced_itself() {
+async fn the_publishers_address_reaches_the_agents_once_it_announced_itself() {
     let (_network, build, lisbon, _) = Network::with_peers().await;
     let origin = |orders: AgentOrders| match &orders.assignments[0].origin {
         Origin::Publisher(origin) => origin.clone(),
@@ -67,7 +67,6 @@ async fn the_publishers_address_and_key_reach_the_agents_once_it_announced_itsel
     };
     let before = origin(lisbon.orders().await);
     assert_eq!(before.address, None);
-    assert_eq!(before.key, Some(build.identity.signing_key.verifying_key()));
     let presence = Presence {
         advertise: "build.example.org:8445".into(),
         version: "0.1.0".into(),

@@ -158,6 +158,7 @@ impl Network {
             role,
             name: name.parse().unwrap(),
             site: site.map(|site| site.parse().unwrap()),
+            trees: vec![],
             ttl: None,
             replace: false,
         };

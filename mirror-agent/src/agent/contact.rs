@@ -6,12 +6,17 @@ use std::{
 };
 
 use certs::{
+    clock,
     identity::Identity,
     live::{self, http_client},
     tls::{self, Refusal, ServerExpectation},
 };
-use jiff::Timestamp;
-use protocol::{client, error::ProblemKind, generation::Revision, v1::agent::AgentOrders};
+use protocol::{
+    client,
+    error::ProblemKind,
+    generation::{Revision, RootNumber},
+    v1::agent::AgentOrders,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::Agent;
@@ -45,6 +50,15 @@ pub enum Error {
     /// They are not believed.
     #[error(transparent)]
     Orders(#[from] orders::Error),
+    /// The next root is not believed.
+    #[error("the network's next root document is refused; the one that is known stays")]
+    Root(#[from] certs::root::Error),
+    /// The coordinator names a root that it does not show.
+    #[error("the coordinator speaks of root {newest}, but does not show the roots that lead there")]
+    RootsMissing {
+        /// Spoken of.
+        newest: RootNumber,
+    },
     /// They could not be stored.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
@@ -87,7 +101,7 @@ impl Agent {
     pub(super) fn recall(&self) -> Result<(), ledger::Error> {
         let Some(wanted) = self.ledger.orders()? else { return Ok(()) };
         let mut marks = self.ledger.marks()?;
-        match Orders::verify(wanted, &self.trust, &mut marks) {
+        match Orders::verify(wanted, &self.trust(), &mut marks) {
             Ok(orders) => self.lock().orders = Some(Arc::new(orders)),
             Err(error) => {
                 tracing::warn!(error = crate::chain(&error), "the stored orders are not used");
@@ -111,7 +125,10 @@ impl Agent {
         }
         match answer? {
             None => Ok(false),
-            Some(wanted) => self.accept(wanted).map(|()| true),
+            Some(wanted) => {
+                self.follow_roots(wanted.root).await?;
+                self.accept(wanted).map(|()| true)
+            }
         }
     }
 
@@ -119,7 +136,9 @@ impl Agent {
         let _one = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut marks = self.ledger.marks()?;
         let before = marks.clone();
-        let orders = Orders::verify(wanted, &self.trust, &mut marks)?;
+        let orders = Orders::verify(wanted, &self.trust(), &mut marks)?;
+        // Only a time that was signed and is not believed for more than it can prove.
+        marks.time = Some(clock::witness(orders.head.issued));
         if marks != before {
             self.ledger.set_marks(&marks)?;
         }
@@ -165,7 +184,7 @@ impl Agent {
         let Some(orders) = self.orders() else { return Revision(0) };
         let head = &orders.head;
         let life = head.expires.duration_since(head.issued);
-        let left = head.expires.duration_since(Timestamp::now());
+        let left = head.expires.duration_since(clock::now());
         if left < life / 2 { Revision(0) } else { orders.wanted.revision }
     }
 

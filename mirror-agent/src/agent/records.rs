@@ -14,7 +14,7 @@ use super::{Agent, runs::Error};
 use crate::{
     calendar,
     fetch::retries,
-    ledger::{Held, Record},
+    ledger::{self, Held, Record},
     observed,
     orders::Verified,
 };
@@ -35,7 +35,7 @@ impl Agent {
         Ok(())
     }
 
-    fn record_of(&self, order: &AssignmentOrder) -> Result<Record, Error> {
+    pub(super) fn record_of(&self, order: &AssignmentOrder) -> Result<Record, ledger::Error> {
         let record = self.ledger.record(&order.name)?;
         Ok(record.unwrap_or_else(|| Record::new(order.name.clone(), order.path.clone())))
     }

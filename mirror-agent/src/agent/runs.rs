@@ -16,7 +16,7 @@ use super::{Agent, PARALLEL_RUNS};
 use crate::{
     apply::{self, Site},
     fetch,
-    ledger::{self, Record},
+    ledger::{self, Marks, Record},
     observed,
     orders::{self, Orders, Verified},
     published,
@@ -183,6 +183,7 @@ impl Agent {
         let is_forced = forced.includes(&name);
         let _busy = self.take_turn(&name, is_forced).await?;
         let _slot = self.slots.acquire().await.ok()?;
+        self.look_for_latest(&name).await;
         // One look at the orders for the decision and for what follows from it.
         let orders = self.orders();
         match self.find_step(&name, orders.as_deref(), forced) {
@@ -234,12 +235,18 @@ impl Agent {
     ) -> Result<Option<(Step, Option<Verified>)>, Error> {
         let record = self.ledger.record(name)?;
         let order = orders.and_then(|orders| orders.order(name));
-        let target = match (orders, order) {
-            (Some(orders), Some(order)) => self.target(orders, order)?,
-            _ => None,
-        };
-        let now = Timestamp::now();
-        let stale = orders.is_some_and(|orders| orders.is_stale(now));
+        let now = certs::clock::now();
+        let mut stale = orders.is_some_and(|orders| orders.is_stale(now));
+        let mut target = None;
+        if let (Some(orders), Some(order)) = (orders, order) {
+            target = self.found(orders, order, record.as_ref())?;
+            if target.is_some() {
+                // The publisher's own word is enough for this tree while there is no other.
+                stale = false;
+            } else {
+                target = self.target(orders, order)?;
+            }
+        }
         let situation = Situation {
             order,
             record: record.as_ref(),
@@ -271,14 +278,35 @@ impl Agent {
         Ok(step.map(|step| (step, target)))
     }
 
+    /// The target that the orders name.
     fn target(&self, orders: &Orders, order: &AssignmentOrder) -> Result<Option<Verified>, Error> {
         let mut marks = self.ledger.marks()?;
         let before = marks.clone();
         let target = orders.target(order, &mut marks)?;
-        if marks != before {
-            self.ledger.set_marks(&marks)?;
-        }
+        self.store_raised(&before, &marks)?;
         Ok(target)
+    }
+
+    /// The newer target that a point had, where the tree goes on by itself.
+    fn found(
+        &self,
+        orders: &Orders,
+        order: &AssignmentOrder,
+        record: Option<&Record>,
+    ) -> Result<Option<Verified>, Error> {
+        let Some(found) = record.and_then(|record| record.found.as_ref()) else { return Ok(None) };
+        let mut marks = self.ledger.marks()?;
+        let before = marks.clone();
+        let target = orders.found(order, found, &mut marks, certs::clock::now())?;
+        self.store_raised(&before, &marks)?;
+        Ok(target)
+    }
+
+    fn store_raised(&self, before: &Marks, marks: &Marks) -> Result<(), ledger::Error> {
+        if marks != before {
+            self.ledger.set_marks(marks)?;
+        }
+        Ok(())
     }
 
     async fn run(

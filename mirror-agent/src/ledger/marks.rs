@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use protocol::{
     digest::Digest,
-    generation::{RestoreEpoch, Revision, Version},
+    generation::{HeadNumber, RestoreEpoch, Revision, Version},
     name::TreeName,
 };
 use serde::{Deserialize, Serialize};
+
+/// Most generations that a tree can have moved on by: one each minute for two years.
+const MAX_STEP: u64 = 1 << 20;
 
 /// The highest numbers that were ever believed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +21,10 @@ pub struct Marks {
     pub restore_epoch: RestoreEpoch,
     /// Of wanted state within that epoch.
     pub revision: Revision,
+    /// Of the heads within that epoch.
+    pub head: HeadNumber,
+    /// The time that is known to have passed; see [`certs::clock`].
+    pub time: Option<Timestamp>,
     /// Of each tree's content.
     pub trees: BTreeMap<TreeName, Mark>,
 }
@@ -68,6 +76,28 @@ pub enum GoesBack {
         /// Offered now.
         offered: Version,
     },
+    /// An older head of the same wanted state.
+    #[error(
+        "the coordinator's head went back from number {held} to {offered}; refused: it was signed earlier"
+    )]
+    Head {
+        /// Believed before.
+        held: HeadNumber,
+        /// Offered now.
+        offered: HeadNumber,
+    },
+    /// A number so high that nothing could follow it.
+    #[error(
+        "generation {offered} of tree {tree} follows {held}; refused: no tree has so many generations. If a key was stolen, the root has to put the tree into a new epoch: `mirrorctl root draft --epoch {tree}`"
+    )]
+    FastForward {
+        /// Which tree.
+        tree: TreeName,
+        /// Believed before.
+        held: Version,
+        /// Offered now.
+        offered: Version,
+    },
     /// Other content under the same number.
     #[error(
         "generation {version} of tree {tree} was announced with two different manifests; refused: two publishers may be signing for one tree"
@@ -82,10 +112,11 @@ pub enum GoesBack {
 
 impl Marks {
     /// Raises the marks of wanted state, or refuses to go back.
-    pub fn raise_revision(
+    pub fn raise_wanted(
         &mut self,
         epoch: RestoreEpoch,
         revision: Revision,
+        head: HeadNumber,
     ) -> Result<(), GoesBack> {
         if epoch < self.restore_epoch {
             return Err(GoesBack::RestoreEpoch { held: self.restore_epoch, offered: epoch });
@@ -93,8 +124,18 @@ impl Marks {
         if epoch == self.restore_epoch && revision < self.revision {
             return Err(GoesBack::Revision { held: self.revision, offered: revision, epoch });
         }
-        (self.restore_epoch, self.revision) = (epoch, revision);
+        if epoch == self.restore_epoch && head < self.head {
+            return Err(GoesBack::Head { held: self.head, offered: head });
+        }
+        (self.restore_epoch, self.revision, self.head) = (epoch, revision, head);
         Ok(())
+    }
+
+    /// Forgets what heads said, because the root has taken the trust from all of their keys: a
+    /// stolen key may have signed numbers and times that nothing true could ever follow.
+    pub fn forget_heads(&mut self) {
+        (self.restore_epoch, self.revision, self.head) = Default::default();
+        self.time = None;
     }
 
     /// Raises the mark of a tree's content, or refuses to go back.
@@ -111,6 +152,11 @@ impl Marks {
             }
             if version == mark.version && manifest != mark.manifest {
                 return Err(GoesBack::Changed { tree: tree.clone(), version });
+            }
+            let step = version.generation.0.saturating_sub(mark.version.generation.0);
+            if version.epoch == mark.version.epoch && step > MAX_STEP {
+                let (tree, held) = (tree.clone(), mark.version);
+                return Err(GoesBack::FastForward { tree, held, offered: version });
             }
         }
         self.trees.insert(tree.clone(), Mark { version, manifest });

@@ -1,5 +1,5 @@
 use protocol::{
-    generation::{Epoch, Generation, RestoreEpoch, Revision},
+    generation::{Epoch, Generation, HeadNumber, RestoreEpoch, Revision},
     v1::agent::{Changes, RunKind, RunResult},
 };
 
@@ -82,13 +82,13 @@ fn a_half_written_file_changes_nothing_and_a_damaged_one_is_named() {
 #[test]
 fn wanted_state_goes_back_only_under_a_higher_restore_epoch() {
     let mut marks = Marks::default();
-    marks.raise_revision(RestoreEpoch(1), Revision(9)).unwrap();
-    marks.raise_revision(RestoreEpoch(1), Revision(9)).unwrap();
-    let back = marks.raise_revision(RestoreEpoch(1), Revision(8));
+    marks.raise_wanted(RestoreEpoch(1), Revision(9), HeadNumber(9)).unwrap();
+    marks.raise_wanted(RestoreEpoch(1), Revision(9), HeadNumber(9)).unwrap();
+    let back = marks.raise_wanted(RestoreEpoch(1), Revision(8), HeadNumber(8));
     assert!(matches!(back, Err(GoesBack::Revision { held: Revision(9), .. })));
-    let back = marks.raise_revision(RestoreEpoch(0), Revision(100));
+    let back = marks.raise_wanted(RestoreEpoch(0), Revision(100), HeadNumber(100));
     assert!(matches!(back, Err(GoesBack::RestoreEpoch { .. })));
-    marks.raise_revision(RestoreEpoch(2), Revision(3)).unwrap();
+    marks.raise_wanted(RestoreEpoch(2), Revision(3), HeadNumber(3)).unwrap();
     assert_eq!(marks.revision, Revision(3));
 }
 

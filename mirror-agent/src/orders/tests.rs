@@ -1,16 +1,27 @@
-use certs::signing::{SigningKey, sign_json};
+use std::collections::BTreeMap;
+
+use certs::{
+    root,
+    signing::{SigningKey, sign_json},
+};
 use protocol::{
     generation::{Epoch, Generation, HeadNumber, RestoreEpoch, Revision},
+    root::{PublisherKey, Root},
     spec::{GuardSpec, OnEnd, OnExclude, Switch},
     statement::{GuardVerdict, HeadTree},
     units::Span,
-    v1::agent::PublisherOrigin,
+    v1::agent::{PublisherOrigin, Target},
 };
 
 use super::*;
 
 struct World {
+    root_key: SigningKey,
     head_key: SigningKey,
+    patterns: &'static str,
+    epoch: Option<Epoch>,
+    min: Option<Version>,
+    autonomous: bool,
     publisher_key: SigningKey,
     head: Head,
     statement: Statement,
@@ -47,7 +58,7 @@ impl World {
     fn new() -> Self {
         let statement = Statement {
             tree: "fedora".parse().unwrap(),
-            epoch: Epoch(0),
+            epoch: Epoch::FIRST,
             generation: Generation(3),
             manifest: digest("three"),
             manifest_length: 1,
@@ -61,6 +72,7 @@ impl World {
         let head = Head {
             network: "net".parse().unwrap(),
             number: HeadNumber(1),
+            root: RootNumber(1),
             restore_epoch: RestoreEpoch(0),
             revision: Revision(5),
             issued: at(0),
@@ -68,6 +80,11 @@ impl World {
             trees: Default::default(),
         };
         Self {
+            root_key: SigningKey::generate().unwrap(),
+            patterns: "*",
+            epoch: None,
+            min: None,
+            autonomous: false,
             head_key: SigningKey::generate().unwrap(),
             publisher_key: SigningKey::generate().unwrap(),
             head,
@@ -80,8 +97,32 @@ impl World {
         Trust {
             network: "net".parse().unwrap(),
             agent: "lisbon-1".parse().unwrap(),
-            head_key: self.head_key.verifying_key(),
+            root: Arc::new(TrustedRoot::pin(&self.root()).unwrap()),
         }
+    }
+
+    fn root(&self) -> Envelope {
+        let publisher = PublisherKey {
+            publisher: "build".parse().unwrap(),
+            key: self.publisher_key.verifying_key(),
+            trees: vec![self.patterns.parse().unwrap()],
+        };
+        let root = Root {
+            network: "net".parse().unwrap(),
+            number: RootNumber(1),
+            created: at(0),
+            keys: vec![self.root_key.verifying_key()],
+            threshold: 1,
+            head_keys: vec![self.head_key.verifying_key()],
+            authorities: String::new(),
+            publishers: vec![publisher],
+            epochs: self
+                .epoch
+                .map(|epoch| ("fedora".parse().unwrap(), epoch))
+                .into_iter()
+                .collect::<BTreeMap<_, _>>(),
+        };
+        root::sign(&root, &[&self.root_key]).unwrap()
     }
 
     fn orders(&self) -> AgentOrders {
@@ -95,6 +136,8 @@ impl World {
                 version,
                 statement: statement.payload_digest(),
                 manifest: self.statement.manifest,
+                min: self.min,
+                autonomous: self.autonomous,
             },
         );
         let order = AssignmentOrder {
@@ -105,7 +148,6 @@ impl World {
             origin: Origin::Publisher(PublisherOrigin {
                 publisher: "build".parse().unwrap(),
                 address: None,
-                key: Some(self.publisher_key.verifying_key()),
                 points: vec![],
             }),
             target: Some(Target {
@@ -126,6 +168,7 @@ impl World {
         AgentOrders {
             revision: head.revision,
             restore_epoch: head.restore_epoch,
+            root: head.root,
             agent: "lisbon-1".parse().unwrap(),
             site: "lisbon".parse().unwrap(),
             head: claim(&self.head_key, &head),
@@ -196,7 +239,12 @@ fn older_orders_and_older_content_are_refused_and_leave_the_marks() {
     let refused = Orders::verify(world.orders(), &world.trust(), &mut marks);
     assert!(matches!(refused, Err(Error::GoesBack(GoesBack::Revision { .. }))));
     assert_eq!(marks, before);
+    world.head.revision = Revision(5);
+    world.head.number = HeadNumber(0);
+    let refused = Orders::verify(world.orders(), &world.trust(), &mut marks);
+    assert!(matches!(refused, Err(Error::GoesBack(GoesBack::Head { .. }))));
     world.head.revision = Revision(6);
+    world.head.number = HeadNumber(6);
     world.statement.generation = Generation(2);
     let refused = world.target(world.orders(), &mut marks);
     assert!(matches!(refused, Err(Error::GoesBack(GoesBack::Generation { .. }))));
@@ -255,4 +303,108 @@ fn a_pack_of_everything_is_not_used_for_a_few_files_where_its_index_is_most_of_i
     let target = world.target(world.orders(), &mut Marks::default()).unwrap().unwrap();
     assert!(target.chain(Some(digest("elsewhere")), 1.0).is_empty());
     assert_eq!(target.chain(None, 1.0).len(), 1);
+}
+
+#[test]
+fn a_head_beside_a_root_that_was_not_seen_or_of_other_orders_changes_nothing() {
+    let mut world = World::new();
+    world.head.root = RootNumber(2);
+    let refused = Orders::verify(world.orders(), &world.trust(), &mut Marks::default());
+    assert!(matches!(refused, Err(Error::NewerRoot { .. })), "{refused:?}");
+    world.head.root = RootNumber(1);
+    let mut mixed = world.orders();
+    mixed.revision = Revision(6);
+    let refused = Orders::verify(mixed, &world.trust(), &mut Marks::default());
+    assert!(matches!(refused, Err(Error::OtherHead { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_publisher_signs_only_for_the_trees_that_the_root_names_and_in_their_epoch() {
+    let mut world = World::new();
+    world.patterns = "debian-*";
+    let refused = world.target(world.orders(), &mut Marks::default());
+    assert!(matches!(refused, Err(Error::NoKey { .. })), "{refused:?}");
+    world.patterns = "fedora*";
+    world.target(world.orders(), &mut Marks::default()).unwrap().unwrap();
+    // A publisher cannot start its numbers over by itself, nor stay in an epoch that ended.
+    for (root, statement) in [(Epoch::FIRST, Epoch(2)), (Epoch(2), Epoch::FIRST)] {
+        (world.epoch, world.statement.epoch) = (Some(root), statement);
+        let refused = world.target(world.orders(), &mut Marks::default());
+        assert!(matches!(refused, Err(Error::Epoch { .. })), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_number_that_nothing_could_follow_is_refused_until_a_new_epoch() {
+    let mut world = World::new();
+    let mut marks = Marks::default();
+    world.target(world.orders(), &mut marks).unwrap();
+    world.statement.generation = Generation(u64::MAX);
+    let refused = world.target(world.orders(), &mut marks);
+    assert!(matches!(refused, Err(Error::GoesBack(GoesBack::FastForward { .. }))), "{refused:?}");
+    // What an agent that held nothing took, the root repairs by an epoch.
+    world.target(world.orders(), &mut Marks::default()).unwrap();
+    (world.epoch, world.statement.epoch) = (Some(Epoch(2)), Epoch(2));
+    world.statement.generation = Generation(1);
+    world.target(world.orders(), &mut marks).unwrap().unwrap();
+}
+
+#[test]
+fn what_the_coordinator_knows_to_be_held_is_a_mark_for_an_agent_that_lost_its_own() {
+    let mut world = World::new();
+    let held = |generation| Version { epoch: Epoch::FIRST, generation: Generation(generation) };
+    world.min = Some(held(4));
+    let refused = world.target(world.orders(), &mut Marks::default());
+    assert!(matches!(refused, Err(Error::GoesBack(GoesBack::Generation { .. }))), "{refused:?}");
+    world.min = Some(held(3));
+    world.target(world.orders(), &mut Marks::default()).unwrap().unwrap();
+}
+
+#[test]
+fn an_autonomous_tree_follows_what_its_publisher_signed_and_no_admin_had_to_approve() {
+    let mut world = World::new();
+    world.autonomous = true;
+    let mut marks = Marks::default();
+    let orders = Orders::verify(world.orders(), &world.trust(), &mut marks).unwrap();
+    let order = &orders.wanted.assignments[0];
+    orders.target(order, &mut marks).unwrap();
+    let late = at(2_000);
+    let find = |world: &World, key: &SigningKey, statement: &Statement, marks: &Marks, now| {
+        let offers = world.offers.iter().map(|offer| claim(key, offer)).collect();
+        let found = Found { statement: claim(key, statement), offers };
+        orders.found(order, &found, &mut marks.clone(), now)
+    };
+    let mut newer = world.statement.clone();
+    newer.generation = Generation(4);
+    newer.manifest = digest("four");
+    let ask =
+        |statement: &Statement, now| find(&world, &world.publisher_key, statement, &marks, now);
+    assert_eq!(ask(&newer, late).unwrap().unwrap().statement, newer);
+    assert_eq!(ask(&newer, at(500)).unwrap(), None, "while the head is good, it alone counts");
+    assert_eq!(ask(&world.statement, late).unwrap(), None, "not newer");
+    assert_eq!(ask(&newer, at(9_000)).unwrap(), None, "the statement has expired");
+    let mut approved = newer.clone();
+    approved.guard.approved_by = Some("ann".parse().unwrap());
+    assert_eq!(ask(&approved, late).unwrap(), None, "an approval is the coordinator's to tell");
+    let stranger = SigningKey::generate().unwrap();
+    let forged = find(&world, &stranger, &newer, &marks, late);
+    assert!(matches!(forged, Err(Error::Statement { .. })), "{forged:?}");
+    let other = Statement { tree: "debian".parse().unwrap(), ..newer.clone() };
+    assert!(matches!(ask(&other, late), Err(Error::NotTheHeads { .. })));
+    let mut seen = marks.clone();
+    let fifth = Version { epoch: Epoch::FIRST, generation: Generation(5) };
+    seen.raise_tree(&newer.tree, fifth, digest("five")).unwrap();
+    let back = find(&world, &world.publisher_key, &newer, &seen, late);
+    assert!(matches!(back, Err(Error::GoesBack(_))), "{back:?}");
+}
+
+#[test]
+fn a_tree_that_is_not_autonomous_waits_for_a_head() {
+    let world = World::new();
+    let mut marks = Marks::default();
+    let orders = Orders::verify(world.orders(), &world.trust(), &mut marks).unwrap();
+    let newer = Statement { generation: Generation(4), ..world.statement.clone() };
+    let found = Found { statement: claim(&world.publisher_key, &newer), offers: vec![] };
+    let order = &orders.wanted.assignments[0];
+    assert_eq!(orders.found(order, &found, &mut marks, at(2_000)).unwrap(), None);
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Client, Error};
 use crate::{
     dsse::Envelope,
-    generation::Revision,
+    generation::{Revision, RootNumber},
     name::{IdentityName, TreeName},
     role::Role,
     spec::AssignmentName,
@@ -20,6 +20,7 @@ use crate::{
         history::{GenerationStatus, RunStatus},
         identities::{IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI},
         publisher::{Accepted, HoldReport, Presence, PublisherOrders},
+        roots::{RootDraft, Roots},
         status::NetworkStatus,
     },
 };
@@ -33,6 +34,22 @@ impl Client {
     /// `POST /v1/renew`
     pub async fn renew(&self, request: &RenewRequest) -> Result<RenewResponse, Error> {
         self.post("/v1/renew", request).await
+    }
+
+    /// `GET /v1/roots`: the root documents that come after number `after`, at most
+    /// [`MAX_ROOTS`](crate::v1::roots::MAX_ROOTS) of them.
+    pub async fn roots(&self, after: RootNumber) -> Result<Roots, Error> {
+        self.get(&format!("/v1/roots?after={after}")).await
+    }
+
+    /// `GET /v1/roots/draft`
+    pub async fn root_draft(&self) -> Result<RootDraft, Error> {
+        self.get("/v1/roots/draft").await
+    }
+
+    /// `POST /v1/roots`
+    pub async fn publish_root(&self, root: &Envelope) -> Result<Roots, Error> {
+        self.post("/v1/roots", root).await
     }
 
     /// `GET /v1/agent/orders`: `None` when nothing newer than `after` came within `wait`.

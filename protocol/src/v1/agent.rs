@@ -10,8 +10,7 @@ use uuid::Uuid;
 use crate::{
     dsse::Envelope,
     filter::Level,
-    generation::{RestoreEpoch, Revision, Version},
-    key::VerifyingKey,
+    generation::{RestoreEpoch, Revision, RootNumber, Version},
     name::{IdentityName, SiteName},
     path::TreePath,
     point::PointRef,
@@ -33,6 +32,8 @@ pub struct AgentOrders {
     pub agent: IdentityName,
     /// The agent's site.
     pub site: SiteName,
+    /// The newest root document; whoever knows an older one asks for those after it first.
+    pub root: RootNumber,
     /// Signed [`Head`](crate::statement::Head) over the trees of these assignments.
     pub head: Envelope,
     /// Rate of the site outside of all windows.
@@ -108,7 +109,7 @@ pub enum Origin {
     Rsyncd(RsyncdOrigin),
 }
 
-/// How a publisher is reached and whose signatures count.
+/// How a publisher is reached. Which key it signs with, the root document says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -118,9 +119,6 @@ pub struct PublisherOrigin {
     /// `HOST:PORT` for HTTPS and rsync; absent until the publisher announced itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// Verifies its statements and offers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<VerifyingKey>,
     /// Places of the same objects, in the order in which they are preferred; the origin comes last
     /// where it is not named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

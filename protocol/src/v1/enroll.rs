@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    dsse::Bytes,
+    dsse::{Bytes, Envelope},
     key::VerifyingKey,
     name::{IdentityName, NetworkName},
     role::Role,
@@ -81,8 +81,8 @@ pub struct EnrollResponse {
     pub certificates: Certificates,
     /// Where the API is: `https://HOST:PORT`.
     pub api_url: String,
-    /// The key that heads are checked with.
-    pub head_key: VerifyingKey,
+    /// Signed [`Root`](crate::root::Root): what is pinned, and all later trust follows from.
+    pub root: Envelope,
 }
 
 /// What a program sends to replace a certificate that is still good.

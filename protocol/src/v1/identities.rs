@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     name::{IdentityName, NetworkName, SiteName},
     role::Role,
+    root::TreePattern,
     units::Span,
 };
 
@@ -53,6 +54,9 @@ pub struct InviteRequest {
     /// How long the invite can be used; one hour by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Span>,
+    /// Trees that a publisher may sign for; all where none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trees: Vec<TreePattern>,
     /// Replace a live identity of that name, which is revoked when the invite is used.
     #[serde(default)]
     pub replace: bool,

@@ -134,7 +134,6 @@ fn origin(upstream: &UpstreamSpec, path: &str, points: &[PointRef]) -> Option<Or
         UpstreamKind::Publisher => Origin::Publisher(PublisherOrigin {
             publisher: publisher_of(upstream)?,
             address: None,
-            key: None,
             points: points.to_vec(),
         }),
         UpstreamKind::Rsyncd => {

@@ -6,6 +6,7 @@ use certs::signing::{self, SigningKey};
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
     dsse::Envelope,
+    generation::Version,
     name::{IdentityName, NetworkName, SiteName},
     role::Role,
     spec::AssignmentName,
@@ -31,6 +32,7 @@ pub fn agent(
     Ok(AgentOrders {
         revision: picture.revision,
         restore_epoch: picture.restore_epoch,
+        root: picture.root.root().number,
         agent: name.clone(),
         site: site.clone(),
         head: head(picture, network, &assignments, head_key, now)?,
@@ -52,7 +54,6 @@ pub(super) fn assignments(
             let publisher = picture.fleet.identity(Role::Publisher, &origin.publisher);
             if let Some(publisher) = publisher.filter(|publisher| publisher.revoked.is_none()) {
                 origin.address.clone_from(&publisher.advertise);
-                origin.key = Some(publisher.signing_key);
             }
             // Nobody is told about the content of what it may not read.
             order.target = match order.stopped {
@@ -71,6 +72,13 @@ fn target(picture: &Picture, name: &AssignmentName) -> Option<Target> {
     Some(Target { statement: current.statement.clone(), offers: contents.offers_to_current() })
 }
 
+/// The newest generation that the site has confirmed to hold. Its own receipts only: nobody can
+/// hold back another.
+fn confirmed(picture: &Picture, name: &AssignmentName) -> Option<Version> {
+    let receipt = picture.receipts.get(name)?;
+    (!receipt.observed).then_some(receipt.version)
+}
+
 fn head(
     picture: &Picture,
     network: &NetworkName,
@@ -85,12 +93,20 @@ fn head(
             version: current.version,
             statement: target.statement.payload_digest(),
             manifest: current.manifest,
+            min: confirmed(picture, &order.name),
+            autonomous: picture
+                .wanted
+                .definitions
+                .trees
+                .get(&order.name.tree)
+                .is_some_and(|t| t.autonomous),
         };
         Some((order.name.tree.clone(), place))
     };
     let head = Head {
         network: network.clone(),
         number: picture.head_number,
+        root: picture.root.root().number,
         restore_epoch: picture.restore_epoch,
         revision: picture.revision,
         issued: now,

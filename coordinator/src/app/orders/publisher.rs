@@ -11,7 +11,6 @@ use protocol::{
     v1::publisher::{HeldBase, PublisherOrders, Reader, TreeOrder},
 };
 
-use super::FIRST_EPOCH;
 use crate::app::{
     effective::{self, EffectiveTree},
     picture::Picture,
@@ -56,7 +55,7 @@ fn order(picture: &Picture, tree: EffectiveTree, now: Timestamp) -> TreeOrder {
         interval: tree.interval,
         initial_pack: tree.initial_pack,
         guard: tree.guard,
-        epoch: current.map_or(FIRST_EPOCH, |current| current.version.epoch),
+        epoch: picture.root.root().epoch(&tree.name),
         current: current.map(|current| current.statement.clone()),
         held: held(picture, &tree.name),
         filters: filters(picture, &tree.name, now),

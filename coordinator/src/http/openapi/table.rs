@@ -10,6 +10,7 @@ use protocol::{
         history::{GenerationStatus, RunStatus},
         identities::{IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI},
         publisher::{Accepted, HoldReport, Presence, PublisherOrders},
+        roots::{RootDraft, Roots},
         status::NetworkStatus,
     },
 };
@@ -29,6 +30,7 @@ const POLL: &[(&str, &str)] = &[
 ];
 const PAGE: &[(&str, &str)] =
     &[("cursor", "Where the page begins"), ("limit", "Entries, at most 1000; 100 by default")];
+const ROOTS: &[(&str, &str)] = &[("after", "Those after this number; 0 for all")];
 const IDENTITIES: &[(&str, &str)] = &[("role", "Of this role only"), PAGE[0], PAGE[1]];
 const GENERATIONS: &[(&str, &str)] = &[("tree", "Of this tree only"), PAGE[0], PAGE[1]];
 const RUNS: &[(&str, &str)] = &[
@@ -69,6 +71,14 @@ fn identities() -> Vec<Endpoint> {
         post("/v1/identities/{role}/{name}/revoke", ADMIN, "Revoke an identity")
             .takes::<RevokeRequest>()
             .answers::<IdentityStatus>(),
+        get("/v1/roots", EVERYONE, "The root documents, the oldest first")
+            .query(ROOTS)
+            .answers::<Roots>(),
+        post("/v1/roots", ADMIN, "Make the next root document current")
+            .takes::<Envelope>()
+            .answers::<Roots>(),
+        get("/v1/roots/draft", READER, "What the next root document should say")
+            .answers::<RootDraft>(),
     ]
 }
 
