@@ -117,3 +117,71 @@ fn a_name_that_was_enrolled_anew_ends_the_old_identity() {
     net.agent.sync();
     net.assert_same();
 }
+
+#[test]
+fn the_root_key_is_taken_off_the_coordinator_and_new_publishers_wait_for_it() {
+    let mut testbed = Testbed::start();
+    let upstream = testbed.make_dir("upstream/tree");
+    fs::write(upstream.join("f"), "content").unwrap();
+    let source = testbed.path("upstream");
+    testbed.apply(&format!(
+        r#"
+[[upstream]]
+name = "build"
+kind = "publisher"
+
+[[source]]
+name = "source"
+upstream = "build"
+path = {source:?}
+
+[[tree]]
+name = "tree"
+source = "source"
+path = "tree"
+interval = "1h"
+
+[[site]]
+name = "site"
+
+[[grant]]
+site = "site"
+tree = "tree"
+
+[[assignment]]
+site = "site"
+tree = "tree"
+"#
+    ));
+    let agent = testbed.enroll_agent("agent", "site");
+    let file = |name: &str| testbed.path(name).display().to_string();
+    let (safe, next) = (file("safe.key"), file("next.json"));
+    let online = testbed.coordinator_data().join("root.key").display().to_string();
+    let new = testbed.ctl(&["root", "key", &safe]);
+    let shown = testbed.ctl(&["root", "show"]);
+    let old = shown.lines().find(|line| line.contains("ed25519:")).unwrap().trim().to_owned();
+    let draft = ["root", "draft", "--add-key", new.trim(), "--drop-key", &old, "--out", &next];
+    testbed.ctl(&draft);
+    let unsigned = testbed.ctl_fails(&["root", "publish", &next]);
+    assert!(unsigned.contains("not signed by enough"), "{unsigned}");
+    testbed.ctl(&["root", "sign", &next, "--key", &online]);
+    testbed.ctl(&["root", "sign", &next, "--key", &safe]);
+    testbed.ctl(&["root", "publish", &next]);
+    testbed.kill_coordinator();
+    fs::remove_file(testbed.coordinator_data().join("root.key")).unwrap();
+    testbed.start_coordinator();
+
+    // Whatever this coordinator says now, it lets nobody sign.
+    let publisher = testbed.enroll_publisher("build");
+    let _publishing = testbed.run_publisher(&publisher);
+    testbed.publish(&publisher, "tree");
+    refused(&agent.run_once(), &["lets publisher build sign nothing", "mirrorctl root draft"]);
+    assert!(!agent.published("tree").exists());
+    let third = testbed.path("third.json").display().to_string();
+    let changes = testbed.ctl(&["root", "draft", "--out", &third]);
+    assert!(changes.contains("lets publisher build sign for *"), "{changes}");
+    testbed.ctl(&["root", "sign", &third, "--key", &safe]);
+    testbed.ctl(&["root", "publish", &third]);
+    agent.sync();
+    assert_eq!(fs::read_to_string(agent.published("tree").join("f")).unwrap(), "content");
+}
