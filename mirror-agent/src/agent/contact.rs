@@ -11,6 +11,7 @@ use certs::{
     live::{self, http_client},
     tls::{self, Refusal, ServerExpectation},
 };
+use jiff::Timestamp;
 use protocol::{
     client,
     error::ProblemKind,
@@ -70,7 +71,9 @@ impl Error {
         let error = match self {
             Self::Client(error) => error,
             Self::Expired { .. } => return true,
-            Self::Orders(_) | Self::Ledger(_) => return false,
+            Self::Orders(_) | Self::Root(_) | Self::RootsMissing { .. } | Self::Ledger(_) => {
+                return false;
+            }
         };
         let refused = [ProblemKind::Revoked, ProblemKind::Unauthenticated, ProblemKind::Forbidden];
         error.problem().is_some_and(|problem| refused.contains(&problem.kind))
@@ -120,7 +123,7 @@ impl Agent {
         }
         if let Err(Error::Client(source @ client::Error::Transport { .. })) = answer {
             let until = self.identity.current().not_after;
-            let has_ended = until <= Timestamp::now();
+            let has_ended = until <= clock::now();
             return Err(if has_ended { Error::Expired { until, source } } else { source.into() });
         }
         match answer? {
