@@ -19,6 +19,8 @@ for target in "$@"; do
             need nginx nginx-light nginx
             need sha256sum coreutils coreutils
             need systemd-analyze systemd systemd
+            python3 -c 'import ensurepip' 2>/dev/null || need python3-with-venv python3-venv python3
+            need ip iproute2 iproute
             need ip iproute2 iproute; need nsenter util-linux util-linux
             need strace strace strace
             ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql postgresql-server
@@ -40,12 +42,33 @@ for target in "$@"; do
     esac
 done
 
+# Object stores, which no package has: into target/tools, once.
+object_stores() {
+    tools=${CARGO_TARGET_DIR:-target}/tools
+    [ -x "$tools/bin/s3s-fs" ] || {
+        echo 'installing the object store s3s-fs into target/tools (some minutes, once)' >&2
+        cargo install --quiet --debug --locked --root "$tools" --features binary \
+            s3s-fs --version 0.14.1 ||
+            echo 'need.sh: s3s-fs cannot be installed; the tests with it will be skipped' >&2
+    }
+    [ -x "$tools/moto/bin/moto_server" ] || {
+        echo 'installing the object store moto into target/tools (once)' >&2
+        { python3 -m venv "$tools/moto" &&
+            "$tools/moto/bin/pip" install --quiet 'moto[server,s3]==5.2.5'; } ||
+            echo 'need.sh: moto cannot be installed; the tests with it will be skipped' >&2
+    }
+}
+
 if ! command -v cargo >/dev/null 2>&1; then
     echo "There is no cargo here. Install Rust 1.94 or newer with rustup (https://rustup.rs)," >&2
     echo "or the packages rustc and cargo of a system that has them this new, and try again." >&2
     exit 1
 fi
-[ -n "$missing" ] || exit 0
+finish() {
+    case " $* " in *' test '*) object_stores ;; esac
+    exit 0
+}
+[ -n "$missing" ] || finish "$@"
 
 if command -v apt-get >/dev/null 2>&1; then
     packages=$(for item in $missing; do echo "$item" | cut -d: -f2; done | sort -u | tr '\n' ' ')
@@ -74,3 +97,4 @@ else
 fi
 echo "installing: $packages" >&2
 $as_root "$update && $install" >/dev/null
+finish "$@"

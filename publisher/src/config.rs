@@ -5,6 +5,11 @@ use std::path::{Path, PathBuf};
 use protocol::units::{ByteSize, Span};
 use serde::{Deserialize, Serialize};
 
+use crate::points::object_store::{self, ObjectStoreConfig};
+
+/// An agent that was given a signed URL may use it for so long.
+const SHORTEST_GRACE: std::time::Duration = std::time::Duration::from_secs(15 * 60);
+
 /// The publisher's configuration (`publisher.toml`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
@@ -36,6 +41,8 @@ pub struct Config {
     pub rsync_max_time: Span,
     /// Most rsync sessions at a time.
     pub rsync_max_sessions: u32,
+    /// How long what no kept generation needs stays readable at every point.
+    pub collect_after: Span,
     /// Further places that packs and manifests are written to.
     pub points: Vec<PointConfig>,
 }
@@ -64,18 +71,114 @@ pub enum RetainMode {
 }
 
 /// A publication point besides the publisher itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
-pub enum PointConfig {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PointConfig {
+    /// Which trees are written there: names, or beginnings with `*`. All by default.
+    pub trees: Vec<String>,
+    /// Whether nothing may be announced that is not there.
+    pub required: bool,
+    /// Where it is.
+    #[serde(flatten)]
+    pub place: PlaceConfig,
+}
+
+/// Where a publication point is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum PlaceConfig {
     /// A directory that any web server may serve.
     Directory {
         /// Where `trees/` is made.
         path: PathBuf,
     },
+    /// A bucket that is written to in the language of S3.
+    ObjectStore(ObjectStoreConfig),
+}
+
+/// As it is written: flattening would let unknown keys pass.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
+enum WrittenPoint {
+    #[serde(rename_all = "kebab-case")]
+    Directory {
+        path: PathBuf,
+        #[serde(default = "all_trees")]
+        trees: Vec<String>,
+        #[serde(default)]
+        required: bool,
+    },
+    #[serde(rename_all = "kebab-case")]
+    ObjectStore {
+        url: String,
+        endpoint: Option<String>,
+        #[serde(default = "object_store::default_region")]
+        region: String,
+        credentials: PathBuf,
+        #[serde(default)]
+        virtual_hosted: bool,
+        roots: Option<PathBuf>,
+        #[serde(default = "all_trees")]
+        trees: Vec<String>,
+        #[serde(default)]
+        required: bool,
+    },
+}
+
+fn all_trees() -> Vec<String> {
+    vec!["*".into()]
+}
+
+impl<'de> Deserialize<'de> for PointConfig {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match WrittenPoint::deserialize(deserializer)? {
+            WrittenPoint::Directory { path, trees, required } => {
+                Self { trees, required, place: PlaceConfig::Directory { path } }
+            }
+            WrittenPoint::ObjectStore {
+                url,
+                endpoint,
+                region,
+                credentials,
+                virtual_hosted,
+                roots,
+                trees,
+                required,
+            } => {
+                let store =
+                    ObjectStoreConfig { url, endpoint, region, credentials, virtual_hosted, roots };
+                Self { trees, required, place: PlaceConfig::ObjectStore(store) }
+            }
+        })
+    }
+}
+
+impl PointConfig {
+    fn check(&self) -> Result<(), Error> {
+        let valid = |pattern: &String| {
+            let name = pattern.strip_suffix('*').unwrap_or(pattern);
+            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+            !pattern.is_empty() && name.bytes().all(plain)
+        };
+        if let Some(pattern) = self.trees.iter().find(|pattern| !valid(pattern)) {
+            return Err(Error::Trees(pattern.clone()));
+        }
+        let absolute = |path: &PathBuf| match path.is_absolute() {
+            true => Ok(()),
+            false => Err(Error::Relative { key: "points", path: path.clone() }),
+        };
+        match &self.place {
+            PlaceConfig::Directory { path } => absolute(path),
+            PlaceConfig::ObjectStore(store) => {
+                store.check()?;
+                store.roots.iter().chain([&store.credentials]).try_for_each(absolute)
+            }
+        }
+    }
 }
 
 /// A value that cannot be meant.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not `ADDRESS:PORT`.
     #[error("listen = {0:?} is not an address and a port, such as 0.0.0.0:8445 or [::]:8445")]
@@ -89,6 +192,15 @@ pub enum Error {
     /// Nothing would be kept to serve.
     #[error("retain.generations = 0 would leave nothing to serve; keep at least 1")]
     NoGenerations,
+    /// Neither a name nor the beginning of one.
+    #[error("points.trees has {0:?}; write names of trees, or their beginnings with a '*' behind")]
+    Trees(String),
+    /// A bucket that is none.
+    #[error(transparent)]
+    ObjectStore(#[from] object_store::Error),
+    /// Someone could still be reading.
+    #[error("collect-after = {0} is shorter than 15m, the life of a signed URL")]
+    CollectAfter(Span),
     /// Not absolute.
     #[error("{key} = {path:?} is not an absolute path")]
     Relative {
@@ -124,9 +236,12 @@ impl Config {
         if self.retain.generations == 0 {
             return Err(Error::NoGenerations);
         }
-        let points = self.points.iter().map(|PointConfig::Directory { path }| ("points", path));
+        self.points.iter().try_for_each(PointConfig::check)?;
+        if self.collect_after.duration() < SHORTEST_GRACE {
+            return Err(Error::CollectAfter(self.collect_after));
+        }
         let view = self.view.iter().map(|path| ("view", path));
-        let paths = std::iter::once(("data", &self.data)).chain(view).chain(points);
+        let paths = std::iter::once(("data", &self.data)).chain(view);
         for (key, path) in paths {
             if !path.is_absolute() {
                 return Err(Error::Relative { key, path: path.clone() });
@@ -157,6 +272,7 @@ impl Default for Config {
             rsync: "rsync".into(),
             rsync_max_time: Span::from_secs(12 * 3600),
             rsync_max_sessions: 32,
+            collect_after: Span::from_secs(24 * 3600),
             points: Vec::new(),
         }
     }
@@ -180,9 +296,23 @@ mod tests {
 
     #[test]
     fn the_defaults_can_be_meant_and_each_slip_is_named() {
-        assert_eq!(Config::default().check(), Ok(()));
+        Config::default().check().unwrap();
         type Change = fn(&mut Config);
-        let slips: [(Change, &str); 6] = [
+        fn point(c: &mut Config, text: &str) {
+            #[derive(Deserialize)]
+            struct Points {
+                points: Vec<PointConfig>,
+            }
+            let text =
+                format!("[[points]]\ncredentials = \"/etc/s3\"\nkind = \"object-store\"\n{text}");
+            c.points = toml::from_str::<Points>(&text).unwrap().points;
+        }
+        let slips: [(Change, &str); 11] = [
+            (|c| c.collect_after = Span::from_secs(60), "collect-after"),
+            (|c| point(c, "url = \"https://b\""), "points.url"),
+            (|c| point(c, "url = \"s3://b/../c\""), "points.url"),
+            (|c| point(c, "url = \"s3://b\"\nendpoint = \"b\""), "points.endpoint"),
+            (|c| point(c, "url = \"s3://b\"\ntrees = [\"a*b\"]"), "points.trees"),
             (|c| c.listen = "8445".into(), "listen"),
             (|c| c.advertise = Some("build.example.org".into()), "advertise"),
             (|c| c.advertise = Some("https://build:1".into()), "advertise"),
@@ -196,5 +326,14 @@ mod tests {
             let text = config.check().unwrap_err().to_string();
             assert!(text.starts_with(key), "{text}");
         }
+    }
+
+    #[test]
+    fn an_unknown_key_of_a_point_is_an_error() {
+        let text = "kind = \"directory\"\npath = \"/p\"\nrequird = true\n";
+        let error = toml::from_str::<PointConfig>(text).unwrap_err().to_string();
+        assert!(error.contains("requird"), "{error}");
+        let point: PointConfig = toml::from_str("kind = \"directory\"\npath = \"/p\"").unwrap();
+        assert_eq!((point.trees, point.required), (vec!["*".to_owned()], false));
     }
 }

@@ -1,8 +1,7 @@
 //! Manifests and packs: from a tree that was taken to what mirrors fetch.
 //!
 //! Content, then packs and blocks, then the manifest; each is read back and compared before the
-//! next step, at the publisher's own store and at every further point. Nothing here announces
-//! anything.
+//! next step. Nothing here announces anything.
 
 use std::{io, sync::Arc};
 
@@ -13,7 +12,7 @@ use protocol::{
     wire,
 };
 
-use crate::points::{self, Directory, Kind, Object, Point, put_verified};
+use crate::points::{self, Directory, Further, Kind, Object, Point, put_verified};
 
 /// zstd level of manifests: they are small, fetched by everyone, and written once.
 const MANIFEST_LEVEL: i32 = 15;
@@ -61,7 +60,7 @@ pub enum Error {
     },
 }
 
-/// A manifest that is stored at every point.
+/// A manifest that is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
     /// Its digest.
@@ -76,17 +75,11 @@ pub struct Places {
     /// The publisher's own store, which it serves itself.
     pub origin: Arc<Directory>,
     /// Further points, in order.
-    pub further: Vec<Arc<dyn Point>>,
+    pub further: Vec<Arc<Further>>,
 }
 
 impl Places {
-    /// Every place, the own store first.
-    pub fn all(&self) -> impl Iterator<Item = &dyn Point> {
-        let origin: &dyn Point = &*self.origin;
-        std::iter::once(origin).chain(self.further.iter().map(|point| &**point))
-    }
-
-    /// Stores a manifest's blocks, then its list, everywhere. What is there already stays.
+    /// Stores a manifest's blocks, then its list, in the own store. What is there already stays.
     pub fn store_manifest(&self, tree: &TreeName, manifest: &Manifest) -> Result<Stored, Error> {
         let blocks = manifest.blocks();
         let list = BlockList::of(&blocks);
@@ -146,36 +139,30 @@ impl Places {
 
     fn store(&self, tree: &TreeName, kind: Kind, name: Digest, bytes: &[u8]) -> Result<(), Error> {
         let object = Object { tree: tree.clone(), kind, name };
-        let mut stored = Vec::new();
-        let mut expected = None;
-        for point in self.all() {
-            // Compression of equal bytes may differ between releases, so what is there already is
-            // judged by what it unpacks to.
-            if self.holds(point, &object, bytes) {
-                continue;
-            }
-            if stored.is_empty() {
-                stored = wire::compress(bytes, MANIFEST_LEVEL).map_err(Error::Encode)?;
-            }
-            let expected = expected.get_or_insert_with(|| Digest::of(&stored));
-            put_verified(point, &object, &mut stored.as_slice(), expected)?;
+        // Compression of equal bytes may differ between releases, so what is there already is
+        // judged by what it unpacks to.
+        if self.holds(&object, bytes) {
+            return Ok(());
         }
-        Ok(())
+        let stored = wire::compress(bytes, MANIFEST_LEVEL).map_err(Error::Encode)?;
+        let (length, digest) = (stored.len() as u64, Digest::of(&stored));
+        Ok(put_verified(&*self.origin, &object, &mut stored.as_slice(), length, &digest)?)
     }
 
-    fn holds(&self, point: &dyn Point, object: &Object, bytes: &[u8]) -> bool {
+    fn holds(&self, object: &Object, bytes: &[u8]) -> bool {
         use std::io::Read;
 
         let mut stored = Vec::new();
+        let origin: &dyn Point = &*self.origin;
         let read =
-            point.open(object).and_then(|reader| reader.take(MAX_STORED).read_to_end(&mut stored));
+            origin.open(object).and_then(|reader| reader.take(MAX_STORED).read_to_end(&mut stored));
         let same =
             |stored: &[u8]| wire::decompress(stored, bytes.len() as u64).is_ok_and(|b| b == bytes);
         match read {
             Ok(_) if same(&stored) => true,
             Ok(_) => {
-                tracing::warn!(%object, point = point.describe(), "damaged; it is written again");
-                drop(point.remove(object));
+                tracing::warn!(%object, point = origin.describe(), "damaged; it is written again");
+                drop(origin.remove(object));
                 false
             }
             Err(_) => false,

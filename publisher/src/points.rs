@@ -19,8 +19,11 @@ use protocol::{
 };
 
 pub mod directory;
+pub mod further;
+pub mod object_store;
 
 pub use directory::Directory;
+pub use further::Further;
 
 /// What an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,8 +72,9 @@ pub trait Point: fmt::Debug + Send + Sync {
     /// For messages: what and where it is.
     fn describe(&self) -> String;
 
-    /// Stores an object whole or not at all, durably. One that is there already is left alone.
-    fn put(&self, object: &Object, content: &mut dyn Read) -> io::Result<()>;
+    /// Stores an object of `length` bytes whole or not at all, durably. One that is there already
+    /// is left alone; content of another length is refused.
+    fn put(&self, object: &Object, content: &mut dyn Read, length: u64) -> io::Result<()>;
 
     /// Opens an object; `NotFound` where there is none.
     fn open(&self, object: &Object) -> io::Result<Box<dyn Read + Send>>;
@@ -81,8 +85,24 @@ pub trait Point: fmt::Debug + Send + Sync {
     /// Removes an object; one that is not there is no error.
     fn remove(&self, object: &Object) -> io::Result<()>;
 
-    /// Replaces the pointer of a tree, in one step.
-    fn set_latest(&self, tree: &TreeName, statement: &[u8]) -> io::Result<()>;
+    /// The pointer of a tree.
+    fn latest(&self, tree: &TreeName) -> io::Result<Option<Vec<u8>>>;
+
+    /// Replaces the pointer of a tree, in one step, where `may_replace` lets what is there go.
+    /// Says whether it did.
+    fn move_latest(
+        &self,
+        tree: &TreeName,
+        statement: &[u8],
+        may_replace: &dyn Fn(&[u8]) -> bool,
+    ) -> io::Result<bool>;
+
+    /// Ends what was begun and not finished of a tree's objects, but for those that are `needed`,
+    /// by their names ([`Object`] as text).
+    fn abandon(&self, tree: &TreeName, needed: &dyn Fn(&str) -> bool) -> io::Result<()> {
+        let _ = (tree, needed);
+        Ok(())
+    }
 }
 
 /// Why a point does not hold what was put there.
@@ -108,15 +128,16 @@ pub enum Error {
     },
 }
 
-/// Stores an object and reads it back. `stored` is the digest of its stored bytes.
+/// Stores an object of `length` bytes and reads it back. `stored` is the digest of its stored bytes.
 pub fn put_verified(
     point: &dyn Point,
     object: &Object,
     content: &mut dyn Read,
+    length: u64,
     stored: &Digest,
 ) -> Result<(), Error> {
     let failed = |source| Error::Io { object: object.to_string(), point: point.describe(), source };
-    point.put(object, content).map_err(failed)?;
+    point.put(object, content, length).map_err(failed)?;
     if digest_of(point, object).map_err(failed)? == *stored {
         return Ok(());
     }

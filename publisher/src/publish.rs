@@ -8,6 +8,7 @@
 //! current meanwhile (a second publisher, a lost disk), the attempt starts over from that.
 
 mod attempt;
+mod carry;
 mod classes;
 mod packs;
 mod worker;

@@ -4,15 +4,23 @@
 //! agents that are behind. Manifests are kept for a day longer, because the guard compares with
 //! yesterday. Packs live as long as the content that they lead to.
 
-use std::collections::HashSet;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    io,
+    time::Duration,
+};
 
+use filetree::fs::Dir;
 use jiff::{SignedDuration, Timestamp};
 use protocol::{digest::Digest, generation::Version, name::TreeName};
+use serde::{Deserialize, Serialize};
 
 use crate::{
+    durable,
     generate::{self, Places},
     ledger::{Kept, Ledger},
-    points::{Kind, Object},
+    points::{self, Kind, Object, Point},
+    state::error_chain,
 };
 
 /// How long manifests are kept at least.
@@ -35,35 +43,120 @@ pub fn forgotten(generations: &[Kept], now: Timestamp) -> Vec<Version> {
         .collect()
 }
 
-/// Removes from every point what no kept generation needs. Blocks.
-pub fn collect(places: &Places, tree: &TreeName, ledger: &Ledger) -> Result<(), generate::Error> {
-    let mut needed: HashSet<(Kind, Digest)> = HashSet::new();
+/// What the kept generations and the offered packs need, content before manifests. Blocks.
+pub fn needed_in_order(
+    places: &Places,
+    tree: &TreeName,
+    ledger: &Ledger,
+) -> Result<Vec<(Kind, Digest)>, generate::Error> {
+    let mut needed = BTreeSet::new();
     for kept in &ledger.generations {
         needed.insert((Kind::Manifest, kept.manifest));
         let list = places.load_list(tree, &kept.manifest, kept.manifest_length)?;
         needed.extend(list.blocks().iter().map(|block| (Kind::Block, block.digest)));
     }
     needed.extend(ledger.offers.iter().map(|kept| (Kind::Pack, kept.offer.pack)));
-    for point in places.all() {
+    let of = |kind| needed.iter().filter(move |(k, _)| *k == kind).copied();
+    Ok(Kind::ALL.into_iter().flat_map(of).collect())
+}
+
+/// Objects that no kept generation needs, and since when: `DATA/trees/T/unneeded.json`.
+///
+/// An agent may be in the middle of a transfer that it planned a while ago, and whoever was given a
+/// signed URL may still use it. So an object goes only after it was not needed for a whole grace
+/// time, counted anew when it was needed in between.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Unneeded(BTreeMap<String, Timestamp>);
+
+const UNNEEDED: &[u8] = b"unneeded.json";
+const MAX_UNNEEDED: u64 = 256 << 20;
+
+impl Unneeded {
+    /// Reads a tree's record. One that cannot be read begins anew: everything stays a while longer.
+    pub fn load(dir: &Dir) -> io::Result<Self> {
+        match durable::read_json(dir, UNNEEDED, MAX_UNNEEDED) {
+            Ok(record) => Ok(record.unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Self::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes it, where it changed.
+    pub fn save(&self, dir: &Dir) -> io::Result<()> {
+        let before: Option<Self> = durable::read_json(dir, UNNEEDED, MAX_UNNEEDED).unwrap_or(None);
+        if before.unwrap_or_default().0 == self.0 {
+            return Ok(());
+        }
+        durable::replace_json(dir, UNNEEDED, self)
+    }
+
+    /// Notes what is not needed now, and removes what was not for the `grace`, from the own store
+    /// and from every further point. What cannot be removed is tried again. Blocks.
+    pub fn collect(
+        &mut self,
+        places: &Places,
+        tree: &TreeName,
+        ledger: &Ledger,
+        now: Timestamp,
+        grace: Duration,
+    ) -> Result<(), generate::Error> {
+        let needed: HashSet<_> = needed_in_order(places, tree, ledger)?.into_iter().collect();
+        let own: &dyn Point = &*places.origin;
+        let mut there = HashSet::new();
         for kind in Kind::ALL {
-            let names = match point.list(tree, kind) {
-                Ok(names) => names,
-                Err(error) => {
-                    tracing::warn!(%tree, point = point.describe(), %error, "cannot be tidied");
-                    continue;
-                }
+            let failed = |source| points::Error::Io {
+                object: format!("trees/{tree}/{}", kind.dir()),
+                point: own.describe(),
+                source,
             };
-            for name in names {
-                let object = Object { tree: tree.clone(), kind, name };
-                if !needed.contains(&(kind, name))
-                    && let Err(error) = point.remove(&object)
-                {
-                    tracing::warn!(%object, point = point.describe(), %error, "cannot be removed");
+            there.extend(own.list(tree, kind).map_err(failed)?.into_iter().map(|n| (kind, n)));
+        }
+        let mut further = Vec::new();
+        for point in places.further.iter().filter(|further| further.takes(tree)) {
+            match point.objects(tree) {
+                Ok(objects) => further.push((point, objects)),
+                Err(error) => {
+                    let error = error_chain(&error);
+                    tracing::warn!(%tree, error, "a publication point cannot be tidied");
                 }
             }
         }
+        let everywhere: HashSet<(Kind, Digest)> =
+            further.iter().flat_map(|(_, objects)| objects).chain(&there).copied().collect();
+        let object = |(kind, name)| Object { tree: tree.clone(), kind, name };
+        let name = |of| object(of).to_string();
+        let unneeded: BTreeMap<String, _> =
+            everywhere.difference(&needed).map(|of| (name(*of), *of)).collect();
+        self.0.retain(|name, _| unneeded.contains_key(name));
+        for (name, of) in &unneeded {
+            let since = *self.0.entry(name.clone()).or_insert(now);
+            let age = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+            if age < grace {
+                continue;
+            }
+            let mut gone = !there.contains(of) || own.remove(&object(*of)).is_ok();
+            for (point, _) in further.iter().filter(|(_, objects)| objects.contains(of)) {
+                if let Err(error) = point.remove(&object(*of)) {
+                    gone = false;
+                    let error = error_chain(&error);
+                    tracing::warn!(%tree, error, "what nobody needs any longer is not removed");
+                }
+            }
+            if gone {
+                self.0.remove(name);
+            }
+        }
+        let names: HashSet<String> = needed.iter().map(|of| name(*of)).collect();
+        let is_wanted = |name: &str| names.contains(name) || self.0.contains_key(name);
+        for (point, _) in &further {
+            if let Err(error) = point.abandon(tree, &is_wanted) {
+                let error = error_chain(&error);
+                tracing::warn!(%tree, error, "an upload that nobody needs is not ended");
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -9,23 +9,26 @@ use certs::{
     tls::ServerExpectation,
 };
 use filetree::{
-    fs::{self, Fs},
+    fs::{self, Dir, Fs},
     pack::write::Turns,
 };
 use jiff::Timestamp;
 use protocol::{client::Client, v1::publisher::Presence};
-use tokio::task::JoinHandle;
+use tokio::{runtime::Handle, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
     Clock,
     catalog::Catalog,
-    config::{self, Config, PointConfig},
+    config::{self, Config, PlaceConfig},
     control, durable, error_chain,
     generate::Places,
     orders::OrderKeeper,
-    points::{Directory, Point},
+    points::{
+        Directory, Further, Point,
+        object_store::{self, ObjectStore},
+    },
     publish::{self, Publishing},
     serve,
     state::State,
@@ -78,6 +81,9 @@ pub enum Error {
     /// The port or its certificate.
     #[error(transparent)]
     Serve(#[from] serve::Error),
+    /// A publication point.
+    #[error(transparent)]
+    ObjectStore(#[from] object_store::Error),
     /// The control socket.
     #[error(transparent)]
     Control(#[from] control::Error),
@@ -115,7 +121,7 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
     let client = client(&identity, &membership.api_url)?;
     let orders = OrderKeeper::open(fs.create_root(&config.data)?, client.clone(), clock.clone())
         .map_err(in_data)?;
-    let places = places(&fs, &config).map_err(in_data)?;
+    let places = places(&fs, &data, &config)?;
     let views = Views::open_at(&fs, &config.view_dir(), config.retain.mode)?;
     let rsync = serve::find_rsync(&config.rsync).await;
     if rsync.is_none() {
@@ -206,12 +212,25 @@ fn client(identity: &LiveIdentity, api_url: &str) -> Result<Client, Error> {
     Ok(Client::new(api_url, Arc::new(move || live.get())))
 }
 
-fn places(fs: &Fs, config: &Config) -> io::Result<Places> {
-    let origin = Arc::new(Directory::open(fs, &config.data)?);
-    let further = config.points.iter().map(|PointConfig::Directory { path }| {
-        Ok(Arc::new(Directory::open(fs, path)?) as Arc<dyn Point>)
-    });
-    Ok(Places { origin, further: further.collect::<io::Result<_>>()? })
+fn places(fs: &Fs, data: &Dir, config: &Config) -> Result<Places, Error> {
+    let name = config.data.display().to_string();
+    let in_data = |source| Error::Data { data: name.clone(), source };
+    let origin = Arc::new(Directory::open(fs, &config.data).map_err(in_data)?);
+    let mut further = Vec::new();
+    for config in &config.points {
+        let point: Arc<dyn Point> = match &config.place {
+            PlaceConfig::Directory { path } => {
+                Arc::new(Directory::open(fs, path).map_err(in_data)?)
+            }
+            PlaceConfig::ObjectStore(store) => {
+                let dialer = Dialer { proxy: ProxySettings::from_env()?, ..Dialer::default() };
+                let uploads = data.ensure_dir(b"uploads", 0o700)?;
+                Arc::new(ObjectStore::open(store, &dialer, uploads, Handle::current())?)
+            }
+        };
+        further.push(Arc::new(Further::new(point, config.trees.clone(), config.required)));
+    }
+    Ok(Places { origin, further })
 }
 
 /// Where agents find a publisher that was told nothing about that: at the address it is bound to,

@@ -79,6 +79,13 @@ pub struct Reach {
 }
 
 impl Reach {
+    /// Any address: for servers that this machine's own admin named.
+    pub fn everywhere() -> Self {
+        let network = |address| Network { address, bits: 0 };
+        let all = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()].map(network);
+        Self { private: all.to_vec(), plain_http: true }
+    }
+
     /// Whether a server may have this address.
     pub fn admits(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

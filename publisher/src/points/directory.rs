@@ -6,7 +6,10 @@
 use std::{
     io::{self, Read},
     path::Path,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use filetree::fs::{Dir, Fs};
@@ -21,12 +24,17 @@ pub struct Directory {
     root: Dir,
     /// Makes names of unfinished files unique within this process.
     counter: AtomicU64,
+    moving: Mutex<()>,
 }
+
+/// Longest pointer that is read.
+const MAX_LATEST: u64 = 1 << 20;
 
 impl Directory {
     /// Opens the directory, and makes it where it is missing.
     pub fn open(fs: &Fs, path: &Path) -> io::Result<Self> {
-        Ok(Self { root: fs.create_root(path).map_err(durable::io)?, counter: AtomicU64::new(0) })
+        let root = fs.create_root(path).map_err(durable::io)?;
+        Ok(Self { root, counter: AtomicU64::new(0), moving: Mutex::new(()) })
     }
 
     /// The directory of one tree, made where it is missing.
@@ -54,11 +62,6 @@ impl Directory {
         let dir = self.kind(&object.tree, object.kind)?;
         dir.rename(unfinished, &dir, object.name.hex().as_bytes()).map_err(durable::io)?;
         dir.sync().map_err(durable::io)
-    }
-
-    /// The pointer of a tree.
-    pub fn latest(&self, tree: &TreeName) -> io::Result<Vec<u8>> {
-        durable::read(&self.tree(tree)?, b"latest", 1 << 20)
     }
 
     /// A new name for a file that is not finished.
@@ -92,14 +95,19 @@ impl Point for Directory {
         format!("the directory {}", self.root.path().display())
     }
 
-    fn put(&self, object: &Object, content: &mut dyn Read) -> io::Result<()> {
+    fn put(&self, object: &Object, content: &mut dyn Read, length: u64) -> io::Result<()> {
         let dir = self.kind(&object.tree, object.kind)?;
         let name = object.name.hex();
         if dir.stat(name.as_bytes()).map_err(durable::io)?.is_some() {
             return Ok(());
         }
         let unfinished = self.unfinished_name();
-        durable::create(&dir, &unfinished, content)?;
+        durable::create(&dir, &unfinished, &mut content.take(length + 1))?;
+        let written = dir.stat(&unfinished).map_err(durable::io)?.map(|meta| meta.size);
+        if written != Some(length) {
+            dir.unlink(&unfinished).map_err(durable::io)?;
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         dir.rename(&unfinished, &dir, name.as_bytes()).map_err(durable::io)?;
         dir.sync().map_err(durable::io)
     }
@@ -122,8 +130,24 @@ impl Point for Directory {
         }
     }
 
-    fn set_latest(&self, tree: &TreeName, statement: &[u8]) -> io::Result<()> {
-        durable::replace(&self.tree(tree)?, b"latest", statement)
+    fn latest(&self, tree: &TreeName) -> io::Result<Option<Vec<u8>>> {
+        match durable::read(&self.tree(tree)?, b"latest", MAX_LATEST) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some),
+        }
+    }
+
+    fn move_latest(
+        &self,
+        tree: &TreeName,
+        statement: &[u8],
+        may_replace: &dyn Fn(&[u8]) -> bool,
+    ) -> io::Result<bool> {
+        let _one_at_a_time = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.latest(tree)?.is_some_and(|there| !may_replace(&there)) {
+            return Ok(false);
+        }
+        durable::replace(&self.tree(tree)?, b"latest", statement).map(|()| true)
     }
 }
 
@@ -136,9 +160,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let point = Directory::open(&Fs::disk(), &dir.path().join("public")).unwrap();
         super::super::contract::check(&point);
+        super::super::contract::check_races(&point);
         assert_eq!(
             std::fs::read(dir.path().join("public/trees/fedora/latest")).unwrap(),
-            b"second",
+            b"2",
             "a web server finds the pointer where the URL says"
         );
     }

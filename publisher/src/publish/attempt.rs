@@ -26,6 +26,7 @@ use crate::{
     generate::Stored,
     guard::{self, Figures, Reason, Step, Stop, Verdict},
     ledger::{self, Kept, KeptOffer, Ledger},
+    points::Kind,
     retention,
     settle::{self, Look},
     signatures::Signatures,
@@ -122,6 +123,10 @@ impl Worker {
                     if let Err(error) = self.make_wanted_packs(&order) {
                         let error = crate::state::error_chain(&error);
                         tracing::warn!(tree = %self.tree, error, "no further pack is made");
+                    }
+                    if let Err(error) = self.catch_up() {
+                        let error = crate::state::error_chain(&error);
+                        tracing::warn!(tree = %self.tree, error, "publication points are not tidied");
                     }
                     return Ok(outcome);
                 }
@@ -306,6 +311,11 @@ impl Worker {
         let mut packs = self.prepare_packs(order, base, (generation, shared), target)?;
         let pack_bytes = packs.iter().map(|kept| kept.offer.length).sum();
         let Stored { manifest, length } = self.state.places.store_manifest(&self.tree, target)?;
+        let target_list = self.state.places.load_list(&self.tree, &manifest, length)?;
+        let mut new: Vec<_> = packs.iter().map(|kept| (Kind::Pack, kept.offer.pack)).collect();
+        new.extend(target_list.blocks().iter().map(|block| (Kind::Block, block.digest)));
+        new.push((Kind::Manifest, manifest));
+        self.carry(&new)?;
         let now = self.state.now();
         let lifetime = SignedDuration::try_from(self.state.config.statement_lifetime.duration())
             .unwrap_or(SignedDuration::MAX);
@@ -327,8 +337,7 @@ impl Worker {
             signing::sign_json(&identity.signing_key, Statement::PAYLOAD_TYPE, &statement)?;
         // The statement wakes the agents: whatever they will ask for is offered and served before.
         self.tell_of(&mut packs);
-        let target_list = Arc::new(self.state.places.load_list(&self.tree, &manifest, length)?);
-        let next = Served { generation, manifest, list: target_list, shared };
+        let next = Served { generation, manifest, list: Arc::new(target_list), shared };
         self.serve_also(Some(next))?;
         let announced = self.state.client.announce_statement(&self.tree, &envelope);
         let accepted = match self.handle.block_on(announced) {
@@ -457,7 +466,6 @@ impl Worker {
         let now = self.state.now();
         let state = Arc::clone(&self.state);
         let tree = self.tree.clone();
-        let pointer = serde_json::to_vec(&kept.statement).map_err(std::io::Error::other)?;
         let standing = self.standing()?;
         standing.prepared = None;
         standing.packs = None;
@@ -485,11 +493,7 @@ impl Worker {
         ledger.offers.retain(|kept| held.contains(&kept.offer.to));
         ledger.save(&standing.dir)?;
         self.serve()?;
-        for point in state.places.all() {
-            if let Err(error) = point.set_latest(&tree, &pointer) {
-                tracing::warn!(%tree, point = point.describe(), %error, "the pointer is not moved");
-            }
-        }
+        self.point_to_newest()?;
         for version in surplus.iter().filter(|version| version.generation != number) {
             state.views.remove(&tree, version.generation)?;
         }
@@ -498,10 +502,6 @@ impl Worker {
             let length = newest.manifest_length;
             let manifest = state.places.load_manifest(&tree, &newest.manifest, length)?;
             Signatures::open(&self.standing()?.dir)?.collect(&manifest)?;
-        }
-        let ledger = &self.standing()?.ledger;
-        if let Err(error) = retention::collect(&state.places, &tree, ledger) {
-            tracing::warn!(%tree, %error, "what is no longer needed is not removed");
         }
         Ok(())
     }

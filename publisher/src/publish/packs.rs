@@ -31,7 +31,7 @@ use super::{Error, attempt::Base, classes::Classes, worker::Worker};
 use crate::{
     generate,
     ledger::{Kept, KeptOffer, Ledger, NotWorth, fetch_bytes},
-    points::{self, Kind, Object, put_verified},
+    points::{self, Kind, Object},
     signatures::Signatures,
     state::{State, error_chain},
     view,
@@ -150,9 +150,11 @@ impl Worker {
             let target = places.load_manifest(&tree, &newest.manifest, newest.manifest_length)?;
             let to = (newest.version.generation, newest.shared);
             let Some(made) = self.pack(order, from.as_ref(), to, &target)? else { return Ok(()) };
-            let standing = self.standing()?;
-            let ledger = &mut standing.ledger;
             if is_worth(made.offer.length, pack.chain_bytes) {
+                // Every point has it before anyone is offered it.
+                self.carry(&[(Kind::Pack, made.offer.pack)])?;
+                let standing = self.standing()?;
+                let ledger = &mut standing.ledger;
                 ledger.offers.push(made);
                 ledger.save(&standing.dir)?;
                 self.announce_offers();
@@ -160,14 +162,15 @@ impl Worker {
             }
             let (bytes, chain_bytes) = (made.offer.length, pack.chain_bytes);
             info!(%tree, bytes, chain_bytes, "not offered: the packs that there are cost no more");
+            let standing = self.standing()?;
+            let ledger = &mut standing.ledger;
             ledger.not_worth.retain(|other| other.to == newest.manifest);
             ledger.not_worth.push(NotWorth { from: pack.from, to: newest.manifest });
             ledger.save(&standing.dir)?;
             let object = Object { tree: tree.clone(), kind: Kind::Pack, name: made.offer.pack };
-            for point in places.all() {
-                if let Err(error) = point.remove(&object) {
-                    warn!(%object, point = point.describe(), %error, "cannot be removed");
-                }
+            // Nobody was told of it, and no further point has it.
+            if let Err(error) = points::Point::remove(&*places.origin, &object) {
+                warn!(%object, %error, "cannot be removed");
             }
         }
         Ok(())
@@ -290,7 +293,7 @@ impl Worker {
     }
 }
 
-/// Writes a pack into the own store, reads it back, and copies it to the further points.
+/// Writes a pack into the own store, and reads it back.
 fn write(
     state: &State,
     tree: &TreeName,
@@ -314,11 +317,6 @@ fn write(
     if points::digest_of(&**origin, &object)? != summary.digest {
         points::Point::remove(&**origin, &object)?;
         return Err(generate::Error::Damaged { object: object.to_string() }.into());
-    }
-    for point in &state.places.further {
-        let (mut file, _) = origin.open_file(&object)?;
-        put_verified(&**point, &object, &mut file, &summary.digest)
-            .map_err(generate::Error::Point)?;
     }
     Ok(summary)
 }

@@ -38,6 +38,8 @@ pub(super) struct Worker {
     turns: Arc<Semaphore>,
     statuses: Arc<Mutex<BTreeMap<TreeName, TreeStatus>>>,
     due: Instant,
+    /// Attempts since every further point had everything.
+    pub(super) behind: u32,
 }
 
 /// Why a worker looks at its tree.
@@ -77,6 +79,7 @@ impl Worker {
             turns,
             statuses,
             due: Instant::now(),
+            behind: 0,
         }
     }
 
@@ -153,6 +156,7 @@ impl Worker {
         self.due = Instant::now()
             + match outcome {
                 Outcome::Failed { .. } => interval.min(RETRY),
+                _ if self.behind > 0 => interval.min(RETRY * (1 << self.behind.min(8))),
                 _ => interval,
             };
         match outcome {

@@ -46,7 +46,7 @@ use super::{
 use crate::{
     catalog::Served,
     error_chain,
-    points::{Kind, Object},
+    points::{Kind, Object, Point as _},
     state::State,
     view,
 };
@@ -196,7 +196,8 @@ fn open(state: &State, target: &Target) -> Result<(Representation, Source), Prob
         Target::Alive | Target::Ready | Target::Metrics => Err(not_found()),
         Target::Latest(tree) => {
             state.catalog.tree(tree).ok_or_else(not_found)?;
-            let bytes = state.places.origin.latest(tree).map_err(|error| unreadable(&error))?;
+            let latest = state.places.origin.latest(tree).map_err(|error| unreadable(&error))?;
+            let bytes = latest.ok_or_else(not_found)?;
             Ok((of_bytes(&bytes, false), Source::Memory(bytes)))
         }
         Target::Object(object) => {

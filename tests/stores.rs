@@ -1,0 +1,133 @@
+//! Real object stores for tests: s3s-fs, which checks signatures, and moto, which keeps conditions.
+//!
+//! Both are installed by `tests/need.sh test` into `target/tools`. This file names no crate of ours,
+//! so that the publisher's own tests use it too.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// Who may write to a store.
+pub const ACCESS_KEY: &str = "mirrornet-test";
+/// The same one's secret.
+pub const SECRET_KEY: &str = "only-for-tests-0123456789";
+/// The one bucket.
+pub const BUCKET: &str = "trees";
+
+/// Which program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Checks signatures; its conditions can be raced.
+    S3s,
+    /// Keeps conditions; takes any signature.
+    Moto,
+}
+
+/// A running object store with the bucket [`BUCKET`]; it ends with the value.
+#[derive(Debug)]
+pub struct Store {
+    child: Child,
+    port: u16,
+}
+
+impl Store {
+    /// Starts one that keeps its files in `dir`, on loopback.
+    ///
+    /// `None`, said aloud, where the program is not installed.
+    ///
+    /// # Panics
+    /// When it is not installed where that must not be (`CI` is set), or does not start.
+    pub fn start(kind: Kind, dir: &Path) -> Option<Self> {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut store = Self::start_by(kind, dir, ("127.0.0.1", port), &[])?;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(store.child.try_wait().unwrap().is_none(), "{kind:?} ended");
+            assert!(Instant::now() < deadline, "{kind:?} does not listen");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        if kind == Kind::Moto {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let create = format!(
+                "PUT /{BUCKET} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
+            stream.write_all(create.as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
+        Some(store)
+    }
+
+    /// [`Store::start`] at an address, by the command `prefix`; it may not listen yet, and a moto
+    /// has no bucket yet.
+    pub fn start_by(
+        kind: Kind,
+        dir: &Path,
+        (address, port): (&str, u16),
+        prefix: &[&str],
+    ) -> Option<Self> {
+        let program = match kind {
+            Kind::S3s => tools().join("bin/s3s-fs"),
+            Kind::Moto => tools().join("moto/bin/moto_server"),
+        };
+        if !program.exists() {
+            let text = format!("{} is not installed; run tests/need.sh test", program.display());
+            assert!(std::env::var_os("CI").is_none(), "{text}");
+            eprintln!("*** SKIPPED: {text}");
+            return None;
+        }
+        fs::create_dir_all(dir.join(BUCKET)).unwrap();
+        let mut argv: Vec<String> = prefix.iter().map(|part| (*part).to_owned()).collect();
+        argv.push(program.display().to_string());
+        let mut command = Command::new(&argv[0]);
+        command.args(&argv[1..]);
+        let port_text = port.to_string();
+        match kind {
+            Kind::S3s => command
+                .args(["--host", address, "--port", &port_text])
+                .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY])
+                .arg(dir),
+            Kind::Moto => command.args(["-H", address, "-p", &port_text]),
+        };
+        let log = fs::File::create(dir.join("log")).unwrap();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let child = command.spawn().unwrap();
+        Some(Self { child, port })
+    }
+
+    /// `http://127.0.0.1:PORT`
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+/// Writes credentials as a publisher wants them, readable by their owner alone.
+pub fn write_credentials(file: &Path, secret: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let text = format!("access-key-id = \"{ACCESS_KEY}\"\nsecret-access-key = \"{secret}\"\n");
+    fs::write(file, text).unwrap();
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where `tests/need.sh` installs programs that no package has.
+fn tools() -> PathBuf {
+    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(target) => PathBuf::from(target),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
+    };
+    target.join("tools")
+}
