@@ -20,7 +20,6 @@ for target in "$@"; do
             need sha256sum coreutils coreutils
             need systemd-analyze systemd systemd
             python3 -c 'import ensurepip' 2>/dev/null || need python3-with-venv python3-venv python3
-            need ip iproute2 iproute
             need ip iproute2 iproute; need nsenter util-linux util-linux
             need strace strace strace
             ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql postgresql-server

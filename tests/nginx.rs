@@ -2,12 +2,11 @@
 
 use std::{
     fs,
-    net::TcpStream,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use crate::{Daemon, programs::isolate, rsyncd::free_port, wait_until};
+use crate::{Daemon, Host, programs::isolate, rsyncd::free_port, wait_until};
 
 /// A running nginx; it ends with the value.
 pub struct Nginx {
@@ -32,7 +31,7 @@ impl Nginx {
         Self::start_at(dir, ("127.0.0.1", free_port()), scheme, http, server)
     }
 
-    /// [`Nginx::start`] at another address.
+    /// [`Nginx::start`] at another address of this machine.
     pub fn start_at(
         dir: &Path,
         (address, port): (&str, u16),
@@ -40,23 +39,17 @@ impl Nginx {
         http: &str,
         server: &str,
     ) -> Self {
-        let mut nginx = Self::not_waited_for(dir, (address, port), scheme, http, server, &[]);
-        wait_until("nginx to listen", || {
-            nginx.daemon.must_run();
-            TcpStream::connect((address, port)).is_ok()
-        });
-        nginx
+        Self::start_on(&Host::LOOPBACK, dir, (address, port), scheme, http, server)
     }
 
-    /// [`Nginx::start_at`] by the command `prefix`, as of one that enters a network namespace; it
-    /// may not listen yet.
-    pub fn not_waited_for(
+    /// [`Nginx::start_at`] on another host.
+    pub fn start_on(
+        host: &Host,
         dir: &Path,
         (address, port): (&str, u16),
         scheme: Scheme<'_>,
         http: &str,
         server: &str,
-        prefix: &[&str],
     ) -> Self {
         fs::create_dir_all(dir).unwrap();
         let shown = dir.display();
@@ -98,13 +91,15 @@ http {{
         .replace("@DIR@", &shown.to_string());
         let file = dir.join("nginx.conf");
         fs::write(&file, config).unwrap();
-        let mut argv: Vec<String> = prefix.iter().map(|part| (*part).to_owned()).collect();
-        argv.push(program().display().to_string());
-        let mut command = Command::new(&argv[0]);
-        command.args(&argv[1..]);
+        let mut command = Command::new(program());
         isolate(&mut command);
         command.args(["-g", "daemon off;", "-c"]).arg(&file);
-        let daemon = Daemon::start("nginx", &mut command, &dir.join("nginx.out"));
+        let mut daemon = Daemon::start("nginx", &mut host.run(&command), &dir.join("nginx.out"));
+        // It writes its number once it listens.
+        wait_until("nginx to listen", || {
+            daemon.must_run();
+            fs::read_to_string(dir.join("nginx.pid")).is_ok_and(|pid| pid.ends_with('\n'))
+        });
         Self { daemon, dir: dir.to_owned(), port }
     }
 
@@ -130,7 +125,8 @@ http {{
     }
 }
 
-fn program() -> PathBuf {
+/// The program, which lies where only root looks.
+pub fn program() -> PathBuf {
     let sbin = Path::new("/usr/sbin/nginx");
     if sbin.exists() { sbin.into() } else { "nginx".into() }
 }

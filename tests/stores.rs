@@ -44,7 +44,7 @@ impl Store {
     /// When it is not installed where that must not be (`CI` is set), or does not start.
     pub fn start(kind: Kind, dir: &Path) -> Option<Self> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut store = Self::start_by(kind, dir, ("127.0.0.1", port), &[])?;
+        let mut store = Self::start_by(kind, dir, port, true, &|command| command)?;
         let deadline = Instant::now() + Duration::from_secs(60);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(store.child.try_wait().unwrap().is_none(), "{kind:?} ended");
@@ -64,13 +64,15 @@ impl Store {
         Some(store)
     }
 
-    /// [`Store::start`] at an address, by the command `prefix`; it may not listen yet, and a moto
-    /// has no bucket yet.
+    /// [`Store::start`] on a port, by the command that `wrap` makes of the plain one, as one that
+    /// enters a network namespace. It may not listen yet, and a moto has no bucket yet. Without
+    /// `checks` an s3s-fs takes requests without a signature, as of a public bucket.
     pub fn start_by(
         kind: Kind,
         dir: &Path,
-        (address, port): (&str, u16),
-        prefix: &[&str],
+        port: u16,
+        checks: bool,
+        wrap: &dyn Fn(Command) -> Command,
     ) -> Option<Self> {
         let program = match kind {
             Kind::S3s => tools().join("bin/s3s-fs"),
@@ -83,19 +85,20 @@ impl Store {
             return None;
         }
         fs::create_dir_all(dir.join(BUCKET)).unwrap();
-        let mut argv: Vec<String> = prefix.iter().map(|part| (*part).to_owned()).collect();
-        argv.push(program.display().to_string());
-        let mut command = Command::new(&argv[0]);
-        command.args(&argv[1..]);
-        let port_text = port.to_string();
+        let mut command = Command::new(program);
+        let (address, port_text) = ("127.0.0.1", port.to_string());
         match kind {
-            Kind::S3s => command
-                .args(["--host", address, "--port", &port_text])
-                .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY])
-                .arg(dir),
+            Kind::S3s => {
+                command.args(["--host", address, "--port", &port_text]);
+                if checks {
+                    command.args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY]);
+                }
+                command.arg(dir)
+            }
             Kind::Moto => command.args(["-H", address, "-p", &port_text]),
         };
-        let log = fs::File::create(dir.join("log")).unwrap();
+        let mut command = wrap(command);
+        let log = fs::File::create(dir.join(format!("log-{port}"))).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let child = command.spawn().unwrap();
         Some(Self { child, port })

@@ -138,7 +138,7 @@ exit 1
 "#;
 
 /// A fenced block of a document: what its fence says, and its text.
-fn blocks(document: &Path) -> Vec<(String, String)> {
+pub(super) fn blocks(document: &Path) -> Vec<(String, String)> {
     let text = fs::read_to_string(document).unwrap();
     let mut found = Vec::new();
     let mut open: Option<(String, String)> = None;

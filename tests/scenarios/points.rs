@@ -1,16 +1,25 @@
 //! Publication points: trees that come from a web server, a CDN or an object store, with real
 //! servers in between and the origin out of reach.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::Value;
 use tests::{
-    Nginx,
+    Nginx, compare,
     fixture::{OneTree, noise, prose},
+    link::{Line, Link},
     network::bytes_by,
-    nginx::Scheme,
+    nginx::{self, Scheme},
+    programs::{directory, isolate, succeed},
     rsyncd::free_port,
+    stores::{self, Store},
 };
+
+use super::docs::blocks;
 
 /// What a site needs to ask servers on this machine, certified by the network itself.
 fn ask_here(net: &OneTree) -> String {
@@ -104,4 +113,220 @@ fn a_point_that_a_site_does_not_allow_is_not_asked_and_the_report_says_so() {
     let run = net.publish_and_sync();
     net.assert_same();
     assert!(!nginx.requests().is_empty(), "{run:#}");
+}
+
+/// A cache in front of a public bucket, in slices.
+fn cache(bucket: u16) -> (String, String) {
+    let http = "proxy_cache_path @DIR@/cache keys_zone=mirror:1m max_size=1g;".to_owned();
+    let from = format!("http://127.0.0.1:{bucket}/{}/mirror", stores::BUCKET);
+    let server = format!(
+        "proxy_cache mirror;
+         proxy_http_version 1.1;
+         location / {{
+             slice 1m;
+             proxy_cache_key $uri$slice_range;
+             proxy_set_header Range $slice_range;
+             proxy_cache_valid 200 206 1h;
+             proxy_pass {from}/;
+         }}
+         location ~ /latest$ {{
+             proxy_cache_valid 200 1s;
+             proxy_pass {from}$uri;
+         }}"
+    );
+    (http, server)
+}
+
+#[test]
+fn through_a_cache_of_a_bucket_sites_are_served_that_have_no_way_to_the_origin() {
+    let link = match Link::new(Line { bits_per_second: 400_000_000, ..Line::THIN }) {
+        Ok(link) => link,
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "no network namespaces: {error}");
+            eprintln!("*** SKIPPED: no network namespaces here: {error}");
+            return;
+        }
+    };
+    let (origin, port) = (link.origin(), free_port());
+    let base = format!("https://{}:{port}", origin.address());
+    let points = format!("initial-pack = true\npoints = [\"{base}\"]");
+    let mut net = OneTree::start_over(&link, &points, "");
+    // One store, two ways: who writes needs a signature, who reads comes as to a public bucket.
+    let bucket = net.testbed.path("bucket");
+    let (write, read) = (free_port(), free_port());
+    let on_origin = |command: Command| origin.run(&command);
+    let start =
+        |port, checks| Store::start_by(stores::Kind::S3s, &bucket, port, checks, &on_origin);
+    let (Some(_writing), Some(_reading)) = (start(write, true), start(read, false)) else { return };
+    let credentials = net.testbed.path("s3.toml");
+    stores::write_credentials(&credentials, stores::SECRET_KEY);
+    // The origin is at an address that leads from the site to the site itself.
+    let config = fs::read_to_string(&net.publisher.config).unwrap();
+    let hidden = config.replace(&origin.address().to_string(), "127.0.0.1");
+    assert_ne!(hidden, config);
+    fs::write(&net.publisher.config, hidden).unwrap();
+    net.configure_publisher(&format!(
+        "[[points]]\nkind = \"object-store\"\nurl = \"s3://{}/mirror\"\nrequired = true\n\
+         endpoint = \"http://127.0.0.1:{write}\"\ncredentials = {credentials:?}\n",
+        stores::BUCKET
+    ));
+    let (chain, key) = certificate(&net);
+    let (http, server) = cache(read);
+    let at = (&*origin.address().to_string(), port);
+    let dir = net.testbed.path("nginx");
+    let nginx = Nginx::start_on(&origin, &dir, at, Scheme::Tls(&chain, &key), &http, &server);
+    let allowed = format!(
+        "rsync = \"/nonexistent/rsync\"\n[points]\nprivate = [\"{}\"]\nroots = {:?}\n",
+        origin.address(),
+        net.agent.data.join("identity/ca.pem")
+    );
+    net.configure_agent(&allowed);
+
+    fill(&net, "");
+    net.publish();
+    let run = net.sync();
+    net.assert_same();
+    only_by(&run, &base);
+    fill(&net, "edited\n");
+    net.publish();
+    let (run, traffic, _) = link.measure(|| net.sync());
+    net.assert_same();
+    only_by(&run, &base);
+    assert!(traffic.bytes() < 400_000, "an update of 2.4 MB took {traffic:?}");
+
+    // A second site finds what the first one asked for in the cache.
+    let first = nginx.requests();
+    net.testbed.apply(
+        "[[site]]\nname = \"second\"\n[[grant]]\nsite = \"second\"\ntree = \"tree\"\n\
+         [[assignment]]\nsite = \"second\"\ntree = \"tree\"\n",
+    );
+    let second = net.testbed.enroll_agent("second", "second");
+    let config = fs::read_to_string(&second.config).unwrap();
+    fs::write(&second.config, config + &allowed).unwrap();
+    second.sync();
+    compare::assert_same(&net.upstream, &second.published("tree"), &[]);
+    let all = nginx.requests();
+    let packs = |lines: &[String]| {
+        lines.iter().filter(|line| line.contains("/packs/")).cloned().collect::<Vec<_>>()
+    };
+    let (first, second) = (packs(&first), packs(&all[first.len()..]));
+    assert!(first.iter().any(|line| line.contains("cache=MISS")), "{first:#?}");
+    assert!(!second.is_empty(), "{all:#?}");
+    for line in first.iter().chain(&second) {
+        assert!(line.contains(" 206 ") && line.contains("range=\"bytes="), "{line}");
+    }
+}
+
+/// Everything came from that point, and by packs.
+fn only_by(run: &Value, base: &str) {
+    assert_eq!(run["result"], "SYNC_COMPLETED", "{run:#}");
+    for way in run["ways"].as_array().unwrap() {
+        assert!(way["way"] == "pack" || way["way"] == "metadata", "{run:#}");
+        assert_eq!(way["point"], base, "{run:#}");
+    }
+    assert!(bytes_by(run, "pack") > 0, "{run:#}");
+}
+
+#[test]
+fn the_how_to_about_cdns_works_as_it_is_written() {
+    let mut net = OneTree::start("", "");
+    net.write("f", prose(1, 2_000));
+    net.publish_and_sync();
+    let path = |name: &str| net.testbed.path(name).display().to_string();
+    let (chain, key) = certificate(&net);
+    let local = |text: &str| {
+        text.replace("/etc/mirrornet/publisher.toml", net.publisher.config.to_str().unwrap())
+            .replace("/etc/mirrornet/s3.toml", &path("s3.toml"))
+            .replace("/etc/ssl/cdn.pem", chain.to_str().unwrap())
+            .replace("/etc/ssl/cdn.key", key.to_str().unwrap())
+            .replace("/srv/points", &path("points"))
+            .replace("/var/cache/nginx/mirror", &path("cache"))
+            .replace("443", &format!("127.0.0.1:{}", free_port()))
+            .replace("https://s3.example.org", "https://127.0.0.1:9")
+            .replace("project@lisbon", "tree@site")
+            .replace("\"project\"", "\"tree\"")
+    };
+    let document =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/how-to/publish-through-a-cdn.md");
+    let mut ran = 0;
+    for (kind, block) in blocks(&document) {
+        let block = local(&block);
+        match kind.strip_prefix("toml file=") {
+            Some("directory.toml" | "bucket.toml") => {
+                let config = fs::read_to_string(&net.publisher.config).unwrap();
+                fs::write(&net.publisher.config, config + &block).unwrap();
+            }
+            Some("s3.toml") => {
+                use std::os::unix::fs::PermissionsExt as _;
+
+                fs::write(path("s3.toml"), block).unwrap();
+                fs::set_permissions(path("s3.toml"), fs::Permissions::from_mode(0o600)).unwrap();
+            }
+            Some("site.toml") => {
+                net.configure_agent(&block);
+                succeed(&mut net.agent.command(&["check-config"]));
+            }
+            Some(file) => fs::write(path(file), block).unwrap(),
+            None if kind == "nginx" => {
+                let (file, dir) = (path("nginx.conf"), path("nginx"));
+                fs::create_dir_all(&dir).unwrap();
+                let paths = format!("client_body_temp_path {dir}/b; proxy_temp_path {dir}/p;");
+                let text = format!(
+                    "pid {dir}/pid; error_log stderr; events {{}}\nhttp {{ access_log off; {paths}\n{block}\n}}\n"
+                );
+                fs::write(&file, text).unwrap();
+                let mut test = Command::new(nginx::program());
+                isolate(&mut test);
+                succeed(test.args(["-t", "-c", &file]));
+            }
+            None if kind == "sh" => {
+                let mut shell = Command::new("sh");
+                isolate(&mut shell);
+                let path = std::env::var("PATH").unwrap();
+                shell.env("PATH", format!("{}:{path}", directory().display()));
+                shell.env("MIRRORNET_IDENTITY", net.testbed.coordinator_data().join("admin"));
+                shell.current_dir(net.testbed.path(""));
+                succeed(shell.args(["-e", "-c", &block]));
+                ran += 1;
+            }
+            None => {}
+        }
+    }
+    assert!(ran >= 3, "{ran} commands were run");
+    // The directory fills when the publisher is started anew; the bucket, which is not there, stops nothing.
+    assert!(net.publishing.end().success());
+    net.publishing = net.testbed.run_publisher(&net.publisher);
+    let public = net.testbed.path("points/trees/tree");
+    net.publish();
+    assert!(public.join("latest").exists());
+    let packs = fs::read_dir(public.join("manifests")).unwrap().count();
+    assert!(packs > 0);
+}
+
+#[test]
+fn a_point_that_was_away_stops_nothing_and_is_brought_up_to_date() {
+    let mut net = OneTree::start("initial-pack = true", "");
+    let away = net.testbed.path("points");
+    net.configure_publisher(&format!("[[points]]\nkind = \"directory\"\npath = {away:?}\n"));
+    // A file is where the directory should be: nothing can be written there.
+    let trees = away.join("trees");
+    fs::remove_dir_all(&trees).ok();
+    fs::write(&trees, "not a directory").unwrap();
+    fill(&net, "");
+    net.publish_and_sync();
+    net.assert_same();
+    assert!(
+        net.publishing.log().contains("a publication point is behind"),
+        "{}",
+        net.publishing.log()
+    );
+    fs::remove_file(&trees).unwrap();
+    net.publish();
+    let own = net.publisher.data.join("trees/tree");
+    let latest = |dir: &Path| fs::read(dir.join("latest")).unwrap();
+    assert_eq!(latest(&own), latest(&trees.join("tree")));
+    for kind in ["packs", "blocks", "manifests"] {
+        let (own, there) = (own.join(kind), trees.join("tree").join(kind));
+        assert_eq!(compare::sha256sums(&own), compare::sha256sums(&there), "{kind}");
+    }
 }

@@ -50,6 +50,7 @@ async fn get_with_retries(
 ) -> Result<(), Error> {
     let mut rest = ask.clone();
     let mut tries = 0;
+    let (started, mut received) = (Instant::now(), 0);
     loop {
         let mut got = Got::default();
         let result = get(point, &rest, patience, &mut got, &mut *sink).await;
@@ -65,8 +66,13 @@ async fn get_with_retries(
                 return Err(error);
             }
             Err(error) => {
-                // Progress earns new patience: a thin link may break off a hundred times.
-                tries = if got.received > 0 { 1 } else { tries + 1 };
+                // Progress earns new patience: a thin link may break off a hundred times. A byte for
+                // each request is no progress.
+                received += got.received;
+                let seconds = started.elapsed().as_secs().max(1);
+                let is_slow = started.elapsed() > patience.silence
+                    && received / seconds < patience.minimum_rate;
+                tries = if got.received > 0 && !is_slow { 1 } else { tries + 1 };
                 if tries >= TRIES {
                     return Err(error);
                 }
