@@ -23,6 +23,8 @@ fn installed() -> &'static Path {
         make.arg(format!("DESTDIR={}", root.path().display()));
         make.arg(if release { "PROFILE=release" } else { "PROFILE=dev" });
         make.env("CARGO_TARGET_DIR", directory().parent().unwrap());
+        // The programs are built; by other flags than the tests' they would be built once more.
+        make.arg("CARGO=true");
         succeed(&mut make);
         root
     })
