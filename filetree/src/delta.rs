@@ -26,6 +26,9 @@ pub mod patch;
 pub mod rsync;
 pub mod whole;
 
+#[cfg(test)]
+mod fuzz;
+
 use std::{fs::File, io, os::unix::fs::FileExt};
 
 /// Content that is read by range, from several threads.

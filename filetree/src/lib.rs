@@ -9,6 +9,9 @@
 pub mod area;
 pub mod delta;
 pub mod fs;
+#[cfg(test)]
+#[path = "../../protocol/src/mutate.rs"]
+mod mutate;
 pub mod pack;
 pub mod plan;
 mod record;

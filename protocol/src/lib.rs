@@ -16,6 +16,8 @@ pub mod filter;
 pub mod generation;
 pub mod key;
 pub mod manifest;
+#[cfg(test)]
+mod mutate;
 pub mod name;
 pub mod open_metrics;
 #[cfg(feature = "openapi")]

@@ -170,4 +170,6 @@ impl ParentCheck {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

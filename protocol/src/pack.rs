@@ -119,4 +119,6 @@ pub enum Error {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

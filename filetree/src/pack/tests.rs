@@ -2,6 +2,7 @@
 
 mod chains;
 mod fixtures;
+mod fuzz;
 mod hostile;
 mod packs;
 mod support;

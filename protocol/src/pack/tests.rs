@@ -36,7 +36,7 @@ fn whole(slices: Vec<Slice>) -> Option<Content> {
 }
 
 /// One old tree, one new tree, and operations of every kind between them.
-fn sample() -> (Manifest, Manifest, Vec<Op>, Vec<Frame>) {
+pub(super) fn sample() -> (Manifest, Manifest, Vec<Op>, Vec<Frame>) {
     let mut chmod = file("d/same", b"same");
     let from = Manifest::new(vec![
         file("a", b"old a"),

@@ -1,0 +1,160 @@
+//! Packs of which every part is well named and nothing else is right: whatever is made of them has
+//! the digest that it must have, or is not made.
+
+use std::io;
+
+use protocol::{
+    digest::Digest,
+    manifest::{Entry, EntryKind, Manifest},
+    pack::{BaseRange, Codec, Content, Encoder, Frame, Header, IndexBuilder, NoDelta, Op, Slice},
+    path::TreePath,
+};
+
+use crate::{
+    delta::{ReadAt, frame},
+    mutate::{Random, try_many},
+    pack::read::{Bases, FileSink, FrameSource, PackIndex, Rebuilder},
+};
+
+const OLD_LEN: usize = 400;
+const NEW: &[u8] = b"what the file should be: some bytes that are new, and what was there before";
+
+struct Old(Vec<u8>);
+
+impl Bases for Old {
+    fn open(&self, number: u64) -> io::Result<Option<Box<dyn ReadAt>>> {
+        Ok((number < 2).then(|| Box::new(self.0.clone()) as Box<dyn ReadAt>))
+    }
+}
+
+struct InMemory(Vec<Vec<u8>>);
+
+impl FrameSource for InMemory {
+    fn frame(&mut self, number: u32, _frame: &Frame) -> io::Result<Vec<u8>> {
+        self.0.get(number as usize).cloned().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+#[derive(Default)]
+struct Checked {
+    bytes: Vec<u8>,
+    made: usize,
+}
+
+impl FileSink for Checked {
+    fn begin(&mut self, _entry: &Entry) -> io::Result<()> {
+        self.bytes.clear();
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn end(&mut self, entry: &Entry, made: Result<Encoder, NoDelta>) -> io::Result<()> {
+        if made.is_ok() {
+            assert_eq!(Some(Digest::of(&self.bytes)), entry.digest());
+            self.made += 1;
+        }
+        assert!(self.bytes.len() as u64 <= entry.size());
+        Ok(())
+    }
+}
+
+/// A frame: sound, damaged before it was packed, or after.
+fn some_frame(random: &mut Random, old: &[u8]) -> (Vec<u8>, u32, Codec) {
+    let mut raw = NEW.to_vec();
+    if random.below(3) == 0 {
+        random.damage(&mut raw);
+    }
+    if raw.is_empty() {
+        raw.push(0);
+    }
+    let len = 1 + random.below(OLD_LEN);
+    let offset = random.below(OLD_LEN + 20) as u64;
+    let codec = match random.below(3) {
+        0 => Codec::Raw,
+        1 => Codec::Zstd,
+        _ => {
+            let entry = random.below(3) as u64;
+            Codec::ZstdPrefix { bases: vec![BaseRange { entry, offset, len: len as u32 }] }
+        }
+    };
+    let prefix = match &codec {
+        Codec::ZstdPrefix { .. } => {
+            let at = (offset as usize).min(old.len());
+            &old[at..(at + len).min(old.len())]
+        }
+        Codec::Raw | Codec::Zstd => &[],
+    };
+    let raw_len = raw.len() as u32;
+    let mut stored = match &codec {
+        Codec::Raw => raw,
+        _ => frame::compress(&[prefix, &raw].concat(), prefix.len(), 1).unwrap(),
+    };
+    if random.below(4) == 0 && codec != Codec::Raw {
+        random.damage(&mut stored);
+        stored.push(0);
+    }
+    (stored, raw_len, codec)
+}
+
+fn some_content(random: &mut Random, raw_lens: &[u32]) -> Content {
+    let mut slices = Vec::new();
+    let mut frame = 0;
+    for _ in 0..random.below(4) {
+        frame += random.below(2);
+        let Some(raw_len) = raw_lens.get(frame) else { break };
+        let offset = random.below(*raw_len as usize) as u32;
+        let len = 1 + random.below((raw_len - offset) as usize) as u32;
+        slices.push(Slice::Frame { frame: frame as u32, offset, len });
+    }
+    let whole = |slices| Content::Slices { encoder: Encoder::Whole, slices };
+    match random.below(6) {
+        0 => Content::Copy { from_entry: random.below(2) as u64 },
+        1 => Content::RsyncDelta { base_entry: random.below(2) as u64, slices },
+        2 => {
+            let (offset, len) = (random.below(500) as u64, 1 + random.below(500) as u64);
+            slices.push(Slice::Base { entry: random.below(2) as u64, offset, len });
+            Content::Slices { encoder: Encoder::Patch, slices }
+        }
+        3 => Content::Absent,
+        4 => whole(vec![Slice::Frame { frame: 0, offset: 0, len: raw_lens[0] }]),
+        _ => whole(slices),
+    }
+}
+
+#[test]
+fn no_pack_gives_anything_but_what_it_should_or_panics() {
+    let old: Vec<u8> = (0..OLD_LEN as u32).map(|n| (n.wrapping_mul(31) >> 3) as u8).collect();
+    let path = TreePath::parse(b"f").unwrap();
+    let kind =
+        EntryKind::File { size: NEW.len() as u64, digest: Digest::of(NEW), link_group: None };
+    let entry = Entry { path, mode: 0o644, mtime: 0, kind };
+    let to = Manifest::new(vec![entry.clone()]).unwrap();
+    let header =
+        Header { from: Some(Digest::of(b"old")), from_entries: 3, to: to.digest(), to_entries: 1 };
+    let made = std::sync::atomic::AtomicUsize::new(0);
+    try_many("pack", 3_000, |random| {
+        let frames: Vec<_> = (0..=random.below(3)).map(|_| some_frame(random, &old)).collect();
+        let raw_lens: Vec<u32> = frames.iter().map(|(_, raw_len, _)| *raw_len).collect();
+        let mut builder = IndexBuilder::new();
+        let mut stored_frames = Vec::new();
+        for (stored, raw_len, codec) in frames {
+            let (stored_len, digest) = (stored.len() as u32, Digest::of(&stored));
+            builder.push_frame(&Frame { offset: 0, stored_len, digest, raw_len, codec }).unwrap();
+            stored_frames.push(stored);
+        }
+        let content = some_content(random, &raw_lens);
+        builder.push_op(&Op::Put { entry: entry.clone(), content: Some(content) }).unwrap();
+        let Ok(index) = PackIndex::parse_unsigned(builder.finish(&header).unwrap()) else { return };
+        let selection = index.select(|_| true).unwrap();
+        let bases = Old(old.clone());
+        let mut sink = Checked::default();
+        let rebuilder = Rebuilder::new(&index, &bases);
+        rebuilder.rebuild(&selection, &mut InMemory(stored_frames), &mut sink).unwrap();
+        made.fetch_add(sink.made, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(made.into_inner() > 0, "nothing was sound enough to be made");
+}
