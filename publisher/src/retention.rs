@@ -161,12 +161,20 @@ impl Unneeded {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use filetree::fs::Fs;
     use protocol::{
         dsse::{Bytes, Envelope},
         generation::{Epoch, Generation},
+        statement::Offer,
     };
 
     use super::*;
+    use crate::{
+        ledger::KeptOffer,
+        points::{Directory, Further},
+    };
 
     fn kept(generation: u64, hour: i64, content: bool) -> Kept {
         Kept {
@@ -203,5 +211,62 @@ mod tests {
         assert_eq!(numbers(&forgotten(&all, at(31))), [0; 0]);
         assert_eq!(numbers(&forgotten(&all, at(36))), [1]);
         assert_eq!(numbers(&forgotten(&all, at(1000))), [1, 2, 3], "the newest is never forgotten");
+    }
+
+    fn offered(pack: Digest) -> KeptOffer {
+        let offer = Offer {
+            tree: "fedora".parse().unwrap(),
+            from: None,
+            to: Digest::of(b"to"),
+            pack,
+            length: 5,
+            index_length: 1,
+            index: Digest::of(b"index"),
+            encryption: None,
+            figures: None,
+        };
+        KeptOffer { offer, envelope: kept(1, 0, true).statement, announced: true }
+    }
+
+    #[test]
+    fn what_nobody_needs_goes_from_everywhere_after_a_whole_grace_time_and_not_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let fs = Fs::disk();
+        let open = |name: &str| Arc::new(Directory::open(&fs, &dir.path().join(name)).unwrap());
+        let (origin, away) = (open("own"), open("further"));
+        let tree: TreeName = "fedora".parse().unwrap();
+        let further = vec![Arc::new(Further::new(away.clone(), vec!["*".into()], false))];
+        let places = Places { origin: origin.clone(), further };
+        let packs = [b"pack1", b"pack2"].map(|bytes| {
+            let name = Digest::of(bytes);
+            let object = Object { tree: tree.clone(), kind: Kind::Pack, name };
+            origin.put(&object, &mut &bytes[..], 5).unwrap();
+            away.put(&object, &mut &bytes[..], 5).unwrap();
+            name
+        });
+        let state = fs.create_root(&dir.path().join("state")).unwrap();
+        // Each step opens everything anew, as a publisher that was restarted.
+        let collect = |hour: i64, offers: Vec<KeptOffer>| {
+            let ledger = Ledger { offers, ..Ledger::default() };
+            let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hour);
+            let grace = Duration::from_secs(24 * 3600);
+            let mut unneeded = Unneeded::load(&state).unwrap();
+            unneeded.collect(&places, &tree, &ledger, now, grace).unwrap();
+            unneeded.save(&state).unwrap();
+            let there = |point: &Directory| -> HashSet<Digest> {
+                point.list(&tree, Kind::Pack).unwrap().into_iter().collect()
+            };
+            assert_eq!(there(&origin), there(&away), "at hour {hour}");
+            packs.map(|pack| there(&origin).contains(&pack))
+        };
+        let first = || vec![offered(packs[0])];
+        assert_eq!(collect(0, first()), [true, true]);
+        assert_eq!(collect(23, first()), [true, true], "the grace time is not over");
+        assert_eq!(collect(24, first()), [true, false]);
+        assert_eq!(collect(30, vec![]), [true, false]);
+        assert_eq!(collect(50, first()), [true, false], "it is needed again");
+        assert_eq!(collect(60, vec![]), [true, false], "and its time begins anew");
+        assert_eq!(collect(83, vec![]), [true, false]);
+        assert_eq!(collect(84, vec![]), [false, false]);
     }
 }
