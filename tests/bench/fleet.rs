@@ -22,7 +22,7 @@ use crate::{figure::Figure, line::cpu_seconds};
 
 /// Agents on one base.
 const AGENTS: usize = 20;
-const FILES: u64 = 2_000;
+const FILES: u64 = 500;
 /// Directories, of which the filtered site keeps one.
 const PARTS: u64 = 10;
 /// What is downloaded to measure serving, and how often.
