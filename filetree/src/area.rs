@@ -36,21 +36,25 @@ pub(crate) mod adopt;
 pub(crate) mod marks;
 mod recover;
 pub(crate) mod scrub;
+pub(crate) mod withdrawn;
 
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 use protocol::{manifest::Manifest, path::TreePath};
 
-use self::marks::{Journal, Marks};
 pub use self::{
     adopt::{AdoptError, Adopted, ForeignFiles},
     marks::{Locals, Target},
     recover::Recovery,
     scrub::{Damage, Finding, ScrubError, ScrubReport},
 };
+use self::{
+    marks::{Journal, Marks},
+    withdrawn::WithdrawnMark,
+};
 use crate::{
     fs::{self, Dir, File, FileId, Fs},
-    plan::{self, Need, Plan, Reserve, View},
+    plan::{self, Grace, Need, Plan, Reserve, View},
     record::{self, PathList},
     safe_path::{self, PROTECTED},
     scan::digest_file,
@@ -221,6 +225,7 @@ impl Area {
         };
         area.recovery = recover::recover(&mut area)?;
         area.remove_unknown_trees()?;
+        area.drop_old_withdrawn()?;
         if area.marks.uncollected {
             area.staging.clear()?;
         }
@@ -275,10 +280,25 @@ impl Area {
         want: &Arc<Manifest>,
         want_view: View<'_>,
     ) -> Result<Plan, Error> {
+        self.plan_with_grace(have, have_view, want, want_view, None)
+    }
+
+    /// [`Area::plan`], with removed paths staying readable for a while after the switch. What
+    /// earlier switches withdrew goes once its own time is up.
+    pub fn plan_with_grace(
+        &self,
+        have: &Manifest,
+        have_view: View<'_>,
+        want: &Arc<Manifest>,
+        want_view: View<'_>,
+        grace: Option<Grace>,
+    ) -> Result<Plan, Error> {
         let unsure = self.unsure.0.iter().map(|(path, _)| path.clone()).collect();
         let settled = self.settled(want, &want_view)?;
         let locals = &self.marks.locals;
         let mut reserve = Reserve {
+            withdrawn: self.withdrawn()?,
+            grace,
             protected_root: locals.protected_root,
             protected: locals.protected.clone(),
             unsure,
@@ -342,10 +362,18 @@ impl Area {
         if self.marks.uncollected {
             self.after_switch(plan, options, &mut report)?;
         }
+        report.withdrawn_entries = plan.withdrawn_entries().0;
         if plan.is_empty() && self.marks.live.is_some() && self.unsure.0.is_empty() {
-            if self.marks.applied.as_ref() != Some(target) {
+            // A path may also have come back meanwhile: then the list must not name it any more.
+            let (all, new) = plan.withdrawn_entries();
+            let withdraws = new > 0 || all != self.withdrawn()?.len() as u64;
+            if withdraws {
+                self.marks.withdrawn = self.save_withdrawn(plan, options.now)?;
+            }
+            if withdraws || self.marks.applied.as_ref() != Some(target) {
                 self.marks.applied = Some(target.clone());
                 self.marks.save(&self.work)?;
+                self.drop_old_withdrawn()?;
             }
             report.why = "nothing differs".to_owned();
             report.exceptions = plan.exceptions().to_vec();
@@ -427,6 +455,7 @@ impl Area {
         report: &mut SwitchReport,
     ) -> Result<(), Error> {
         sweep::all(self, plan, options, report)?;
+        self.drop_old_withdrawn()?;
         exchange::collect(self, options)
     }
 
@@ -586,6 +615,7 @@ impl Area {
         target: &Target,
         now: i64,
         paths: &PathList,
+        withdrawn: Option<WithdrawnMark>,
     ) -> Result<(), Error> {
         let (staged_bytes, staged_files) = self.staging.held()?;
         let journal = Journal {
@@ -594,6 +624,7 @@ impl Area {
             mode: Mode::InPlace,
             live: self.marks.live,
             standby: None,
+            withdrawn,
             staged_bytes,
             staged_files,
             started_at: now,

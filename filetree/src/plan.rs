@@ -6,6 +6,7 @@
 //! so nothing local is ever removed by it.
 
 use std::{
+    cmp::Ordering,
     collections::{HashMap, HashSet},
     fmt,
     sync::Arc,
@@ -163,9 +164,37 @@ impl Item<'_> {
     }
 }
 
+/// For how long removed paths stay readable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grace {
+    /// Now, in seconds since 1970.
+    pub now: i64,
+    /// Seconds from the switch that would have removed them; 0 removes at once.
+    pub keep: i64,
+}
+
+/// An entry that no generation has any more and that stays readable for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Withdrawn {
+    /// As it lies there: the mode is the site's.
+    pub(crate) entry: Entry,
+    /// Until when, in seconds since 1970; `None` where the switch that is planned decides.
+    pub(crate) until: Option<i64>,
+}
+
+impl Withdrawn {
+    fn item(&self) -> Item<'_> {
+        Item { entry: &self.entry, mode: self.entry.mode }
+    }
+}
+
 /// What must not be relied upon or touched, beyond what the manifests say.
 #[derive(Debug, Default)]
 pub(crate) struct Reserve {
+    /// What the live tree has beside the older manifest, in order.
+    pub(crate) withdrawn: Vec<Withdrawn>,
+    /// Whether anything stays readable; `None` removes everything at once.
+    pub(crate) grace: Option<Grace>,
     /// The root holds a PROTECTED file: nothing may be touched.
     pub(crate) protected_root: bool,
     /// Directories that hold a PROTECTED file.
@@ -176,10 +205,61 @@ pub(crate) struct Reserve {
     pub(crate) settled: HashSet<TreePath>,
 }
 
+impl Reserve {
+    fn shields(&self, path: &TreePath) -> bool {
+        safe_path::is_reserved(path)
+            || self.protected_root
+            || self.protected.iter().any(|dir| path == dir || path.is_inside(dir))
+    }
+
+    /// What `plan` removes and readers may still ask for: all that went before and whose time is
+    /// not up, and what goes now. Each has a place, as the wanted tree has a directory above it.
+    fn still_readable<'a>(
+        &self,
+        plan: &Plan,
+        had: impl Iterator<Item = Item<'a>>,
+    ) -> Vec<Withdrawn> {
+        let Some(grace) = self.grace else { return Vec::new() };
+        let older = self.withdrawn.iter().filter(|w| w.until.is_some_and(|t| t > grace.now));
+        let mut candidates: Vec<Withdrawn> = older.cloned().collect();
+        if grace.keep > 0 {
+            let mut wanted = plan.items().peekable();
+            candidates.extend(had.filter_map(|item| {
+                let path = &item.entry.path;
+                while wanted.next_if(|next| next.entry.path < *path).is_some() {}
+                let stays = wanted.peek().is_some_and(|next| next.entry.path == *path);
+                let entry = || Entry { mode: item.mode, ..item.entry.clone() };
+                (!stays).then(|| Withdrawn { entry: entry(), until: None })
+            }));
+        }
+        candidates.sort_by(|a, b| a.entry.path.cmp(&b.entry.path));
+        candidates.dedup_by(|next, kept| next.entry.path == kept.entry.path);
+        let mut dirs = HashSet::new();
+        candidates.retain(|Withdrawn { entry, .. }| {
+            let path = &entry.path;
+            let has_place = path.parent().is_none_or(|above| match plan.item(&above) {
+                Some(item) => item.entry.is_dir(),
+                None => dirs.contains(&above),
+            });
+            let stays = has_place
+                && plan.item(path).is_none()
+                && !self.unsure.contains(path)
+                && !self.shields(path);
+            if stays && entry.is_dir() {
+                dirs.insert(path.clone());
+            }
+            stays
+        });
+        candidates
+    }
+}
+
 /// Everything that has to happen, in path order.
 #[derive(Debug, Clone)]
 pub struct Plan {
     want: Arc<Manifest>,
+    withdrawn: Vec<Withdrawn>,
+    grace: Option<Grace>,
     kept: Vec<u32>,
     modes: Modes,
     changes: Vec<Change>,
@@ -212,6 +292,8 @@ pub(crate) fn compare_with(
     };
     let mut plan = Plan {
         want: want.clone(),
+        withdrawn: Vec::new(),
+        grace: reserve.grace,
         kept,
         modes: want_view.modes,
         changes: Vec::new(),
@@ -219,17 +301,19 @@ pub(crate) fn compare_with(
         copies: Vec::new(),
         exceptions: Vec::new(),
     };
-    let mut older = have_kept.iter().map(|at| had(*at)).peekable();
+    plan.withdrawn = reserve.still_readable(&plan, have_kept.iter().map(|at| had(*at)));
+    let all_had = || {
+        let beside = reserve.withdrawn.iter().map(Withdrawn::item);
+        merge(have_kept.iter().map(|at| had(*at)), beside)
+    };
+    let mut older = all_had().peekable();
     let mut changes = Vec::new();
     let mut exceptions = Vec::new();
     let mut note = |path: &TreePath, old: Option<Item<'_>>, new: Option<Item<'_>>| {
         if reserve.settled.contains(path) {
             return;
         }
-        if safe_path::is_reserved(path)
-            || reserve.protected_root
-            || reserve.protected.iter().any(|dir| path == dir || path.is_inside(dir))
-        {
+        if reserve.shields(path) {
             exceptions.push(path.clone());
             return;
         }
@@ -258,7 +342,9 @@ pub(crate) fn compare_with(
     // What an interrupted run may have put where neither manifest has anything.
     for path in &reserve.unsure {
         let position = have.position(path).and_then(|at| u32::try_from(at).ok());
-        let had = position.is_some_and(|at| have_kept.binary_search(&at).is_ok());
+        let beside = &reserve.withdrawn;
+        let had = position.is_some_and(|at| have_kept.binary_search(&at).is_ok())
+            || beside.binary_search_by(|w| w.entry.path.cmp(path)).is_ok();
         if plan.item(path).is_none() && !had {
             note(path, None, None);
         }
@@ -266,7 +352,7 @@ pub(crate) fn compare_with(
     changes.sort_by(|a, b| a.path.cmp(&b.path));
     let wanted = changes.iter().filter_map(|change| plan.item(&change.path)?.key());
     let wanted: HashSet<Digest> = wanted.map(|key| key.digest).collect();
-    let local = LocalContents::of(&wanted, have_kept.iter().map(|at| had(*at)), reserve);
+    let local = LocalContents::of(&wanted, all_had(), reserve);
     for change in changes.iter_mut().filter(|change| change.source.is_some()) {
         change.source = plan.item(&change.path).and_then(|item| local.source(&item));
     }
@@ -275,6 +361,29 @@ pub(crate) fn compare_with(
     let (needs, copies) = gather(&plan);
     (plan.needs, plan.copies) = (needs, copies);
     plan
+}
+
+/// Both in path order; of two items with one path, the first.
+fn merge<'a>(
+    one: impl Iterator<Item = Item<'a>>,
+    two: impl Iterator<Item = Item<'a>>,
+) -> impl Iterator<Item = Item<'a>> {
+    let (mut one, mut two) = (one.peekable(), two.peekable());
+    std::iter::from_fn(move || {
+        let order = match (one.peek(), two.peek()) {
+            (Some(one), Some(two)) => one.entry.path.cmp(&two.entry.path),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
+        };
+        match order {
+            Ordering::Greater => two.next(),
+            Ordering::Less => one.next(),
+            Ordering::Equal => {
+                two.next();
+                one.next()
+            }
+        }
+    })
 }
 
 /// Which of the wanted contents the live tree holds, and where.
@@ -390,7 +499,23 @@ impl Plan {
 
     /// How many files, directories and symlinks this site will hold.
     pub fn kept_entries(&self) -> usize {
-        self.kept.len()
+        self.kept.len() + self.withdrawn.len()
+    }
+
+    /// How many paths the newer generation no longer has that stay readable for now, and those
+    /// of them that only this plan withdraws.
+    pub fn withdrawn_entries(&self) -> (u64, u64) {
+        let new = self.withdrawn.iter().filter(|w| w.until.is_none()).count();
+        (self.withdrawn.len() as u64, new as u64)
+    }
+
+    /// The entries that stay readable, with the time that a switch at `now` gives them.
+    pub(crate) fn withdrawn_at(&self, now: i64) -> Vec<Withdrawn> {
+        let keep = self.grace.map_or(0, |grace| grace.keep);
+        let until = now.saturating_add(keep);
+        let mut all = self.withdrawn.clone();
+        all.iter_mut().for_each(|w| w.until = w.until.or(Some(until)));
+        all
     }
 
     /// The need that one path alone would be.
@@ -403,18 +528,27 @@ impl Plan {
 
     /// The entry that this site will hold at `path`.
     pub(crate) fn item(&self, path: &TreePath) -> Option<Item<'_>> {
-        let at = self.want.position(path)?;
-        self.kept.binary_search(&u32::try_from(at).ok()?).ok()?;
-        let entry = &self.want.entries()[at];
-        Some(Item { entry, mode: self.modes.of(entry) })
+        let wanted = || {
+            let at = self.want.position(path)?;
+            self.kept.binary_search(&u32::try_from(at).ok()?).ok()?;
+            Some(self.wanted(at))
+        };
+        let withdrawn = || {
+            let at = self.withdrawn.binary_search_by(|w| w.entry.path.cmp(path)).ok()?;
+            Some(self.withdrawn[at].item())
+        };
+        wanted().or_else(withdrawn)
     }
 
     /// Every entry that this site will hold, in order.
     pub(crate) fn items(&self) -> impl Iterator<Item = Item<'_>> {
-        self.kept.iter().map(|at| {
-            let entry = &self.want.entries()[*at as usize];
-            Item { entry, mode: self.modes.of(entry) }
-        })
+        let wanted = self.kept.iter().map(|at| self.wanted(*at as usize));
+        merge(wanted, self.withdrawn.iter().map(Withdrawn::item))
+    }
+
+    fn wanted(&self, at: usize) -> Item<'_> {
+        let entry = &self.want.entries()[at];
+        Item { entry, mode: self.modes.of(entry) }
     }
 
     /// Where the file at `path` comes from: as planned, else unchanged from the live tree.

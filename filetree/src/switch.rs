@@ -146,6 +146,8 @@ pub struct SwitchReport {
     pub changed_entries: u64,
     /// Entries of the older generation that are gone.
     pub removed_entries: u64,
+    /// Entries that no generation has any more and that stay readable for now.
+    pub withdrawn_entries: u64,
     /// Whether a whole new twin had to be linked.
     pub fresh_twin: bool,
     /// Paths that the generation has and that stay as they are, because of a PROTECTED file.

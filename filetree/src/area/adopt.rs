@@ -149,6 +149,7 @@ impl Area {
     fn take_over(&mut self, live: crate::fs::FileId, locals: Locals) -> Result<(), Error> {
         self.marks.live = Some(live);
         self.marks.applied = None;
+        self.marks.withdrawn = None;
         self.marks.locals = locals;
         // They are related to a tree that was published before.
         for tree in &mut self.marks.trees {

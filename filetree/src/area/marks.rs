@@ -3,7 +3,7 @@
 use protocol::{digest::Digest, generation::Version, path::TreePath};
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::{Error, withdrawn::WithdrawnMark};
 use crate::{
     fs::{Dir, FileId},
     record::{self, PathList},
@@ -95,6 +95,8 @@ pub(crate) struct Marks {
     pub(crate) trees: Vec<TreeMark>,
     pub(crate) next_tree: u64,
     pub(crate) locals: Locals,
+    /// What stays readable in the live tree though its generation does not have it.
+    pub(crate) withdrawn: Option<WithdrawnMark>,
     /// A switch is marked, and what it needed is not collected yet.
     pub(crate) uncollected: bool,
     /// Whether this file system gives files a second name and swaps directories; tried once.
@@ -122,6 +124,9 @@ pub(crate) struct Journal {
     pub(crate) live: Option<FileId>,
     /// The standby's name and root; `None` in place.
     pub(crate) standby: Option<(String, FileId)>,
+    /// What stays readable after the switch.
+    #[serde(default)]
+    pub(crate) withdrawn: Option<WithdrawnMark>,
     /// Bytes and files that staging holds for it.
     pub(crate) staged_bytes: u64,
     pub(crate) staged_files: u64,

@@ -74,6 +74,7 @@ fn disown(area: &mut Area, why: Recovery) -> Result<Recovery, Error> {
     if area.marks.live.is_some() || area.marks.applied.is_some() {
         area.marks.live = None;
         area.marks.applied = None;
+        area.marks.withdrawn = None;
         for tree in &mut area.marks.trees {
             tree.state = TreeState::Building;
         }

@@ -13,10 +13,13 @@ use protocol::{
 
 use super::{Area, Error, Locals};
 use crate::{
-    plan::{self, Item, Need, Plan, Reserve, View},
+    plan::{self, Grace, Item, Need, Plan, Reserve, View},
     scan::{self, Problem, ScanOptions, ScanRecord, scan_what_can_be_read},
     switch::bring::same_time,
 };
+
+/// What was withdrawn stays, whatever the time: a scrub removes nothing.
+const AS_IT_IS: Option<Grace> = Some(Grace { now: i64::MIN, keep: 0 });
 
 /// What is wrong with one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +95,10 @@ impl Area {
         view: View<'_>,
         options: &ScanOptions<'_>,
     ) -> Result<ScrubReport, ScrubError> {
-        let wanted = plan::compare(&Manifest::empty(), View::AS_IS, have, view);
+        let beside =
+            Reserve { withdrawn: self.withdrawn()?, grace: AS_IT_IS, ..Reserve::default() };
+        let nothing = Manifest::empty();
+        let wanted = plan::compare_with(&nothing, View::AS_IS, have, view, &beside);
         let Some(live) = self.live()? else {
             let gone =
                 |item: Item<'_>| Finding { path: item.entry.path.clone(), damage: Damage::Missing };
@@ -157,6 +163,8 @@ impl Area {
         let unsure: HashSet<TreePath> = damaged.map(|finding| finding.path.clone()).collect();
         let locals = &self.marks.locals;
         let reserve = Reserve {
+            withdrawn: self.withdrawn()?,
+            grace: AS_IT_IS,
             protected_root: locals.protected_root,
             protected: locals.protected.clone(),
             unsure,

@@ -10,6 +10,7 @@ mod local;
 pub(crate) mod model;
 mod oracle;
 mod scenario;
+mod withdrawn;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 

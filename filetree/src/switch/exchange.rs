@@ -118,12 +118,14 @@ fn attempt(
     let changed = plan.paths();
     let live = area.live()?;
     let (staged_bytes, staged_files) = area.staging.held()?;
+    let withdrawn = area.save_withdrawn(plan, options.now)?;
     let journal = Journal {
         from: area.marks.applied.clone(),
         to: target.clone(),
         mode: Mode::Exchange,
         live: area.marks.live,
         standby: Some((standby.name.clone(), standby.dir.meta()?.id)),
+        withdrawn,
         staged_bytes,
         staged_files,
         started_at: options.now,
@@ -195,6 +197,7 @@ pub(crate) fn finish(
     }
     area.marks.live = Some(*id);
     area.marks.applied = Some(journal.to.clone());
+    area.marks.withdrawn = journal.withdrawn.clone();
     area.marks.uncollected = true;
     area.marks.save(&area.work)?;
     Journal::remove(&area.work)

@@ -43,7 +43,8 @@ pub(crate) fn run(
         }
     };
     let paths = area.unsure.union(&plan.paths());
-    area.journal_in_place(target, options.now, &paths)?;
+    let withdrawn = area.save_withdrawn(plan, options.now)?;
+    area.journal_in_place(target, options.now, &paths, withdrawn.clone())?;
     let mut work = InPlace {
         area,
         plan,
@@ -61,6 +62,7 @@ pub(crate) fn run(
     work.finish()?;
     live.sync_fs()?;
     area.marks.applied = Some(target.clone());
+    area.marks.withdrawn = withdrawn;
     area.marks.uncollected = true;
     area.marks.save(&area.work)?;
     Journal::remove(&area.work)
