@@ -29,6 +29,8 @@ pub struct Config {
     pub view: Option<PathBuf>,
     /// zstd level of packs, 1 to 22; by default it follows from what is packed.
     pub level: Option<i32>,
+    /// CPU time that a pack should take, roughly: levels follow from it.
+    pub pack_time: Span,
     /// How long a changed tree must stay as it is before it is taken.
     pub settle: Span,
     /// How long readers are served after the coordinator was last heard.
@@ -55,6 +57,10 @@ pub struct Retain {
     pub mode: RetainMode,
     /// How many generations of each tree are kept.
     pub generations: u32,
+    /// How long a generation that was replaced is kept, unless sites still hold it.
+    pub age: Option<Span>,
+    /// Most bytes that the replaced generations of a tree may take together.
+    pub bytes: Option<ByteSize>,
 }
 
 /// How the content of a generation is kept while its source moves on.
@@ -68,6 +74,8 @@ pub enum RetainMode {
     Content,
     /// By hard link, else by copy: takes no room, but content that is edited in place is lost.
     HardLink,
+    /// The newest generation by hard link, else by copy; of the others only signatures.
+    Signatures,
 }
 
 /// A publication point besides the publisher itself.
@@ -266,6 +274,7 @@ impl Default for Config {
             memory: ByteSize(512 << 20),
             view: None,
             level: None,
+            pack_time: Span::from_secs(300),
             settle: Span::from_secs(1),
             readers_max_age: Span::from_secs(24 * 3600),
             statement_lifetime: Span::from_secs(30 * 24 * 3600),
@@ -278,9 +287,21 @@ impl Default for Config {
     }
 }
 
+impl Retain {
+    /// Generations of which content is kept.
+    pub fn content_generations(&self) -> usize {
+        match self.mode {
+            RetainMode::Signatures => 1,
+            RetainMode::Auto | RetainMode::Content | RetainMode::HardLink => {
+                self.generations.max(1) as usize
+            }
+        }
+    }
+}
+
 impl Default for Retain {
     fn default() -> Self {
-        Self { mode: RetainMode::Auto, generations: 5 }
+        Self { mode: RetainMode::Auto, generations: 5, age: None, bytes: None }
     }
 }
 

@@ -76,6 +76,9 @@ pub struct Kept {
     pub content: bool,
     /// Whether the private tree shares content with the source.
     pub shared: bool,
+    /// Whether signatures of its files are kept.
+    #[serde(default)]
+    pub signed: bool,
 }
 
 /// A pack that is offered.
@@ -109,6 +112,11 @@ impl Ledger {
     /// The generation with this manifest, the newest if there are several.
     pub fn with_manifest(&self, manifest: &Digest) -> Option<&Kept> {
         self.generations.iter().rev().find(|kept| kept.manifest == *manifest)
+    }
+
+    /// The generation of this version.
+    pub fn kept(&self, version: Version) -> Option<&Kept> {
+        self.generations.iter().find(|kept| kept.version == version)
     }
 
     /// The generation with this number in the newest epoch.
@@ -159,6 +167,7 @@ impl Kept {
             root: None,
             content: false,
             shared: false,
+            signed: false,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What is kept of the past, and what goes.
 //!
-//! The content of the newest generations is kept, as bases of packs, for direct rsync and for
-//! agents that are behind. Manifests are kept for a day longer, because the guard compares with
-//! yesterday. Packs live as long as the content that they lead to.
+//! Older generations are kept as bases of packs, for direct rsync and for agents that are behind:
+//! as content, or as signatures only. They go by number, by age and by bytes, and what no site
+//! holds any more goes first, because nobody will ask for it. Manifests are kept for a day longer,
+//! because the guard compares with yesterday. Packs live as long as the content that they lead to.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -26,19 +27,56 @@ use crate::{
 /// How long manifests are kept at least.
 const MANIFESTS: SignedDuration = SignedDuration::from_hours(25);
 
-/// Generations whose content goes, oldest first, if the newest `keep` stay.
-pub fn surplus(generations: &[Kept], keep: u32) -> Vec<Version> {
-    let with_content: Vec<&Kept> = generations.iter().filter(|kept| kept.content).collect();
-    let surplus = with_content.len().saturating_sub(keep as usize);
-    with_content[..surplus].iter().map(|kept| kept.version).collect()
+/// One generation that is kept, as far as retention looks at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which generation.
+    pub version: Version,
+    /// When the next one replaced it; `None` for the newest.
+    pub replaced: Option<Timestamp>,
+    /// Content bytes that sites keep of it, all together.
+    pub held_bytes: u64,
+    /// Content bytes that no other kept generation has.
+    pub own_bytes: u64,
 }
 
-/// Generations that are forgotten: without content, and replaced long enough ago.
+/// How much of the past may be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most generations, the newest included.
+    pub generations: usize,
+    /// Longest time since a generation was replaced, unless sites hold it.
+    pub age: Option<SignedDuration>,
+    /// Most bytes of what was replaced.
+    pub bytes: Option<u64>,
+}
+
+/// Which generation goes next; `None` when what is kept is within the limits. The newest never
+/// goes.
+pub fn victim(kept: &[Candidate], limits: &Limits, now: Timestamp) -> Option<Version> {
+    let replaced = || kept.iter().filter(|candidate| candidate.replaced.is_some());
+    let too_old = |candidate: &&Candidate| {
+        let age = candidate.replaced.map(|replaced| now.duration_since(replaced));
+        candidate.held_bytes == 0 && age.zip(limits.age).is_some_and(|(age, most)| age > most)
+    };
+    let by_need = |candidate: &&Candidate| (candidate.held_bytes, candidate.replaced);
+    let too_many = kept.len() > limits.generations.max(1);
+    let bytes = replaced().fold(0u64, |sum, candidate| sum.saturating_add(candidate.own_bytes));
+    let too_large = limits.bytes.is_some_and(|most| bytes > most);
+    let victim = if too_many || too_large {
+        replaced().min_by_key(by_need)
+    } else {
+        replaced().filter(too_old).min_by_key(by_need)
+    };
+    victim.map(|candidate| candidate.version)
+}
+
+/// Generations of which nothing is kept for packs and that were replaced long enough ago.
 pub fn forgotten(generations: &[Kept], now: Timestamp) -> Vec<Version> {
     let replaced = generations.iter().zip(generations.iter().skip(1));
     let old = |next: &Kept| now.duration_since(next.announced) > MANIFESTS;
     replaced
-        .filter(|(kept, next)| !kept.content && old(next))
+        .filter(|(kept, next)| !kept.content && !kept.signed && old(next))
         .map(|(kept, _)| kept.version)
         .collect()
 }
@@ -190,6 +228,7 @@ mod tests {
             root: None,
             content,
             shared: false,
+            signed: false,
         }
     }
 
@@ -197,18 +236,55 @@ mod tests {
         versions.iter().map(|version| version.generation.0).collect()
     }
 
+    fn at(hour: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hour)
+    }
+
+    /// Generation, hour at which it was replaced, bytes held by sites, own bytes.
+    fn candidates(rows: &[(u64, Option<i64>, u64, u64)]) -> Vec<Candidate> {
+        let candidate =
+            |(number, replaced, held_bytes, own_bytes): &(u64, Option<i64>, u64, u64)| {
+                let version = Version { epoch: Epoch(1), generation: Generation(*number) };
+                let (held_bytes, own_bytes) = (*held_bytes, *own_bytes);
+                Candidate { version, replaced: replaced.map(at), held_bytes, own_bytes }
+            };
+        rows.iter().map(candidate).collect()
+    }
+
+    /// Every generation that goes, in order.
+    fn going(mut kept: Vec<Candidate>, limits: Limits, now: Timestamp) -> Vec<u64> {
+        let mut going = Vec::new();
+        while let Some(version) = victim(&kept, &limits, now) {
+            kept.retain(|candidate| candidate.version != version);
+            going.push(version.generation.0);
+        }
+        going
+    }
+
     #[test]
-    fn the_oldest_content_goes_first_and_the_newest_stays() {
-        let all: Vec<Kept> = (1..=6).map(|n| kept(n, 0, n > 1)).collect();
-        assert_eq!(numbers(&surplus(&all, 3)), [2, 3]);
-        assert_eq!(numbers(&surplus(&all, 5)), [0; 0]);
+    fn what_no_site_holds_goes_first_then_the_oldest_and_never_the_newest() {
+        let all =
+            [(1, Some(1), 500, 10), (2, Some(2), 0, 10), (3, Some(3), 9, 10), (4, None, 0, 10)];
+        let limits = |generations, age, bytes| Limits { generations, age, bytes };
+        let kept = || candidates(&all);
+        assert_eq!(going(kept(), limits(4, None, None), at(9)), [0; 0]);
+        assert_eq!(going(kept(), limits(3, None, None), at(9)), [2]);
+        assert_eq!(going(kept(), limits(2, None, None), at(9)), [2, 3]);
+        assert_eq!(going(kept(), limits(0, None, None), at(9)), [2, 3, 1]);
+        // Old, but a site that was away may come back to it.
+        let age = Some(SignedDuration::from_hours(4));
+        assert_eq!(going(kept(), limits(9, age, None), at(100)), [2]);
+        assert_eq!(going(kept(), limits(9, age, None), at(5)), [0; 0]);
+        assert_eq!(going(kept(), limits(9, None, Some(25)), at(9)), [2]);
+        assert_eq!(going(kept(), limits(9, None, Some(0)), at(9)), [2, 3, 1]);
     }
 
     #[test]
     fn a_manifest_outlives_its_replacement_by_a_day() {
         let all = [kept(1, 0, false), kept(2, 10, false), kept(3, 30, false), kept(4, 31, true)];
-        let at = |hour| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hour);
         assert_eq!(numbers(&forgotten(&all, at(31))), [0; 0]);
+        let signed = [Kept { signed: true, ..kept(1, 0, false) }, kept(2, 10, true)];
+        assert_eq!(numbers(&forgotten(&signed, at(1000))), [0; 0]);
         assert_eq!(numbers(&forgotten(&all, at(36))), [1]);
         assert_eq!(numbers(&forgotten(&all, at(1000))), [1, 2, 3], "the newest is never forgotten");
     }

@@ -88,9 +88,10 @@ impl Signatures {
         StoredSignature::parse(&bytes).ok().filter(|stored| stored.content == *content)
     }
 
-    /// Removes those that no file of the newest manifest needs.
-    pub(crate) fn collect(&self, newest: &Manifest) -> io::Result<()> {
-        let needed: HashSet<Digest> = newest.entries().iter().filter_map(Entry::digest).collect();
+    /// Removes those that no file of these manifests needs.
+    pub(crate) fn collect(&self, kept: &[Manifest]) -> io::Result<()> {
+        let entries = kept.iter().flat_map(Manifest::entries);
+        let needed: HashSet<Digest> = entries.filter_map(Entry::digest).collect();
         for name in self.names()?.difference(&needed) {
             self.dir.unlink(name.hex().as_bytes()).map_err(durable::io)?;
         }

@@ -100,6 +100,11 @@ fn a_pack_of_directories_makes_the_new_one_from_the_old_with_every_encoder() {
     let inspection = bench.json(&["inspect", "p.pack"]);
     assert_eq!(inspection["put"], 2);
     assert_eq!(inspection["deleted"], 1);
+    assert_eq!(inspection["index_blocks"], 2);
+    let shown = String::from_utf8(bench.succeed(&["inspect", "p.pack"])).unwrap();
+    for fact in ["whole files", "rsync (estimate)", "% saved", "in 2 blocks"] {
+        assert!(shown.contains(fact), "{fact:?} is not in {shown}");
+    }
 }
 
 #[test]
@@ -131,6 +136,32 @@ fn a_filter_limits_both_directories_and_a_pack_from_nothing_has_everything() {
     fs::remove_file(bench.path("new/private.key")).unwrap();
     fs::remove_dir_all(bench.path("new/d")).unwrap();
     assert_same(&bench.path("new"), &out);
+}
+
+/// An image of 256 MiB of which little is not zeros, old and new; the new one is edited all over.
+#[test]
+fn a_large_image_is_packed_in_little_memory_on_one_core_or_more() {
+    use std::os::unix::fs::FileExt;
+    let bench = Bench::new();
+    for (tree, edit) in [("old", 0u8), ("new", 1)] {
+        let image = fs::File::create(bench.path(tree).join("image")).unwrap();
+        image.set_len(256 << 20).unwrap();
+        for n in 0..32u32 {
+            let mut noise = text(n, 65_536).into_bytes();
+            noise[100] = noise[100].wrapping_add(edit);
+            image.write_all_at(&noise, u64::from(n) * (8 << 20) + 777).unwrap();
+        }
+    }
+    let mut limited = Command::new("sh");
+    // Only what the program allocates counts; the stacks of its threads lie elsewhere.
+    limited.args(["-c", "ulimit -d 131072 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_publisher")]);
+    limited.args(["pack", "--from", "old", "--to", "new", "--out", "p.pack", "--level", "6"]);
+    limited.args(["--memory", "128MiB", "--output", "json"]);
+    let output = limited.current_dir(bench.0.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(summary["length"].as_u64().unwrap() < 400_000, "{summary:#}");
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Agents that were away: by a chain of packs, or by one that was squashed for them.
 
+use std::fs;
+
 use tests::{
     compare,
     fixture::{OneTree, noise, prose},
     network::bytes_by,
+    programs,
 };
 
 /// A tree of which the site leaves out `debug`, held as generation 1.
@@ -39,7 +42,7 @@ fn assert_only_packs(net: &OneTree) -> u64 {
     let run = net.sync();
     compare::assert_same(&net.upstream, &net.mirror(), &["- /debug/"]);
     assert_eq!(bytes_by(&run, "rsync") + bytes_by(&run, "whole"), 0, "{run:#}");
-    let left = std::fs::read_dir(net.agent.storage.join("work/tree@site/partial/bases"));
+    let left = fs::read_dir(net.agent.storage.join("work/tree@site/partial/bases"));
     assert!(left.map_or(0, Iterator::count) == 0, "bases are left over");
     bytes_by(&run, "pack")
 }
@@ -70,4 +73,68 @@ fn a_pack_is_squashed_for_agents_that_were_away_where_that_is_cheaper() {
     assert_eq!(packs.len(), 2, "{packs:?}");
     let by_pack = assert_only_packs(&net);
     assert!((400_000..440_000).contains(&by_pack), "{by_pack} bytes");
+}
+
+/// Starts the publisher anew with more configuration.
+fn reconfigured(net: OneTree, more: &str) -> OneTree {
+    let config = fs::read_to_string(&net.publisher.config).unwrap();
+    fs::write(&net.publisher.config, format!("{config}\n{more}\n")).unwrap();
+    let OneTree { testbed, publisher, publishing, agent, upstream } = net;
+    assert!(publishing.stop().success());
+    let publishing = testbed.run_publisher(&publisher);
+    OneTree { testbed, publisher, publishing, agent, upstream }
+}
+
+#[test]
+fn where_only_signatures_are_kept_agents_that_were_away_still_come_by_deltas() {
+    let net = reconfigured(away(), "retain = { mode = \"signatures\", generations = 4 }");
+    net.write("src/first", prose(500, 1_000));
+    net.publish_and_sync();
+    for step in 0..3 {
+        net.write("src/rolling", noise(step as u64, 400_000));
+        edit(&net, step);
+        net.publish();
+    }
+    let views = net.publisher.data.join("view/tree");
+    assert_eq!(fs::read_dir(views).unwrap().count(), 1, "old content is kept");
+    let by_pack = assert_only_packs(&net);
+    assert!((400_000..470_000).contains(&by_pack), "{by_pack} bytes");
+    let run = net.last_run();
+    let rsync = run["encoders"].as_array().unwrap().iter().find(|e| e["encoder"] == "rsync");
+    assert!(rsync.unwrap()["files"].as_u64().unwrap() >= 3, "{run:#}");
+}
+
+#[test]
+fn a_tree_that_asks_for_librsync_deltas_gets_them_in_every_pack_and_rdiff_applies_them() {
+    let net = OneTree::start("encoders = \"rsync\"", "");
+    for n in 0..10 {
+        net.write(&format!("f{n}"), prose(n, 40_000));
+    }
+    net.write("image", noise(1, 2_500_000));
+    net.publish_and_sync();
+    let old = fs::read(net.upstream.join("f3")).unwrap();
+    for n in 0..10 {
+        net.write(&format!("f{n}"), format!("one line more\n{}", prose(n, 40_000)));
+    }
+    let mut image = noise(1, 2_500_000);
+    image.splice(1_000_000..1_000_000, *b"inserted");
+    net.write("image", image);
+    let run = net.publish_and_sync();
+    net.assert_same();
+    let encoders = run["encoders"].as_array().unwrap();
+    assert_eq!(encoders.len(), 1, "{run:#}");
+    assert_eq!((&encoders[0]["encoder"], &encoders[0]["files"]), (&"rsync".into(), &11.into()));
+
+    let packs = fs::read_dir(net.publisher.data.join("trees/tree/packs")).unwrap();
+    let pack = packs.map(|pack| pack.unwrap().path()).next().unwrap();
+    let (delta, base, result) =
+        (net.testbed.path("delta"), net.testbed.path("base"), net.testbed.path("result"));
+    fs::write(&base, old).unwrap();
+    let mut inspect = programs::program("publisher");
+    inspect.arg("inspect").arg(pack).args(["--extract", "f3", "--out"]).arg(&delta);
+    programs::succeed(&mut inspect);
+    let mut rdiff = std::process::Command::new("rdiff");
+    rdiff.arg("patch").args([&base, &delta, &result]);
+    programs::succeed(&mut rdiff);
+    assert_eq!(fs::read(result).unwrap(), fs::read(net.upstream.join("f3")).unwrap());
 }

@@ -1,6 +1,6 @@
 //! Which encoder a file gets, against which old file, and how hard it is tried.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use protocol::{
     manifest::{Entry, Manifest},
@@ -57,11 +57,24 @@ pub enum FrameKind {
     Whole,
 }
 
+/// CPU time that the levels of [`level`] take at most for packs of a few gigabytes, on the machines
+/// on which they were chosen.
+pub const USUAL_CPU: Duration = Duration::from_secs(300);
+
+/// How much work a pack is worth, 1 being usual: what its budget allows, and less if only a few of
+/// `many` agents will fetch it.
+pub fn effort(cpu_budget: Duration, fan_out: u64, many: u64) -> f64 {
+    let share = fan_out.clamp(1, many.max(1)) as f64 / many.max(1) as f64;
+    cpu_budget.as_secs_f64() / USUAL_CPU.as_secs_f64() * share
+}
+
 /// The zstd level of a frame in a pack that encodes `total` bytes: the cost is paid once and the
 /// gain many times, but a first pack of hundreds of gigabytes has to be done today.
-pub fn level(kind: FrameKind, total: u64) -> i32 {
-    const MIB: u64 = 1 << 20;
-    match (kind, total / MIB) {
+pub fn level(kind: FrameKind, total: u64, effort: f64) -> i32 {
+    const MIB: f64 = (1 << 20) as f64;
+    // Twice the time is twice the bytes at the same level.
+    let mebibytes = total as f64 / MIB / effort.max(1e-6);
+    match (kind, mebibytes as u64) {
         (FrameKind::Small, 0..=255) => 19,
         (FrameKind::Small, 256..=1023) => 15,
         (FrameKind::Patch, 0..=511) => 15,
@@ -182,6 +195,23 @@ mod tests {
     use protocol::{digest::Digest, manifest::EntryKind};
 
     use super::*;
+
+    #[test]
+    fn levels_follow_from_amount_budget_and_who_will_fetch() {
+        const GIB: u64 = 1 << 30;
+        let level = |total, seconds, agents| {
+            let effort = effort(Duration::from_secs(seconds), agents, 4);
+            FRAME_KINDS.map(|kind| super::level(kind, total, effort))
+        };
+        assert_eq!(level(10 << 20, 300, 4), [19, 15, 19]);
+        assert_eq!(level(GIB, 300, 4), [9, 9, 9]);
+        assert_eq!(level(100 * GIB, 300, 4), [9, 6, 6]);
+        assert_eq!(level(GIB, 3000, 1000), [19, 15, 12]);
+        assert_eq!(level(300 << 20, 300, 1), level(1200 << 20, 300, 4));
+        assert_eq!(level(GIB, 0, 0), [9, 6, 6]);
+    }
+
+    const FRAME_KINDS: [FrameKind; 3] = [FrameKind::Small, FrameKind::Patch, FrameKind::Whole];
 
     fn tree(files: &[(&str, u64)]) -> Manifest {
         let mut entries = Vec::new();

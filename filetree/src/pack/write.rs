@@ -20,6 +20,7 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
 };
 
 use protocol::{
@@ -41,6 +42,10 @@ pub struct PackOptions<'a> {
     pub encoders: EncoderChoice,
     /// The zstd level of everything; `None` chooses by kind and amount.
     pub level: Option<i32>,
+    /// CPU time that the pack should take, roughly: levels follow from it.
+    pub cpu_budget: Duration,
+    /// How many agents will fetch it: what is saved is saved so often.
+    pub fan_out: u64,
     /// Bytes of memory that may be used, roughly.
     pub memory: u64,
     /// Threads that compress.
@@ -63,6 +68,8 @@ impl PackOptions<'static> {
         Self {
             encoders: EncoderChoice::Auto,
             level: None,
+            cpu_budget: choose::USUAL_CPU,
+            fan_out: MANY_AGENTS,
             memory: 512 << 20,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             turns: None,
@@ -168,11 +175,15 @@ pub struct EncoderSummary {
 pub(super) struct Levels {
     fixed: Option<i32>,
     total: u64,
+    effort: f64,
 }
+
+/// From so many agents on, a pack is worth all the time that it may take.
+pub const MANY_AGENTS: u64 = 4;
 
 impl Levels {
     pub(super) fn of(&self, kind: FrameKind) -> i32 {
-        self.fixed.unwrap_or_else(|| choose::level(kind, self.total)).clamp(1, 22)
+        self.fixed.unwrap_or_else(|| choose::level(kind, self.total, self.effort)).clamp(1, 22)
     }
 }
 
@@ -198,7 +209,8 @@ pub fn write_pack(
     };
     let from = from.unwrap_or(&nothing);
     let plan = plan::Plan::new(from, to, options);
-    let levels = Levels { fixed: options.level, total: plan.total_bytes() };
+    let effort = choose::effort(options.cpu_budget, options.fan_out, MANY_AGENTS);
+    let levels = Levels { fixed: options.level, total: plan.total_bytes(), effort };
     let context = encode::Context { from, base, new, options, levels };
     let mut output = output::Output::create(out, &plan, options)?;
     let (workers, work) = (options.workers(), CpuTime::default());

@@ -26,6 +26,7 @@ use protocol::{
     filter::{Filter, Side, Walk},
     manifest::Manifest,
     path::TreePath,
+    units::ByteSize,
 };
 
 use super::{Output, print};
@@ -50,6 +51,9 @@ pub(super) struct PackArgs {
     /// zstd level, 1 to 22; by default it follows from what is packed
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=22))]
     level: Option<i32>,
+    /// Memory that encoders may use, roughly
+    #[arg(long, value_name = "SIZE", default_value = "512MiB")]
+    memory: ByteSize,
     /// How to print the summary
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -97,6 +101,7 @@ pub(super) fn pack(args: &PackArgs) -> anyhow::Result<ExitCode> {
     let options = PackOptions {
         encoders: args.encoder,
         level: args.level,
+        memory: args.memory.0,
         progress: &progress,
         ..PackOptions::new()
     };

@@ -27,9 +27,7 @@ use crate::{
     guard::{self, Figures, Reason, Step, Stop, Verdict},
     ledger::{self, Kept, KeptOffer, Ledger},
     points::Kind,
-    retention,
     settle::{self, Look},
-    signatures::Signatures,
     view::{self, View},
 };
 
@@ -167,6 +165,7 @@ impl Worker {
             && (base.statement.manifest, base.statement.epoch) == (digest, order.epoch)
         {
             self.adopt(order, base, &scan.manifest)?;
+            self.expire(order)?;
             self.standing()?.hold = None;
             let generation = base.statement.generation.0;
             return Ok(Progress::Done(Outcome::Unchanged { generation }));
@@ -357,6 +356,7 @@ impl Worker {
             root: Some(root),
             content: true,
             shared,
+            signed: self.is_signed(shared),
             ..Kept::new(&statement, envelope, now)
         };
         self.announced(order, kept, packs)?;
@@ -399,7 +399,7 @@ impl Worker {
         let state = Arc::clone(&self.state);
         let tree = self.tree.clone();
         let manifest = target.digest();
-        let keep = state.config.retain.generations.max(1) as usize;
+        let keep = state.config.retain.content_generations();
         let standing = self.standing()?;
         if let Some(prepared) = standing.prepared
             && prepared.generation == generation
@@ -410,8 +410,13 @@ impl Worker {
         standing.prepared = None;
         let newest = standing.newest_view().cloned();
         let with_content = standing.ledger.generations.iter().filter(|kept| kept.content).count();
-        let spare = standing.ledger.generations.iter().find(|kept| kept.content).cloned();
-        let spare = spare.filter(|_| with_content >= keep.max(2));
+        // Advancing what would go anyhow is cheaper than a new tree of links.
+        let spare = match with_content >= keep.max(2) {
+            true => self.victim(order, &|kept| kept.content, keep.max(2) - 1)?,
+            false => None,
+        };
+        let standing = self.standing()?;
+        let spare = spare.and_then(|version| standing.ledger.kept(version).cloned());
         if let Some(spare) = &spare {
             // Before anything is done to it: a half advanced tree is not that generation.
             drop_content(&mut standing.ledger, spare.version);
@@ -463,14 +468,10 @@ impl Worker {
         kept: Kept,
         packs: Vec<KeptOffer>,
     ) -> Result<(), Error> {
-        let now = self.state.now();
-        let state = Arc::clone(&self.state);
-        let tree = self.tree.clone();
         let standing = self.standing()?;
         standing.prepared = None;
         standing.packs = None;
         standing.hold = None;
-        let newest = kept.clone();
         let ledger = &mut standing.ledger;
         ledger.generations.retain(|other| other.version != kept.version);
         // Numbers start over with an epoch, and private trees are named by number.
@@ -481,29 +482,12 @@ impl Worker {
         ledger.generations.push(kept);
         ledger.offers.extend(packs);
         ledger.publish_requests = ledger.publish_requests.max(order.publish_requests);
-        let surplus = retention::surplus(&ledger.generations, state.config.retain.generations);
-        for version in &surplus {
-            drop_content(ledger, *version);
-        }
-        for version in retention::forgotten(&ledger.generations, now) {
-            ledger.generations.retain(|kept| kept.version != version);
-        }
-        let held: Vec<Digest> =
-            ledger.generations.iter().filter(|k| k.content).map(|k| k.manifest).collect();
-        ledger.offers.retain(|kept| held.contains(&kept.offer.to));
         ledger.save(&standing.dir)?;
+        let gone = self.shed(order)?;
         self.serve()?;
         self.point_to_newest()?;
-        for version in surplus.iter().filter(|version| version.generation != number) {
-            state.views.remove(&tree, version.generation)?;
-        }
         self.announce_offers();
-        if newest.shared {
-            let length = newest.manifest_length;
-            let manifest = state.places.load_manifest(&tree, &newest.manifest, length)?;
-            Signatures::open(&self.standing()?.dir)?.collect(&manifest)?;
-        }
-        Ok(())
+        self.remove(&gone, number)
     }
 
     /// Tells the server which generations it may serve.
@@ -562,7 +546,7 @@ fn as_view<'a>((kept, manifest): (&'a Kept, &'a Manifest)) -> View<'a> {
     View { generation: kept.version.generation, manifest, shared: kept.shared }
 }
 
-fn drop_content(ledger: &mut Ledger, version: Version) {
+pub(super) fn drop_content(ledger: &mut Ledger, version: Version) {
     for kept in ledger.generations.iter_mut().filter(|kept| kept.version == version) {
         kept.content = false;
     }

@@ -11,7 +11,7 @@ use filetree::{
     delta::ReadAt,
     pack::{
         self, BaseSource, ContentSource, NoBase,
-        write::{PackOptions, PackSummary, write_pack},
+        write::{MANY_AGENTS, PackOptions, PackSummary, write_pack},
     },
     signature::StoredSignature,
 };
@@ -29,6 +29,7 @@ use tracing::{info, warn};
 
 use super::{Error, attempt::Base, classes::Classes, worker::Worker};
 use crate::{
+    config::RetainMode,
     generate,
     ledger::{Kept, KeptOffer, Ledger, NotWorth, fetch_bytes},
     points::{self, Kind, Object},
@@ -58,10 +59,11 @@ pub(super) fn wanted(ledger: &Ledger, order: &TreeOrder) -> Option<WantedPack> {
         offers.any(|offer| offer.to == newest && offer.from.as_ref() == Some(from))
     };
     let tried = |from: &Digest| ledger.not_worth.contains(&NotWorth { from: *from, to: newest });
-    let has_content = |from: &Digest| ledger.with_manifest(from).is_some_and(|kept| kept.content);
+    let is_base = |kept: &Kept| kept.content || kept.signed;
+    let is_kept = |from: &Digest| ledger.with_manifest(from).is_some_and(is_base);
     let mut held = order.held.iter().map(|held| held.manifest);
     let from =
-        held.find(|from| *from != newest && has_content(from) && !offered(from) && !tried(from))?;
+        held.find(|from| *from != newest && is_kept(from) && !offered(from) && !tried(from))?;
     Some(WantedPack { from, chain_bytes: ledger.chain_bytes(&from, &newest) })
 }
 
@@ -130,10 +132,15 @@ impl Worker {
         if order.initial_pack {
             packs.extend(self.pack(order, None, (generation, shared), target)?);
         }
-        if shared {
-            self.store_signatures(generation, target)?;
+        if self.is_signed(shared) {
+            self.store_signatures(generation, shared, target)?;
         }
         Ok(packs)
+    }
+
+    /// Whether signatures are kept of a generation: content may be lost, or will be dropped.
+    pub(super) fn is_signed(&self, shared: bool) -> bool {
+        shared || self.state.config.retain.mode == RetainMode::Signatures
     }
 
     /// Makes more packs, from what agents hold to the newest generation.
@@ -207,6 +214,8 @@ impl Worker {
             memory: state.config.memory.0,
             turns: Some(&state.turns),
             cancel: &self.cancel,
+            cpu_budget: state.config.pack_time.duration(),
+            fan_out: fan_out(order, from),
             ..PackOptions::new()
         };
         let nothing = NoBase;
@@ -254,11 +263,16 @@ impl Worker {
     }
 
     /// Keeps signatures of what the source may change in place.
-    fn store_signatures(&mut self, generation: Generation, target: &Manifest) -> Result<(), Error> {
+    fn store_signatures(
+        &mut self,
+        generation: Generation,
+        shared: bool,
+        target: &Manifest,
+    ) -> Result<(), Error> {
         let state = Arc::clone(&self.state);
         let tree = self.tree.clone();
         let mut signatures = Signatures::open(&self.standing()?.dir)?;
-        let open = |entry: &Entry| state.views.open(&tree, generation, true, entry).ok();
+        let open = |entry: &Entry| state.views.open(&tree, generation, shared, entry).ok();
         signatures.store(target, &open)?;
         Ok(())
     }
@@ -319,6 +333,18 @@ fn write(
         return Err(generate::Error::Damaged { object: object.to_string() }.into());
     }
     Ok(summary)
+}
+
+/// How many agents will fetch a pack, as far as it is known: those that hold where it starts, and
+/// whoever is new for a pack from nothing.
+fn fan_out(order: &TreeOrder, from: Option<&Kept>) -> u64 {
+    let agents = |manifest: &Digest| {
+        order.held.iter().filter(|held| held.manifest == *manifest).map(|held| held.agents).sum()
+    };
+    match from.map(|from| agents(&from.manifest)) {
+        None | Some(0) => MANY_AGENTS,
+        Some(agents) => agents,
+    }
 }
 
 fn encoders(choice: spec::EncoderChoice) -> filetree::delta::choose::EncoderChoice {

@@ -238,7 +238,7 @@ impl Advance<'_> {
     fn decide(&self, from: &Dir, entry: &Entry) -> Result<Take, Error> {
         match self.mode {
             RetainMode::Content => return Ok(Take::Private),
-            RetainMode::HardLink => return Ok(Take::Link),
+            RetainMode::HardLink | RetainMode::Signatures => return Ok(Take::Link),
             RetainMode::Auto => {}
         }
         let moved = || Error::Moved { path: entry.path.clone() };

@@ -123,8 +123,25 @@ impl Trees {
         unpack(&Fs::disk(), &pack, base.as_deref(), &out, &keep_all, NOW)
     }
 
-    /// Unpacks against the old tree and compares everything with the new one.
+    /// Unpacks against the old tree and compares everything with the new one; then does the same
+    /// with nothing but librsync deltas.
     pub(super) fn assert_round_trip(&self, base: Option<&str>) -> Unpacked {
+        let unpacked = self.assert_unpacks(base);
+        if base == Some("old")
+            && self.manifest("old").digest() == self.index().header().from.unwrap()
+        {
+            let kept = fs::read(self.path("pack")).unwrap();
+            self.pack(EncoderChoice::Rsync);
+            let forced = self.encoders();
+            let others = forced.values().filter(|e| matches!(e, Encoder::Patch | Encoder::Group));
+            assert_eq!(others.count(), 0, "{forced:?}");
+            self.assert_unpacks(base);
+            fs::write(self.path("pack"), kept).unwrap();
+        }
+        unpacked
+    }
+
+    fn assert_unpacks(&self, base: Option<&str>) -> Unpacked {
         let before = self.manifest("old");
         let unpacked = self.unpack(base).unwrap();
         assert_eq!(self.manifest("out"), self.manifest("new"));
