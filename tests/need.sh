@@ -13,6 +13,8 @@ for target in "$@"; do
         build) need cc gcc gcc; need make make make ;;
         demo) need rsync rsync rsync; need sha256sum coreutils coreutils ;;
         test)
+            need mkfs.ext4 e2fsprogs e2fsprogs; need mkfs.xfs xfsprogs xfsprogs
+            need mkfs.btrfs btrfs-progs btrfs-progs; need mount mount util-linux
             need rsync rsync rsync
             need rdiff rdiff rdiff
             need tinyproxy tinyproxy tinyproxy
@@ -25,6 +27,8 @@ for target in "$@"; do
             ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql postgresql-server
             ;;
         bench)
+            need mkfs.ext4 e2fsprogs e2fsprogs; need mkfs.xfs xfsprogs xfsprogs
+            need mkfs.btrfs btrfs-progs btrfs-progs; need mount mount util-linux
             need rsync rsync rsync
             need zstd zstd zstd
             need find findutils findutils

@@ -210,7 +210,10 @@ impl Area {
             None => root.ensure_dir(place.name.as_bytes(), 0o700)?,
         };
         let lock = lock(&work)?;
-        let marks = Marks::load(&work)?.unwrap_or_default();
+        let marks = match Marks::load(&work)? {
+            Some(marks) => marks,
+            None => Marks::first(&work)?,
+        };
         let staging = Staging::open(&work)?;
         let mut area = Self {
             publish,
@@ -379,7 +382,7 @@ impl Area {
             report.exceptions = plan.exceptions().to_vec();
             return Ok(report);
         }
-        self.complete_staging(plan)?;
+        self.complete_staging(plan, options)?;
         let (mode, why) = self.choose(options)?;
         match mode {
             Mode::Exchange => exchange::run(self, plan, target, options, &mut report)?,
@@ -467,7 +470,7 @@ impl Area {
     }
 
     /// Copies what the live tree has with other attributes, and sees to it that the rest is there.
-    fn complete_staging(&self, plan: &Plan) -> Result<(), Error> {
+    fn complete_staging(&self, plan: &Plan, options: &SwitchOptions<'_>) -> Result<(), Error> {
         let mut missing = Vec::new();
         for need in plan.copies() {
             if self.staging.has(need)? {
@@ -500,7 +503,7 @@ impl Area {
         if !missing.is_empty() {
             return Err(Error::Missing(missing));
         }
-        Ok(self.staging.seal()?)
+        if options.leaves_staging_unsynced() { Ok(()) } else { Ok(self.staging.seal()?) }
     }
 
     /// Paths of an interrupted in-place switch that already hold what is wanted.
@@ -619,6 +622,7 @@ impl Area {
     ) -> Result<(), Error> {
         let (staged_bytes, staged_files) = self.staging.held()?;
         let journal = Journal {
+            home: self.marks.home,
             from: self.marks.applied.clone(),
             to: target.clone(),
             mode: Mode::InPlace,
@@ -638,6 +642,27 @@ impl Area {
 /// and nothing recovered, so it tells a tree that was renamed from others.
 pub fn live_root(work: &Dir) -> Result<Option<FileId>, Error> {
     Ok(Marks::load(work)?.and_then(|marks| marks.live))
+}
+
+/// Removes everything that was published at a place, and the work that led to it: for an admin who
+/// said so. Nothing is reached through a symlink.
+pub fn purge(fs: &Fs, place: &Place) -> Result<(), fs::Error> {
+    match fs.open_root(&place.publish).and_then(|publish| publish.open_parent(&place.path)) {
+        Ok(parent) => {
+            remove_all(&parent, place.path.name())?;
+            parent.sync()?;
+        }
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(error),
+    }
+    match fs.open_root(&place.work) {
+        Ok(work) => {
+            remove_all(&work, place.name.as_bytes())?;
+            work.sync()
+        }
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn open_live(publish: &Dir, path: &TreePath) -> Result<Option<Dir>, Error> {

@@ -108,6 +108,14 @@ impl SwitchOptions<'_> {
         self.index_names.iter().any(|name| path.name().ends_with(name.as_bytes()))
     }
 
+    /// Never, except in a variant that a test has to catch.
+    pub(crate) fn leaves_staging_unsynced(&self) -> bool {
+        #[cfg(test)]
+        return self.skips(KnownBad::NoSyncFs);
+        #[cfg(not(test))]
+        false
+    }
+
     #[cfg(test)]
     fn skips(&self, step: KnownBad) -> bool {
         self.bad == Some(step)

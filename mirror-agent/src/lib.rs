@@ -32,7 +32,7 @@ pub mod rsync;
 pub mod stage;
 pub mod status;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use protocol::{generation::Revision, spec::AssignmentName, v1::agent::RunReport};
 use tokio::task::JoinSet;
@@ -101,13 +101,13 @@ pub enum Failure {
         /// Which assignment.
         assignment: AssignmentName,
     },
-    /// A directory could not be removed.
-    #[error("{dir} cannot be removed", dir = dir.display())]
+    /// Its files could not be removed.
+    #[error("the files of {tree} could not be removed to the end; purge it again")]
     Remove {
-        /// Which directory.
-        dir: PathBuf,
+        /// Whose files.
+        tree: protocol::name::TreeName,
         /// Why not.
-        source: std::io::Error,
+        source: filetree::fs::Error,
     },
 }
 

@@ -11,4 +11,5 @@ export MIRRORNET_FUZZ_CASES=10000000
 cargo test --locked --release --package protocol --lib fuzz:: -- --nocapture
 cargo test --locked --release --package filetree --lib fuzz:: -- --nocapture
 unset MIRRORNET_FUZZ_CASES
+tests/crash/run.sh
 exec "$MIRRORNET_BIN_DIR/bench"

@@ -89,6 +89,8 @@ impl Locals {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct Marks {
+    /// The work directory when this was written.
+    pub(crate) home: Option<FileId>,
     /// The live root as we left it.
     pub(crate) live: Option<FileId>,
     pub(crate) applied: Option<Target>,
@@ -103,9 +105,41 @@ pub(crate) struct Marks {
     pub(crate) links: Option<bool>,
 }
 
+/// After a restart a file system may have another device number (btrfs, loop and mapped devices,
+/// disks found in another order): the same inodes then have other identities. They are the same as
+/// long as the work directory still has its inode number.
+#[derive(Debug, Clone, Copy)]
+struct Renumbered {
+    from: u64,
+    to: u64,
+}
+
+impl Renumbered {
+    fn between(home: Option<FileId>, here: FileId) -> Option<Self> {
+        let home = home.filter(|home| home.ino == here.ino && home.dev != here.dev)?;
+        Some(Self { from: home.dev, to: here.dev })
+    }
+
+    fn apply<'a>(self, ids: impl Iterator<Item = &'a mut FileId>) {
+        ids.filter(|id| id.dev == self.from).for_each(|id| id.dev = self.to);
+    }
+}
+
 impl Marks {
     pub(crate) fn load(work: &Dir) -> Result<Option<Self>, Error> {
-        load_json(work, MARKS)
+        let Some(mut marks) = load_json::<Self>(work, MARKS)? else { return Ok(None) };
+        let here = work.meta()?.id;
+        if let Some(renumbered) = Renumbered::between(marks.home, here) {
+            let trees = marks.trees.iter_mut().map(|tree| &mut tree.id);
+            renumbered.apply(marks.live.iter_mut().chain(trees));
+        }
+        marks.home = Some(here);
+        Ok(Some(marks))
+    }
+
+    /// Of an area that is new.
+    pub(crate) fn first(work: &Dir) -> Result<Self, Error> {
+        Ok(Self { home: Some(work.meta()?.id), ..Self::default() })
     }
 
     pub(crate) fn save(&self, work: &Dir) -> Result<(), Error> {
@@ -117,6 +151,9 @@ impl Marks {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Journal {
+    /// The work directory when this was written.
+    #[serde(default)]
+    pub(crate) home: Option<FileId>,
     pub(crate) from: Option<Target>,
     pub(crate) to: Target,
     pub(crate) mode: Mode,
@@ -136,7 +173,11 @@ pub(crate) struct Journal {
 
 impl Journal {
     pub(crate) fn load(work: &Dir) -> Result<Option<(Self, PathList)>, Error> {
-        let Some(journal) = load_json(work, PLAN)? else { return Ok(None) };
+        let Some(mut journal) = load_json::<Self>(work, PLAN)? else { return Ok(None) };
+        if let Some(renumbered) = Renumbered::between(journal.home, work.meta()?.id) {
+            let standby = journal.standby.iter_mut().map(|(_, id)| id);
+            renumbered.apply(journal.live.iter_mut().chain(standby));
+        }
         Ok(Some((journal, load_paths(work, PLAN_PATHS)?.unwrap_or_default())))
     }
 

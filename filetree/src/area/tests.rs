@@ -1,6 +1,7 @@
 //! Scenarios on real directories. What is compared in the end is always the whole published tree,
 //! read again from the disk, with a manifest: nothing may be missing, changed or there too much.
 
+mod blocks;
 mod cost;
 mod crash;
 mod errors;
@@ -10,6 +11,7 @@ mod local;
 pub(crate) mod model;
 mod oracle;
 mod scenario;
+mod scrubbing;
 mod withdrawn;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -22,7 +22,7 @@ pub const FAIL_ENV: &str = "MIRRORNET_FAIL_AT";
 
 /// The environment variable that names a file to which every change and sync is added as a line
 /// `SITE OPERATION`, so that a test knows at which sites to fail.
-pub const SITES_ENV: &str = "MIRRORNET_FAIL_SITES";
+pub const SITES_ENV: &str = "FILETREE_FAIL_SITES";
 
 /// A place in the code that asks for an operation, as `FILE@LINE` below a crate's `src`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

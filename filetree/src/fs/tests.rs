@@ -146,3 +146,76 @@ fn filling_one_file_from_another_copies_everything() {
     std::io::Read::read_to_end(&mut to.reader(), &mut copied).unwrap();
     assert_eq!(copied, content);
 }
+
+/// What the standard library and the kernel's interface offer for changing a disk.
+const MUTATIONS: &[&str] = &[
+    "fs::write(",
+    "fs::rename(",
+    "fs::remove_file(",
+    "fs::remove_dir(",
+    "fs::remove_dir_all(",
+    "fs::create_dir(",
+    "fs::create_dir_all(",
+    "fs::set_permissions(",
+    "fs::hard_link(",
+    "fs::copy(",
+    "File::create(",
+    "File::options(",
+    "OpenOptions::new(",
+    "unix::fs::symlink(",
+    "unix::fs::chown(",
+    "renameat(",
+    "renameat_with(",
+    "unlinkat(",
+    "mkdirat(",
+    "linkat(",
+    "symlinkat(",
+    "fchmod(",
+    "chownat(",
+    "utimensat(",
+    "futimens(",
+    "ftruncate(",
+];
+
+/// Who may use them all the same, and for what that is no mirrored tree.
+const APART: &[(&str, &str)] = &[
+    ("filetree/src/fs/", "this layer"),
+    ("filetree/src/pack/write/output.rs", "packs are written beside trees, never into one"),
+    ("mirror-agent/src/enroll.rs", "the data directory"),
+    ("mirror-agent/src/agent.rs", "the data directory"),
+    ("mirror-agent/src/claim.rs", "the claim on the storage"),
+    ("mirror-agent/src/control.rs", "the control socket"),
+    ("mirror-agent/src/lib.rs", "the control socket"),
+    ("mirror-agent/src/ledger/", "the ledger"),
+    ("mirror-agent/src/rsync/", "the pipe's socket and the child's lists of rules"),
+    ("mirror-agent/src/fetch/", "downloads and manifests"),
+    ("mirror-agent/src/gather", "downloads"),
+    ("mirror-agent/src/observed.rs", "the stage of rsync"),
+    ("mirror-agent/src/cli/", "the directory of a command"),
+];
+
+#[test]
+fn nothing_else_changes_a_mirrored_tree() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let sources = ["filetree/src", "mirror-agent/src"].into_iter().flat_map(|dir| {
+        walkdir::WalkDir::new(root.join(dir)).into_iter().filter_map(std::result::Result::ok)
+    });
+    let (mut looked, mut wrong) = (0, Vec::new());
+    for entry in sources.filter(|entry| entry.path().extension().is_some_and(|e| e == "rs")) {
+        let path = entry.path().strip_prefix(root).unwrap().to_string_lossy().into_owned();
+        let is_test = path.contains("/tests/") || path.ends_with("/tests.rs");
+        if is_test || APART.iter().any(|(apart, _)| path.starts_with(apart)) {
+            continue;
+        }
+        looked += 1;
+        let text = std::fs::read_to_string(entry.path()).unwrap();
+        let code = text.split("#[cfg(test)]\nmod ").next().unwrap();
+        for (number, line) in code.lines().enumerate() {
+            if MUTATIONS.iter().any(|mutation| line.contains(mutation)) {
+                wrong.push(format!("{path}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(looked > 40, "only {looked} files were looked at");
+    assert!(wrong.is_empty(), "changes a disk without filetree::fs:\n{}", wrong.join("\n"));
+}

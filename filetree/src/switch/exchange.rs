@@ -120,6 +120,7 @@ fn attempt(
     let (staged_bytes, staged_files) = area.staging.held()?;
     let withdrawn = area.save_withdrawn(plan, options.now)?;
     let journal = Journal {
+        home: area.marks.home,
         from: area.marks.applied.clone(),
         to: target.clone(),
         mode: Mode::Exchange,

@@ -466,16 +466,14 @@ impl Agent {
         if let Some(other) = self.other_user_of(name, &record.path)? {
             return Err(crate::Failure::InUse { assignment: name.clone(), other });
         }
-        let published = self.config.publish().join(apply::os_path(&record.path));
-        let work = self.config.work().join(name.to_string());
-        for dir in [published, work] {
-            match std::fs::remove_dir_all(&dir) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(crate::Failure::Remove { dir, source });
-                }
-                _ => {}
-            }
-        }
+        let place = filetree::area::Place {
+            publish: self.config.publish(),
+            work: self.config.work(),
+            name: name.to_string(),
+            path: record.path.clone(),
+        };
+        filetree::area::purge(&filetree::fs::Fs::disk(), &place)
+            .map_err(|source| crate::Failure::Remove { tree: name.tree.clone(), source })?;
         Ok(self.ledger.remove_record(name)?)
     }
 

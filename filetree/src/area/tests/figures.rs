@@ -9,8 +9,8 @@ use std::{
 };
 
 /// What a harness tried and what went wrong.
-pub(super) struct Figure {
-    pub(super) what: &'static str,
+pub(super) struct Figure<'a> {
+    pub(super) what: &'a str,
     pub(super) ran: u64,
     pub(super) bad: u64,
 }
@@ -26,7 +26,7 @@ pub(super) fn is_full() -> bool {
 }
 
 /// Prints a figure, and adds it to the file that `MIRRORNET_FIGURES` names.
-pub(super) fn tell(figure: &Figure) {
+pub(super) fn tell(figure: &Figure<'_>) {
     let line = format!("{}\t{}\t{}", figure.what, figure.ran, figure.bad);
     eprintln!("{}: {} tried, {} wrong", figure.what, figure.ran, figure.bad);
     if let Some(path) = std::env::var_os("MIRRORNET_FIGURES") {

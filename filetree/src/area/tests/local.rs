@@ -257,3 +257,27 @@ fn a_tree_on_another_file_system_than_the_work_is_switched_in_place() {
     let mode = fs::metadata(live.join(".mirrornet")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
 }
+
+#[test]
+fn another_device_number_after_a_restart_is_still_the_same_tree() {
+    let mut site = Site::new();
+    site.sync(tree(&[("a", "1"), ("b", "1")]));
+    site.now += 3600;
+    site.sync(tree(&[("a", "2"), ("b", "1")]));
+    // What the marks and a journal would say if the disk had been number 7 then.
+    let work = Fs::disk().open_root(&site.root().join("work/fedora")).unwrap();
+    let body = crate::record::load(&work, "marks").unwrap().unwrap();
+    let dev = fs::metadata(site.root()).unwrap().dev();
+    let text = String::from_utf8(body).unwrap();
+    let older = text.replace(&format!("\"dev\": {dev}"), "\"dev\": 7");
+    assert_ne!(older, text);
+    crate::record::save(&work, "marks", older.as_bytes()).unwrap();
+    let area = site.open();
+    assert_eq!(*area.recovery(), Recovery::Clean);
+    assert_eq!(area.applied().unwrap().version.generation.0, 2);
+    drop(area);
+    site.now += 3600;
+    let report = site.sync(tree(&[("a", "3"), ("b", "1")]));
+    assert!(!report.fresh_twin, "the retired tree is known, too");
+    site.check();
+}

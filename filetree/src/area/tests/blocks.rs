@@ -1,0 +1,290 @@
+//! Loss of power under the real file systems: ext4, xfs and btrfs.
+//!
+//! An update runs on a loop device whose writes and flushes are logged. Each state that a loss of
+//! power could leave (everything up to some flush, and any part of what came after it) is mounted,
+//! read, and brought to the new generation by the real recovery. So are rsync's updates with the
+//! flags that mirror programs use, for the table that is published beside ours.
+//!
+//! Skipped with a message where nobody may mount FUSE or loop devices.
+
+mod disk;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use self::disk::{Disks, Event, Image, Mounted};
+use super::{
+    figures::{self, Figure},
+    oracle::{self, Oracle},
+    scenario::{Scenario, scenario},
+};
+use crate::fs::{Fs, memory::Dice};
+
+const KINDS: [&str; 3] = ["ext4", "xfs", "btrfs"];
+
+/// How long one file system is worked on, unless a number of states is asked for.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+/// One file system with everything that was written to it during some work.
+struct Recording {
+    kind: &'static str,
+    disks: Disks,
+    base: Image,
+    events: Vec<Event>,
+    /// From which event on success was reported.
+    reported: usize,
+    mount_at: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+/// Makes a file system, and records what `work` does to it after `prepare`; `None` where this
+/// machine does not let us.
+fn record(
+    kind: &'static str,
+    prepare: impl FnOnce(&Path),
+    work: impl FnOnce(&Path),
+) -> Option<Recording> {
+    let skip = |why: String| -> Option<Recording> {
+        eprintln!("skipped on {kind}: {why}");
+        None
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (fuse, mount_at) = (dir.path().join("disks"), dir.path().join("volume"));
+    std::fs::create_dir(&fuse).unwrap();
+    std::fs::create_dir(&mount_at).unwrap();
+    let megabytes = if kind == "xfs" { 320 } else { 128 };
+    let disks = match Disks::new(&fuse, megabytes << 20) {
+        Ok(disks) => disks,
+        Err(error) => return skip(format!("no FUSE: {error}")),
+    };
+    let flags: &[&str] = match kind {
+        "ext4" => &["-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"],
+        "xfs" => &["-q", "-K", "-f"],
+        _ => &["-q", "-K", "-f", "-m", "single"],
+    };
+    let made = Command::new(format!("mkfs.{kind}")).args(flags).arg(disks.first()).output();
+    match made {
+        Ok(made) if made.status.success() => {}
+        Ok(made) => return skip(String::from_utf8_lossy(&made.stderr).into_owned()),
+        Err(error) => return skip(format!("no mkfs.{kind}: {error}")),
+    }
+    let mounted = match Mounted::new(&disks.first(), kind, &mount_at) {
+        Ok(mounted) => mounted,
+        Err(why) => return skip(why),
+    };
+    prepare(&mount_at);
+    Fs::disk().open_root(&mount_at).unwrap().sync_fs().unwrap();
+    let base = disks.record();
+    work(&mount_at);
+    let reported = disks.recorded();
+    // What the file system does by itself afterwards may be lost as well.
+    let file = std::fs::File::create(mount_at.join("later")).unwrap();
+    file.sync_all().unwrap();
+    let events = disks.events();
+    drop(mounted);
+    Some(Recording { kind, disks, base, events, reported, mount_at, _dir: dir })
+}
+
+/// What was seen in many states.
+#[derive(Default)]
+struct Outcome {
+    states: u64,
+    violations: Vec<String>,
+    /// States at or after the report of success.
+    after: u64,
+}
+
+impl Recording {
+    /// Shows states until there are enough or time is up, and has each judged: with the mounted
+    /// path, and whether success was reported before.
+    fn replay(
+        &self,
+        states: u64,
+        patience: Option<Duration>,
+        seed: u64,
+        judge: impl Fn(&Path, bool) -> Option<String>,
+    ) -> Outcome {
+        let begin = Instant::now();
+        let mut dice = Dice::new(seed);
+        let mut outcome = Outcome::default();
+        while outcome.states < states && patience.is_none_or(|most| begin.elapsed() < most) {
+            // Every second state is one after success: that is when a promise was given.
+            let cut = match dice.below(2) {
+                0 => self.reported,
+                _ => dice.below(self.events.len() as u64 + 1) as usize,
+            };
+            let reported = cut >= self.reported;
+            let shown = self.disks.show(self.crash(cut, &mut dice));
+            outcome.states += 1;
+            outcome.after += u64::from(reported);
+            let wrong = match Mounted::new(&shown.file(), self.kind, &self.mount_at) {
+                Err(why) => Some(format!("does not mount: {why}")),
+                Ok(_mounted) => judge(&self.mount_at, reported),
+            };
+            let all = self.events.len();
+            outcome
+                .violations
+                .extend(wrong.map(|what| format!("{} {cut} of {all}: {what}", self.kind)));
+        }
+        outcome
+    }
+
+    /// The disk after a loss of power behind event `cut`: what was flushed, and of the rest a
+    /// beginning or any part, the last write perhaps torn between sectors.
+    fn crash(&self, cut: usize, dice: &mut Dice) -> Image {
+        let mut image = self.base.clone();
+        let events = &self.events[..cut];
+        let flushed = events.iter().rposition(|event| matches!(event, Event::Flush)).unwrap_or(0);
+        let keep_of_eight = [0, 2, 4, 7, 8][dice.below(5) as usize];
+        let beginning = dice.below(2) == 0;
+        let end = flushed + dice.below((cut - flushed) as u64 + 1) as usize;
+        for (at, event) in events.iter().enumerate() {
+            let Event::Write(offset, bytes) = event else { continue };
+            let kept =
+                at < flushed || if beginning { at < end } else { dice.below(8) < keep_of_eight };
+            if !kept {
+                continue;
+            }
+            let torn = at >= flushed && dice.below(8) == 0;
+            let sectors = (bytes.len() / 512) as u64;
+            let len = if torn { dice.below(sectors + 1) as usize * 512 } else { bytes.len() };
+            image.write(*offset, &bytes[..len]);
+        }
+        image
+    }
+}
+
+/// Records the update of a scenario.
+fn update(kind: &'static str, scenario: Scenario) -> Option<Recording> {
+    record(
+        kind,
+        |root| scenario.prepare(&Fs::disk(), root),
+        |root| {
+            scenario.update(&Fs::disk(), root, scenario.after(), None).unwrap();
+        },
+    )
+}
+
+fn judge(scenario: Scenario, oracle: &Oracle, root: &Path, reported: bool) -> Option<String> {
+    if let Some(wrong) = oracle.violation(&oracle::list(root), reported) {
+        return Some(wrong);
+    }
+    match scenario.update(&Fs::disk(), root, scenario.after(), None) {
+        Err(error) => Some(format!("recovery failed: {error:?}")),
+        Ok(_) => oracle.unfinished(&oracle::list(root)),
+    }
+}
+
+/// How many states of each file system, and how long that may take.
+fn wanted() -> (u64, Option<Duration>) {
+    match std::env::var_os("MIRRORNET_BLOCK_STATES") {
+        Some(_) => (figures::count("MIRRORNET_BLOCK_STATES", 0), None),
+        None => (300, Some(PATIENCE)),
+    }
+}
+
+fn survives(kind: &'static str, what: &'static str) {
+    let (states, patience) = wanted();
+    let scenarios = ["reused", "twin", "in-place"];
+    let mut all = Outcome::default();
+    for name in scenarios {
+        let scenario = scenario(name);
+        let Some(recording) = update(kind, scenario) else { return };
+        let oracle = Oracle::new(scenario);
+        let share = states.div_ceil(scenarios.len() as u64);
+        let patience = patience.map(|all| all / scenarios.len() as u32);
+        let seen = recording
+            .replay(share, patience, 1, |root, reported| judge(scenario, &oracle, root, reported));
+        all.states += seen.states;
+        all.after += seen.after;
+        all.violations.extend(seen.violations.iter().map(|wrong| format!("{name}: {wrong}")));
+    }
+    eprintln!("{kind}: {} of {} states are after success", all.after, all.states);
+    figures::tell(&Figure { what, ran: all.states, bad: all.violations.len() as u64 });
+    let first = all.violations.iter().take(5).collect::<Vec<_>>();
+    assert!(first.is_empty(), "{} of {}: {first:#?}", all.violations.len(), all.states);
+}
+
+#[test]
+fn power_lost_on_ext4_harms_nothing() {
+    survives("ext4", "crash states of real ext4");
+}
+
+#[test]
+fn power_lost_on_xfs_harms_nothing() {
+    survives("xfs", "crash states of real xfs");
+}
+
+#[test]
+fn power_lost_on_btrfs_harms_nothing() {
+    survives("btrfs", "crash states of real btrfs");
+}
+
+/// What mirror programs run, and then say: done.
+const MARK: &str = "done";
+
+fn rsync(flags: &'static [&'static str]) -> impl Fn(&Path) {
+    move |root| {
+        let mut command = Command::new("rsync");
+        command.args(["-rlptH", "--delete-after", "--delay-updates"]).args(flags);
+        let done = command.arg(root.join("upstream/")).arg(root.join("mirror/")).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        // The report: durable, as a database would keep it.
+        let mark = std::fs::File::create(root.join(MARK)).unwrap();
+        mark.sync_all().unwrap();
+        std::fs::File::open(root).unwrap().sync_all().unwrap();
+    }
+}
+
+const FILES: u64 = 60;
+
+fn content(n: u64) -> Vec<u8> {
+    format!("new content of {n}\n").repeat(200).into_bytes()
+}
+
+fn upstream(root: &Path) {
+    for dir in ["upstream", "mirror"] {
+        std::fs::create_dir(root.join(dir)).unwrap();
+    }
+    for n in 0..FILES {
+        std::fs::write(root.join(format!("mirror/f{n}")), format!("old {n}")).unwrap();
+        std::fs::write(root.join(format!("upstream/f{n}")), content(n)).unwrap();
+    }
+}
+
+/// Success that was reported, and is not there.
+fn lost(root: &Path) -> Option<String> {
+    root.join(MARK).exists().then_some(())?;
+    let is_lost = |n: &u64| {
+        std::fs::read(root.join(format!("mirror/f{n}"))).ok().is_none_or(|now| now != content(*n))
+    };
+    let lost = (0..FILES).filter(is_lost).count();
+    (lost > 0).then(|| format!("{lost} of {FILES} files are not what was reported"))
+}
+
+#[test]
+fn rsync_loses_what_it_reported_unless_it_syncs() {
+    let states = figures::count("MIRRORNET_BASELINE_STATES", 60);
+    let mut caught = 0;
+    for kind in KINDS {
+        for flags in [&[][..], &["--fsync"]] {
+            let Some(recording) = record(kind, upstream, rsync(flags)) else { return };
+            let seen = recording.replay(states, Some(PATIENCE), 1, |root, _| lost(root));
+            let bad = seen.violations.len() as u64;
+            let what = match flags {
+                [] => format!("crash states of {kind} after rsync reported success"),
+                _ => format!("crash states of {kind} after rsync --fsync reported success"),
+            };
+            figures::tell(&Figure { what: &what, ran: seen.states, bad });
+            if flags.is_empty() {
+                caught += bad;
+            } else {
+                assert_eq!(bad, 0, "{:#?}", seen.violations);
+            }
+        }
+    }
+    assert!(caught > 0, "rsync without --fsync passed");
+}
