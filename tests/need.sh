@@ -19,6 +19,7 @@ for target in "$@"; do
             need rdiff rdiff rdiff
             need tinyproxy tinyproxy tinyproxy
             need nginx nginx-light nginx
+            need openssl openssl openssl
             need sha256sum coreutils coreutils
             need systemd-analyze systemd systemd
             python3 -c 'import ensurepip' 2>/dev/null || need python3-with-venv python3-venv python3
@@ -37,6 +38,7 @@ for target in "$@"; do
             need strace strace strace
             need ip iproute2 iproute; need nsenter util-linux util-linux
             need nginx nginx-light nginx
+            need openssl openssl openssl
             ;;
         lint)
             cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny

@@ -17,6 +17,7 @@ pub mod picture;
 pub mod poll;
 pub mod publish;
 pub mod roots;
+mod standing;
 mod state;
 pub mod status;
 pub mod upkeep;

@@ -7,6 +7,7 @@
 
 mod apply;
 mod assignment;
+mod audit;
 mod delete;
 mod describe;
 mod error;
@@ -73,6 +74,7 @@ enum Verb {
     Invite(invite::Invite),
     Revoke(revoke::Revoke),
     Root(root::RootVerbs),
+    Audit(audit::Audit),
     Apply(apply::Apply),
     Get(get::Get),
     Describe(describe::Describe),
@@ -115,6 +117,7 @@ async fn run(cli: Cli, print: &mut Print) -> Result<(), Error> {
         Verb::Invite(verb) => verb.run(&session, print).await,
         Verb::Revoke(verb) => verb.run(&session, print).await,
         Verb::Root(verb) => verb.run(&session, print).await,
+        Verb::Audit(verb) => verb.run(&session, print).await,
         Verb::Apply(verb) => verb.run(&session, print).await,
         Verb::Get(verb) => verb.run(&session, print).await,
         Verb::Describe(verb) => verb.run(&session, print).await,

@@ -36,7 +36,6 @@ use jiff::Timestamp;
 use sqlx::{PgPool, SqlitePool};
 
 pub use self::{
-    audit::AuditEntry,
     backup::{backed_up_files, forget_backed_up_files},
     counters::{Counter, Topic},
     definitions::StoredDefinition,

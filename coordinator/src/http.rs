@@ -67,6 +67,8 @@ pub(crate) fn api(api: &Arc<Api>) -> Router {
         .route("/v1/invites", post(at::invites::post))
         .route("/v1/identities", get(at::identities::get))
         .route("/v1/identities/{role}/{name}/revoke", post(at::identity_revoke::post))
+        .route("/v1/audit", get(at::audit::get))
+        .route("/v1/crl", get(at::crl::get))
         .route("/v1/roots", get(at::roots::get).post(at::roots::post))
         .route("/v1/roots/draft", get(at::roots::draft))
         .route("/v1/generations", get(at::generations::get))
@@ -81,7 +83,9 @@ pub(crate) fn api(api: &Arc<Api>) -> Router {
 
 /// The enroll port.
 pub(crate) fn enroll(api: &Arc<Api>) -> Router {
-    finish(Router::new().route("/enroll", post(at::enroll::post)).merge(health()), api)
+    let open =
+        Router::new().route("/enroll", post(at::enroll::post)).route("/v1/crl", get(at::crl::get));
+    finish(open.merge(health()), api)
 }
 
 fn health() -> Router<Arc<Api>> {

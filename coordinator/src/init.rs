@@ -228,6 +228,7 @@ async fn first_admin(
         not_after: issued.not_after,
         superseded: None,
         revoked: None,
+        confirmed: None,
     };
     let mut tx = database.write().await?;
     if !tx.identities().await?.is_empty() {

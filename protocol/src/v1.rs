@@ -5,6 +5,7 @@
 //! 304 after the wait. Lists page by cursor.
 
 pub mod agent;
+pub mod audit;
 pub mod definitions;
 pub mod enroll;
 pub mod history;

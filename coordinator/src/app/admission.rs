@@ -23,6 +23,8 @@ pub struct Caller {
     pub serial: String,
     /// When that certificate ends.
     pub not_after: Timestamp,
+    /// Whether it was used before.
+    pub confirmed: bool,
 }
 
 impl std::fmt::Display for Caller {
@@ -63,5 +65,6 @@ pub fn admit(picture: &Picture, peer: &PeerIdentity, now: Timestamp) -> Result<C
         site: identity.site.clone(),
         serial,
         not_after: certificate.not_after,
+        confirmed: certificate.confirmed.is_some(),
     })
 }

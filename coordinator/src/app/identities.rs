@@ -194,6 +194,7 @@ impl App {
             not_after: client.not_after,
             superseded: None,
             revoked: None,
+            confirmed: None,
         };
         let certificates = Certificates {
             chain: client.chain_pem,

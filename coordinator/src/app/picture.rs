@@ -22,7 +22,7 @@ use protocol::{
 
 pub use self::{
     contents::{Contents, TreeContents},
-    fleet::{Fleet, is_live},
+    fleet::{Fleet, is_live, is_outlived},
     wanted::{PUBLISH, SYNC, Wanted},
 };
 use crate::{

@@ -1,7 +1,7 @@
 //! The coordinator at work: database, keys, and the picture that everybody looks at.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -60,6 +60,8 @@ pub struct App {
     loading: tokio::sync::Mutex<()>,
     seen: Mutex<HashMap<(Role, IdentityName), Timestamp>>,
     seen_stored: Mutex<Timestamp>,
+    /// Serials whose first use, or whose use after their time, was noted by this replica.
+    noted: Mutex<HashSet<String>>,
 }
 
 /// A change under way: the one writer's place, with the picture as it is in the database.
@@ -84,6 +86,7 @@ impl App {
             loading: tokio::sync::Mutex::new(()),
             seen: Mutex::new(HashMap::new()),
             seen_stored: Mutex::new(Timestamp::UNIX_EPOCH),
+            noted: Mutex::default(),
             parts,
         };
         app.close_revoked(&picture);
@@ -202,6 +205,11 @@ impl App {
     /// When an identity was last heard of, as far as it is not stored yet.
     pub fn seen(&self, role: Role, name: &IdentityName) -> Option<Timestamp> {
         lock(&self.seen).get(&(role, name.clone())).copied()
+    }
+
+    /// Whether this is the first note of a serial here.
+    pub(super) fn is_first_use(&self, serial: &str) -> bool {
+        lock(&self.noted).insert(serial.to_owned())
     }
 
     /// Stores who was heard of since the last call: one commit for all of them.

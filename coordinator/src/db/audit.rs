@@ -1,52 +1,13 @@
 //! Who did what, in a chain that shows when an entry was taken out.
 
 use jiff::Timestamp;
-use protocol::digest::Digest;
+use protocol::v1::audit::AuditEntry;
 
 use super::{
     Error, Transaction, execute, from_bigint, from_micros, row, rows, to_bigint, to_micros,
 };
 
-/// One entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditEntry {
-    /// Its number, from 1.
-    pub number: u64,
-    /// When.
-    pub at: Timestamp,
-    /// Who: `admin/ann`, or `coordinator`.
-    pub who: String,
-    /// What: `revoke`, `invite-misused`…
-    pub what: String,
-    /// To what: `agent/lisbon-1`.
-    pub target: String,
-    /// The rest, for people.
-    pub detail: String,
-    /// Digest of the entry before; empty in the first.
-    pub previous: String,
-    /// Digest of this entry.
-    pub digest: String,
-}
-
 type AuditRow = (i64, i64, String, String, String, String, String, String);
-
-impl AuditEntry {
-    /// The digest that this entry should have.
-    pub fn expected_digest(&self) -> String {
-        let parts = [
-            self.number.to_string(),
-            self.at.as_microsecond().to_string(),
-            self.who.clone(),
-            self.what.clone(),
-            self.target.clone(),
-            self.detail.clone(),
-            self.previous.clone(),
-        ];
-        // Every part after its length, so that no two different entries are the same bytes.
-        let bytes = parts.iter().flat_map(|part| format!("{}:{part}", part.len()).into_bytes());
-        Digest::of(&bytes.collect::<Vec<u8>>()).to_string()
-    }
-}
 
 impl Transaction {
     /// Appends an entry.

@@ -56,6 +56,8 @@ pub struct StoredCertificate {
     pub superseded: Option<Timestamp>,
     /// When it was revoked.
     pub revoked: Option<Timestamp>,
+    /// When it was first used.
+    pub confirmed: Option<Timestamp>,
 }
 
 type IdentityRow = (
@@ -70,7 +72,7 @@ type IdentityRow = (
     Option<String>,
     Option<i64>,
 );
-type CertificateRow = (String, String, String, i64, i64, Option<i64>, Option<i64>);
+type CertificateRow = (String, String, String, i64, i64, Option<i64>, Option<i64>, Option<i64>);
 
 impl Transaction {
     /// Every identity, the oldest first.
@@ -181,7 +183,7 @@ impl Transaction {
 
     /// Every certificate that ends after `now`, the oldest first.
     pub async fn certificates(&mut self, now: Timestamp) -> Result<Vec<StoredCertificate>, Error> {
-        let sql = "SELECT serial, role, name, issued, not_after, superseded, revoked
+        let sql = "SELECT serial, role, name, issued, not_after, superseded, revoked, confirmed
              FROM certificates WHERE not_after > $1 ORDER BY issued, serial";
         rows!(self, CertificateRow, sql, to_micros(now))?.into_iter().map(certificate).collect()
     }
@@ -215,6 +217,16 @@ impl Transaction {
             answer,
         )
         .map(drop)
+    }
+
+    /// Notes that a certificate was used. Returns whether that was the first time.
+    pub async fn confirm_certificate(
+        &mut self,
+        serial: &str,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        let sql = "UPDATE certificates SET confirmed = $2 WHERE serial = $1 AND confirmed IS NULL";
+        Ok(execute!(self, sql, serial, to_micros(now))? == 1)
     }
 
     /// What was answered to the same request of that identity before.
@@ -258,7 +270,7 @@ fn identity(row: IdentityRow) -> Result<StoredIdentity, Error> {
 }
 
 fn certificate(row: CertificateRow) -> Result<StoredCertificate, Error> {
-    let (serial, role, name, issued, not_after, superseded, revoked) = row;
+    let (serial, role, name, issued, not_after, superseded, revoked, confirmed) = row;
     Ok(StoredCertificate {
         serial,
         role: parsed("role", &role)?,
@@ -267,5 +279,6 @@ fn certificate(row: CertificateRow) -> Result<StoredCertificate, Error> {
         not_after: from_micros(not_after)?,
         superseded: from_micros_option(superseded)?,
         revoked: from_micros_option(revoked)?,
+        confirmed: from_micros_option(confirmed)?,
     })
 }

@@ -4,10 +4,11 @@ use jiff::Timestamp;
 
 use super::{Error, Transaction, execute, on, rows};
 
-const MIGRATIONS: [(&str, &str); 3] = [
+const MIGRATIONS: [(&str, &str); 4] = [
     ("0001_first", include_str!("migrations/0001_first.sql")),
     ("0002_receipt_bytes", include_str!("migrations/0002_receipt_bytes.sql")),
     ("0003_roots", include_str!("migrations/0003_roots.sql")),
+    ("0004_confirmed", include_str!("migrations/0004_confirmed.sql")),
 ];
 
 /// Any number; it only has to be the same in every replica.

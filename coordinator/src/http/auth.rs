@@ -24,10 +24,20 @@ pub(super) async fn authenticate(
     match caller(&api, peer.as_deref()).await {
         Ok(caller) => {
             api.app.note_seen(caller.role, &caller.name);
+            if let Err(error) = api.app.confirm(&caller).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "not noted as used");
+            }
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(error) => error.into_response(),
+        Err(error) => {
+            if let Some(peer) = peer.as_deref()
+                && let Err(error) = api.app.note_outlived(peer).await
+            {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a clone is not noted");
+            }
+            error.into_response()
+        }
     }
 }
 

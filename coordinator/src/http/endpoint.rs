@@ -5,6 +5,8 @@ pub(super) mod agent_orders;
 pub(super) mod agent_runs;
 pub(super) mod assignment_effective;
 pub(super) mod assignment_verb;
+pub(super) mod audit;
+pub(super) mod crl;
 pub(super) mod definition;
 pub(super) mod definitions;
 pub(super) mod enroll;

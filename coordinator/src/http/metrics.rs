@@ -48,6 +48,21 @@ impl Metrics {
             let live = picture.fleet.identities().filter(live).count();
             text.sample("mirrornet_identities", &[("role", &role.to_string())], live);
         }
+        let name = "mirrornet_certificate_expiry_timestamp_seconds";
+        text.family(name, Kind::Gauge, "End of the live certificate that ends first, by role.");
+        for role in [Role::Agent, Role::Publisher, Role::Admin, Role::Viewer] {
+            let live = picture.fleet.identities();
+            let live = live.filter(|i| i.role == role && i.revoked.is_none());
+            let ends = live.filter_map(|i| picture.fleet.newest_certificate(role, &i.name));
+            if let Some(first) = ends.map(|certificate| certificate.not_after).min() {
+                let seconds = u64::try_from(first.as_second()).unwrap_or(0);
+                text.sample(name, &[("role", &role.to_string())], seconds);
+            }
+        }
+        text.gauge("mirrornet_root", "Number of the root document.", picture.root.root().number.0);
+        let waiting = app.root_draft().changes.len();
+        let help = "Changes that wait for whoever holds the root key.";
+        text.gauge("mirrornet_root_changes_waiting", help, waiting);
         text.family("mirrornet_definitions", Kind::Gauge, "Definitions by kind.");
         for kind in protocol::v1::definitions::Kind::ALL {
             let names = picture.wanted.definitions.names(kind).len();

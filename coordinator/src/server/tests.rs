@@ -120,6 +120,65 @@ async fn what_one_replica_did_the_other_knows_within_half_a_second() {
     second.stop().await;
 }
 
+/// No request that begins later than this after the revocation was answered may succeed.
+const EVERYWHERE: Duration = Duration::from_secs(1);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn fifty_revocations_under_load_are_effective_here_at_once_and_elsewhere_within_a_second() {
+    let Some(cluster) = Cluster::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let url = cluster.create_database("revocations");
+    let (first, second) = replicas(dir.path(), &url).await;
+    let admin = Identity::load(&dir.path().join("first/admin")).unwrap();
+    let here = client(&first, &admin);
+    let site = DefinitionFile { name: "a".into(), text: "[[site]]\nname = \"lisbon\"\n".into() };
+    let request = ApplyRequest {
+        files: vec![site],
+        rule_files: vec![],
+        dry_run: false,
+        prune: false,
+        if_revision: None,
+    };
+    here.apply(&request).await.unwrap();
+    let mut slowest = [Duration::ZERO; 2];
+    for number in 0..50 {
+        let name = format!("lisbon-{number}");
+        let agent = enroll(&here, dir.path(), &name).await;
+        let clients = [client(&first, &agent), client(&second, &agent)];
+        for client in &clients {
+            wait_for(async || client.whoami().await.ok()).await;
+        }
+        // Each asks without pause on its open connection, until it is refused: when did the last
+        // request begin that was let in?
+        let asking = clients.map(|client| {
+            tokio::spawn(async move {
+                let mut let_in = Instant::now();
+                loop {
+                    let asked = Instant::now();
+                    if client.whoami().await.is_err() {
+                        return let_in;
+                    }
+                    let_in = asked;
+                }
+            })
+        });
+        here.revoke(Role::Agent, &name.parse().unwrap(), &RevokeRequest::default()).await.unwrap();
+        let revoked = Instant::now();
+        for (asking, slowest) in asking.into_iter().zip(&mut slowest) {
+            let let_in = tokio::time::timeout(SOON, asking).await.unwrap().unwrap();
+            *slowest = (*slowest).max(let_in.saturating_duration_since(revoked));
+        }
+    }
+    let [at_once, elsewhere] = slowest;
+    eprintln!(
+        "50 revocations: the last request let in began {at_once:?} later here, {elsewhere:?} later at the other replica"
+    );
+    assert_eq!(at_once, Duration::ZERO, "a request was let in after the revocation was answered");
+    assert!(elsewhere <= EVERYWHERE, "{elsewhere:?}");
+    first.stop().await;
+    second.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_replica_that_lost_its_database_answers_nobody() {
     let Some(cluster) = Cluster::start() else { return };

@@ -11,5 +11,6 @@ mod polling;
 mod publishing;
 mod reports;
 mod roots;
+mod standing;
 mod support;
 mod wire;

@@ -14,11 +14,7 @@ use certs::{
     signing,
     tls::ServerExpectation,
 };
-use coordinator::{
-    Config, InitOptions, Running,
-    db::{AuditEntry, Database},
-    init, start,
-};
+use coordinator::{Config, InitOptions, Running, db::Database, init, start};
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
     client::{Client, Error},
@@ -30,6 +26,7 @@ use protocol::{
     statement::{Claim, GuardVerdict, Offer, Parent, Statement},
     v1::{
         agent::AgentOrders,
+        audit::AuditEntry,
         definitions::{ApplyRequest, ApplyResult, DefinitionFile},
         identities::InviteRequest,
         publisher::PublisherOrders,

@@ -15,6 +15,7 @@ use crate::{
     v1::{
         Page,
         agent::{AgentOrders, RunReport},
+        audit::AuditEntry,
         definitions::{ApplyRequest, ApplyResult, Definition, Effective, HoldDecision, Kind},
         enroll::{RenewRequest, RenewResponse},
         history::{GenerationStatus, RunStatus},
@@ -34,6 +35,11 @@ impl Client {
     /// `POST /v1/renew`
     pub async fn renew(&self, request: &RenewRequest) -> Result<RenewResponse, Error> {
         self.post("/v1/renew", request).await
+    }
+
+    /// `GET /v1/audit`: every page.
+    pub async fn audit(&self) -> Result<Vec<AuditEntry>, Error> {
+        self.all("/v1/audit").await
     }
 
     /// `GET /v1/roots`: the root documents that come after number `after`, at most

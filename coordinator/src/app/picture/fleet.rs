@@ -10,8 +10,9 @@ use protocol::{
 
 use crate::db::{StoredCertificate, StoredIdentity};
 
-/// How long a certificate is still accepted after its holder got a newer one: connections that are
-/// open, and requests that are on their way, must not fail because of a renewal.
+/// How long a certificate is still accepted after its holder used a newer one: connections that are
+/// open, and requests that are on their way, must not fail because of a renewal. One that was issued
+/// and never used ends nothing: its holder may have been killed before it could keep it.
 const HANDOVER: SignedDuration = SignedDuration::from_hours(1);
 
 /// Every identity with its certificates.
@@ -40,7 +41,23 @@ impl Fleet {
             fleet.serials.entry(holder).or_default().push(certificate.serial.clone());
             fleet.certificates.insert(certificate.serial.clone(), certificate);
         }
+        fleet.note_replaced();
         fleet
+    }
+
+    /// Since when each certificate has a newer one that is known to work.
+    fn note_replaced(&mut self) {
+        for serials in self.serials.values() {
+            let mut works_since: Option<Timestamp> = None;
+            for serial in serials.iter().rev() {
+                let Some(certificate) = self.certificates.get_mut(serial) else { continue };
+                certificate.superseded = works_since;
+                works_since = match (works_since, certificate.confirmed) {
+                    (Some(newer), Some(own)) => Some(newer.min(own)),
+                    (newer, own) => newer.or(own),
+                };
+            }
+        }
     }
 
     /// One identity, live or revoked.
@@ -96,6 +113,12 @@ impl Fleet {
     }
 }
 
+/// Whether a certificate is used although its holder has long been using a newer one: somebody has
+/// a copy of the identity.
+pub fn is_outlived(certificate: &StoredCertificate, now: Timestamp) -> bool {
+    certificate.revoked.is_none() && now < certificate.not_after && !is_live(certificate, now)
+}
+
 /// Whether a certificate may be used now, for all that is known of it.
 pub fn is_live(certificate: &StoredCertificate, now: Timestamp) -> bool {
     let handed_over =
@@ -103,4 +126,45 @@ pub fn is_live(certificate: &StoredCertificate, now: Timestamp) -> bool {
     certificate.revoked.is_none()
         && now < certificate.not_after
         && certificate.superseded.is_none_or(handed_over)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_second(minute * 60).unwrap()
+    }
+
+    fn certificate(serial: &str, issued: i64, confirmed: Option<i64>) -> StoredCertificate {
+        StoredCertificate {
+            serial: serial.into(),
+            role: Role::Agent,
+            name: "a".parse().unwrap(),
+            issued: at(issued),
+            not_after: at(10_000),
+            superseded: (serial == "old").then(|| at(issued + 1)),
+            revoked: None,
+            confirmed: confirmed.map(at),
+        }
+    }
+
+    #[test]
+    fn an_answer_that_was_lost_locks_nobody_out_and_a_copy_is_told_from_a_late_request() {
+        let lost =
+            Fleet::new(vec![], vec![certificate("old", 0, Some(0)), certificate("new", 100, None)]);
+        let old = lost.certificate("old").unwrap();
+        assert!(is_live(old, at(9_999)), "the newer one was never used");
+        assert!(is_live(lost.certificate("new").unwrap(), at(9_999)));
+        let moved_on = Fleet::new(
+            vec![],
+            vec![certificate("old", 0, Some(0)), certificate("new", 100, Some(200))],
+        );
+        let old = moved_on.certificate("old").unwrap();
+        assert!(is_live(old, at(259)) && !is_outlived(old, at(259)));
+        assert!(!is_live(old, at(260)) && is_outlived(old, at(260)));
+        assert!(!is_outlived(old, at(10_000)), "what has ended is nobody's copy");
+        let revoked = StoredCertificate { revoked: Some(at(1)), ..old.clone() };
+        assert!(!is_outlived(&revoked, at(260)));
+    }
 }

@@ -41,6 +41,7 @@ fn certificate(serial: &str, issued: Timestamp) -> StoredCertificate {
         not_after: issued + SignedDuration::from_hours(1),
         superseded: None,
         revoked: None,
+        confirmed: None,
     }
 }
 

@@ -5,6 +5,7 @@ use protocol::{
     error::Problem,
     v1::{
         agent::{AgentOrders, RunReport},
+        audit::AuditEntry,
         definitions::{ApplyRequest, ApplyResult, Definition, Effective, HoldDecision},
         enroll::{EnrollRequest, EnrollResponse, RenewRequest, RenewResponse},
         history::{GenerationStatus, RunStatus},
@@ -71,6 +72,15 @@ fn identities() -> Vec<Endpoint> {
         post("/v1/identities/{role}/{name}/revoke", ADMIN, "Revoke an identity")
             .takes::<RevokeRequest>()
             .answers::<IdentityStatus>(),
+        get(
+            "/v1/crl",
+            "every role; at the enroll port anyone",
+            "Certificate revocation lists, PEM",
+        )
+        .text("application/x-pem-file"),
+        get("/v1/audit", READER, "Who did what, the oldest first")
+            .query(PAGE)
+            .pages::<AuditEntry>(),
         get("/v1/roots", EVERYONE, "The root documents, the oldest first")
             .query(ROOTS)
             .answers::<Roots>(),
