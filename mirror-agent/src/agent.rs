@@ -1,6 +1,7 @@
 //! The agent itself: who it is, what it was told, what it is doing.
 
 mod contact;
+mod gates;
 mod latest;
 mod moves;
 mod records;
@@ -28,13 +29,14 @@ use protocol::{
     point::BaseUrl,
     spec::AssignmentName,
 };
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 pub use self::{
     contact::Error as AskError,
     runs::{Forced, NoSuchTree, result_name},
 };
 use crate::{
+    breaker::Breaker,
     claim::{self, Claim, Claimed},
     config::{self, Config},
     fetch::{
@@ -45,13 +47,12 @@ use crate::{
         ranges::Patience,
     },
     ledger::{self, Ledger},
+    line::Line,
     orders::{Orders, Trust},
     report::{Progress, Run},
     rsync::child::{self, Programs},
+    turns::Turns,
 };
-
-/// Assignments that are worked on at a time.
-const PARALLEL_RUNS: usize = 2;
 
 /// How often, and after what time, a lock is tried again.
 const LOCK_TRIES: u32 = 20;
@@ -119,7 +120,9 @@ pub struct Agent {
     accepting: Mutex<()>,
     /// Held while trees are renamed: their order matters.
     moving: Mutex<()>,
-    slots: Semaphore,
+    turns: Turns,
+    /// Everything that comes, comes over it.
+    pub(crate) line: Arc<Line>,
     /// Something changed that may make a step possible.
     pub(crate) wake: Notify,
     /// A report waits to be sent.
@@ -135,6 +138,8 @@ struct State {
     busy: HashSet<AssignmentName>,
     progress: HashMap<AssignmentName, Arc<Progress>>,
     publishers: HashMap<IdentityName, Arc<LiveClient>>,
+    /// By `HOST:PORT` of a stock server.
+    breakers: HashMap<String, Breaker>,
     /// What was seen of each publication point, by its base URL.
     healths: HashMap<String, SharedHealth>,
     /// Why the coordinator cannot be asked; `None` while it answers.
@@ -159,6 +164,8 @@ impl Agent {
             agent: membership.name,
             root: Arc::new(roots::known(&ledger, &membership.root)?),
         };
+        let line = Arc::new(Line::new(ledger.account()?));
+        let turns = Turns::new(config.parallel);
         let manifests = Store::open(&config.data)?;
         let helper = match &config.program {
             Some(program) => program.clone(),
@@ -182,7 +189,8 @@ impl Agent {
             state: Mutex::default(),
             accepting: Mutex::default(),
             moving: Mutex::default(),
-            slots: Semaphore::new(PARALLEL_RUNS),
+            turns,
+            line,
             wake: Notify::new(),
             unsent: Notify::new(),
             _storage: storage,
@@ -224,7 +232,7 @@ impl Agent {
         allowed.check(url)?;
         let client = self.public.clone();
         let point = Point::new(url.as_str(), url.as_str(), Arc::new(move || client.clone()));
-        Ok(point.allowing(allowed).with_health(self.health_of(url.as_str())))
+        Ok(point.allowing(allowed).over(&self.line).with_health(self.health_of(url.as_str())))
     }
 
     /// What this process has seen of a point.

@@ -34,6 +34,8 @@ pub struct Config {
     /// `ADDRESS:PORT` where `/healthz`, `/readyz` and `/metrics` are answered by plain HTTP; nowhere
     /// by default.
     pub monitor: Option<String>,
+    /// Runs at a time.
+    pub parallel: usize,
     /// The rsync program: a name that is looked up in PATH, or a path.
     pub rsync: PathBuf,
     /// The `mirror-agent` program that rsync calls back; the running one by default.
@@ -52,6 +54,7 @@ impl Default for Config {
             address_family: AddressFamily::default(),
             points: PointsConfig::default(),
             monitor: None,
+            parallel: 2,
             rsync: "rsync".into(),
             program: None,
         }

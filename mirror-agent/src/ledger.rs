@@ -9,6 +9,7 @@
 //! DATA/ledger/orders.json            the last orders that were believed
 //! DATA/ledger/marks.json             highest revision, restore epoch, and version of each tree
 //! DATA/ledger/assignments/NAME.json  what it holds, its runs, when it is due
+//! DATA/ledger/account.json           what came over the site's line in this month
 //! DATA/ledger/unsent/ID.json         reports that the coordinator has not taken yet
 //! ```
 //!
@@ -37,6 +38,7 @@ pub use self::{
     marks::{GoesBack, Mark, Marks},
     store::Error,
 };
+use crate::line::Account;
 use crate::orders::Found;
 
 /// Runs of an assignment that are remembered here; the coordinator has all of them.
@@ -70,6 +72,12 @@ pub struct Record {
     /// When it is tried or asked again.
     #[serde(default)]
     pub due: Option<Timestamp>,
+    /// The slot of its schedule in which it last ran.
+    #[serde(default)]
+    pub slot: Option<Timestamp>,
+    /// What the small files showed that tell whether anything changed, when it was last listed.
+    #[serde(default)]
+    pub quick: Option<Quick>,
     /// What was begun under a head that was good then: it is finished whatever the head's age.
     #[serde(default)]
     pub planned: Option<Digest>,
@@ -85,6 +93,16 @@ pub struct Record {
     /// The last runs, the newest last.
     #[serde(default)]
     pub runs: Vec<RunReport>,
+}
+
+/// What a stock server's small files showed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Quick {
+    /// Digest of their listing.
+    pub digest: Digest,
+    /// When the whole tree was listed.
+    pub listed: Timestamp,
 }
 
 /// A generation that an assignment holds.
@@ -130,6 +148,8 @@ impl Record {
             sync_requests: 0,
             failures: 0,
             due: None,
+            slot: None,
+            quick: None,
             planned: None,
             found: None,
             look_again: None,
@@ -192,6 +212,16 @@ impl Ledger {
     /// Stores them, before anything that they allow is done.
     pub fn set_marks(&self, marks: &Marks) -> Result<(), Error> {
         self.root.write("marks", marks)
+    }
+
+    /// What came over the site's line.
+    pub fn account(&self) -> Result<Account, Error> {
+        Ok(self.root.read("account")?.unwrap_or_default())
+    }
+
+    /// Stores what came over the site's line.
+    pub fn set_account(&self, account: &Account) -> Result<(), Error> {
+        self.root.write("account", account)
     }
 
     /// What is known of one assignment.

@@ -8,6 +8,7 @@
 
 pub mod agent;
 pub mod apply;
+pub mod breaker;
 pub mod calendar;
 pub mod claim;
 pub mod cli;
@@ -18,6 +19,7 @@ pub mod fetch;
 pub mod gather;
 pub mod guard;
 pub mod ledger;
+pub mod line;
 pub mod modes;
 pub mod monitor;
 pub mod moves;
@@ -31,6 +33,7 @@ pub mod route;
 pub mod rsync;
 pub mod stage;
 pub mod status;
+pub mod turns;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -5,11 +5,14 @@
 //! a second listing must show the fetched paths unchanged, or the upstream was being changed
 //! meanwhile. What results is an *observed* generation of this assignment alone.
 
+mod quick;
+
 use std::{collections::HashMap, sync::Arc};
 
 use filetree::scan::ScanRecord;
 use jiff::Timestamp;
 use protocol::{
+    digest::Digest,
     filter::Filter,
     generation::{Epoch, Generation, Version},
     manifest::{self, Entry, EntryKind, Manifest},
@@ -45,6 +48,9 @@ pub enum Error {
     /// The disk.
     #[error(transparent)]
     Apply(#[from] apply::Error),
+    /// What the agent remembers.
+    #[error(transparent)]
+    Ledger(#[from] crate::ledger::Error),
     /// The agent's copy of a manifest.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -118,6 +124,14 @@ pub async fn sync(
     let look = Look { order, from, rules: &rules, source: source(agent, from), run };
     run.progress().phase("list", "bytes", 0);
     let work = site.scratch()?;
+    let quick = look.quick(&work).await?;
+    if let Some(quick) = quick.filter(|_| same_rules)
+        && quick::is_unchanged(agent, order, quick)?
+    {
+        run.notice("the files of quick-list are as they were; the tree was not listed");
+        let result = if run.is_dry() { RunResult::UpToDateDryRun } else { RunResult::UpToDate };
+        return Ok((result, None));
+    }
     let listing = look.list(&work).await?;
     let mut base = Base::find(agent, &site, applied, &rules, run)?;
     let mut record = ScanRecord::empty();
@@ -128,8 +142,11 @@ pub async fn sync(
     look.tell_refused(&listing);
     look.guard(&listing, &base)?;
     if same_rules && base.rules.is_some() && listing.agrees_with(&base.manifest) {
-        let result = if run.is_dry() { RunResult::UpToDateDryRun } else { RunResult::UpToDate };
-        return Ok((result, None));
+        if run.is_dry() {
+            return Ok((RunResult::UpToDateDryRun, None));
+        }
+        quick::remember(agent, order, quick)?;
+        return Ok((RunResult::UpToDate, None));
     }
     let wanted = differing(&listing, &base.manifest);
     look.foresee(&site, &listing, &wanted, &base)?;
@@ -161,6 +178,7 @@ pub async fn sync(
     })?;
     note_switch(run, &report);
     std::fs::remove_dir_all(work.join(STAGE)).ok();
+    quick::remember(agent, order, quick)?;
     Ok((RunResult::Completed, Some(held_of(&want, version, digest, &rules, true))))
 }
 
@@ -183,13 +201,31 @@ impl Look<'_> {
         &self.order.name.tree
     }
 
+    /// What the tree's small files show, where it names some and they are there.
+    async fn quick(&self, work: &std::path::Path) -> Result<Option<Digest>, Error> {
+        if self.order.quick_list.is_empty() {
+            return Ok(None);
+        }
+        let Some(filter) = quick::filter(&self.order.quick_list) else { return Ok(None) };
+        let listing = self.list_through(&filter, work).await?;
+        Ok(quick::digest(listing.entries()))
+    }
+
     async fn list(&self, work: &std::path::Path) -> Result<Listing, Error> {
+        self.list_through(&self.rules.filter, work).await
+    }
+
+    async fn list_through(
+        &self,
+        filter: &Filter,
+        work: &std::path::Path,
+    ) -> Result<Listing, Error> {
         let start = std::time::Instant::now();
         let mut total = Passed::default();
         let mut tries = 0;
         let result = loop {
             tries += 1;
-            let (passed, result) = self.source.list(&self.rules.filter, work).await;
+            let (passed, result) = self.source.list(filter, work).await;
             total += passed;
             match result {
                 Err(error) if error.is_transient() && tries < TRIES => pause(tries).await,
@@ -378,6 +414,7 @@ impl Look<'_> {
 fn source(agent: &Agent, from: &RsyncdOrigin) -> Source {
     Source {
         connect: to_stock(agent.dialer.clone(), from),
+        line: Arc::clone(&agent.line),
         host: from.host.clone(),
         path: from.path.clone(),
         user: from.user.clone(),
@@ -446,7 +483,24 @@ fn observe(
     Ok(Manifest::new(entries)?)
 }
 
+impl Error {
+    /// Whether the server was reached: what it said, or what came of it, is another matter.
+    pub fn reached(&self) -> bool {
+        match self {
+            Self::Rsync { source, .. } => {
+                !matches!(source, RsyncError::Connection(_) | RsyncError::Silent { .. })
+            }
+            _ => true,
+        }
+    }
+}
+
 /// When the upstream is asked again.
 pub fn next_look(order: &AssignmentOrder, now: Timestamp) -> Timestamp {
-    calendar::next_look(now, order.interval.duration(), retries::chance())
+    calendar::next_look(
+        now,
+        order.interval.duration(),
+        order.splay.map(|s| s.duration()),
+        retries::chance(),
+    )
 }

@@ -401,7 +401,7 @@ pub(crate) fn points(
                 let Some(address) = &from.address else { continue };
                 let base = format!("https://{address}");
                 let http = agent.publisher_http(&from.publisher)?;
-                let origin = Point::new(ORIGIN, &base, http);
+                let origin = Point::new(ORIGIN, &base, http).over(&agent.line);
                 points.push(origin.with_health(agent.health_of(&base)));
             }
         }
@@ -432,6 +432,7 @@ fn rsync_source(
             host,
             port,
         ),
+        line: Arc::clone(&agent.line),
         host: publisher.to_string(),
         path: origin::rsync_module(&order.name.tree, target.statement.generation),
         user: None,

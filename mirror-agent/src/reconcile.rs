@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 use protocol::{
     digest::Digest,
     filter::Filter,
@@ -16,7 +16,7 @@ use protocol::{
     v1::agent::{AssignmentOrder, Origin},
 };
 
-use crate::ledger::Record;
+use crate::{calendar, ledger::Record};
 
 /// What is to be done with one assignment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct Situation<'a> {
     pub stale: bool,
     /// Now.
     pub now: Timestamp,
+    /// The site's zone.
+    pub zone: &'a TimeZone,
 }
 
 /// The next step of one assignment; `None` when it is as it should be, or has to wait.
@@ -58,7 +60,8 @@ pub fn next_step(situation: &Situation<'_>) -> Option<Step> {
         return None;
     }
     let Some(record) = situation.record else {
-        return is_wanted(order, situation).then_some(Step::Sync);
+        return (is_wanted(order, situation) && is_time(order, None, situation))
+            .then_some(Step::Sync);
     };
     if record.path != order.path && record.held.is_some() || record.moving.is_some() {
         return Some(Step::Move { from: record.path.clone(), to: order.path.clone() });
@@ -67,7 +70,10 @@ pub fn next_step(situation: &Situation<'_>) -> Option<Step> {
     let asked = order.sync_requests > record.sync_requests;
     match &order.origin {
         Origin::Rsyncd(_) => {
-            (asked || !waits || filter_changed(order, record)).then_some(Step::Sync)
+            // A failed run waits in any case; else the schedule decides, where there is one.
+            let waits = waits && (order.schedule.is_none() || record.failures > 0);
+            let due = !waits && is_time(order, record.slot, situation);
+            (asked || due || filter_changed(order, record)).then_some(Step::Sync)
         }
         Origin::Publisher(_) => {
             let (version, manifest) = situation.target?;
@@ -81,6 +87,12 @@ pub fn next_step(situation: &Situation<'_>) -> Option<Step> {
             (begin && is_wanted(order, situation)).then_some(Step::Sync)
         }
     }
+}
+
+/// Whether the schedule of a stock server's tree says so; without one it is always time.
+fn is_time(order: &AssignmentOrder, used: Option<Timestamp>, situation: &Situation<'_>) -> bool {
+    let scheduled = matches!(order.origin, Origin::Rsyncd(_)) && order.schedule.is_some();
+    !scheduled || calendar::due_slot(order, used, situation.now, situation.zone).is_some()
 }
 
 /// What has expired is not begun; what was begun before is brought to its end.
@@ -121,6 +133,7 @@ pub fn assignments<'a>(
 mod tests {
     use protocol::{
         generation::{Epoch, Generation},
+        schedule::{Schedule, SyncHours},
         spec::{GuardSpec, OnEnd, OnExclude, Switch, Transport},
         units::Span,
         v1::agent::{PublisherOrigin, RsyncdOrigin, Stopped},
@@ -128,6 +141,8 @@ mod tests {
 
     use super::*;
     use crate::ledger::Held;
+
+    static UTC: TimeZone = TimeZone::UTC;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -150,6 +165,7 @@ mod tests {
                 user: None,
                 password_file: None,
                 transport: Transport::Plain,
+                max_connections: None,
             })
         } else {
             Origin::Publisher(PublisherOrigin {
@@ -166,6 +182,10 @@ mod tests {
             origin,
             target: None,
             interval: Span::from_secs(600),
+            schedule: None,
+            splay: None,
+            priority: 0,
+            quick_list: vec![],
             sync_requests: 0,
             guard: GuardSpec::default(),
             on_exclude: OnExclude::Keep,
@@ -198,7 +218,7 @@ mod tests {
         target: u64,
     ) -> Situation<'a> {
         let target = Some((version(target), Digest::of(&target.to_le_bytes())));
-        Situation { order, record, target, stale: false, now: at(1_000) }
+        Situation { order, record, target, stale: false, now: at(1_000), zone: &UTC }
     }
 
     #[test]
@@ -256,6 +276,52 @@ mod tests {
         assert_eq!(next_step(&situation(Some(&order), Some(&record), 0)), None);
         record.due = Some(at(1_000));
         assert_eq!(next_step(&situation(Some(&order), Some(&record), 0)), Some(Step::Sync));
+    }
+
+    #[test]
+    fn f53_a_scheduled_tree_is_due_once_per_slot_however_often_one_looks_or_starts_again() {
+        let (mut order, mut record) = (order(true), record(3));
+        order.schedule = Some(Schedule::SyncHours(SyncHours(6)));
+        // Six in the morning of the first day.
+        let look = |record: &Record, now: i64| {
+            next_step(&Situation { now: at(now), ..situation(Some(&order), Some(record), 0) })
+        };
+        assert_eq!(look(&record, 5 * 3_600 + 3_599), None);
+        assert_eq!(look(&record, 6 * 3_600), Some(Step::Sync));
+        // A run that failed is tried again within the slot, after its wait.
+        (record.failures, record.due) = (1, Some(at(6 * 3_600 + 60)));
+        assert_eq!(look(&record, 6 * 3_600 + 59), None);
+        assert_eq!(look(&record, 6 * 3_600 + 60), Some(Step::Sync));
+        assert_eq!(look(&record, 7 * 3_600), None);
+        // One that did not is over until the next slot; the ledger knows it after a restart.
+        (record.failures, record.slot) = (0, Some(at(6 * 3_600)));
+        let text = serde_json::to_string(&record).unwrap();
+        let record: Record = serde_json::from_str(&text).unwrap();
+        assert_eq!(look(&record, 6 * 3_600 + 1_800), None);
+        assert_eq!(look(&record, 12 * 3_600), Some(Step::Sync));
+        // Never by itself, but whenever an admin asks.
+        order.schedule = Some(Schedule::SyncHours(SyncHours(0)));
+        let never = Situation { now: at(0), ..situation(Some(&order), Some(&record), 0) };
+        assert_eq!(next_step(&never), None);
+        order.sync_requests = 1;
+        let asked = Situation { now: at(0), ..situation(Some(&order), Some(&record), 0) };
+        assert_eq!(next_step(&asked), Some(Step::Sync));
+    }
+
+    #[test]
+    fn a_splay_delays_each_site_by_its_own_part_and_never_past_the_slot() {
+        let mut delays = std::collections::BTreeSet::new();
+        for site in ["lisbon", "porto", "faro", "braga"] {
+            let mut order = order(true);
+            order.name = format!("fedora@{site}").parse().unwrap();
+            order.schedule = Some(Schedule::SyncHours(SyncHours(24)));
+            order.splay = Some(Span::from_secs(7_200));
+            let due = |now| calendar::due_slot(&order, None, at(now), &TimeZone::UTC).is_some();
+            let first = (0..3_600).find(|now| due(*now)).unwrap();
+            assert!(first <= 3_000 && due(3_599) && !due(3_600));
+            delays.insert(first);
+        }
+        assert!(delays.len() > 1, "{delays:?}");
     }
 
     #[test]

@@ -88,9 +88,11 @@ fn source(port: u16, module: &str) -> Source {
         user: None,
         password_file: None,
         transport: Transport::Plain,
+        max_connections: None,
     };
     Source {
         connect: to_stock(Dialer::default(), &origin),
+        line: Arc::default(),
         host: origin.host,
         path: origin.path,
         user: None,
@@ -372,7 +374,7 @@ async fn nobody_without_the_token_gets_into_the_pipe() {
         let stream = near.lock().unwrap().take().unwrap();
         Ok(Box::new(stream) as Box<dyn mirror_agent::rsync::pipe::Duplex>)
     };
-    let pipe = Pipe::open(work.path(), token.clone(), connect).unwrap();
+    let pipe = Pipe::open(work.path(), token.clone(), connect, Arc::default()).unwrap();
     let connect_to = |socket: &Path| tokio::net::UnixStream::connect(socket.to_owned());
     let mut stranger = connect_to(pipe.socket()).await.unwrap();
     stranger.write_all("x".repeat(token.len()).as_bytes()).await.unwrap();

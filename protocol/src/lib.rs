@@ -6,6 +6,7 @@
 //! crate touches a disk or a network (the feature `client` adds the typed HTTP client), and every
 //! decoder is written for hostile input: bounded before it allocates, and without a panic.
 
+pub mod calendar;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod config;
@@ -28,6 +29,7 @@ pub mod path;
 pub mod point;
 pub mod role;
 pub mod root;
+pub mod schedule;
 pub mod spec;
 pub mod statement;
 pub mod transfer;

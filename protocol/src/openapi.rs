@@ -17,6 +17,7 @@ use crate::{
     path::TreePath,
     point::PointRef,
     root::TreePattern,
+    schedule::Cron,
     spec::{AssignmentName, Budget, Rate},
     units::{ByteSize, Span, Threshold},
 };
@@ -74,6 +75,7 @@ texts! {
     ByteSize: "A number of bytes, with a unit or without.", "8MiB";
     Threshold: "A number, or a part of the whole in percent.", "10%";
     Budget: "Bytes in a calendar month.", "500GiB/month";
+    Cron: "A cron expression: minute, hour, day of the month, month, day of the week.", "30 2 * * mon-fri";
     Rate: "Bytes per second, or unlimited.", "2MiB/s";
 }
 

@@ -11,6 +11,7 @@ use crate::{
     name::{IdentityName, SiteName, SourceName, TreeName, UpstreamName},
     path::TreePath,
     point::PointRef,
+    schedule::{Cron, Schedule, SyncHours},
     units::{ByteSize, Span, Threshold},
 };
 
@@ -127,6 +128,24 @@ pub struct TreeSpec {
     /// How often a publisher scans it, or an agent asks a stock daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Span>,
+    /// Instead of an interval: when it is due, as a cron expression in the site's zone (at a
+    /// publisher, in the publisher's own).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Cron>,
+    /// Instead of an interval: due in every hour of the day that this divides; 0 is never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync_hours: Option<SyncHours>,
+    /// Runs begin up to so much later, each site always by the same part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub splay: Option<Span>,
+    /// Of several runs that are due at an agent, those of the highest priority go first; then
+    /// those of the shortest period.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub priority: i32,
+    /// Small files of a stock rsync upstream (paths, or patterns in the last component) that
+    /// change with every change of the tree: while they stay as they are, it is not listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quick_list: Vec<String>,
     /// Also publish a pack from nothing, for first syncs.
     #[serde(default, skip_serializing_if = "is_default")]
     pub initial_pack: bool,
@@ -140,6 +159,14 @@ pub struct TreeSpec {
     /// What stops a generation.
     #[serde(default, skip_serializing_if = "is_default")]
     pub guard: GuardSpec,
+}
+
+impl TreeSpec {
+    /// When it is due, where that is not an interval.
+    pub fn when(&self) -> Option<Schedule> {
+        let cron = self.schedule.clone().map(Schedule::Cron);
+        cron.or_else(|| self.sync_hours.map(Schedule::SyncHours))
+    }
 }
 
 /// How a tree's path is organized.

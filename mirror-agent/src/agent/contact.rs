@@ -24,6 +24,7 @@ use super::Agent;
 use crate::{
     fetch::retries::{backoff, chance},
     ledger,
+    line::Terms,
     orders::{self, Orders},
 };
 
@@ -105,7 +106,10 @@ impl Agent {
         let Some(wanted) = self.ledger.orders()? else { return Ok(()) };
         let mut marks = self.ledger.marks()?;
         match Orders::verify(wanted, &self.trust(), &mut marks) {
-            Ok(orders) => self.lock().orders = Some(Arc::new(orders)),
+            Ok(orders) => {
+                self.line.set_terms(Terms::of(&orders.wanted));
+                self.lock().orders = Some(Arc::new(orders));
+            }
             Err(error) => {
                 tracing::warn!(error = crate::chain(&error), "the stored orders are not used");
             }
@@ -147,6 +151,7 @@ impl Agent {
         }
         self.ledger.set_orders(&orders.wanted)?;
         tracing::debug!(revision = %orders.wanted.revision, "new orders");
+        self.line.set_terms(Terms::of(&orders.wanted));
         self.lock().orders = Some(Arc::new(orders));
         self.wake.notify_one();
         Ok(())

@@ -10,7 +10,7 @@ use protocol::{
     v1::agent::{AssignmentOrder, Origin, RunReport, RunResult},
 };
 
-use super::{Agent, runs::Error};
+use super::{Agent, gates, runs::Error};
 use crate::{
     calendar,
     fetch::retries,
@@ -60,9 +60,16 @@ impl Agent {
         } else {
             record.failures = 0;
             record.failed_target = None;
-            record.due = match order.origin {
-                Origin::Rsyncd(_) => Some(observed::next_look(order, now)),
-                Origin::Publisher(_) => None,
+            record.due = match (&order.origin, &order.schedule) {
+                (Origin::Publisher(_), _) => None,
+                (Origin::Rsyncd(_), None) => Some(observed::next_look(order, now)),
+                (Origin::Rsyncd(_), Some(schedule)) => {
+                    // The slot in which it began, however long it took.
+                    let zone = gates::zone(self.orders().as_deref());
+                    let slot = schedule.slot(report.started, &zone);
+                    record.slot = slot.map(|slot| slot.begins).or(record.slot);
+                    schedule.next(now, &zone)
+                }
             };
         }
         if let Some(held) = held {

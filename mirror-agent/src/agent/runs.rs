@@ -12,7 +12,7 @@ use protocol::{
 use tokio::task::{JoinSet, block_in_place};
 use tokio_util::sync::CancellationToken;
 
-use super::{Agent, PARALLEL_RUNS};
+use super::{Agent, gates};
 use crate::{
     apply::{self, Site},
     fetch,
@@ -22,10 +22,14 @@ use crate::{
     published,
     reconcile::{self, Situation, Step},
     report::Run,
+    turns::Rank,
 };
 
 /// A look at everything at least so often, whether or not anything was heard.
 const TICK: Duration = Duration::from_secs(20);
+
+/// Assignments that are looked at together.
+const MOST_STEPS: usize = 1_000;
 
 /// How often one looks whether another run has ended.
 const TURN: Duration = Duration::from_millis(100);
@@ -120,7 +124,8 @@ impl Agent {
         for name in names.into_iter().filter(|name| !failed.contains(name)) {
             steps.push(self.step(name, forced, dry));
         }
-        let mut done = stream::iter(steps).buffer_unordered(PARALLEL_RUNS);
+        // How many run at a time, and which first, is decided where a turn is taken.
+        let mut done = stream::iter(steps).buffer_unordered(MOST_STEPS);
         while let Some(report) = done.next().await {
             reports.extend(report);
         }
@@ -133,6 +138,7 @@ impl Agent {
         let mut steps = JoinSet::new();
         loop {
             self.move_and_report(&Forced::Due);
+            self.save_account();
             for name in self.names().unwrap_or_default() {
                 if !self.is_busy(&name) {
                     let agent = Arc::clone(&self);
@@ -182,12 +188,24 @@ impl Agent {
     async fn step(&self, name: AssignmentName, forced: &Forced, dry: bool) -> Option<RunReport> {
         let is_forced = forced.includes(&name);
         let _busy = self.take_turn(&name, is_forced).await?;
-        let _slot = self.slots.acquire().await.ok()?;
         self.look_for_latest(&name).await;
+        let orders = self.orders();
+        let order = orders.as_deref().and_then(|orders| orders.order(&name));
+        // What is not due waits for nobody.
+        if matches!(self.find_step(&name, orders.as_deref(), forced), Ok(None)) {
+            return None;
+        }
+        let _turn = self.turns.take(order.map_or(Rank::LAST, Rank::of)).await;
         // One look at the orders for the decision and for what follows from it.
         let orders = self.orders();
+        let order = orders.as_deref().and_then(|orders| orders.order(&name));
         match self.find_step(&name, orders.as_deref(), forced) {
             Ok(None) => None,
+            Ok(Some((Step::Sync, _)))
+                if !is_forced && order.is_some_and(|order| !self.lets_through(order)) =>
+            {
+                None
+            }
             Ok(Some((Step::Sync, target))) => {
                 Some(self.run(&name, orders.as_deref(), target, dry).await)
             }
@@ -253,6 +271,7 @@ impl Agent {
             target: target.as_ref().map(|t| (t.version(), t.statement.manifest)),
             stale,
             now,
+            zone: &gates::zone(orders),
         };
         let step = reconcile::next_step(&situation);
         if let (Some(orders), Some(order)) = (orders, order)
@@ -328,18 +347,32 @@ impl Agent {
         {
             return run.finish(RunResult::Failed, crate::chain(&error));
         }
+        if let Err(error) = self.line.check() {
+            let result = if dry { RunResult::FailedDryRun } else { RunResult::Failed };
+            let report = run.finish(result, error.to_string());
+            self.tell(&report);
+            return report;
+        }
         let outcome = match (&order.origin, &target) {
             (Origin::Publisher(from), Some(target)) => {
                 published::sync(self, order, from, target, &run).await.map_err(Error::from)
             }
             (Origin::Publisher(_), None) => Ok((RunResult::UpToDate, None)),
             (Origin::Rsyncd(from), _) => {
-                observed::sync(self, order, from, &run).await.map_err(Error::from)
+                let outcome = observed::sync(self, order, from, &run).await;
+                let reached = !matches!(&outcome, Err(error) if !error.reached());
+                self.note_reached(order, reached);
+                outcome.map_err(Error::from)
             }
         };
+        self.save_account();
+        let used_up = self.line.check().err();
         let (result, held, error) = match outcome {
             Ok((result, held)) => (result, held, String::new()),
             Err(error) if dry => (RunResult::FailedDryRun, None, crate::chain(&error)),
+            Err(_) if used_up.is_some() => {
+                (RunResult::Failed, None, used_up.map_or_else(String::new, |used| used.to_string()))
+            }
             Err(error) => (RunResult::Failed, None, crate::chain(&error)),
         };
         let mut report = run.finish(result, error);

@@ -237,6 +237,9 @@ pub(super) struct Settings {
     /// ADDRESS:PORT for monitoring, by plain HTTP; nowhere without it.
     #[arg(long)]
     monitor: Option<String>,
+    /// Runs at a time.
+    #[arg(long)]
+    parallel: Option<u32>,
     /// The rsync program.
     #[arg(long)]
     rsync: Option<PathBuf>,
@@ -262,6 +265,8 @@ impl Settings {
             ("program", path(&self.program)),
         ];
         let given = values.into_iter().filter_map(|(key, value)| Some((key, value?)));
-        given.map(|(key, value)| (key, toml::Value::String(value))).collect()
+        let given = given.map(|(key, value)| (key, toml::Value::String(value)));
+        let parallel = self.parallel.map(|runs| ("parallel", toml::Value::Integer(runs.into())));
+        given.chain(parallel).collect()
     }
 }

@@ -19,6 +19,7 @@ use super::{
     ranges::Error,
     retries::{backoff, chance},
 };
+use crate::line::Line;
 
 /// Name of the point that is the publisher itself.
 pub const ORIGIN: &str = point::ORIGIN;
@@ -96,6 +97,8 @@ pub struct Point {
     pub base: String,
     /// Where its answers may lead.
     pub allowed: Allowed,
+    /// What its bytes come over.
+    pub line: Arc<Line>,
     http: HttpSource,
     health: SharedHealth,
     received: AtomicU64,
@@ -117,6 +120,7 @@ impl Point {
             name: name.into(),
             base: base.trim_end_matches('/').to_owned(),
             allowed: Allowed::none(),
+            line: Arc::default(),
             http,
             health: SharedHealth::default(),
             received: AtomicU64::new(0),
@@ -133,6 +137,11 @@ impl Point {
     /// The same, with what earlier runs saw of it.
     pub fn with_health(self, health: SharedHealth) -> Self {
         Self { health, ..self }
+    }
+
+    /// The same, over that line.
+    pub fn over(self, line: &Arc<Line>) -> Self {
+        Self { line: Arc::clone(line), ..self }
     }
 
     /// The client for the next request.
@@ -164,12 +173,12 @@ impl Point {
     /// It gave nothing, or nothing good.
     pub fn note_failure(&self, error: &Error) {
         // What is not there yet, or no longer, says nothing about the point.
-        if !matches!(error, Error::Missing { .. } | Error::Sink { .. }) {
+        if !matches!(error, Error::Missing { .. } | Error::Sink { .. } | Error::Budget { .. }) {
             lock(&self.health).failed(Instant::now(), chance());
         }
         let mut trouble = lock(&self.trouble);
         match error {
-            Error::Sink { .. } => return,
+            Error::Sink { .. } | Error::Budget { .. } => return,
             Error::Wrong { .. } | Error::Long { .. } => trouble.wrong += 1,
             _ => trouble.failed += 1,
         }

@@ -9,6 +9,8 @@ use reqwest::{Response, StatusCode, header};
 
 use super::{allowed::MAX_REDIRECTS, points::Point};
 
+use crate::line::BudgetUsed;
+
 /// How patient a transfer is.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
@@ -135,6 +137,14 @@ pub enum Error {
         /// In what time.
         seconds: u64,
     },
+    /// The site may receive no more.
+    #[error("{url} is not fetched further")]
+    Budget {
+        /// What was asked.
+        url: String,
+        /// What is used up.
+        source: BudgetUsed,
+    },
     /// What came could not be kept.
     #[error("what came from {url} cannot be written")]
     Sink {
@@ -157,7 +167,7 @@ impl Error {
 
     /// Whether another point cannot help.
     pub fn is_local(&self) -> bool {
-        matches!(self, Self::Sink { .. })
+        matches!(self, Self::Sink { .. } | Self::Budget { .. })
     }
 }
 
@@ -186,7 +196,8 @@ pub async fn get(
     }
     let transport = |source| Error::Transport { url: url.clone(), source };
     let slow = |received, seconds| Error::Slow { url: url.clone(), received, seconds };
-    let started = Instant::now();
+    point.line.check().map_err(|source| Error::Budget { url: url.clone(), source })?;
+    let mut started = Instant::now();
     let mut redirects = 0;
     let mut at = url.clone();
     let mut response = loop {
@@ -225,6 +236,11 @@ pub async fn get(
         if chunk.len() > piece.len() {
             return Err(Error::Long { url, expected });
         }
+        let came = Instant::now();
+        let more = point.line.took(chunk.len()).await;
+        more.map_err(|source| Error::Budget { url: url.clone(), source })?;
+        // What the site's own rate took is not held against the point.
+        started += came.elapsed();
         let seconds = started.elapsed();
         let rate = got.received / seconds.as_secs().max(1);
         if seconds > patience.silence && rate < patience.minimum_rate {

@@ -155,6 +155,10 @@ impl World {
                 offers: self.offers.iter().map(|o| claim(&self.publisher_key, o)).collect(),
             }),
             interval: Span::from_secs(600),
+            schedule: None,
+            splay: None,
+            priority: 0,
+            quick_list: vec![],
             sync_requests: 0,
             guard: GuardSpec::default(),
             on_exclude: OnExclude::Keep,
@@ -173,6 +177,10 @@ impl World {
             site: "lisbon".parse().unwrap(),
             head: claim(&self.head_key, &head),
             default_rate: None,
+            bandwidth: vec![],
+            budget: None,
+            timezone: None,
+            sharers: 1,
             assignments: vec![order],
         }
     }

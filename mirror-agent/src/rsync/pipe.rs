@@ -28,6 +28,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::line::Line;
+
 /// Environment variable in which rsync hands the token to the helper: an argument could be read
 /// by every user of the host.
 pub const TOKEN_ENV: &str = "MIRRORNET_PIPE_TOKEN";
@@ -128,8 +130,8 @@ pub struct Pipe {
 
 impl Pipe {
     /// Listens on a socket in `dir` (a private directory) for one helper, and joins it to what
-    /// `connect` connects to.
-    pub fn open<F>(dir: &Path, token: String, connect: F) -> io::Result<Self>
+    /// `connect` connects to; what comes from there comes over `line`.
+    pub fn open<F>(dir: &Path, token: String, connect: F, line: Arc<Line>) -> io::Result<Self>
     where
         F: Future<Output = io::Result<Box<dyn Duplex>>> + Send + 'static,
     {
@@ -141,7 +143,7 @@ impl Pipe {
         let listener = UnixListener::bind(&socket)?;
         std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600))?;
         let meter = Meter::new();
-        let task = tokio::spawn(join(listener, token.clone(), connect, Arc::clone(&meter)));
+        let task = tokio::spawn(join(listener, token.clone(), connect, Arc::clone(&meter), line));
         Ok(Self { socket, token, meter, task })
     }
 
@@ -182,11 +184,13 @@ async fn join<F>(
     token: String,
     connect: F,
     meter: Arc<Meter>,
+    line: Arc<Line>,
 ) -> io::Result<()>
 where
     F: Future<Output = io::Result<Box<dyn Duplex>>> + Send + 'static,
 {
     let helper = accept(&listener, &token).await?;
+    line.check().map_err(io::Error::other)?;
     let server = connect.await?;
     let (mut from_helper, mut to_helper) = helper.into_split();
     let (mut from_server, mut to_server) = tokio::io::split(server);
@@ -195,7 +199,7 @@ where
         to_server.shutdown().await
     };
     let down = async {
-        pump(&mut from_server, &mut to_helper, |bytes| meter.add(&meter.received, bytes)).await?;
+        receive(&mut from_server, &mut to_helper, &meter, &line).await?;
         to_helper.shutdown().await
     };
     // The server's end is the end; ours is not: it may still have much to say.
@@ -229,6 +233,28 @@ async fn pump(
         count(len);
         to.write_all(&buffer[..len]).await?;
         to.flush().await?;
+    }
+}
+
+/// Like [`pump`], as fast as the line allows. A wait of ours is no silence of the server's.
+async fn receive(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    meter: &Meter,
+    line: &Line,
+) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let piece = line.piece().min(BUFFER);
+        let len = from.read(&mut buffer[..piece]).await?;
+        if len == 0 {
+            return Ok(());
+        }
+        meter.add(&meter.received, len);
+        to.write_all(&buffer[..len]).await?;
+        to.flush().await?;
+        line.took(len).await.map_err(io::Error::other)?;
+        meter.add(&meter.received, 0);
     }
 }
 

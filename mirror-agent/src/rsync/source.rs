@@ -17,6 +17,7 @@ use super::{
     listing::{Listing, OUT_FORMAT},
     pipe::{Duplex, Pipe, new_token},
 };
+use crate::line::Line;
 
 /// Most paths that one rsync run is given.
 pub const BATCH_FILES: usize = 20_000;
@@ -33,6 +34,8 @@ pub type Connect = Arc<dyn Fn() -> BoxFuture<'static, io::Result<Box<dyn Duplex>
 pub struct Source {
     /// Makes connections.
     pub connect: Connect,
+    /// What the bytes come over.
+    pub line: Arc<Line>,
     /// The host as rsync names it in messages and to the helper; connections do not depend on it.
     pub host: String,
     /// `MODULE` or `MODULE/PATH`.
@@ -196,7 +199,7 @@ impl Source {
     }
 
     fn pipe(&self, work: &Path) -> Result<Pipe, Error> {
-        Ok(Pipe::open(work, new_token(), (self.connect)())?)
+        Ok(Pipe::open(work, new_token(), (self.connect)(), Arc::clone(&self.line))?)
     }
 }
 

@@ -14,7 +14,11 @@ use crate::{
     name::{IdentityName, SiteName},
     path::TreePath,
     point::PointRef,
-    spec::{AssignmentName, GuardSpec, OnEnd, OnExclude, Rate, Switch, Transport},
+    schedule::Schedule,
+    spec::{
+        AssignmentName, BandwidthWindow, Budget, GuardSpec, OnEnd, OnExclude, Rate, Switch,
+        Transport,
+    },
     transfer::{Encoder, NoDelta, Way},
     units::Span,
 };
@@ -39,8 +43,28 @@ pub struct AgentOrders {
     /// Rate of the site outside of all windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_rate: Option<Rate>,
+    /// Windows of the site with a rate; the first that covers a time holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bandwidth: Vec<BandwidthWindow>,
+    /// Most bytes that the site may receive in a calendar month.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+    /// Zone of the site's windows, months and schedules; the agent's own where it is not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
+    /// Agents of the site that share its rates and its budget, each an equal part.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub sharers: u32,
     /// The assignments, enabled or not. One that is no longer named here has ended.
     pub assignments: Vec<AssignmentOrder>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn is_one(value: &u32) -> bool {
+    *value == 1
 }
 
 /// One assignment, with every setting merged.
@@ -64,6 +88,18 @@ pub struct AssignmentOrder {
     pub target: Option<Target>,
     /// How often a stock rsync server is asked.
     pub interval: Span,
+    /// When a stock rsync server is asked, where that is not an interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// Runs that are due begin up to so much later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub splay: Option<Span>,
+    /// The highest goes first.
+    #[serde(default)]
+    pub priority: i32,
+    /// Files of a stock rsync server that tell whether anything changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quick_list: Vec<String>,
     /// Grows when an admin asks for a run now.
     #[serde(default)]
     pub sync_requests: u64,
@@ -144,6 +180,10 @@ pub struct RsyncdOrigin {
     pub password_file: Option<String>,
     /// How the connection is made.
     pub transport: Transport,
+    /// Most connections of the whole network at a time: one is made only under a lease of the
+    /// coordinator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
 }
 
 /// The generation that an assignment should hold, and the packs that lead to it.

@@ -16,6 +16,7 @@ use crate::{
     filter::Level,
     generation::{Epoch, RestoreEpoch, Revision},
     name::{IdentityName, SiteName, TreeName, UpstreamName},
+    schedule::Schedule,
     spec::{EncoderChoice, GuardSpec, Layout},
     units::Span,
 };
@@ -54,6 +55,9 @@ pub struct TreeOrder {
     pub encoders: EncoderChoice,
     /// How often it is scanned.
     pub interval: Span,
+    /// When it is scanned, in the publisher's zone, where that is not an interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
     /// Whether a pack from nothing is published too.
     #[serde(default)]
     pub initial_pack: bool,

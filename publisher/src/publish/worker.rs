@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::tz::TimeZone;
 use protocol::{generation::Revision, name::TreeName, v1::publisher::TreeOrder};
 use tokio::{
     runtime::Handle,
@@ -20,6 +21,9 @@ use crate::{orders::Following, state::State, state::error_chain};
 
 /// How soon an attempt that failed is made again, unless the tree's interval is shorter.
 const RETRY: Duration = Duration::from_secs(10);
+
+/// Until orders or a person ask for it.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Publishes one tree.
 pub(super) struct Worker {
@@ -89,6 +93,10 @@ impl Worker {
         loop {
             let reply = match handle.block_on(self.wait()) {
                 Wake::Stop => return,
+                Wake::Due if self.standing.is_none() && self.waits_for_slot() => {
+                    self.due = Instant::now() + self.until_slot().unwrap_or(RETRY);
+                    continue;
+                }
                 Wake::Due => None,
                 Wake::Asked(reply) => Some(reply),
             };
@@ -141,6 +149,26 @@ impl Worker {
         }
     }
 
+    /// How long it is until the next time of the tree's schedule, where it has one.
+    fn until_slot(&self) -> Option<Duration> {
+        let schedule = self.order().ok()?.0.schedule?;
+        let now = self.state.now();
+        match schedule.next(now, &TimeZone::system()) {
+            Some(next) => Duration::try_from(next.duration_since(now)).ok(),
+            None => Some(NEVER),
+        }
+    }
+
+    /// Whether a look that is due waits for the schedule all the same: a program that was started
+    /// again outside of the tree's hours does not scan it, unless it was never published.
+    fn waits_for_slot(&self) -> bool {
+        let Ok((order, _)) = self.order() else { return false };
+        let Some(schedule) = order.schedule.as_ref().filter(|_| order.current.is_some()) else {
+            return false;
+        };
+        schedule.slot(self.state.now(), &TimeZone::system()).is_none()
+    }
+
     /// Whether new orders ask for something that cannot wait for the interval.
     fn is_wanted(&self) -> bool {
         match (self.order(), &self.standing) {
@@ -157,7 +185,7 @@ impl Worker {
             + match outcome {
                 Outcome::Failed { .. } => interval.min(RETRY),
                 _ if self.behind > 0 => interval.min(RETRY * (1 << self.behind.min(8))),
-                _ => interval,
+                _ => self.until_slot().unwrap_or(interval),
             };
         match outcome {
             Outcome::Announced { generation, entries, bytes, pack_bytes } => info!(

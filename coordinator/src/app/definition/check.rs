@@ -5,7 +5,6 @@
 //! it does not mention.
 
 mod assignments;
-mod calendar;
 mod mode;
 mod not_followed;
 mod references;

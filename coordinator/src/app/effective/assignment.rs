@@ -146,7 +146,7 @@ pub fn assignment(
         Setting::first([(site.timezone.clone().map(Some), at_site.as_str())], None)
             .shown("timezone"),
     ]);
-    let EffectiveTree { origin, interval, guard, .. } = tree;
+    let EffectiveTree { origin, interval, schedule, splay, priority, quick_list, guard, .. } = tree;
     Some(EffectiveAssignment {
         agent,
         rules: rules(&filter),
@@ -158,6 +158,10 @@ pub fn assignment(
             origin,
             target: None,
             interval,
+            schedule,
+            splay,
+            priority,
+            quick_list,
             sync_requests: 0,
             guard,
             on_exclude: spec.on_exclude,

@@ -4,6 +4,7 @@ use protocol::{
     filter::{Level, Origin as RuleOrigin},
     name::{IdentityName, TreeName, UpstreamName},
     point::PointRef,
+    schedule::Schedule,
     spec::{EncoderChoice, GuardSpec, Layout, SourceSpec, TreeSpec, UpstreamKind, UpstreamSpec},
     units::Span,
     v1::{
@@ -38,6 +39,14 @@ pub struct EffectiveTree {
     pub encoders: EncoderChoice,
     /// How often it is scanned, or asked for.
     pub interval: Span,
+    /// When, where that is not an interval.
+    pub schedule: Option<Schedule>,
+    /// Runs that are due begin up to so much later.
+    pub splay: Option<Span>,
+    /// The highest goes first.
+    pub priority: i32,
+    /// Small files that tell whether anything changed.
+    pub quick_list: Vec<String>,
     /// Whether a pack from nothing is published too.
     pub initial_pack: bool,
     /// What stops a generation; every part is set.
@@ -97,6 +106,11 @@ pub fn tree(definitions: &Definitions, name: &TreeName) -> Option<EffectiveTree>
         choice(tree.initial_pack, &from).shown("initial-pack"),
         points.shown("points"),
     ];
+    settings.extend(tree.when().map(|when| Setting::new(when, from.as_str()).shown("schedule")));
+    settings.extend(tree.splay.map(|splay| Setting::new(splay, from.as_str()).shown("splay")));
+    settings.extend((tree.priority != 0).then(|| choice(tree.priority, &from).shown("priority")));
+    let quick = Some(&tree.quick_list).filter(|list| !list.is_empty());
+    settings.extend(quick.map(|list| Setting::new(list, from.as_str()).shown("quick-list")));
     settings.extend(shown_guard);
     Some(EffectiveTree {
         name: name.clone(),
@@ -107,6 +121,10 @@ pub fn tree(definitions: &Definitions, name: &TreeName) -> Option<EffectiveTree>
         limit: tree.limit.clone(),
         encoders: tree.encoders,
         interval: interval.value,
+        schedule: tree.when(),
+        splay: tree.splay,
+        priority: tree.priority,
+        quick_list: tree.quick_list.clone(),
         initial_pack: tree.initial_pack,
         guard,
         settings,
@@ -145,6 +163,7 @@ fn origin(upstream: &UpstreamSpec, path: &str, points: &[PointRef]) -> Option<Or
                 user: upstream.user.clone(),
                 password_file: upstream.password_file.clone(),
                 transport: upstream.transport,
+                max_connections: upstream.max_connections,
             })
         }
     })

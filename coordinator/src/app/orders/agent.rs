@@ -29,6 +29,7 @@ pub fn agent(
     now: Timestamp,
 ) -> Result<AgentOrders, signing::Error> {
     let assignments = assignments(picture, name, now);
+    let spec = picture.wanted.definitions.sites.get(site);
     Ok(AgentOrders {
         revision: picture.revision,
         restore_epoch: picture.restore_epoch,
@@ -36,7 +37,11 @@ pub fn agent(
         agent: name.clone(),
         site: site.clone(),
         head: head(picture, network, &assignments, head_key, now)?,
-        default_rate: picture.wanted.definitions.sites.get(site).and_then(|s| s.default_rate),
+        default_rate: spec.and_then(|site| site.default_rate),
+        bandwidth: spec.map(|site| site.bandwidth.clone()).unwrap_or_default(),
+        budget: spec.and_then(|site| site.budget),
+        timezone: spec.and_then(|site| site.timezone.clone()),
+        sharers: u32::try_from(picture.fleet.agents_at(site).len()).unwrap_or(u32::MAX).max(1),
         assignments,
     })
 }

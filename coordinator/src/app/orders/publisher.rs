@@ -53,6 +53,7 @@ fn order(picture: &Picture, tree: EffectiveTree, now: Timestamp) -> TreeOrder {
         limit: tree.limit,
         encoders: tree.encoders,
         interval: tree.interval,
+        schedule: tree.schedule,
         initial_pack: tree.initial_pack,
         guard: tree.guard,
         epoch: picture.root.root().epoch(&tree.name),

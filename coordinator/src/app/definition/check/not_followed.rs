@@ -4,7 +4,7 @@
 //! silence would make an admin rely on them.
 
 use protocol::{
-    spec::{AssignmentSpec, Layout, OnEnd, SiteSpec, Switch, TreeSpec, UpstreamSpec},
+    spec::{AssignmentSpec, Layout, OnEnd, Switch, TreeSpec, UpstreamSpec},
     v1::definitions::Kind,
 };
 
@@ -35,17 +35,6 @@ pub(super) fn warn(subject: &Subject<'_>, warnings: &mut Vec<String>) {
         let keys = [("layout", *layout != Layout::Simple)];
         let instead = "the tree is updated as a whole";
         say(Kind::Tree, name.as_str(), &keys, instead);
-    }
-    for (name, site) in &subject.next.sites {
-        let SiteSpec { bandwidth, default_rate, budget, timezone, .. } = site;
-        let keys = [
-            ("bandwidth", !bandwidth.is_empty()),
-            ("default-rate", default_rate.is_some()),
-            ("budget", budget.is_some()),
-            ("timezone", timezone.is_some()),
-        ];
-        let instead = "agents transfer as fast as they can";
-        say(Kind::Site, name.as_str(), &keys, instead);
     }
     for (name, assignment) in &subject.next.assignments {
         let AssignmentSpec { group, switch, keep_withdrawn, on_end, .. } = assignment;

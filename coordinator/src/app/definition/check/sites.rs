@@ -1,13 +1,14 @@
 //! Sites: prefix, zone, windows and rates.
 
 use protocol::{
+    calendar::Window,
     path::TreePath,
     spec::{Rate, SiteSpec},
     units::ByteSize,
     v1::definitions::Kind,
 };
 
-use super::{Subject, assignments::reserved_component, calendar::Window};
+use super::{Subject, assignments::reserved_component};
 use crate::app::definition::findings::Findings;
 
 /// Checks the sites of the files.

@@ -2,6 +2,7 @@
 
 use protocol::{
     filter::{Filter, Level, Origin},
+    path::TreePath,
     spec::{EncoderChoice, GuardSpec, TreeSpec, UpstreamKind},
     units::{Span, Threshold},
     v1::definitions::Kind,
@@ -23,6 +24,7 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings, warnings: &m
             let spot = subject.spot(Kind::Tree, name.as_str(), "interval");
             findings.push(spot, format!("tree {name}: the interval must be at least 1s"));
         }
+        check_times(subject, tree, findings);
         warn_of_guard(&format!("tree {name}"), &tree.guard, warnings);
         warn_of_what_has_no_effect(subject, tree, warnings);
     }
@@ -33,6 +35,32 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings, warnings: &m
     }
     for name in subject.next.trees.keys() {
         check_must_contain(subject, name, findings);
+    }
+}
+
+/// When a tree is due is said once, and what is looked for lies in it.
+fn check_times(subject: &Subject<'_>, tree: &TreeSpec, findings: &mut Findings) {
+    let name = tree.name.as_str();
+    let said = [
+        ("interval", tree.interval.is_some()),
+        ("schedule", tree.schedule.is_some()),
+        ("sync-hours", tree.sync_hours.is_some()),
+    ];
+    let said: Vec<&str> = said.iter().filter(|(_, is_set)| *is_set).map(|(key, _)| *key).collect();
+    if let [first, second, ..] = said[..] {
+        let message =
+            format!("tree {name}: `{first}` and `{second}` both say when it is due; keep one");
+        findings.push(subject.spot(Kind::Tree, name, second), message);
+    }
+    for (index, pattern) in tree.quick_list.iter().enumerate() {
+        // Wildcards aside it has to be a path below the tree.
+        if let Err(error) = TreePath::parse(pattern.as_bytes()) {
+            let spot = subject.spot(Kind::Tree, name, &format!("quick-list.{index}"));
+            let message = format!(
+                "tree {name}: quick-list names {pattern:?}, but {error}; write it relative to the tree, as in \"project/trace/*\""
+            );
+            findings.push(spot, message);
+        }
     }
 }
 
@@ -83,6 +111,12 @@ fn warn_of_what_has_no_effect(subject: &Subject<'_>, tree: &TreeSpec, warnings: 
     let source = subject.next.sources.get(&tree.source);
     let upstream = source.and_then(|source| subject.next.upstreams.get(&source.upstream));
     if upstream.is_none_or(|upstream| upstream.kind != UpstreamKind::Rsyncd) {
+        if !tree.quick_list.is_empty() {
+            warnings.push(format!(
+                "tree {}: `quick-list` has no effect, because a publisher tells what changed",
+                tree.name
+            ));
+        }
         return;
     }
     let unused = [
