@@ -101,7 +101,8 @@ fn cron_times_move_with_the_clocks_as_cron_does_it() {
     assert_eq!(autumn, ["2026-10-25T00:30:00Z"]);
     // What goes through every hour goes through both.
     let autumn = slots(&cron("30 * * * *"), "2026-10-25T00:00:00Z", 3, &lisbon());
-    assert_eq!(autumn, ["2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z", "2026-10-25T02:30:00Z"]);
+    let hourly = ["23:30", "00:30", "01:30", "02:30"];
+    assert_eq!(autumn.iter().map(|at| &at[11..16]).collect::<Vec<_>>(), hourly);
 }
 
 #[test]

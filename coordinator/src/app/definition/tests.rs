@@ -434,7 +434,7 @@ fn assignments_are_checked_in_themselves() {
 }
 
 #[test]
-fn the_example_of_the_documentation_is_taken_and_says_what_is_not_followed() {
+fn the_example_of_the_documentation_is_taken_without_a_warning() {
     let text = r#"
 [[upstream]]
 name = "build"
@@ -477,8 +477,30 @@ enabled = true
 "#;
     let planned = apply(&Definitions::default(), text).unwrap();
     assert_eq!(planned.changes.len(), 6);
-    let [only] = &planned.warnings[..] else { panic!("{:?}", planned.warnings) };
-    assert!(only.contains("site lisbon: `bandwidth`, `budget`, `timezone` are stored"), "{only}");
+    assert_eq!(planned.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn when_a_tree_is_due_is_said_once_and_so_that_it_can_be_read() {
+    let tree = |lines: &str| {
+        let head = "[[tree]]\nname = \"t\"\nsource = \"releases\"\n";
+        apply(&base(), &format!("{head}{lines}\n"))
+    };
+    for lines in
+        ["sync-hours = 6", "schedule = \"30 2 * * mon-fri\"\nsplay = \"20m\"\npriority = 3"]
+    {
+        assert!(tree(lines).is_ok(), "{lines}");
+    }
+    for lines in [
+        "sync-hours = 6\ninterval = \"1h\"",
+        "sync-hours = 6\nschedule = \"@daily\"",
+        "schedule = \"61 * * * *\"",
+        "sync-hours = -1",
+        "quick-list = [\"../stamp\"]",
+        "quick-list = [\"/stamp\"]",
+    ] {
+        assert!(tree(lines).is_err(), "{lines}");
+    }
 }
 
 #[test]
