@@ -266,6 +266,10 @@ impl World {
             }),
             target: Some(Target { statement: signed, offers: vec![] }),
             interval: Span::from_secs(1),
+            schedule: None,
+            splay: None,
+            priority: 0,
+            quick_list: vec![],
             sync_requests: 0,
             guard: GuardSpec::default(),
             on_exclude: OnExclude::Keep,
@@ -284,6 +288,10 @@ impl World {
             site: "lisbon".parse().unwrap(),
             head: self.sign(&self.network.head_key, &self.head),
             default_rate: None,
+            bandwidth: vec![],
+            budget: None,
+            timezone: None,
+            sharers: 1,
             assignments: vec![order],
         }
     }
