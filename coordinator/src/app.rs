@@ -12,6 +12,7 @@ pub mod enroll;
 mod error;
 pub mod history;
 pub mod identities;
+pub mod leases;
 pub mod orders;
 pub mod picture;
 pub mod poll;

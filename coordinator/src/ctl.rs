@@ -22,6 +22,7 @@ mod login;
 mod print;
 mod revoke;
 mod root;
+mod select;
 mod session;
 mod stats;
 mod status;

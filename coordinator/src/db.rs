@@ -22,6 +22,7 @@ mod definitions;
 mod generations;
 mod identities;
 mod invites;
+mod leases;
 mod migrations;
 mod postgres;
 mod roots;

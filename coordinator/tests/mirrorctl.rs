@@ -342,3 +342,41 @@ async fn histories_are_empty_at_first_and_say_so() {
     assert!(wrong.err.contains("mirrorctl revoke agent/lisbon-1"), "{}", wrong.err);
     network.running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f66_selected_assignments_are_told_only_after_a_yes_or_with_force() {
+    let network = Network::start().await;
+    let more = "\n[[site]]\nname = \"porto\"\n\n[[grant]]\nsite = \"porto\"\ntree = \"fedora\"\n\n\
+                [[assignment]]\nsite = \"porto\"\ntree = \"fedora\"\n";
+    let file = network.write("network.toml", &format!("{NETWORK}{more}"));
+    network.ok(&["apply", "-f", &file]).await;
+    let enabled = |name: &'static str| {
+        let network = &network;
+        async move {
+            let all = network.json(&["get", "assignments"]).await;
+            let found = all.as_array().unwrap().iter().find(|it| it["name"] == name);
+            found.unwrap()["spec"]["enabled"].clone()
+        }
+    };
+
+    // Nobody can be asked here, so nothing happens.
+    let done = network.call(&["disable", "--site", "porto"]).await;
+    done.failed_saying(&["fedora@porto", "--force", "nothing was changed"]);
+    assert!(!done.err.contains("fedora@lisbon"), "{}", done.err);
+    assert_ne!(enabled("fedora@porto").await, false);
+
+    network.ok(&["disable", "--site", "porto", "--upstream", "build", "--force"]).await;
+    assert_eq!(enabled("fedora@porto").await, false);
+    assert_ne!(enabled("fedora@lisbon").await, false);
+    let both = network.ok(&["enable", "--force"]).await;
+    assert!(both.contains("fedora@porto") && both.contains("fedora@lisbon"), "{both}");
+    assert_ne!(enabled("fedora@porto").await, false);
+
+    network.call(&["sync", "--tree", "debian", "--force"]).await.failed_saying(&["no assignment"]);
+    let unknown = network.call(&["sync", "--assignment", "x@y", "--force"]).await;
+    unknown.failed_saying(&["x@y"]);
+    let status = network.json(&["status", "--site", "porto", "--source", "releases"]).await;
+    let shown = status["assignments"].as_array().unwrap();
+    assert_eq!(shown.len(), 1, "{status:#}");
+    assert_eq!(shown[0]["name"], "fedora@porto");
+}

@@ -3,6 +3,7 @@
 mod contact;
 mod gates;
 mod latest;
+mod leases;
 mod moves;
 mod records;
 mod roots;

@@ -27,6 +27,7 @@ mod packaging;
 mod points;
 mod postgres;
 mod proxy;
+mod schedules;
 mod stock;
 mod storage;
 mod tools;

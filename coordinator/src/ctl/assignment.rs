@@ -1,13 +1,15 @@
 //! `sync`, `enable` and `disable`: what an assignment is told.
 
 use clap::Args;
-use protocol::{spec::AssignmentName, v1::definitions::ApplyResult};
+use protocol::{client, spec::AssignmentName, v1::definitions::ApplyResult};
 
-use super::{error::Error, print::Print, session::Session};
+use super::{error::Error, print::Print, select::Selectors, session::Session};
 
 /// Bring an assignment to its target now, without waiting for the next occasion.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  mirrorctl sync fedora@lisbon")]
+#[command(
+    after_help = "Example:\n  mirrorctl sync fedora@lisbon\n  mirrorctl sync --site lisbon --site porto --source linux --force"
+)]
 pub(super) struct Sync {
     #[command(flatten)]
     which: Which,
@@ -15,7 +17,9 @@ pub(super) struct Sync {
 
 /// Carry an assignment out again.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  mirrorctl enable fedora@lisbon")]
+#[command(
+    after_help = "Example:\n  mirrorctl enable fedora@lisbon\n  mirrorctl enable --tree fedora"
+)]
 pub(super) struct Enable {
     #[command(flatten)]
     which: Which,
@@ -23,7 +27,9 @@ pub(super) struct Enable {
 
 /// Stop carrying an assignment out; its published files stay as they are.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  mirrorctl disable fedora@lisbon debian@lisbon")]
+#[command(
+    after_help = "Example:\n  mirrorctl disable fedora@lisbon debian@lisbon\n  mirrorctl disable --upstream kernel --force"
+)]
 pub(super) struct Disable {
     #[command(flatten)]
     which: Which,
@@ -31,9 +37,14 @@ pub(super) struct Disable {
 
 #[derive(Debug, Args)]
 struct Which {
-    /// Assignments.
-    #[arg(required = true, value_name = "TREE@SITE")]
+    /// Assignments. Without any, those that the selectors name are listed and agreed to first.
+    #[arg(value_name = "TREE@SITE")]
     assignments: Vec<AssignmentName>,
+    #[command(flatten)]
+    selectors: Selectors,
+    /// Do not ask.
+    #[arg(long, short, visible_alias = "yes", short_alias = 'y')]
+    force: bool,
 }
 
 impl Sync {
@@ -63,11 +74,41 @@ impl Which {
         print: &mut Print,
     ) -> Result<(), Error> {
         let api = session.api(print).await?;
-        for name in &self.assignments {
-            let result = api.tell_assignment(name, verb).await?;
-            print.result(&result, |result| shown(name, done, result))?;
+        let is_named = !self.assignments.is_empty() && self.selectors.is_empty();
+        let names = match is_named {
+            true => self.assignments,
+            false => self.selectors.and(&self.assignments).select(&api).await?,
+        };
+        if names.is_empty() {
+            return Err(Error::Other(anyhow::anyhow!("no assignment is selected")));
         }
-        Ok(())
+        if !is_named && !self.force {
+            names.iter().for_each(|name| print.note(&name.to_string()));
+            let assignments = if names.len() == 1 { "assignment" } else { "assignments" };
+            if !print.ask(&format!("{verb} {} {assignments}?", names.len()))? {
+                print.note("Answer with --force where nobody can be asked.");
+                return Err(Error::Declined);
+            }
+        }
+        let mut failed = 0;
+        for name in &names {
+            // What one of them lacks must not keep the others from what was asked for them.
+            match api.tell_assignment(name, verb).await {
+                Ok(result) => print.result(&result, |result| shown(name, done, result))?,
+                Err(error) if names.len() == 1 => return Err(error.into()),
+                Err(error @ client::Error::Transport { .. }) => return Err(error.into()),
+                Err(error) => {
+                    failed += 1;
+                    print.note(&format!("{name}: {error}"));
+                }
+            }
+        }
+        match failed {
+            0 => Ok(()),
+            failed => {
+                Err(Error::Incomplete(format!("{verb} failed for {failed} of {}", names.len())))
+            }
+        }
     }
 }
 

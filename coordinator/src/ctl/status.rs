@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 use protocol::{
-    client::Client,
+    client::{self, Client},
     v1::{
         agent::RunResult,
         status::{AssignmentStatus, NetworkStatus},
@@ -15,17 +15,22 @@ use protocol::{
 use super::{
     error::Error,
     print::{Print, table},
+    select::{Origins, Selectors},
     session::Session,
     text::{self, or_nothing},
 };
 
 /// Show how the network is: what each site should hold, what it holds, and what needs an admin.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  mirrorctl status\n  mirrorctl status --watch")]
+#[command(
+    after_help = "Example:\n  mirrorctl status\n  mirrorctl status --watch\n  mirrorctl status --site lisbon --upstream kernel"
+)]
 pub(super) struct Status {
     /// Show it again and again until interrupted.
     #[arg(long)]
     watch: bool,
+    #[command(flatten)]
+    selectors: Selectors,
 }
 
 const EVERY: Duration = Duration::from_secs(2);
@@ -33,24 +38,41 @@ const EVERY: Duration = Duration::from_secs(2);
 impl Status {
     pub(super) async fn run(self, session: &Session, print: &mut Print) -> Result<(), Error> {
         let api = session.api(print).await?;
+        let origins = self.selectors.origins(&api).await?;
         if !self.watch {
-            let status = api.status().await?;
+            let status = looked_up(&api, &self.selectors, &origins).await?;
             return print.result(&status, shown);
         }
         tokio::select! {
-            result = watch(&api, print) => result,
+            result = watch(&api, &self.selectors, &origins, print) => result,
             // Being interrupted is how watching ends.
             _ = tokio::signal::ctrl_c() => Ok(()),
         }
     }
 }
 
+/// The status of what is selected; what needs an admin is told in any case.
+async fn looked_up(
+    api: &Client,
+    selectors: &Selectors,
+    origins: &Origins,
+) -> Result<NetworkStatus, client::Error> {
+    let mut status = api.status().await?;
+    status.assignments.retain(|of| selectors.means(&of.name, origins));
+    Ok(status)
+}
+
 /// Shows the status until something else than the connection fails.
-async fn watch(api: &Client, print: &mut Print) -> Result<(), Error> {
+async fn watch(
+    api: &Client,
+    selectors: &Selectors,
+    origins: &Origins,
+    print: &mut Print,
+) -> Result<(), Error> {
     let mut ticks = tokio::time::interval(EVERY);
     loop {
         ticks.tick().await;
-        match api.status().await {
+        match looked_up(api, selectors, origins).await {
             Ok(status) => {
                 if !print.is_json() {
                     print.clear()?;

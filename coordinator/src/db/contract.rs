@@ -5,6 +5,7 @@
 
 mod concurrency;
 mod content;
+mod leases;
 mod people;
 mod runs;
 

@@ -12,7 +12,10 @@ use protocol::{
 use tokio::task::{JoinSet, block_in_place};
 use tokio_util::sync::CancellationToken;
 
-use super::{Agent, gates};
+use super::{
+    Agent, gates,
+    leases::{self, Lease},
+};
 use crate::{
     apply::{self, Site},
     fetch,
@@ -71,6 +74,8 @@ pub(super) enum Error {
     Published(#[from] published::Error),
     #[error(transparent)]
     Observed(#[from] observed::Error),
+    #[error(transparent)]
+    Lease(#[from] leases::Error),
     #[error(transparent)]
     Orders(#[from] orders::Error),
     #[error(transparent)]
@@ -207,7 +212,16 @@ impl Agent {
                 None
             }
             Ok(Some((Step::Sync, target))) => {
-                Some(self.run(&name, orders.as_deref(), target, dry).await)
+                let lease = match order {
+                    Some(order) => self.lease(order, is_forced).await,
+                    None => Ok(None),
+                };
+                match lease {
+                    Ok(lease) => Some(self.run(&name, orders.as_deref(), target, lease, dry).await),
+                    // Another run of this network has the connection: it comes again.
+                    Err(leases::Error::AllTaken { .. }) if !is_forced => None,
+                    Err(error) => Some(self.failed(&name, &error.into(), dry)),
+                }
             }
             Ok(Some((Step::Release, _))) => {
                 if let Err(error) = self.release(&name) {
@@ -333,6 +347,7 @@ impl Agent {
         name: &AssignmentName,
         orders: Option<&Orders>,
         target: Option<Verified>,
+        lease: Option<Lease>,
         dry: bool,
     ) -> RunReport {
         let progress = self.progress(name);
@@ -359,10 +374,14 @@ impl Agent {
             }
             (Origin::Publisher(_), None) => Ok((RunResult::UpToDate, None)),
             (Origin::Rsyncd(from), _) => {
-                let outcome = observed::sync(self, order, from, &run).await;
-                let reached = !matches!(&outcome, Err(error) if !error.reached());
+                let work = observed::sync(self, order, from, &run);
+                let outcome = match lease {
+                    None => Ok(work.await),
+                    Some(lease) => lease.hold(work).await,
+                };
+                let reached = !matches!(&outcome, Ok(Err(error)) if !error.reached());
                 self.note_reached(order, reached);
-                outcome.map_err(Error::from)
+                outcome.map_err(Error::from).and_then(|done| done.map_err(Error::from))
             }
         };
         self.save_account();

@@ -14,7 +14,7 @@ use crate::{
     spec::AssignmentName,
     v1::{
         Page,
-        agent::{AgentOrders, RunReport},
+        agent::{AgentOrders, LeaseAnswer, LeaseRequest, RunReport},
         audit::AuditEntry,
         definitions::{ApplyRequest, ApplyResult, Definition, Effective, HoldDecision, Kind},
         enroll::{RenewRequest, RenewResponse},
@@ -65,6 +65,11 @@ impl Client {
         wait: Duration,
     ) -> Result<Option<AgentOrders>, Error> {
         self.poll(&poll_path("/v1/agent/orders", after, wait), wait).await
+    }
+
+    /// `POST /v1/agent/leases`
+    pub async fn lease(&self, request: &LeaseRequest) -> Result<LeaseAnswer, Error> {
+        self.post("/v1/agent/leases", request).await
     }
 
     /// `POST /v1/agent/runs`

@@ -1,6 +1,7 @@
 //! What an agent is told, and what it reports.
 //!
 //! - `GET /v1/agent/orders?revision=N&wait=60s` → [`AgentOrders`] (role agent; its own only)
+//! - `POST /v1/agent/leases` ← [`LeaseRequest`] → [`LeaseAnswer`] (role agent; for its own assignments)
 //! - `POST /v1/agent/runs` ← [`RunReport`] → 204 (role agent; idempotent by run id)
 
 use jiff::Timestamp;
@@ -184,6 +185,32 @@ pub struct RsyncdOrigin {
     /// coordinator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
+}
+
+/// Asks for a connection to an upstream that allows only so many, prolongs it, or gives it back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LeaseRequest {
+    /// Made by the agent; the same again prolongs.
+    pub id: Uuid,
+    /// For which assignment.
+    pub assignment: AssignmentName,
+    /// The connection has ended.
+    #[serde(default)]
+    pub release: bool,
+}
+
+/// Whether an agent may connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LeaseAnswer {
+    /// Whether it may.
+    pub granted: bool,
+    /// How long the lease counts from when it was asked for; where it was not granted, how long to
+    /// wait before asking again.
+    pub span: Span,
 }
 
 /// The generation that an assignment should hold, and the packs that lead to it.

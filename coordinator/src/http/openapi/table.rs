@@ -4,7 +4,7 @@ use protocol::{
     dsse::Envelope,
     error::Problem,
     v1::{
-        agent::{AgentOrders, RunReport},
+        agent::{AgentOrders, LeaseAnswer, LeaseRequest, RunReport},
         audit::AuditEntry,
         definitions::{ApplyRequest, ApplyResult, Definition, Effective, HoldDecision},
         enroll::{EnrollRequest, EnrollResponse, RenewRequest, RenewResponse},
@@ -146,6 +146,9 @@ fn agent() -> Vec<Endpoint> {
         get("/v1/agent/orders", AGENT, "Assignments, head and offers")
             .query(POLL)
             .answers::<AgentOrders>(),
+        post("/v1/agent/leases", AGENT, "Ask for a connection to an upstream that allows few")
+            .takes::<LeaseRequest>()
+            .answers::<LeaseAnswer>(),
         post("/v1/agent/runs", AGENT, "Report a run").takes::<RunReport>(),
     ]
 }

@@ -4,7 +4,7 @@
 //! silence would make an admin rely on them.
 
 use protocol::{
-    spec::{AssignmentSpec, Layout, OnEnd, Switch, TreeSpec, UpstreamSpec},
+    spec::{AssignmentSpec, Layout, OnEnd, Switch, TreeSpec},
     v1::definitions::Kind,
 };
 
@@ -24,12 +24,6 @@ pub(super) fn warn(subject: &Subject<'_>, warnings: &mut Vec<String>) {
             ));
         }
     };
-    for (name, upstream) in &subject.next.upstreams {
-        let UpstreamSpec { max_connections, .. } = upstream;
-        let keys = [("max-connections", max_connections.is_some())];
-        let instead = "each agent connects when it has to";
-        say(Kind::Upstream, name.as_str(), &keys, instead);
-    }
     for (name, tree) in &subject.next.trees {
         let TreeSpec { layout, .. } = tree;
         let keys = [("layout", *layout != Layout::Simple)];
