@@ -29,6 +29,8 @@ struct State {
 struct Counts {
     passed: u64,
     limit: u64,
+    /// At the limit connections end, instead of waiting.
+    cuts: bool,
 }
 
 impl Valve {
@@ -36,7 +38,7 @@ impl Valve {
     pub fn start(limited: SocketAddr, limit: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let counts = Mutex::new(Counts { passed: 0, limit });
+        let counts = Mutex::new(Counts { passed: 0, limit, cuts: false });
         let state = Arc::new(State { limited, counts, changed: Condvar::new() });
         let shared = Arc::clone(&state);
         thread::spawn(move || {
@@ -65,6 +67,11 @@ impl Valve {
             let counts = self.state.counts.lock().unwrap();
             counts.passed >= counts.limit
         });
+    }
+
+    /// From now on every connection ends where the limit is reached, to the byte.
+    pub fn cut_at_limit(&self) {
+        self.state.counts.lock().unwrap().cuts = true;
     }
 
     /// Lets everything pass.
@@ -103,11 +110,20 @@ impl State {
     fn pass(&self, mut from: TcpStream, to: &mut TcpStream, is_limited: bool) {
         let mut buffer = [0; 16 << 10];
         loop {
+            let mut room = buffer.len();
             if is_limited {
                 let counts = self.counts.lock().unwrap();
-                drop(self.changed.wait_while(counts, |c| c.passed >= c.limit).unwrap());
+                let shut = |c: &mut Counts| c.passed >= c.limit && !c.cuts;
+                let counts = self.changed.wait_while(counts, shut).unwrap();
+                if counts.cuts {
+                    let left = counts.limit.saturating_sub(counts.passed);
+                    room = room.min(usize::try_from(left).unwrap_or(room));
+                }
+                if room == 0 {
+                    return;
+                }
             }
-            let Ok(len @ 1..) = from.read(&mut buffer) else { return };
+            let Ok(len @ 1..) = from.read(&mut buffer[..room]) else { return };
             if is_limited {
                 self.counts.lock().unwrap().passed += len as u64;
             }

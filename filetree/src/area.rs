@@ -60,8 +60,11 @@ use crate::{
     scan::digest_file,
     staging::{self, Staging},
     switch::{
-        Mode, SwitchOptions, SwitchReport, WantedMode, cursor::Cursor, exchange, in_place,
-        remove::remove_all, sweep,
+        Mode, SwitchOptions, SwitchReport, WantedMode,
+        cursor::{Cursor, is_no_directory},
+        exchange, in_place,
+        remove::remove_all,
+        sweep,
     },
 };
 
@@ -383,6 +386,7 @@ impl Area {
             return Ok(report);
         }
         self.complete_staging(plan, options)?;
+        self.learn_protected(plan)?;
         let (mode, why) = self.choose(options)?;
         match mode {
             Mode::Exchange => exchange::run(self, plan, target, options, &mut report)?,
@@ -546,6 +550,20 @@ impl Area {
         }
     }
 
+    /// What a plan found protected is known from now on, and no exchange takes it out of sight.
+    fn learn_protected(&mut self, plan: &Plan) -> Result<(), Error> {
+        let before = self.marks.locals.clone();
+        let (root, dirs) = &plan.protected;
+        self.marks.locals.protected_root |= root;
+        for dir in dirs {
+            Locals::add(&mut self.marks.locals.protected, dir.clone());
+        }
+        if self.marks.locals != before {
+            self.marks.save(&self.work)?;
+        }
+        Ok(())
+    }
+
     /// Looks for PROTECTED files in the directories that a plan touches.
     fn protected_now(&self, have: &Manifest, plan: &Plan) -> Result<Reserve, Error> {
         let mut found = Reserve::default();
@@ -569,7 +587,14 @@ impl Area {
                     found.protected.push(dir);
                 }
             }
+            if (!change.wanted || change.other_kind)
+                && let Some(going) = live.dir(&change.path)?
+            {
+                protected_below(going.reopen()?, &change.path, have, &mut found.protected)?;
+            }
         }
+        found.protected.sort();
+        found.protected.dedup();
         Ok(found)
     }
 
@@ -663,6 +688,35 @@ pub fn purge(fs: &Fs, place: &Place) -> Result<(), fs::Error> {
         Err(error) if error.is_not_found() => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Finds PROTECTED files in what lies locally in a directory that is to go.
+fn protected_below(
+    dir: Dir,
+    path: &TreePath,
+    have: &Manifest,
+    found: &mut Vec<TreePath>,
+) -> Result<(), Error> {
+    let mut open = vec![(path.clone(), dir)];
+    while let Some((at, dir)) = open.pop() {
+        for entry in dir.entries()? {
+            let Ok(path) = at.child(&entry.name) else { continue };
+            // Directories of the tree itself are looked into for their own sake.
+            if entry.is_dir == Some(false) || have.get(&path).is_some() {
+                continue;
+            }
+            let below = match dir.open_child(&entry.name) {
+                Ok(below) => below,
+                Err(error) if is_no_directory(&error) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            match below.stat(PROTECTED)? {
+                Some(_) => found.push(path),
+                None => open.push((path, below)),
+            }
+        }
+    }
+    Ok(())
 }
 
 fn open_live(publish: &Dir, path: &TreePath) -> Result<Option<Dir>, Error> {

@@ -266,6 +266,8 @@ pub struct Plan {
     needs: Vec<Need>,
     copies: Vec<Need>,
     exceptions: Vec<TreePath>,
+    /// What holds a PROTECTED file, as far as it is known: the root, and directories.
+    pub(crate) protected: (bool, Vec<TreePath>),
 }
 
 /// Compares what a site has with what it wants.
@@ -300,6 +302,7 @@ pub(crate) fn compare_with(
         needs: Vec::new(),
         copies: Vec::new(),
         exceptions: Vec::new(),
+        protected: (reserve.protected_root, reserve.protected.clone()),
     };
     plan.withdrawn = reserve.still_readable(&plan, have_kept.iter().map(|at| had(*at)));
     let all_had = || {
@@ -318,6 +321,14 @@ pub(crate) fn compare_with(
             return;
         }
         let kind = |item: Item<'_>| item.entry.is_dir();
+        // A directory cannot give way to a file while something in it is protected.
+        if old.is_some_and(kind)
+            && new.is_some_and(|new| !kind(new))
+            && reserve.protected.iter().any(|dir| dir.is_inside(path))
+        {
+            exceptions.push(path.clone());
+            return;
+        }
         changes.push(Change {
             path: path.clone(),
             had: old.is_some(),

@@ -227,6 +227,11 @@ impl Agent {
         Ok(Arc::new(move || client.get()))
     }
 
+    /// The coordinator.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// The point outside of the network at this URL, if this site's admin lets it be asked.
     pub(crate) fn public_point(&self, url: &BaseUrl) -> Result<Point, Refused> {
         let allowed = Allowed::new(&self.config.points);

@@ -5,7 +5,18 @@
 //! what an agent sees at a stock server, this one does. No announcement speaks of what a changed
 //! filter takes from a mirror, so that is looked at for every tree.
 
-use protocol::{manifest::Manifest, path::TreePath, spec::GuardSpec, units::Threshold};
+use protocol::{
+    digest::{Digest, DigestWriter},
+    manifest::Manifest,
+    path::TreePath,
+    spec::GuardSpec,
+    statement::Statement,
+    units::Threshold,
+    v1::{
+        agent::AssignmentOrder,
+        publisher::{Approval, Difference, HoldReport},
+    },
+};
 
 use crate::removal::{Files, Removals};
 
@@ -27,7 +38,7 @@ pub enum Held {
     },
     /// Too many files would go.
     #[error(
-        "held: {removed} of {files} files are gone at the upstream, more than the guard's {limit}; nothing was removed. If that is meant, raise max-delete-files of the tree"
+        "held: {removed} of {files} files are gone at the upstream, more than the guard's {limit}; nothing was removed. If that is meant, approve it, or raise max-delete-files of the tree"
     )]
     Files {
         /// Files that are gone.
@@ -39,7 +50,7 @@ pub enum Held {
     },
     /// Too many bytes would go.
     #[error(
-        "held: {removed} of {bytes} bytes are gone at the upstream, more than the guard's {limit}; nothing was removed. If that is meant, raise max-delete-bytes of the tree"
+        "held: {removed} of {bytes} bytes are gone at the upstream, more than the guard's {limit}; nothing was removed. If that is meant, approve it, or raise max-delete-bytes of the tree"
     )]
     Bytes {
         /// Bytes that are gone.
@@ -51,7 +62,7 @@ pub enum Held {
     },
     /// A changed filter takes too many files.
     #[error(
-        "held: {removed} of {files} files would be removed, {left_out} of them only because the filter now leaves them out; that is more than the guard's {limit}, so nothing was changed. If that is meant, raise max-delete-files of the tree; if the files are to stay, set on-exclude = \"keep\" for the assignment"
+        "held: {removed} of {files} files would be removed, {left_out} of them only because the filter now leaves them out; that is more than the guard's {limit}, so nothing was changed. If that is meant, approve it; if the files are to stay, set on-exclude = \"keep\" for the assignment"
     )]
     LeftOut {
         /// Files that go because of the filter.
@@ -65,7 +76,7 @@ pub enum Held {
     },
     /// A changed filter takes too many bytes.
     #[error(
-        "held: {removed} of {bytes} bytes would be removed, {left_out} of them only because the filter now leaves them out; that is more than the guard's {limit}, so nothing was changed. If that is meant, raise max-delete-bytes of the tree; if the files are to stay, set on-exclude = \"keep\" for the assignment"
+        "held: {removed} of {bytes} bytes would be removed, {left_out} of them only because the filter now leaves them out; that is more than the guard's {limit}, so nothing was changed. If that is meant, approve it; if the files are to stay, set on-exclude = \"keep\" for the assignment"
     )]
     LeftOutBytes {
         /// Bytes that go because of the filter.
@@ -76,6 +87,18 @@ pub enum Held {
         bytes: u64,
         /// Most that may go.
         limit: u64,
+    },
+    /// More goes than the publisher's statements speak of.
+    #[error(
+        "held: {removed} of {files} files would be removed, and no chain of the publisher's signed statements explains {unexplained} of them; nothing was changed"
+    )]
+    Unexplained {
+        /// Files that nothing explains.
+        unexplained: u64,
+        /// Files that would go in all.
+        removed: u64,
+        /// Files that the mirror has.
+        files: u64,
     },
     /// Something that makes the tree whole is missing.
     #[error(
@@ -134,29 +157,107 @@ pub fn check(
     }
 }
 
-/// Looks at what a changed filter takes from a mirror. `signed` says that a publisher announced
-/// all that is gone at the upstream, so that only the filter's part counts.
-pub fn check_left_out(removals: &Removals, signed: bool, guard: &GuardSpec) -> Result<(), Held> {
+/// Files and bytes that signed statements say were removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Explained {
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Looks at what a run is about to take from a mirror. `explained` is what the publisher's
+/// statements say of it; `None` where the upstream signs nothing and was looked at by [`check`].
+pub fn check_removals(
+    removals: &Removals,
+    explained: Option<Explained>,
+    guard: &GuardSpec,
+) -> Result<(), Held> {
     let sums = |files: &Files| Sums { files: files.files, bytes: files.bytes };
     let (all, left_out) = (sums(&removals.held), sums(&removals.left_out));
-    if left_out.files == 0 {
-        return Ok(());
-    }
-    let removed = if signed { left_out } else { sums(&removals.removed) };
+    let removed = match explained {
+        None if left_out.files == 0 => return Ok(()),
+        None => sums(&removals.removed),
+        Some(explained) => {
+            let gone = sums(&removals.removed);
+            let unexplained = |gone: u64, left_out: u64, explained: u64| {
+                left_out + gone.saturating_sub(left_out).saturating_sub(explained)
+            };
+            Sums {
+                files: unexplained(gone.files, left_out.files, explained.files),
+                bytes: unexplained(gone.bytes, left_out.bytes, explained.bytes),
+            }
+        }
+    };
+    let is_filters = left_out.files > 0;
     match too_much(removed, all, guard) {
-        Some(Limit::Files(limit)) => Err(Held::LeftOut {
+        Some(Limit::Files(limit)) if is_filters => Err(Held::LeftOut {
             left_out: left_out.files,
             removed: removed.files,
             files: all.files,
             limit,
         }),
-        Some(Limit::Bytes(limit)) => Err(Held::LeftOutBytes {
+        Some(Limit::Bytes(limit)) if is_filters => Err(Held::LeftOutBytes {
             left_out: left_out.bytes,
             removed: removed.bytes,
             bytes: all.bytes,
             limit,
         }),
+        Some(_) => Err(Held::Unexplained {
+            unexplained: removed.files,
+            removed: removals.removed.files,
+            files: all.files,
+        }),
         None => Ok(()),
+    }
+}
+
+/// What a chain of statements explains, the newest first, each the parent of the one before, the
+/// last a step from a generation of `of` files and bytes. A step that takes more than the guard
+/// lets pass and that nobody approved explains nothing, whoever signed it.
+pub fn explained(chain: &[Statement], of: Explained, guard: &GuardSpec) -> Explained {
+    let mut all = Explained::default();
+    for (at, step) in chain.iter().enumerate() {
+        let before = chain
+            .get(at + 1)
+            .map_or(of, |parent| Explained { files: parent.entries, bytes: parent.bytes });
+        let verdict = &step.guard;
+        let gone = Sums { files: verdict.removed_files, bytes: verdict.removed_bytes };
+        let sums = Sums { files: before.files, bytes: before.bytes };
+        if verdict.approved_by.is_some() || too_much(gone, sums, guard).is_none() {
+            all.files = all.files.saturating_add(gone.files);
+            all.bytes = all.bytes.saturating_add(gone.bytes);
+        }
+    }
+    all
+}
+
+/// Names exactly one step at one mirror, for an admin to approve: from what, to what, through
+/// which filter.
+pub fn step_digest(from: Option<&Digest>, to: &Digest, filter: &Digest) -> Digest {
+    let mut digest = DigestWriter::new();
+    digest.update(b"step at a mirror\n");
+    let parts =
+        [from.map(ToString::to_string).unwrap_or_default(), to.to_string(), filter.to_string()];
+    digest.update(parts.join("\n").as_bytes());
+    digest.finish()
+}
+
+/// Whether an admin approved the step.
+pub fn approval<'a>(order: &'a AssignmentOrder, step: &Digest) -> Option<&'a Approval> {
+    order.approved.iter().find(|approval| approval.manifest == *step)
+}
+
+/// What is reported of a step that is held.
+pub fn report(step: Digest, held: &Held, removed: &Files, difference: Difference) -> HoldReport {
+    HoldReport {
+        manifest: step,
+        reason: held.to_string(),
+        removed_files: removed.files,
+        removed_bytes: removed.bytes,
+        since: jiff::Timestamp::now(),
+        difference,
+        unseen: false,
     }
 }
 

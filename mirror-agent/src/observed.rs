@@ -18,7 +18,10 @@ use protocol::{
     manifest::{self, Entry, EntryKind, Manifest},
     path::TreePath,
     transfer::{NoDelta, Way},
-    v1::agent::{AssignmentOrder, RsyncdOrigin, RunResult},
+    v1::{
+        agent::{AssignmentOrder, RsyncdOrigin, RunResult},
+        publisher::Difference,
+    },
 };
 use tokio::task::block_in_place;
 
@@ -30,6 +33,7 @@ use crate::{
     gather::{self, Arrived, stage_dir},
     guard::{self, Held as Guarded},
     published::{Base, Outcome, held_of, read},
+    removal::Files,
     report::{Came, Run},
     rsync::{
         child::{Error as RsyncError, Limits, Passed},
@@ -270,7 +274,45 @@ impl Look<'_> {
             .collect();
         let kept = Manifest::new(kept)?;
         let is_there = |path: &TreePath| listing.get(path).is_some();
-        guard::check(&kept, is_there, &self.order.guard).map_err(held)
+        let Err(source) = guard::check(&kept, is_there, &self.order.guard) else { return Ok(()) };
+        let mut removed = Files::default();
+        let mut difference = Difference::default();
+        for entry in kept.entries().iter().filter(|entry| entry.is_file()) {
+            difference.of_files += 1;
+            difference.of_bytes += entry.size();
+            match listing.get(&entry.path) {
+                None => {
+                    removed.add(entry);
+                    difference.name(&entry.path);
+                }
+                Some(listed) if !same_content(listed, entry) => difference.changed_files += 1,
+                Some(_) => {}
+            }
+        }
+        let is_file = |listed: &&Listed| matches!(listed.kind, ListedKind::File { .. });
+        let listed = listing.entries().iter().filter(is_file);
+        difference.added_files =
+            listed.filter(|listed| kept.get(&listed.path).is_none()).count() as u64;
+        self.hold(listing, base, source, &removed, difference)
+    }
+
+    /// Lets a step pass that an admin approved exactly as it is; else reports it as held.
+    fn hold(
+        &self,
+        listing: &Listing,
+        base: &Base,
+        source: Guarded,
+        removed: &Files,
+        difference: Difference,
+    ) -> Result<(), Error> {
+        let filter = self.rules.filter.digest();
+        let step = guard::step_digest(base.digest.as_ref(), &listing.digest(), &filter);
+        if let Some(approval) = guard::approval(self.order, &step) {
+            self.run.notice(format!("approved by {}: {source}", approval.by));
+            return Ok(());
+        }
+        self.run.set_hold(guard::report(step, &source, removed, difference));
+        Err(Error::Held { tree: self.tree().clone(), source })
     }
 
     /// Looks at what the run is going to change, before anything is fetched for it.
@@ -293,8 +335,10 @@ impl Look<'_> {
         let want = Arc::new(observe(listing, &base.manifest, &brought, self.tree())?);
         let removals = block_in_place(|| base.removals(&want, self.rules, false, self.order))?;
         removals.notices().for_each(|notice| self.run.notice(notice));
-        guard::check_left_out(&removals, false, &self.order.guard)
-            .map_err(|source| Error::Held { tree: self.tree().clone(), source })?;
+        if let Err(source) = guard::check_removals(&removals, None, &self.order.guard) {
+            let difference = Difference::between(&base.manifest, &want);
+            self.hold(listing, base, source, &removals.removed, difference)?;
+        }
         if self.run.is_dry() {
             let plan = block_in_place(|| {
                 site.plan(&base.manifest, base.rules.as_ref(), &want, self.rules, &removals)

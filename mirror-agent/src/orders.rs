@@ -63,6 +63,8 @@ pub struct Verified {
     pub statement: Statement,
     /// What leads there.
     pub offers: Vec<Offer>,
+    /// Who may sign for the tree.
+    pub keys: Vec<VerifyingKey>,
 }
 
 /// What a publication point says is the newest: believed only through [`Orders::found`].
@@ -244,7 +246,8 @@ impl Orders {
         self.check_epoch(tree, statement.epoch)?;
         check_confirmed(tree, named.min, version)?;
         marks.raise_tree(tree, version, statement.manifest)?;
-        Ok(Some(Verified { offers: open_offers(&target.offers, tree, &keys), statement }))
+        let offers = open_offers(&target.offers, tree, &keys);
+        Ok(Some(Verified { statement, offers, keys }))
     }
 
     /// Whether this assignment may follow statements that no head names, while none that is valid
@@ -286,7 +289,8 @@ impl Orders {
         }
         check_confirmed(tree, named.min, version)?;
         marks.raise_tree(tree, version, statement.manifest)?;
-        Ok(Some(Verified { offers: open_offers(&found.offers, tree, &keys), statement }))
+        let offers = open_offers(&found.offers, tree, &keys);
+        Ok(Some(Verified { statement, offers, keys }))
     }
 
     fn keys(&self, tree: &TreeName, publisher: &IdentityName) -> Result<Vec<VerifyingKey>, Error> {
@@ -399,6 +403,16 @@ fn open_statement(
         publisher: publisher.clone(),
         source,
     })
+}
+
+/// A statement of an earlier generation, if the tree's publisher signed it. That it has expired
+/// meanwhile does not matter: it tells what was, not what is to be.
+pub(crate) fn earlier_statement(
+    envelope: &Envelope,
+    tree: &TreeName,
+    keys: &[VerifyingKey],
+) -> Option<Statement> {
+    open::<Statement>(envelope, keys).ok().filter(|statement| statement.tree == *tree)
 }
 
 /// A bad offer costs a way, not the target: there are others.

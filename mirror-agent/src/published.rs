@@ -12,8 +12,12 @@ use protocol::{
     origin,
     pack::target_manifest,
     point::PointRef,
+    statement::Statement,
     transfer::{NoDelta, Way},
-    v1::agent::{AssignmentOrder, PublisherOrigin, RunKind, RunResult},
+    v1::{
+        agent::{AssignmentOrder, PublisherOrigin, RunKind, RunResult},
+        publisher::Difference,
+    },
 };
 use tokio::task::block_in_place;
 
@@ -107,8 +111,9 @@ pub async fn sync(
     base.adopt(&mut site, &want, &rules, &ScanRecord::empty(), run)?;
     let removals = block_in_place(|| base.removals(&want, &rules, true, order))?;
     removals.notices().for_each(|notice| run.notice(notice));
-    guard::check_left_out(&removals, true, &order.guard)
-        .map_err(|source| Error::Held { tree: order.name.tree.clone(), source })?;
+    Step { agent, order, target, base: &base, want: &want, rules: &rules }
+        .guard(&removals, run)
+        .await?;
     let plan = block_in_place(|| {
         site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, &removals)
     })?;
@@ -145,6 +150,89 @@ pub async fn sync(
     crate::agent::note_switch(run, &report);
     let held = held_of(&want, target.version(), target.statement.manifest, &rules, false);
     Ok((RunResult::Completed, Some(held)))
+}
+
+/// One step at a mirror, as the guard looks at it.
+struct Step<'a> {
+    agent: &'a Agent,
+    order: &'a AssignmentOrder,
+    target: &'a Verified,
+    base: &'a Base,
+    want: &'a Manifest,
+    rules: &'a Rules,
+}
+
+impl Step<'_> {
+    /// Stops the run if it would take away more than anybody's signature speaks of.
+    async fn guard(&self, removals: &Removals, run: &Run) -> Result<(), Error> {
+        let guard = &self.order.guard;
+        let nothing = guard::Explained::default();
+        let Err(_) = guard::check_removals(removals, Some(nothing), guard) else { return Ok(()) };
+        let chain = self.chain().await;
+        let held = guard::Explained {
+            files: self.base.manifest.entries().len() as u64,
+            bytes: self.base.manifest.content_bytes(),
+        };
+        let explained = guard::explained(&chain, held, guard);
+        let Err(source) = guard::check_removals(removals, Some(explained), guard) else {
+            return Ok(());
+        };
+        let filter = self.rules.filter.digest();
+        let step = guard::step_digest(self.base.digest.as_ref(), &self.want.digest(), &filter);
+        if let Some(approval) = guard::approval(self.order, &step) {
+            run.notice(format!("approved by {}: {source}", approval.by));
+            return Ok(());
+        }
+        let seen = |manifest: &Manifest| {
+            let kept = manifest.entries().iter();
+            let kept = kept.filter(|entry| self.rules.filter.keeps(&entry.path, entry.is_dir()));
+            Manifest::new(kept.cloned().collect()).unwrap_or_default()
+        };
+        let difference = Difference::between(&self.base.manifest, &seen(self.want));
+        run.set_hold(guard::report(step, &source, &removals.removed, difference));
+        Err(Error::Held { tree: self.order.name.tree.clone(), source })
+    }
+
+    /// The statements that lead from what is held to the target, the newest first; empty where
+    /// they cannot be had, or do not follow on each other.
+    async fn chain(&self) -> Vec<Statement> {
+        let Some(held) = self.base.digest else { return Vec::new() };
+        let first = self.target.statement.clone();
+        if first.parent.as_ref().is_some_and(|parent| parent.manifest == held) {
+            return vec![first];
+        }
+        let tree = &self.order.name.tree;
+        let envelopes = match self.agent.client().statements_since(tree, &held).await {
+            Ok(envelopes) => envelopes,
+            Err(error) => {
+                tracing::warn!(%tree, error = crate::chain(&error), "no earlier statements");
+                return Vec::new();
+            }
+        };
+        let mut chain = Vec::new();
+        let mut wanted = first.manifest;
+        for envelope in envelopes {
+            let Some(statement) =
+                crate::orders::earlier_statement(&envelope, tree, &self.target.keys)
+            else {
+                return Vec::new();
+            };
+            // What came after the target that is followed now.
+            if chain.is_empty() && statement.manifest != wanted {
+                continue;
+            }
+            let Some(parent) = statement.parent.as_ref().filter(|_| statement.manifest == wanted)
+            else {
+                return Vec::new();
+            };
+            wanted = parent.manifest;
+            chain.push(statement);
+            if wanted == held {
+                return chain;
+            }
+        }
+        Vec::new()
+    }
 }
 
 fn switch(

@@ -152,7 +152,8 @@ impl Removals {
 }
 
 impl Files {
-    fn add(&mut self, entry: &Entry) {
+    /// Counts an entry, unless it is a directory.
+    pub fn add(&mut self, entry: &Entry) {
         if entry.is_dir() {
             return;
         }

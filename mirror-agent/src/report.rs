@@ -15,7 +15,10 @@ use protocol::{
     generation::Version,
     spec::AssignmentName,
     transfer::{Encoder, NoDelta, Way},
-    v1::agent::{Changes, EncoderReport, NotTaken, RunKind, RunReport, RunResult, WayReport},
+    v1::{
+        agent::{Changes, EncoderReport, NotTaken, RunKind, RunReport, RunResult, WayReport},
+        publisher::HoldReport,
+    },
 };
 use uuid::Uuid;
 
@@ -48,6 +51,7 @@ struct State {
     notices: Vec<String>,
     left_out: usize,
     points: Arc<Points>,
+    hold: Option<HoldReport>,
 }
 
 impl Run {
@@ -65,6 +69,7 @@ impl Run {
             notices: Vec::new(),
             left_out: 0,
             points: Arc::default(),
+            hold: None,
         };
         let started = Timestamp::now();
         Self { id: Uuid::now_v7(), assignment, started, dry, progress, state: Mutex::new(state) }
@@ -119,6 +124,11 @@ impl Run {
         } else {
             state.left_out += 1;
         }
+    }
+
+    /// What a guard stopped: an admin may approve exactly this.
+    pub fn set_hold(&self, hold: HoldReport) {
+        self.lock().hold = Some(hold);
     }
 
     /// Adds what came by a way from a point.
@@ -192,6 +202,7 @@ impl Run {
             switch: state.switch,
             error,
             notices: state.notices,
+            hold: state.hold,
             receipt: None,
         }
     }

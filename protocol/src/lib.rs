@@ -15,6 +15,7 @@ pub mod dsse;
 pub mod error;
 pub mod filter;
 pub mod generation;
+pub mod hold;
 pub mod key;
 pub mod manifest;
 #[cfg(test)]

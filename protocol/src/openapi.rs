@@ -12,6 +12,7 @@ use crate::{
     digest::Digest,
     dsse::Bytes,
     generation::{Epoch, Generation, HeadNumber, RestoreEpoch, Revision, RootNumber},
+    hold::HoldId,
     key::VerifyingKey,
     name::{IdentityName, NetworkName, SiteName, SourceName, TreeName, UpstreamName},
     path::TreePath,
@@ -58,6 +59,7 @@ macro_rules! numbers {
 }
 
 texts! {
+    HoldId: "Short name of a hold.", "hold-9f2c1a7b3d04";
     NetworkName: "Name of the network.", "example";
     UpstreamName: "Name of an upstream.", "build";
     SourceName: "Name of a source.", "releases";

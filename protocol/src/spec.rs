@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
-    name::{IdentityName, SiteName, SourceName, TreeName, UpstreamName},
+    name::{IdentityName, NetworkName, SiteName, SourceName, TreeName, UpstreamName},
     path::TreePath,
     point::PointRef,
     schedule::{Cron, Schedule, SyncHours},
@@ -21,6 +21,18 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 fn enabled() -> bool {
     true
+}
+
+/// What holds for the whole network, where nothing closer says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NetworkSpec {
+    /// The network's own name.
+    pub name: NetworkName,
+    /// Guard for sources and trees that set none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub guard: GuardSpec,
 }
 
 /// A server that trees come from.

@@ -40,6 +40,9 @@ pub struct Ledger {
     /// Packs that were tried and are no better than the chains that there are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_worth: Vec<NotWorth>,
+    /// What a guard holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldScan>,
     /// The newest request to publish that was carried out.
     #[serde(default)]
     pub publish_requests: u64,
@@ -79,6 +82,34 @@ pub struct Kept {
     /// Whether signatures of its files are kept.
     #[serde(default)]
     pub signed: bool,
+}
+
+/// A scan that a guard stopped.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HeldScan {
+    /// Its manifest; named by the reason where nothing could be seen whole.
+    pub manifest: Digest,
+    /// Why, as it was reported.
+    pub reason: String,
+    /// Its content, kept so that exactly this can be published once an admin approves it, whatever
+    /// the source has become by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<HeldContent>,
+}
+
+/// Retained content of a held scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HeldContent {
+    /// The generation that it would become; its private tree has that name.
+    pub generation: Generation,
+    /// Length of the manifest's encoded block list, in bytes.
+    pub manifest_length: u64,
+    /// Whether the private tree shares content with the source.
+    pub shared: bool,
+    /// The tree's root directory when it was scanned.
+    pub root: FileId,
 }
 
 /// A pack that is offered.

@@ -10,6 +10,7 @@
 mod attempt;
 mod carry;
 mod classes;
+mod hold;
 mod keep;
 mod packs;
 mod worker;

@@ -2,22 +2,29 @@
 
 use certs::signing;
 use protocol::{
+    digest::Digest,
+    dsse::Envelope,
+    hold::HoldId,
     name::TreeName,
     role::Role,
     spec::AssignmentName,
     statement::{Claim as _, Offer, Receipt},
     v1::{
         agent::{RunReport, RunResult},
-        history::{GenerationStatus, PackStatus, RunStatus},
+        history::{GenerationStatus, HoldStatus, PackStatus, RunStatus},
     },
 };
 use uuid::Uuid;
 
-use super::{App, Error, Picture, Refusal, admission::Caller, effective};
+use super::{
+    App, Error, Picture, Refusal, Write, admission::Caller, effective, publish::MAX_REASON,
+};
 use crate::db::{Outcome, RunFilter, StoredGeneration, StoredHold, StoredOffer, Topic};
 
 /// Most bytes of texts that a report may carry.
 const MAX_NOTICES: usize = 1000;
+/// Most statements that are told at once: generations of a week, one every ten minutes.
+const MAX_STATEMENTS: u64 = 1008;
 
 impl App {
     /// Keeps a report. The same report again changes nothing.
@@ -40,16 +47,65 @@ impl App {
             return Ok(());
         }
         write.tx.put_outcome(&outcome(report)).await?;
-        let (Some(receipt), Some(envelope)) = (&receipt, &report.receipt) else {
-            return self.commit_quietly(write).await;
-        };
-        if !write.tx.put_receipt(receipt, envelope).await? {
+        let mut topics = self.note_hold(&mut write, caller, report).await?;
+        if let (Some(receipt), Some(envelope)) = (&receipt, &report.receipt)
+            && write.tx.put_receipt(receipt, envelope).await?
+        {
+            topics.push(Topic::Receipts);
+            topics.extend(publisher_concerned(&write.before, receipt, &report.assignment));
+        }
+        if topics.is_empty() {
             return self.commit_quietly(write).await;
         }
-        let concerned = publisher_concerned(&write.before, receipt, &report.assignment);
-        let topics: Vec<_> = [Topic::Receipts].into_iter().chain(concerned).collect();
         self.commit(write, &topics).await?;
         Ok(())
+    }
+
+    /// Keeps what an agent's guard stopped, and forgets it once a run of the assignment succeeds.
+    async fn note_hold(
+        &self,
+        write: &mut Write,
+        caller: &Caller,
+        report: &RunReport,
+    ) -> Result<Vec<Topic>, Error> {
+        let AssignmentName { tree, site } = &report.assignment;
+        let changed = match (&report.hold, report.result) {
+            (Some(hold), _) if hold.reason.len() > MAX_REASON => {
+                let message = format!("the reason is longer than {MAX_REASON} bytes");
+                return Err(Refusal::Invalid(message).into());
+            }
+            (Some(hold), _) => {
+                let ended = write.tx.end_holds(tree, Some(site), Some(&hold.manifest)).await?;
+                write.tx.add_hold(tree, &caller.name, Some(site), hold).await? || ended
+            }
+            (None, RunResult::UpToDate | RunResult::Completed) => {
+                write.tx.end_holds(tree, Some(site), None).await?
+            }
+            (None, _) => false,
+        };
+        Ok(if changed { vec![Topic::Generations] } else { Vec::new() })
+    }
+
+    /// The signed statements of a tree, from its current one back to the one whose parent has the
+    /// manifest `from`, the newest first; empty where nothing leads so far back.
+    pub async fn statements(
+        &self,
+        caller: &Caller,
+        tree: &TreeName,
+        from: &Digest,
+    ) -> Result<Vec<Envelope>, Error> {
+        let picture = self.picture();
+        let mut held = picture.assignments_of(&caller.name).iter();
+        if !held.any(|name| name.tree == *tree) {
+            return Err(Refusal::Forbidden(format!("{caller} does not hold a tree {tree}")).into());
+        }
+        let mut tx = self.parts.database.read().await?;
+        let generations = tx.generations(Some(tree), 0, MAX_STATEMENTS).await?;
+        let is_last = |generation: &StoredGeneration| {
+            generation.parent.as_ref().is_some_and(|parent| parent.manifest == *from)
+        };
+        let reach = generations.iter().position(is_last).map_or(0, |last| last + 1);
+        Ok(generations.into_iter().take(reach).map(|generation| generation.statement).collect())
     }
 
     /// A page of runs, the newest first.
@@ -170,6 +226,7 @@ fn generation_status(generation: StoredGeneration, packs: Vec<PackStatus>) -> Ge
         bytes: generation.bytes,
         created: generation.created,
         held: None,
+        hold: None,
         packs,
     }
 }
@@ -184,6 +241,14 @@ fn hold_status(hold: &StoredHold) -> GenerationStatus {
         bytes: 0,
         created: hold.report.since,
         held: Some(hold.report.reason.clone()),
+        hold: Some(HoldStatus {
+            id: HoldId::of(&hold.report.manifest),
+            by: hold.publisher.clone(),
+            removed_files: hold.report.removed_files,
+            removed_bytes: hold.report.removed_bytes,
+            difference: hold.report.difference.clone(),
+            unseen: hold.report.unseen,
+        }),
         packs: vec![],
     }
 }

@@ -8,18 +8,22 @@ use protocol::{
     generation::{Epoch, Generation},
     name::TreeName,
     role::Role,
+    spec::AssignmentName,
     statement::{Claim, Offer, Statement},
     v1::publisher::{Accepted, HoldReport, Presence},
 };
 
 use super::{
-    App, Error, Picture, Refusal, admission::Caller, effective, orders::trees_of,
-    picture::TreeContents,
+    App, Error, Picture, Refusal,
+    admission::Caller,
+    effective,
+    orders::trees_of,
+    picture::{SYNC, TreeContents},
 };
 use crate::db::Topic;
 
 /// Longest reason of a hold, in bytes.
-const MAX_REASON: usize = 4096;
+pub(super) const MAX_REASON: usize = 4096;
 /// Longest address that a publisher gives.
 const MAX_ADVERTISE: usize = 300;
 
@@ -40,6 +44,8 @@ impl App {
             Step::Next => {}
         }
         write.tx.add_generation(&statement, envelope, &caller.name, write.now).await?;
+        // An approval is for one step: whatever comes next is judged against this generation.
+        write.tx.end_holds(tree, None, None).await?;
         if let Some(admin) = &statement.guard.approved_by {
             let detail = format!("{} approved by {admin}", statement.manifest);
             let who = caller.to_string();
@@ -90,11 +96,25 @@ impl App {
         }
         let mut write = self.write().await?;
         check_publisher(&write.before, caller, tree)?;
-        if !write.tx.add_hold(tree, &caller.name, hold).await? {
+        // Only the content that is held now is retained, so only that can be approved.
+        let ended = write.tx.end_holds(tree, None, Some(&hold.manifest)).await?;
+        if !write.tx.add_hold(tree, &caller.name, None, hold).await? && !ended {
             return Ok(());
         }
         self.commit(write, &[Topic::Generations]).await?;
         tracing::warn!(%tree, manifest = %hold.manifest, reason = hold.reason, "a scan is held");
+        Ok(())
+    }
+
+    /// Forgets what was held: the tree is again what is announced.
+    pub async fn end_holds(&self, caller: &Caller, tree: &TreeName) -> Result<(), Error> {
+        let mut write = self.write().await?;
+        check_publisher(&write.before, caller, tree)?;
+        if !write.tx.end_holds(tree, None, None).await? {
+            return Ok(());
+        }
+        self.commit(write, &[Topic::Generations]).await?;
+        tracing::info!(%tree, "nothing is held any more");
         Ok(())
     }
 
@@ -108,6 +128,15 @@ impl App {
     ) -> Result<(), Error> {
         let mut write = self.write().await?;
         let (now, by) = (write.now, &caller.name);
+        let holds = &write.before.contents.tree(tree).holds;
+        let holds: Vec<_> = holds.iter().filter(|hold| hold.report.manifest == *manifest).collect();
+        if approve && holds.iter().any(|hold| hold.report.unseen) {
+            return Err(Refusal::Invalid(format!(
+                "tree {tree} could not be seen whole, so there is nothing to approve; the hold ends by itself once it can be read again"
+            ))
+            .into());
+        }
+        let sites: Vec<_> = holds.iter().filter_map(|hold| hold.site.clone()).collect();
         if !write.tx.decide_hold(tree, manifest, approve, by, now).await? {
             return Err(Refusal::NotFound(format!(
                 "tree {tree} has no hold of the manifest {manifest}; `mirrorctl get generation` lists the holds"
@@ -120,6 +149,12 @@ impl App {
         let mut topics = vec![Topic::Generations];
         let merged = effective::tree(&write.before.wanted.definitions, tree);
         topics.extend(merged.and_then(|merged| merged.publisher().cloned()).map(Topic::Publisher));
+        for site in sites.into_iter().filter(|_| approve) {
+            // The agent waits for its next try; an approval is a wish for one now.
+            let name = AssignmentName { tree: tree.clone(), site };
+            write.tx.add_request(SYNC, &name.to_string()).await?;
+            topics.extend([Topic::Definitions, Topic::Tree(tree.clone())]);
+        }
         self.commit(write, &topics).await?;
         Ok(())
     }

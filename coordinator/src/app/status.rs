@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
+    hold::HoldId,
     role::Role,
     spec::AssignmentName,
     v1::{
@@ -13,7 +14,7 @@ use protocol::{
 };
 
 use super::{App, Error, Picture};
-use crate::db::Outcome;
+use crate::db::{Outcome, StoredHold};
 
 /// An agent that was not heard of for so long is silent: several long polls are missing.
 const SILENT: SignedDuration = SignedDuration::from_mins(10);
@@ -106,9 +107,18 @@ fn holds(picture: &Picture) -> Vec<String> {
     let mut texts: Vec<_> = all
         .filter(|hold| hold.decision.is_none())
         .map(|hold| {
+            let StoredHold { tree, report, .. } = hold;
+            let id = HoldId::of(&report.manifest);
+            let of = match &hold.site {
+                Some(site) => format!("{tree}@{site}"),
+                None => format!("tree {tree}"),
+            };
+            if report.unseen {
+                return format!("{of} is held ({id}): {}; repair it, there is nothing to approve", report.reason);
+            }
             format!(
-                "tree {} is held: {}; `mirrorctl approve` or `mirrorctl reject` {}",
-                hold.tree, hold.report.reason, hold.report.manifest
+                "{of} is held ({id}): {}; `mirrorctl get generations {tree}` shows the difference, `mirrorctl approve {id}` or `mirrorctl reject {id}` decides (manifest {})",
+                report.reason, report.manifest
             )
         })
         .collect();

@@ -121,6 +121,7 @@ pub(super) fn as_file(definition: &Definition) -> Result<String, Error> {
 
 fn definitions(kind: Kind, list: &[Definition]) -> String {
     let columns: &[(&str, &str)] = match kind {
+        Kind::Network => &[("GUARD", "guard"), ("", ""), ("", "")],
         Kind::Upstream => &[("KIND", "kind"), ("URL", "url"), ("PUBLISHER", "publisher")],
         Kind::Source => &[("UPSTREAM", "upstream"), ("PATH", "path"), ("", "")],
         Kind::Tree => &[("SOURCE", "source"), ("PATH", "path"), ("LAYOUT", "layout")],
@@ -167,9 +168,10 @@ pub(super) fn identities(list: &[IdentityStatus]) -> String {
 /// Generations and holds as a table.
 pub(super) fn generations(list: &[GenerationStatus]) -> String {
     let rows = list.iter().map(|generation| {
-        let number = match (generation.version, &generation.held) {
+        let number = match (generation.version, &generation.hold) {
             (Some(version), _) => text::version(version),
-            (None, _) => "held".into(),
+            (None, Some(hold)) => hold.id.to_string(),
+            (None, None) => "held".into(),
         };
         let packs = generation.packs.iter().map(|pack| pack.length).sum();
         [
@@ -180,7 +182,7 @@ pub(super) fn generations(list: &[GenerationStatus]) -> String {
             format!("{} ({})", generation.packs.len(), text::bytes(packs)),
             text::time(generation.created),
             short(&generation.manifest.to_string()),
-            generation.held.clone().unwrap_or_default(),
+            why_held(generation),
         ]
     });
     let headings =
@@ -216,6 +218,25 @@ pub(super) fn packs(list: &[GenerationStatus]) -> String {
         "PUBLISHER'S CPU",
     ];
     table(headings, rows)
+}
+
+/// Why something is held, and what it would change.
+fn why_held(generation: &GenerationStatus) -> String {
+    let Some(reason) = &generation.held else { return String::new() };
+    let Some(hold) = generation.hold.as_ref().filter(|hold| !hold.unseen) else {
+        return reason.clone();
+    };
+    let (changes, by) = (&hold.difference, &hold.by);
+    let mut text = format!(
+        "{reason} [{by}: -{} files of {}, +{}, {} changed",
+        hold.removed_files, changes.of_files, changes.added_files, changes.changed_files
+    );
+    if let Some(first) = changes.removed.first() {
+        let more = if changes.removed.len() > 1 { ", …" } else { "" };
+        text.push_str(&format!("; gone: {first}{more}"));
+    }
+    text.push(']');
+    text
 }
 
 /// As much of a digest as tells it from others.

@@ -4,6 +4,7 @@ use clap::Args;
 use protocol::{
     digest::Digest,
     generation::TreeAt,
+    hold::HoldId,
     name::TreeName,
     v1::{definitions::HoldDecision, history::GenerationStatus},
 };
@@ -13,7 +14,7 @@ use super::{error::Error, print::Print, session::Session, text};
 /// Let held content be published, although a guard stopped it.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  mirrorctl approve fedora\n  mirrorctl approve fedora@13\n  mirrorctl approve fedora --manifest b3:9f2c…"
+    after_help = "Example:\n  mirrorctl approve fedora\n  mirrorctl approve hold-9f2c1a7b3d04\n  mirrorctl approve fedora@13\n  mirrorctl approve fedora --manifest b3:9f2c…"
 )]
 pub(super) struct Approve {
     #[command(flatten)]
@@ -32,8 +33,8 @@ pub(super) struct Reject {
 
 #[derive(Debug, Args)]
 struct Which {
-    /// TREE, or TREE@N for the hold that would become generation N.
-    #[arg(value_name = "TREE[@N]")]
+    /// TREE, TREE@N for the hold that would become generation N, or the name of a hold.
+    #[arg(value_name = "TREE[@N]|HOLD")]
     tree: String,
     /// Exactly this manifest; needed where several are held.
     #[arg(long, value_name = "DIGEST")]
@@ -46,7 +47,7 @@ impl Approve {
         let (tree, hold) = self.which.find(&api).await?;
         api.approve(&tree, &hold).await?;
         print.result(&hold, |hold| {
-            format!("approved {} of tree {tree}; the publisher publishes it next", hold.manifest)
+            format!("approved {} of tree {tree}; it is taken next", hold.manifest)
         })
     }
 }
@@ -66,6 +67,9 @@ impl Which {
         api: &protocol::client::Client,
     ) -> Result<(TreeName, HoldDecision), Error> {
         let usage = |error: &dyn ToString| Error::Usage(error.to_string());
+        if let Ok(id) = self.tree.parse::<HoldId>() {
+            return named(&id, &api.generations(None).await?.items);
+        }
         let (tree, number) = if self.tree.contains('@') {
             let at: TreeAt = self.tree.parse().map_err(|error| usage(&error))?;
             (at.tree, Some(at.generation.0))
@@ -78,6 +82,17 @@ impl Which {
         let history = api.generations(Some(&tree)).await?.items;
         let manifest = choose(&tree, number, self.manifest, &history)?;
         Ok((tree, HoldDecision { manifest }))
+    }
+}
+
+/// The hold of that name.
+fn named(id: &HoldId, history: &[GenerationStatus]) -> Result<(TreeName, HoldDecision), Error> {
+    let is_meant = |hold: &&GenerationStatus| hold.hold.as_ref().is_some_and(|hold| hold.id == *id);
+    match history.iter().find(is_meant) {
+        Some(hold) => Ok((hold.tree.clone(), HoldDecision { manifest: hold.manifest })),
+        None => Err(Error::Other(anyhow::anyhow!(
+            "there is no hold {id}: it was decided, or what it held has changed meanwhile; `mirrorctl status` lists what is held"
+        ))),
     }
 }
 
@@ -97,11 +112,14 @@ fn choose(
             "what is held of tree {tree} would become generation {next}, not {number}; `mirrorctl get generations {tree}` lists both"
         )));
     }
-    let held: Vec<_> = history
+    let mut held: Vec<_> = history
         .iter()
         .filter(|generation| generation.version.is_none())
         .filter(|hold| manifest.is_none_or(|manifest| hold.manifest == manifest))
         .collect();
+    // The agents of several sites may hold the same; one word decides for all of them.
+    held.sort_by_key(|hold| hold.manifest);
+    held.dedup_by_key(|hold| hold.manifest);
     match held[..] {
         [hold] => Ok(hold.manifest),
         [] => Err(Error::Other(anyhow::anyhow!("nothing of tree {tree} is held"))),
@@ -134,6 +152,7 @@ mod tests {
             bytes: 0,
             created: Timestamp::UNIX_EPOCH,
             held: number.is_none().then(|| "30 % of files gone".into()),
+            hold: None,
             packs: vec![],
         }
     }

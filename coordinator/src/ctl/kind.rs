@@ -18,7 +18,8 @@ pub(super) enum Subject {
 }
 
 /// As they are written, in the order of the help.
-const NAMES: [(&str, Subject); 10] = [
+const NAMES: [(&str, Subject); 11] = [
+    ("network", Subject::Definition(Kind::Network)),
     ("upstream", Subject::Definition(Kind::Upstream)),
     ("source", Subject::Definition(Kind::Source)),
     ("tree", Subject::Definition(Kind::Tree)),
@@ -32,7 +33,7 @@ const NAMES: [(&str, Subject); 10] = [
 ];
 
 /// For people.
-pub(super) const HELP: &str = "One of upstream, source, tree, site, agent, publisher, grant, \
+pub(super) const HELP: &str = "One of network, upstream, source, tree, site, agent, publisher, grant, \
                                assignment, generation and run, or its plural";
 
 impl FromStr for Subject {
@@ -66,6 +67,6 @@ mod tests {
             assert_eq!(format!("{name}s").parse(), Ok(subject));
             assert_eq!(subject.as_str(), name);
         }
-        assert!("trees2".parse::<Subject>().unwrap_err().contains("upstream, source"));
+        assert!("trees2".parse::<Subject>().unwrap_err().contains("network, upstream, source"));
     }
 }

@@ -61,7 +61,7 @@ fn what_is_called_wrongly_ends_with_code_2_and_says_what_is_missing() {
         ("invite --role agent --name A --site s", "name \"A\" is not valid"),
         ("invite --role agent --name a --site s --ttl 5", "a time such as 30s"),
         ("apply", "--file"),
-        ("get thing", "the kinds are upstream"),
+        ("get thing", "the kinds are network, upstream"),
         ("describe tree", "<NAME>"),
         ("sync fedora", "write TREE@SITE"),
         ("approve fedora --manifest x", "--manifest"),

@@ -5,10 +5,11 @@ use protocol::{
     digest::Digest,
     dsse::Envelope,
     generation::{Epoch, Generation, Version},
-    name::{IdentityName, TreeName},
+    name::{IdentityName, SiteName, TreeName},
     statement::{Offer, Parent, Statement},
-    v1::publisher::HoldReport,
+    v1::publisher::{Difference, HoldReport},
 };
+use serde::{Deserialize, Serialize};
 
 use super::{
     Error, Transaction, execute, from_bigint, from_json, from_micros, from_micros_option, parsed,
@@ -60,6 +61,8 @@ pub struct StoredHold {
     pub tree: TreeName,
     /// Who reported it.
     pub publisher: IdentityName,
+    /// The site whose agent it was; `None` where the tree's publisher holds it.
+    pub site: Option<SiteName>,
     /// What was reported.
     pub report: HoldReport,
     /// What an admin decided, who and when: `true` to publish it.
@@ -69,8 +72,28 @@ pub struct StoredHold {
 type GenerationRow =
     (String, i64, i64, String, Option<i64>, Option<String>, i64, i64, i64, String, String);
 type OfferRow = (String, Option<String>, String, i64, String);
-type HoldRow =
-    (String, String, String, String, i64, i64, i64, Option<String>, Option<String>, Option<i64>);
+type HoldRow = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    i64,
+    i64,
+    i64,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+);
+
+/// What is stored of a hold as JSON.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+struct Details {
+    difference: Difference,
+    unseen: bool,
+}
 
 const APPROVED: &str = "approved";
 const REJECTED: &str = "rejected";
@@ -179,8 +202,9 @@ impl Transaction {
 
     /// Every hold, the newest first.
     pub async fn holds(&mut self) -> Result<Vec<StoredHold>, Error> {
-        let sql = "SELECT tree, manifest, publisher, reason, removed_files, removed_bytes, since,
-                decision, decided_by, decided FROM holds ORDER BY since DESC, tree, manifest";
+        let sql = "SELECT tree, manifest, publisher, site, reason, removed_files, removed_bytes,
+                since, details, decision, decided_by, decided
+             FROM holds ORDER BY since DESC, tree, manifest";
         rows!(self, HoldRow, sql)?.into_iter().map(hold).collect()
     }
 
@@ -188,23 +212,45 @@ impl Transaction {
     pub async fn add_hold(
         &mut self,
         tree: &TreeName,
-        publisher: &IdentityName,
+        by: &IdentityName,
+        site: Option<&SiteName>,
         hold: &HoldReport,
     ) -> Result<bool, Error> {
+        let details = Details { difference: hold.difference.clone(), unseen: hold.unseen };
         let changed = execute!(
             self,
-            "INSERT INTO holds (tree, manifest, publisher, reason, removed_files, removed_bytes,
-                since) VALUES ($1, $2, $3, $4, $5, $6, $7)
-             ON CONFLICT (tree, manifest) DO NOTHING",
+            "INSERT INTO holds (tree, manifest, publisher, site, reason, removed_files,
+                removed_bytes, since, details) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+             ON CONFLICT (tree, manifest, site) DO NOTHING",
             tree.as_str(),
             hold.manifest.to_string(),
-            publisher.as_str(),
+            by.as_str(),
+            site.map_or("", SiteName::as_str),
             hold.reason.as_str(),
             to_bigint(hold.removed_files),
             to_bigint(hold.removed_bytes),
             to_micros(hold.since),
+            to_json("hold", &details)?,
         )?;
         Ok(changed == 1)
+    }
+
+    /// Forgets the holds of a tree, with what was decided about them: those of its publisher, or
+    /// those of the agent of a site; all but `except`. Returns whether there were any.
+    pub async fn end_holds(
+        &mut self,
+        tree: &TreeName,
+        site: Option<&SiteName>,
+        except: Option<&Digest>,
+    ) -> Result<bool, Error> {
+        let changed = execute!(
+            self,
+            "DELETE FROM holds WHERE tree = $1 AND site = $2 AND manifest <> $3",
+            tree.as_str(),
+            site.map_or("", SiteName::as_str),
+            except.map(ToString::to_string).unwrap_or_default(),
+        )?;
+        Ok(changed > 0)
     }
 
     /// Stores what an admin decided about a hold. Returns whether there is such a hold.
@@ -226,7 +272,7 @@ impl Transaction {
             by.as_str(),
             to_micros(now),
         )?;
-        Ok(changed == 1)
+        Ok(changed > 0)
     }
 }
 
@@ -267,21 +313,27 @@ fn offer((tree, from, to, length, offer): OfferRow) -> Result<StoredOffer, Error
 }
 
 fn hold(row: HoldRow) -> Result<StoredHold, Error> {
-    let (tree, manifest, publisher, reason, files, bytes, since, decision, by, at) = row;
+    let (tree, manifest, publisher, site, reason, files, bytes, since, details, decision, by, at) =
+        row;
     let by: Option<IdentityName> = parsed_option("identity name", by.as_deref())?;
     let decision = match (decision, by, from_micros_option(at)?) {
         (Some(decision), Some(by), Some(at)) => Some((decision == APPROVED, by, at)),
         _ => None,
     };
+    let details: Option<Details> = details.map(|text| from_json("hold", &text)).transpose()?;
+    let Details { difference, unseen } = details.unwrap_or_default();
     Ok(StoredHold {
         tree: parsed("tree name", &tree)?,
         publisher: parsed("identity name", &publisher)?,
+        site: parsed_option("site name", Some(site.as_str()).filter(|site| !site.is_empty()))?,
         report: HoldReport {
             manifest: parsed("digest", &manifest)?,
             reason,
             removed_files: from_bigint(files),
             removed_bytes: from_bigint(bytes),
             since: from_micros(since)?,
+            difference,
+            unseen,
         },
         decision,
     })

@@ -26,6 +26,7 @@ pub(super) mod run;
 pub(super) mod runs;
 pub(super) mod status;
 pub(super) mod tree_decision;
+pub(super) mod tree_history;
 pub(super) mod tree_holds;
 pub(super) mod tree_offers;
 pub(super) mod tree_publish;

@@ -6,7 +6,10 @@ use protocol::{
     generation::{Epoch, Generation},
     role::Role,
     statement::{GuardVerdict, Statement},
-    v1::{definitions::HoldDecision, publisher::HoldReport},
+    v1::{
+        definitions::HoldDecision,
+        publisher::{Difference, HoldReport},
+    },
 };
 
 use crate::support::{Network, Peer, digest, kind, problem, statement};
@@ -100,6 +103,8 @@ async fn a_held_manifest_is_published_only_after_an_admin_approved_exactly_it() 
         removed_files: 9,
         removed_bytes: 900,
         since: Timestamp::now(),
+        difference: Difference::default(),
+        unseen: false,
     };
     build.client.report_hold(&tree, &hold).await.unwrap();
     build.client.report_hold(&tree, &hold).await.unwrap();
@@ -137,6 +142,8 @@ async fn a_rejected_manifest_cannot_be_published_at_all() {
         removed_files: 1,
         removed_bytes: 1,
         since: Timestamp::now(),
+        difference: Difference::default(),
+        unseen: false,
     };
     build.client.report_hold(&tree, &hold).await.unwrap();
     let decision = HoldDecision { manifest: digest("bad") };

@@ -49,6 +49,7 @@ fn report(assignment: &str) -> RunReport {
         switch: None,
         error: String::new(),
         notices: vec![],
+        hold: None,
         receipt: None,
     }
 }

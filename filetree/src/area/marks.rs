@@ -79,6 +79,11 @@ impl Locals {
         self.protected_root || self.protected.iter().any(|dir| dir == path || path.is_inside(dir))
     }
 
+    /// Whether a PROTECTED file shields this path, or something in it.
+    pub(crate) fn protects_in(&self, path: &TreePath) -> bool {
+        self.protects(path) || self.protected.iter().any(|dir| dir.is_inside(path))
+    }
+
     pub(crate) fn add(list: &mut Vec<TreePath>, path: TreePath) {
         if let Err(at) = list.binary_search(&path) {
             list.insert(at, path);

@@ -246,8 +246,9 @@ impl InPlace<'_> {
             let is_dir = entry.is_dir.unwrap_or(false);
             let locals = &mut self.area.marks.locals;
             let held = locals.held.binary_search(&path).is_ok();
-            if held || !(self.options.keep)(&path, is_dir) {
-                if !held {
+            let protected = locals.protects_in(&path);
+            if protected || held || !(self.options.keep)(&path, is_dir) {
+                if !held && !protected {
                     Locals::add(&mut locals.excluded, path.clone());
                 }
                 self.report.carried.push(path);

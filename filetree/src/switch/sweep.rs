@@ -159,12 +159,43 @@ fn find(
             let excluded = !(options.keep)(&path, entry.is_dir.unwrap_or(false));
             let held = locals.held.binary_search(&path).is_ok();
             // Where the new generation has that name, the place is taken.
-            let what =
-                if (held || excluded) && !there { What::Carry { excluded } } else { What::Trash };
-            found.push(Found { path, what });
+            if (held || excluded) && !there {
+                found.push(Found { path, what: What::Carry { excluded } });
+                continue;
+            }
+            if entry.is_dir != Some(false)
+                && let Some(below) = holds_protected(&pair.retired, &entry.name)?
+            {
+                let live = pair.live.as_ref().and_then(|d| d.open_child(&entry.name).ok());
+                open.push(Pair { path: Some(path), retired: below, live });
+                continue;
+            }
+            found.push(Found { path, what: What::Trash });
         }
     }
     Ok(found)
+}
+
+/// The directory, if it or anything in it holds a PROTECTED file: then it does not go as a whole.
+fn holds_protected(parent: &Dir, name: &[u8]) -> Result<Option<Dir>, Error> {
+    let opened = |dir: &Dir, name: &[u8]| match dir.open_child(name) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(error) if is_no_directory(&error) => Ok(None),
+        Err(error) => Err(Error::from(error)),
+    };
+    let Some(dir) = opened(parent, name)? else { return Ok(None) };
+    let mut open = vec![dir.reopen()?];
+    while let Some(at) = open.pop() {
+        for entry in at.entries()? {
+            if *entry.name == *PROTECTED {
+                return Ok(Some(dir));
+            }
+            if entry.is_dir != Some(false) {
+                open.extend(opened(&at, &entry.name)?);
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn is_protected(

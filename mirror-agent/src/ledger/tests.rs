@@ -32,6 +32,7 @@ fn report(at: i64) -> RunReport {
         switch: None,
         error: String::new(),
         notices: vec![],
+        hold: None,
         receipt: None,
     }
 }

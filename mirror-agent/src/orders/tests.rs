@@ -161,6 +161,7 @@ impl World {
             quick_list: vec![],
             sync_requests: 0,
             guard: GuardSpec::default(),
+            approved: Vec::new(),
             on_exclude: OnExclude::Keep,
             on_end: OnEnd::Keep,
             switch: Switch::Auto,

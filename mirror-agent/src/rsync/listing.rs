@@ -7,6 +7,7 @@
 
 use jiff::{civil::DateTime, tz::TimeZone};
 use protocol::{
+    digest::{Digest, DigestWriter},
     manifest::{Entry, EntryKind, MAX_ENTRIES, Manifest},
     path::{TreePath, escape},
 };
@@ -100,6 +101,27 @@ impl Listed {
 pub const NANOS: i64 = 1_000_000_000;
 
 impl Listing {
+    /// Names exactly this listing: paths, kinds, sizes, times and modes.
+    pub fn digest(&self) -> Digest {
+        let mut digest = DigestWriter::new();
+        for Listed { path, mode, mtime, kind } in &self.entries {
+            let (tag, target, size) = match kind {
+                ListedKind::File { size } => (b'f', &b""[..], *size),
+                ListedKind::Dir => (b'd', &b""[..], 0),
+                ListedKind::Symlink { target } => (b'l', &target[..], 0),
+            };
+            digest.update(&[tag]);
+            for text in [path.as_bytes(), target] {
+                digest.update(&(text.len() as u64).to_le_bytes());
+                digest.update(text);
+            }
+            digest.update(&size.to_le_bytes());
+            digest.update(&mtime.to_le_bytes());
+            digest.update(&mode.to_le_bytes());
+        }
+        digest.finish()
+    }
+
     /// Adds the next line, without its end.
     pub fn push_line(&mut self, line: &[u8]) -> Result<(), Error> {
         if line.len() > MAX_LINE {

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{Client, Error};
 use crate::{
+    digest::Digest,
     dsse::Envelope,
     generation::{Revision, RootNumber},
     name::{IdentityName, TreeName},
@@ -112,6 +113,21 @@ impl Client {
     /// `POST /v1/trees/{tree}/holds`
     pub async fn report_hold(&self, tree: &TreeName, hold: &HoldReport) -> Result<(), Error> {
         self.send(Method::POST, &format!("/v1/trees/{tree}/holds"), hold).await
+    }
+
+    /// `DELETE /v1/trees/{tree}/holds`
+    pub async fn end_holds(&self, tree: &TreeName) -> Result<(), Error> {
+        self.send(Method::DELETE, &format!("/v1/trees/{tree}/holds"), &()).await
+    }
+
+    /// `GET /v1/trees/{tree}/statements/{from}`
+    pub async fn statements_since(
+        &self,
+        tree: &TreeName,
+        from: &Digest,
+    ) -> Result<Vec<Envelope>, Error> {
+        let page: Page<Envelope> = self.get(&format!("/v1/trees/{tree}/statements/{from}")).await?;
+        Ok(page.items)
     }
 
     /// `POST /v1/trees/{tree}/publish`

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::publisher::{Approval, HoldReport};
 use crate::{
     dsse::Envelope,
     filter::Level,
@@ -106,6 +107,9 @@ pub struct AssignmentOrder {
     pub sync_requests: u64,
     /// What stops a switch.
     pub guard: GuardSpec,
+    /// Digests of what an agent's guard stopped and an admin approved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approved: Vec<Approval>,
     /// Files that the filter newly leaves out.
     pub on_exclude: OnExclude,
     /// Files of an assignment that ended.
@@ -270,6 +274,9 @@ pub struct RunReport {
     /// Things that an admin should know (extras kept, PROTECTED paths, left-out entries).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,
+    /// What the agent's guard stopped; the run failed because of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<HoldReport>,
     /// Signed [`Receipt`](crate::statement::Receipt), when a generation is durably held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Envelope>,

@@ -19,6 +19,8 @@ use crate::{digest::Digest, generation::Revision};
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Kind {
+    /// The network itself: what holds for all of it.
+    Network,
     /// A server that trees come from.
     Upstream,
     /// A group of trees.
@@ -35,12 +37,20 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which they refer to each other.
-    pub const ALL: [Self; 6] =
-        [Self::Upstream, Self::Source, Self::Tree, Self::Site, Self::Grant, Self::Assignment];
+    pub const ALL: [Self; 7] = [
+        Self::Network,
+        Self::Upstream,
+        Self::Source,
+        Self::Tree,
+        Self::Site,
+        Self::Grant,
+        Self::Assignment,
+    ];
 
     /// As written in files, URLs and commands.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Network => "network",
             Self::Upstream => "upstream",
             Self::Source => "source",
             Self::Tree => "tree",

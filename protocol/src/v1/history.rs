@@ -9,10 +9,11 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::agent::RunReport;
+use super::{agent::RunReport, publisher::Difference};
 use crate::{
     digest::Digest,
     generation::Version,
+    hold::HoldId,
     name::{IdentityName, TreeName},
     statement::{PackFigures, Parent},
 };
@@ -41,9 +42,32 @@ pub struct GenerationStatus {
     /// Why it was held; absent when it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
+    /// What was held, with figures; absent when it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<HoldStatus>,
     /// Packs that lead to it.
     #[serde(default)]
     pub packs: Vec<PackStatus>,
+}
+
+/// What a guard stopped, and how it differs from what is current.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HoldStatus {
+    /// Its short name; `mirrorctl approve` and `reject` take it.
+    pub id: HoldId,
+    /// Who stopped it: the tree's publisher, or the agent of a site.
+    pub by: IdentityName,
+    /// Files that would be gone.
+    pub removed_files: u64,
+    /// Their bytes.
+    pub removed_bytes: u64,
+    /// What would change besides.
+    pub difference: Difference,
+    /// Nothing could be seen whole, so there is nothing to approve.
+    #[serde(default)]
+    pub unseen: bool,
 }
 
 /// One pack that leads to a generation.

@@ -6,6 +6,7 @@
 //!   `parent-mismatch` when another statement is current (role publisher of that tree)
 //! - `POST /v1/trees/{tree}/offers` ← [`Envelope`] → [`Accepted`] (role publisher of that tree)
 //! - `POST /v1/trees/{tree}/holds` ← [`HoldReport`] → 204 (role publisher of that tree)
+//! - `DELETE /v1/trees/{tree}/holds` → 204: nothing is held any more (role publisher of that tree)
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,9 @@ use crate::{
     dsse::Envelope,
     filter::Level,
     generation::{Epoch, RestoreEpoch, Revision},
+    manifest::{Entry, Manifest},
     name::{IdentityName, SiteName, TreeName, UpstreamName},
+    path::TreePath,
     schedule::Schedule,
     spec::{EncoderChoice, GuardSpec, Layout},
     units::Span,
@@ -82,6 +85,9 @@ pub struct TreeOrder {
     /// Digests of manifests that an admin approved although a guard stopped them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approved: Vec<Approval>,
+    /// Digests of held manifests that an admin rejected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rejected: Vec<Digest>,
 }
 
 /// An admin's word that a held manifest may be published.
@@ -162,4 +168,63 @@ pub struct HoldReport {
     pub removed_bytes: u64,
     /// When it was found.
     pub since: Timestamp,
+    /// What it would change besides.
+    #[serde(default)]
+    pub difference: Difference,
+    /// Nothing could be seen whole, so there is no content that an admin could approve.
+    #[serde(default)]
+    pub unseen: bool,
+}
+
+/// How a held scan differs from what is held or announced.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Difference {
+    /// Files that the current generation has.
+    pub of_files: u64,
+    /// Their bytes.
+    pub of_bytes: u64,
+    /// Files that are new.
+    pub added_files: u64,
+    /// Files with other content.
+    pub changed_files: u64,
+    /// The first paths that would be gone.
+    pub removed: Vec<TreePath>,
+}
+
+/// Most bytes of paths that a difference names.
+const NAMED_BYTES: usize = 2048;
+/// Most paths that a difference names.
+const NAMED_PATHS: usize = 10;
+
+impl Difference {
+    /// Compares the files of two manifests.
+    pub fn between(before: &Manifest, after: &Manifest) -> Self {
+        let mut difference = Self::default();
+        for entry in after.entries().iter().filter(|entry| entry.is_file()) {
+            match before.get(&entry.path).filter(|old| old.is_file()) {
+                None => difference.added_files += 1,
+                Some(old) if old.digest() != entry.digest() => difference.changed_files += 1,
+                Some(_) => {}
+            }
+        }
+        let is_file = |path: &TreePath| after.get(path).is_some_and(Entry::is_file);
+        for entry in before.entries().iter().filter(|entry| entry.is_file()) {
+            difference.of_files += 1;
+            difference.of_bytes += entry.size();
+            if !is_file(&entry.path) {
+                difference.name(&entry.path);
+            }
+        }
+        difference
+    }
+
+    /// Names a path that would be gone, while there is room for it.
+    pub fn name(&mut self, path: &TreePath) {
+        let named: usize = self.removed.iter().map(|path| path.as_bytes().len()).sum();
+        if self.removed.len() < NAMED_PATHS && named + path.as_bytes().len() <= NAMED_BYTES {
+            self.removed.push(path.clone());
+        }
+    }
 }

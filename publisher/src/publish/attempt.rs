@@ -17,14 +17,19 @@ use protocol::{
     manifest::Manifest,
     path::TreePath,
     statement::{Claim, GuardVerdict, Parent, Statement},
-    v1::publisher::{HoldReport, TreeOrder},
+    v1::publisher::TreeOrder,
 };
 
-use super::{Error, Outcome, read_statement, worker::Worker};
+use super::{
+    Error, Outcome,
+    hold::{Seen, is_approved},
+    read_statement,
+    worker::Worker,
+};
 use crate::{
     catalog::{Served, ServedTree},
     generate::Stored,
-    guard::{self, Figures, Reason, Step, Stop, Verdict},
+    guard::{self, Figures, Reason, Step, Verdict},
     ledger::{self, Kept, KeptOffer, Ledger},
     points::Kind,
     settle::{self, Look},
@@ -40,18 +45,20 @@ pub(super) struct Standing {
     pub(super) ledger: Ledger,
     record: ScanRecord,
     /// A private tree that was made for a generation that is not announced yet.
-    prepared: Option<Prepared>,
+    pub(super) prepared: Option<Prepared>,
     /// Packs that were made for it.
     packs: Option<PreparedPacks>,
-    /// The hold that the coordinator was told of.
-    hold: Option<(Digest, String)>,
+    /// The coordinator may list a hold that is over.
+    pub(super) hold_may_stand: bool,
+    /// The coordinator was told of what is held since this process began.
+    pub(super) hold_told: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Prepared {
-    generation: Generation,
-    manifest: Digest,
-    shared: bool,
+pub(super) struct Prepared {
+    pub(super) generation: Generation,
+    pub(super) manifest: Digest,
+    pub(super) shared: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -61,6 +68,14 @@ struct PreparedPacks {
     packs: Vec<KeptOffer>,
 }
 
+/// Whether the oldest private tree may be made into the new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spare {
+    Use,
+    /// What is only held must not cost a generation that agents may still ask for.
+    Keep,
+}
+
 /// What a new generation would replace.
 pub(super) struct Base {
     pub(super) statement: Statement,
@@ -68,7 +83,7 @@ pub(super) struct Base {
 }
 
 /// Why an attempt does not simply end.
-enum Progress {
+pub(super) enum Progress {
     Done(Outcome),
     /// The tree or its history moved on.
     Again,
@@ -78,14 +93,20 @@ impl Standing {
     fn load(dir: Dir) -> std::io::Result<Self> {
         let ledger = Ledger::load(&dir)?;
         let record = ledger::load_scan(&dir);
-        Ok(Self { dir, ledger, record, prepared: None, packs: None, hold: None })
+        Ok(Self {
+            dir,
+            ledger,
+            record,
+            prepared: None,
+            packs: None,
+            hold_may_stand: true,
+            hold_told: false,
+        })
     }
 
     /// Whether orders ask for something that cannot wait for the interval.
     pub(super) fn is_wanted(&self, order: &TreeOrder) -> bool {
-        let approved = self.hold.as_ref().is_some_and(|(manifest, _)| {
-            order.approved.iter().any(|approval| approval.manifest == *manifest)
-        });
+        let approved = self.ledger.held.as_ref().is_some_and(|held| is_approved(order, held));
         let current = order.current.as_ref().map(Envelope::payload_digest);
         let ours = self.ledger.newest().map(|kept| kept.statement.payload_digest());
         order.publish_requests > self.ledger.publish_requests
@@ -144,6 +165,9 @@ impl Worker {
         revision: protocol::generation::Revision,
     ) -> Result<Progress, Error> {
         let base = self.base(order, revision)?;
+        if let Some(progress) = self.publish_approved(order, base.as_ref())? {
+            return Ok(progress);
+        }
         let scan = match self.scan(order, base.as_ref()) {
             Ok(scan) => scan,
             Err(Error::Settle(error @ settle::Error::Root { .. })) => {
@@ -166,13 +190,19 @@ impl Worker {
         {
             self.adopt(order, base, &scan.manifest)?;
             self.expire(order)?;
-            self.standing()?.hold = None;
+            self.note_root(&base.statement.manifest, scan.root)?;
+            self.end_hold()?;
             let generation = base.statement.generation.0;
             return Ok(Progress::Done(Outcome::Unchanged { generation }));
         }
         let verdict = match self.judge(order, base.as_ref(), &scan.manifest, digest, scan.root)? {
             Verdict::Pass(verdict) => verdict,
-            Verdict::Hold(stop) => return self.hold(digest, &stop).map(Progress::Done),
+            Verdict::Hold(stop) => {
+                let seen = Seen { scanned: &scan.manifest, root: scan.root };
+                return self
+                    .hold(order, base.as_ref(), digest, &stop, Some(seen))
+                    .map(Progress::Done);
+            }
         };
         let step = self.publish(order, base.as_ref(), &scan.manifest, verdict, scan.root);
         match step {
@@ -230,7 +260,7 @@ impl Worker {
         Ok(())
     }
 
-    fn judge(
+    pub(super) fn judge(
         &mut self,
         order: &TreeOrder,
         base: Option<&Base>,
@@ -267,32 +297,8 @@ impl Worker {
         }))
     }
 
-    /// A tree that cannot be seen whole has no manifest, so nothing that an admin could approve:
-    /// the report is named by its reason.
-    fn stopped(&mut self, _order: &TreeOrder, reason: Reason) -> Result<Outcome, Error> {
-        let stop = Stop { removed: guard::Removed::default(), reasons: vec![reason] };
-        self.hold(Digest::of(stop.to_string().as_bytes()), &stop)
-    }
-
-    fn hold(&mut self, manifest: Digest, stop: &Stop) -> Result<Outcome, Error> {
-        let reason = stop.to_string();
-        let hold = (manifest, reason.clone());
-        if self.standing()?.hold.as_ref() != Some(&hold) {
-            let report = HoldReport {
-                manifest,
-                reason: reason.clone(),
-                removed_files: stop.removed.files,
-                removed_bytes: stop.removed.bytes,
-                since: self.state.now(),
-            };
-            self.handle.block_on(self.state.client.report_hold(&self.tree, &report))?;
-            self.standing()?.hold = Some(hold);
-        }
-        Ok(Outcome::Held { reason, manifest: manifest.to_string() })
-    }
-
     /// Retains, generates, verifies, and only then announces.
-    fn publish(
+    pub(super) fn publish(
         &mut self,
         order: &TreeOrder,
         base: Option<&Base>,
@@ -306,7 +312,7 @@ impl Worker {
             manifest: base.statement.manifest,
         });
         let generation = parent.as_ref().map_or(Generation(1), |parent| parent.generation.next());
-        let shared = self.retain(order, generation, target)?;
+        let shared = self.retain(order, generation, target, Spare::Use)?;
         let mut packs = self.prepare_packs(order, base, (generation, shared), target)?;
         let pack_bytes = packs.iter().map(|kept| kept.offer.length).sum();
         let Stored { manifest, length } = self.state.places.store_manifest(&self.tree, target)?;
@@ -390,11 +396,12 @@ impl Worker {
     }
 
     /// Makes the private tree of a generation, unless an earlier attempt has made it.
-    fn retain(
+    pub(super) fn retain(
         &mut self,
         order: &TreeOrder,
         generation: Generation,
         target: &Manifest,
+        use_spare: Spare,
     ) -> Result<bool, Error> {
         let state = Arc::clone(&self.state);
         let tree = self.tree.clone();
@@ -411,7 +418,7 @@ impl Worker {
         let newest = standing.newest_view().cloned();
         let with_content = standing.ledger.generations.iter().filter(|kept| kept.content).count();
         // Advancing what would go anyhow is cheaper than a new tree of links.
-        let spare = match with_content >= keep.max(2) {
+        let spare = match use_spare == Spare::Use && with_content >= keep.max(2) {
             true => self.victim(order, &|kept| kept.content, keep.max(2) - 1)?,
             false => None,
         };
@@ -451,7 +458,7 @@ impl Worker {
             return Ok(());
         }
         tracing::info!(tree = %self.tree, generation = %version, "taking up the announced generation");
-        let shared = self.retain(order, version.generation, manifest)?;
+        let shared = self.retain(order, version.generation, manifest, Spare::Use)?;
         self.state.places.store_manifest(&self.tree, manifest)?;
         let kept = Kept {
             content: true,
@@ -471,8 +478,10 @@ impl Worker {
         let standing = self.standing()?;
         standing.prepared = None;
         standing.packs = None;
-        standing.hold = None;
+        // With a new generation the coordinator forgets what was held before it.
+        standing.hold_may_stand = false;
         let ledger = &mut standing.ledger;
+        ledger.held = None;
         ledger.generations.retain(|other| other.version != kept.version);
         // Numbers start over with an epoch, and private trees are named by number.
         let number = kept.version.generation;
@@ -526,6 +535,11 @@ impl Worker {
         state.places.origin.remove_unfinished(&tree)?;
         let there = state.views.generations(&tree)?;
         let ledger = &mut self.standing()?.ledger;
+        if let Some(held) = &ledger.held
+            && held.content.is_some_and(|content| !there.contains(&content.generation))
+        {
+            ledger.held = None;
+        }
         for kept in &mut ledger.generations {
             kept.content &= there.contains(&kept.version.generation);
         }
@@ -534,6 +548,7 @@ impl Worker {
             .iter()
             .filter(|kept| kept.content)
             .map(|kept| kept.version.generation)
+            .chain(ledger.held.as_ref().and_then(|held| held.content).map(|c| c.generation))
             .collect();
         for generation in there.into_iter().filter(|generation| !known.contains(generation)) {
             state.views.remove(&tree, generation)?;

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use protocol::{
-    name::{SiteName, SourceName, TreeName, UpstreamName},
+    name::{NetworkName, SiteName, SourceName, TreeName, UpstreamName},
     spec::{
-        AssignmentName, AssignmentSpec, GrantSpec, SiteSpec, SourceSpec, TreeSpec, UpstreamSpec,
+        AssignmentName, AssignmentSpec, GrantSpec, NetworkSpec, SiteSpec, SourceSpec, TreeSpec,
+        UpstreamSpec,
     },
     v1::definitions::Kind,
 };
@@ -15,6 +16,8 @@ use super::spec::{Spec, grant_name};
 /// Every definition of a network, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Definitions {
+    /// The network itself: at most one.
+    pub networks: BTreeMap<NetworkName, NetworkSpec>,
     /// Servers that trees come from.
     pub upstreams: BTreeMap<UpstreamName, UpstreamSpec>,
     /// Groups of trees.
@@ -33,6 +36,7 @@ impl Definitions {
     /// Adds a definition, in place of one with the same kind and name.
     pub fn insert(&mut self, spec: Spec) {
         match spec {
+            Spec::Network(spec) => drop(self.networks.insert(spec.name.clone(), spec)),
             Spec::Upstream(spec) => drop(self.upstreams.insert(spec.name.clone(), spec)),
             Spec::Source(spec) => drop(self.sources.insert(spec.name.clone(), spec)),
             Spec::Tree(spec) => drop(self.trees.insert(spec.name.clone(), *spec)),
@@ -45,6 +49,7 @@ impl Definitions {
     /// The definition of that kind and name.
     pub fn get(&self, kind: Kind, name: &str) -> Option<Spec> {
         match kind {
+            Kind::Network => self.networks.get(&name.parse().ok()?).cloned().map(Spec::Network),
             Kind::Upstream => self.upstreams.get(&name.parse().ok()?).cloned().map(Spec::Upstream),
             Kind::Source => self.sources.get(&name.parse().ok()?).cloned().map(Spec::Source),
             Kind::Tree => {
@@ -66,6 +71,7 @@ impl Definitions {
             name.parse().is_ok_and(|name| map.remove(&name).is_some())
         }
         match kind {
+            Kind::Network => take(&mut self.networks, name),
             Kind::Upstream => take(&mut self.upstreams, name),
             Kind::Source => take(&mut self.sources, name),
             Kind::Tree => take(&mut self.trees, name),
@@ -81,6 +87,7 @@ impl Definitions {
             map.keys().map(ToString::to_string).collect()
         }
         match kind {
+            Kind::Network => texts(&self.networks),
             Kind::Upstream => texts(&self.upstreams),
             Kind::Source => texts(&self.sources),
             Kind::Tree => texts(&self.trees),

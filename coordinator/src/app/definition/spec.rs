@@ -2,7 +2,8 @@
 
 use protocol::{
     spec::{
-        AssignmentName, AssignmentSpec, GrantSpec, SiteSpec, SourceSpec, TreeSpec, UpstreamSpec,
+        AssignmentName, AssignmentSpec, GrantSpec, NetworkSpec, SiteSpec, SourceSpec, TreeSpec,
+        UpstreamSpec,
     },
     v1::definitions::Kind,
 };
@@ -12,6 +13,8 @@ use serde_json::Value;
 /// One definition of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Spec {
+    /// The network itself.
+    Network(NetworkSpec),
     /// A server that trees come from.
     Upstream(UpstreamSpec),
     /// A group of trees.
@@ -37,6 +40,7 @@ impl Spec {
             serde_json::from_value(value)
         }
         Ok(match kind {
+            Kind::Network => Self::Network(read(value)?),
             Kind::Upstream => Self::Upstream(read(value)?),
             Kind::Source => Self::Source(read(value)?),
             Kind::Tree => Self::Tree(read(value)?),
@@ -49,6 +53,7 @@ impl Spec {
     /// The form in which it is stored and sent.
     pub fn to_value(&self) -> Value {
         let value = match self {
+            Self::Network(spec) => serde_json::to_value(spec),
             Self::Upstream(spec) => serde_json::to_value(spec),
             Self::Source(spec) => serde_json::to_value(spec),
             Self::Tree(spec) => serde_json::to_value(spec),
@@ -63,6 +68,7 @@ impl Spec {
     /// Its kind.
     pub const fn kind(&self) -> Kind {
         match self {
+            Self::Network(_) => Kind::Network,
             Self::Upstream(_) => Kind::Upstream,
             Self::Source(_) => Kind::Source,
             Self::Tree(_) => Kind::Tree,
@@ -75,6 +81,7 @@ impl Spec {
     /// Its name; `TREE@SITE` for grants and assignments.
     pub fn name(&self) -> String {
         match self {
+            Self::Network(spec) => spec.name.to_string(),
             Self::Upstream(spec) => spec.name.to_string(),
             Self::Source(spec) => spec.name.to_string(),
             Self::Tree(spec) => spec.name.to_string(),

@@ -164,6 +164,7 @@ pub fn assignment(
             quick_list,
             sync_requests: 0,
             guard,
+            approved: Vec::new(),
             on_exclude: spec.on_exclude,
             on_end: spec.on_end,
             switch: spec.switch,

@@ -1,18 +1,23 @@
-//! The guard of a tree: each part from the tree, its source, or the default.
+//! The guard of a tree: each part from the tree, its source, the network, or the default.
 
 use protocol::{
-    spec::{GuardSpec, SourceSpec, TreeSpec},
+    spec::{GuardSpec, NetworkSpec, SourceSpec, TreeSpec},
     v1::definitions::EffectiveSetting,
 };
 
 use super::{DEFAULT_MAX_DELETE_BYTES, DEFAULT_MAX_DELETE_FILES, setting::Setting};
 
 /// The merged guard, with every part set, and what is shown of it.
-pub(super) fn guard(tree: &TreeSpec, source: &SourceSpec) -> (GuardSpec, [EffectiveSetting; 3]) {
-    let levels = [
+pub(super) fn guard(
+    tree: &TreeSpec,
+    source: &SourceSpec,
+    network: Option<&NetworkSpec>,
+) -> (GuardSpec, [EffectiveSetting; 3]) {
+    let mut levels = vec![
         (&tree.guard, format!("tree {}", tree.name)),
         (&source.guard, format!("source {}", source.name)),
     ];
+    levels.extend(network.map(|network| (&network.guard, format!("network {}", network.name))));
     let files = Setting::first(
         levels.iter().map(|(guard, from)| (guard.max_delete_files, from.as_str())),
         DEFAULT_MAX_DELETE_FILES,

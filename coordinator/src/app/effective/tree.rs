@@ -95,7 +95,7 @@ pub fn tree(definitions: &Definitions, name: &TreeName) -> Option<EffectiveTree>
         UpstreamKind::Rsyncd => DEFAULT_ASK_INTERVAL,
     };
     let interval = Setting::first([(tree.interval, from.as_str())], default);
-    let (guard, shown_guard) = guard(tree, source);
+    let (guard, shown_guard) = guard(tree, source, definitions.networks.values().next());
     let mut settings = vec![
         Setting::new(&upstream.name, format!("source {}", source.name)).shown("upstream"),
         Setting::new(&source.name, from.as_str()).shown("source"),

@@ -61,7 +61,8 @@ fn order(picture: &Picture, tree: EffectiveTree, now: Timestamp) -> TreeOrder {
         held: held(picture, &tree.name),
         filters: filters(picture, &tree.name, now),
         publish_requests: picture.wanted.publish_requests(&tree.name),
-        approved: contents.approvals(),
+        approved: contents.approvals(None),
+        rejected: contents.rejections(),
         tree: tree.name,
     }
 }

@@ -2,7 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use protocol::{digest::Digest, dsse::Envelope, name::TreeName, v1::publisher::Approval};
+use protocol::{
+    digest::Digest,
+    dsse::Envelope,
+    name::{SiteName, TreeName},
+    v1::publisher::Approval,
+};
 
 use super::DEPTH;
 use crate::db::{StoredGeneration, StoredHold, StoredOffer};
@@ -91,19 +96,28 @@ impl TreeContents {
         found
     }
 
-    /// Manifests that an admin approved although a guard stopped them.
-    pub fn approvals(&self) -> Vec<Approval> {
+    /// Manifests that an admin approved although a guard stopped them: the publisher's, or that of
+    /// the agent of a site.
+    pub fn approvals(&self, site: Option<&SiteName>) -> Vec<Approval> {
         let approval = |hold: &StoredHold| match &hold.decision {
             Some((true, by, _)) => {
                 Some(Approval { manifest: hold.report.manifest, by: by.clone() })
             }
             _ => None,
         };
-        self.holds.iter().filter_map(approval).collect()
+        self.holds.iter().filter(|hold| hold.site.as_ref() == site).filter_map(approval).collect()
     }
 
-    /// The hold of that manifest.
+    /// What the publisher held and an admin rejected.
+    pub fn rejections(&self) -> Vec<Digest> {
+        let is_rejected =
+            |hold: &&StoredHold| hold.site.is_none() && matches!(hold.decision, Some((false, ..)));
+        self.holds.iter().filter(is_rejected).map(|hold| hold.report.manifest).collect()
+    }
+
+    /// The publisher's hold of that manifest.
     pub fn hold(&self, manifest: &Digest) -> Option<&StoredHold> {
-        self.holds.iter().find(|hold| hold.report.manifest == *manifest)
+        let of_publisher = self.holds.iter().filter(|hold| hold.site.is_none());
+        of_publisher.into_iter().find(|hold| hold.report.manifest == *manifest)
     }
 }

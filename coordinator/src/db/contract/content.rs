@@ -9,7 +9,7 @@ use protocol::{
     statement::{GuardVerdict, Offer, Parent, Statement},
     v1::{
         definitions::{Definition, Kind},
-        publisher::HoldReport,
+        publisher::{Difference, HoldReport},
     },
 };
 
@@ -167,10 +167,12 @@ async fn a_hold_keeps_its_first_report_and_takes_a_decision(test: &TestDatabase)
         removed_files: 1,
         removed_bytes: 2,
         since: now(),
+        difference: Difference::default(),
+        unseen: false,
     };
     let mut tx = test.database.write().await.unwrap();
-    assert!(tx.add_hold(&tree("a"), &publisher, &report("first")).await.unwrap());
-    assert!(!tx.add_hold(&tree("a"), &publisher, &report("second")).await.unwrap());
+    assert!(tx.add_hold(&tree("a"), &publisher, None, &report("first")).await.unwrap());
+    assert!(!tx.add_hold(&tree("a"), &publisher, None, &report("second")).await.unwrap());
     let holds = tx.holds().await.unwrap();
     assert_eq!((holds.len(), &holds[0].report, &holds[0].decision), (1, &report("first"), &None));
     let ann = "ann".parse().unwrap();

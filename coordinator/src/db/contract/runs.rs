@@ -41,6 +41,7 @@ fn report(assignment: &str) -> RunReport {
         switch: None,
         error: String::new(),
         notices: vec!["one".into()],
+        hold: None,
         receipt: None,
     }
 }

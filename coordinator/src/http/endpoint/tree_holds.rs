@@ -1,4 +1,5 @@
-//! `POST /v1/trees/{tree}/holds` ← `HoldReport` → 204; role publisher, for its own trees.
+//! `POST /v1/trees/{tree}/holds` ← `HoldReport` → 204, and `DELETE /v1/trees/{tree}/holds` → 204 when
+//! nothing is held any more; role publisher, for its own trees.
 
 use axum::{extract::State, http::StatusCode};
 use protocol::{name::TreeName, v1::publisher::HoldReport};
@@ -14,8 +15,17 @@ pub(in crate::http) async fn post(
     State(api): Rules,
     Publisher(caller): Publisher,
     Path(tree): Path<TreeName>,
-    Json(hold): Json<HoldReport, { 16 << 10 }>,
+    Json(hold): Json<HoldReport, { 64 << 10 }>,
 ) -> Result<StatusCode, Error> {
     api.app.report_hold(&caller, &tree, &hold).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(in crate::http) async fn delete(
+    State(api): Rules,
+    Publisher(caller): Publisher,
+    Path(tree): Path<TreeName>,
+) -> Result<StatusCode, Error> {
+    api.app.end_holds(&caller, &tree).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -138,6 +138,7 @@ fn publisher() -> Vec<Endpoint> {
             .answers::<Accepted>(),
         post("/v1/trees/{tree}/holds", PUBLISHER, "Report a scan that a guard stopped")
             .takes::<HoldReport>(),
+        Endpoint::new("delete", "/v1/trees/{tree}/holds", PUBLISHER, "Nothing is held any more"),
     ]
 }
 
@@ -150,6 +151,8 @@ fn agent() -> Vec<Endpoint> {
             .takes::<LeaseRequest>()
             .answers::<LeaseAnswer>(),
         post("/v1/agent/runs", AGENT, "Report a run").takes::<RunReport>(),
+        get("/v1/trees/{tree}/statements/{from}", AGENT, "What leads from a manifest to now")
+            .pages::<Envelope>(),
     ]
 }
 

@@ -153,7 +153,7 @@ fn a_protected_directory_is_not_touched_and_is_an_exception() {
     put(&site, "d/PROTECTED", "");
     put(&site, "d/a", "edited");
     let report = site.sync(tree(&[("d/a", "2"), ("d/sub/c", "2"), ("e", "2")]));
-    assert_eq!(report.mode, Some(Mode::Exchange));
+    assert_eq!(report.mode, Some(Mode::InPlace), "it is never out of sight");
     assert_eq!(report.exceptions, [path("d/a"), path("d/sub/b"), path("d/sub/c")]);
     assert_eq!((get(&site, "d/a"), get(&site, "e")), ("edited".into(), "2".into()));
     assert_eq!(get(&site, "d/sub/b"), "below");

@@ -13,7 +13,7 @@ use crate::app::{
 /// What a definition names: kind, name, and the key that does.
 fn named_by(spec: &Spec) -> Vec<(Kind, String, &'static str)> {
     match spec {
-        Spec::Upstream(_) | Spec::Site(_) => Vec::new(),
+        Spec::Network(_) | Spec::Upstream(_) | Spec::Site(_) => Vec::new(),
         Spec::Source(spec) => vec![(Kind::Upstream, spec.upstream.to_string(), "upstream")],
         Spec::Tree(spec) => vec![(Kind::Source, spec.source.to_string(), "source")],
         Spec::Grant(spec) => vec![

@@ -33,6 +33,12 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings, warnings: &m
             warn_of_guard(&format!("source {name}"), &source.guard, warnings);
         }
     }
+    check_network(subject, findings);
+    for (name, network) in &subject.next.networks {
+        if subject.place(Kind::Network, name.as_str()).is_some() {
+            warn_of_guard(&format!("network {name}"), &network.guard, warnings);
+        }
+    }
     for name in subject.next.trees.keys() {
         check_must_contain(subject, name, findings);
     }
@@ -62,6 +68,19 @@ fn check_times(subject: &Subject<'_>, tree: &TreeSpec, findings: &mut Findings) 
             findings.push(spot, message);
         }
     }
+}
+
+/// A coordinator serves one network, so a second `[[network]]` is a slip of the pen.
+fn check_network(subject: &Subject<'_>, findings: &mut Findings) {
+    let names: Vec<_> = subject.next.networks.keys().collect();
+    let [first, .., last] = names[..] else { return };
+    let spot = subject
+        .spot(Kind::Network, last.as_str(), "name")
+        .or_else(|| subject.spot(Kind::Network, first.as_str(), "name"));
+    let message = format!(
+        "there are two networks, {first} and {last}, but a coordinator serves one; keep the [[network]] with the name that it was made with, and `mirrorctl delete network` the other"
+    );
+    findings.push(spot, message);
 }
 
 /// What a tree must contain may not be what its limit hides: every generation would be held.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use protocol::{
-    spec::{AssignmentSpec, GrantSpec, SiteSpec, SourceSpec, TreeSpec, UpstreamSpec},
+    spec::{AssignmentSpec, GrantSpec, NetworkSpec, SiteSpec, SourceSpec, TreeSpec, UpstreamSpec},
     v1::definitions::{DefinitionFile, Kind},
 };
 use serde::de::DeserializeOwned;
@@ -50,6 +50,7 @@ impl Reader<'_> {
         let extra = self.take_rule_files(&mut table, &mut place, findings);
         let whole = self.missing_keys(&table, findings).is_empty();
         let spec = match self.kind {
+            Kind::Network => self.typed::<NetworkSpec>(table, span, findings).map(Spec::Network),
             Kind::Upstream => self.typed::<UpstreamSpec>(table, span, findings).map(Spec::Upstream),
             Kind::Source => self.typed::<SourceSpec>(table, span, findings).map(Spec::Source),
             Kind::Tree => {
@@ -131,7 +132,7 @@ impl Reader<'_> {
             Kind::Upstream => &["name", "kind"],
             Kind::Source => &["name", "upstream", "path"],
             Kind::Tree => &["name", "source"],
-            Kind::Site => &["name"],
+            Kind::Network | Kind::Site => &["name"],
             Kind::Grant | Kind::Assignment => &["site", "tree"],
         };
         let missing: Vec<_> =
