@@ -25,7 +25,7 @@ const MAX_LEN: u64 = 256 << 10;
 /// Show, sign and replace the root document: who may sign what.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: take the root key off the coordinator\n  mirrorctl root key offline.key                     # on a machine without network; prints its public key\n  mirrorctl root draft --add-key ed25519:NEW --drop-key ed25519:OLD --out next.json\n  mirrorctl root sign next.json --key /var/lib/mirrornet/coordinator/root.key\n  mirrorctl root sign next.json --key offline.key    # on that machine\n  mirrorctl root publish next.json\n  shred -u /var/lib/mirrornet/coordinator/root.key   # and restart the coordinator"
+    after_help = "Example:\n  mirrorctl root key offline.key                     # on a machine without network; prints its public key\n  mirrorctl root draft --add-key ed25519:NEW --drop-key ed25519:OLD --out next.json\n  mirrorctl root sign next.json --key /var/lib/mirrornet/coordinator/root.key\n  mirrorctl root sign next.json --key offline.key    # on that machine\n  mirrorctl root publish next.json\n  shred -u /var/lib/mirrornet/coordinator/root.key   # and restart the coordinator"
 )]
 pub(super) struct RootVerbs {
     #[command(subcommand)]
@@ -70,7 +70,7 @@ enum Verb {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: let the publishers sign that have enrolled\n  mirrorctl root draft --out next.json\n\nExample: after a publisher's key was stolen\n  mirrorctl root draft --epoch fedora --out next.json"
+    after_help = "Example:\n  mirrorctl root draft --out next.json\n  mirrorctl root draft --epoch fedora --out next.json"
 )]
 struct Draft {
     /// The new file.
