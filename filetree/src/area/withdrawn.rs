@@ -119,7 +119,7 @@ fn decode(bytes: &[u8]) -> Result<Vec<Withdrawn>, protocol::manifest::Error> {
     }
     let mut entries: Vec<Entry> = Vec::new();
     while !reader.is_empty() {
-        let block = reader.bytes("a block", protocol::manifest::MAX_BLOCK_BYTES as u64)?;
+        let block = reader.bytes("a block", protocol::manifest::MAX_BLOCK_BYTES)?;
         entries.extend(Block::parse(block.to_vec())?.entries()?);
     }
     let ordered = entries.is_sorted_by(|a, b| a.path < b.path);

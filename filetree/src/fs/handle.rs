@@ -182,12 +182,16 @@ impl Dir {
     #[track_caller]
     pub fn ensure_dir(&self, name: &[u8], mode: u32) -> Result<Dir> {
         match self.open_child(name) {
-            Err(error) if error.is_not_found() => {
-                let dir = self.make_dir(name)?;
-                dir.set_mode(mode)?;
-                self.sync()?;
-                Ok(dir)
-            }
+            Err(error) if error.is_not_found() => match self.make_dir(name) {
+                Ok(dir) => {
+                    dir.set_mode(mode)?;
+                    self.sync()?;
+                    Ok(dir)
+                }
+                // Another was faster: the directory is there, which is all that was wanted.
+                Err(error) if error.is_already_there() => self.open_child(name),
+                Err(error) => Err(error),
+            },
             other => other,
         }
     }
