@@ -38,7 +38,7 @@ pub enum Held {
     },
     /// Too many files would go.
     #[error(
-        "held: {removed} of {files} files are gone at the upstream, more than the guard's {limit}; nothing was removed. If that is meant, approve it, or raise max-delete-files of the tree"
+        "held: {removed} of {files} files are gone at the upstream, more than the guard's {limit}; nothing was removed. If that is meant, approve it (`mirrorctl status` names the hold), or raise max-delete-files of the tree"
     )]
     Files {
         /// Files that are gone.
@@ -50,7 +50,7 @@ pub enum Held {
     },
     /// Too many bytes would go.
     #[error(
-        "held: {removed} of {bytes} bytes are gone at the upstream, more than the guard's {limit}; nothing was removed. If that is meant, approve it, or raise max-delete-bytes of the tree"
+        "held: {removed} of {bytes} bytes are gone at the upstream, more than the guard's {limit}; nothing was removed. If that is meant, approve it (`mirrorctl status` names the hold), or raise max-delete-bytes of the tree"
     )]
     Bytes {
         /// Bytes that are gone.
@@ -62,7 +62,7 @@ pub enum Held {
     },
     /// A changed filter takes too many files.
     #[error(
-        "held: {removed} of {files} files would be removed, {left_out} of them only because the filter now leaves them out; that is more than the guard's {limit}, so nothing was changed. If that is meant, approve it; if the files are to stay, set on-exclude = \"keep\" for the assignment"
+        "held: {removed} of {files} files would be removed, {left_out} of them only because the filter now leaves them out; that is more than the guard's {limit}, so nothing was changed. If that is meant, approve it (`mirrorctl status` names the hold) or raise max-delete-files of the tree; if the files are to stay, set on-exclude = \"keep\" for the assignment"
     )]
     LeftOut {
         /// Files that go because of the filter.
@@ -76,7 +76,7 @@ pub enum Held {
     },
     /// A changed filter takes too many bytes.
     #[error(
-        "held: {removed} of {bytes} bytes would be removed, {left_out} of them only because the filter now leaves them out; that is more than the guard's {limit}, so nothing was changed. If that is meant, approve it; if the files are to stay, set on-exclude = \"keep\" for the assignment"
+        "held: {removed} of {bytes} bytes would be removed, {left_out} of them only because the filter now leaves them out; that is more than the guard's {limit}, so nothing was changed. If that is meant, approve it (`mirrorctl status` names the hold) or raise max-delete-bytes of the tree; if the files are to stay, set on-exclude = \"keep\" for the assignment"
     )]
     LeftOutBytes {
         /// Bytes that go because of the filter.

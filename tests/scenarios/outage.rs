@@ -91,5 +91,6 @@ fn an_empty_upstream_is_held_and_deletes_nothing() {
     net.agent.sync();
     assert_eq!(fs::read_dir(net.mirror()).unwrap().count(), 20);
     let generations = net.testbed.ctl(&["get", "generation", "tree"]);
-    assert!(generations.contains("held"), "{generations}");
+    assert!(generations.contains("hold-"), "{generations}");
+    assert!(generations.contains("the tree has no files"), "{generations}");
 }
