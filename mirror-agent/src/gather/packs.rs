@@ -255,7 +255,7 @@ struct Sink<'a> {
 /// Where a file's bytes go.
 enum Open<'a> {
     Nothing,
-    Staged(StagedWriter<'a>),
+    Staged(Box<StagedWriter<'a>>),
     Base { file: fs::File, at: u64 },
 }
 
@@ -267,7 +267,10 @@ impl FileSink for Sink<'_> {
                 let file = self.made.0.create_file(&name).map_err(io::Error::other)?;
                 Open::Base { file, at: 0 }
             }
-            Some(digest) => self.stage.begin(&digest)?.map_or(Open::Nothing, Open::Staged),
+            Some(digest) => match self.stage.begin(&digest)? {
+                Some(writer) => Open::Staged(Box::new(writer)),
+                None => Open::Nothing,
+            },
             None => Open::Nothing,
         };
         Ok(())

@@ -276,9 +276,9 @@ fn contents(lives: &[(u8, usize, [Fate; GENERATIONS - 1])]) -> Vec<BTreeMap<Stri
         if n % 5 == 4 {
             content = None;
         }
-        for generation in 0..GENERATIONS {
+        for (generation, files) in generations.iter_mut().enumerate() {
             if let Some(content) = &content {
-                generations[generation].insert(path.clone(), content.clone());
+                files.insert(path.clone(), content.clone());
             }
             let seed = (n * 10 + generation) as u64;
             match fates.get(generation) {
