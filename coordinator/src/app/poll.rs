@@ -69,6 +69,8 @@ impl App {
             }
         };
         tokio::select! {
+            // What is there already is the answer, also to one who does not wait at all.
+            biased;
             picture = search => Ok(Some(picture)),
             () = tokio::time::sleep(wait) => Ok(None),
             () = self.stopping().cancelled() => Ok(None),
