@@ -114,6 +114,8 @@ fn an_approval_is_used_once_and_a_hold_ends_with_its_cause() {
         let all = served.testbed.ctl_json(&["get", "generations", "one"]);
         all.as_array().unwrap().iter().any(|item| item["version"]["generation"] == 2)
     });
+    // After what was approved the publisher looks again by itself; let it have done so.
+    assert!(served.publish("one").contains("unchanged since generation 2"));
     write();
     same_time();
     assert!(served.publish("one").contains("generation 3 announced"));
