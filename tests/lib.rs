@@ -21,6 +21,7 @@ pub mod network;
 pub mod nginx;
 pub mod programs;
 pub mod rsyncd;
+pub mod sshd;
 pub mod stores;
 pub mod valve;
 

@@ -7,7 +7,7 @@
 
 mod quick;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use filetree::scan::ScanRecord;
 use jiff::Timestamp;
@@ -125,9 +125,9 @@ pub async fn sync(
     let last = applied.as_ref().map(|applied| applied.version);
     let same_rules = applied.as_ref().is_some_and(|applied| applied.rules.same_as(&rules));
     run.set_versions(last, last);
-    let look = Look { order, from, rules: &rules, source: source(agent, from), run };
-    run.progress().phase("list", "bytes", 0);
     let work = site.scratch()?;
+    let look = Look { order, from, rules: &rules, source: source(agent, from, &work), run };
+    run.progress().phase("list", "bytes", 0);
     let quick = look.quick(&work).await?;
     if let Some(quick) = quick.filter(|_| same_rules)
         && quick::is_unchanged(agent, order, quick)?
@@ -206,7 +206,7 @@ impl Look<'_> {
     }
 
     /// What the tree's small files show, where it names some and they are there.
-    async fn quick(&self, work: &std::path::Path) -> Result<Option<Digest>, Error> {
+    async fn quick(&self, work: &Path) -> Result<Option<Digest>, Error> {
         if self.order.quick_list.is_empty() {
             return Ok(None);
         }
@@ -215,15 +215,11 @@ impl Look<'_> {
         Ok(quick::digest(listing.entries()))
     }
 
-    async fn list(&self, work: &std::path::Path) -> Result<Listing, Error> {
+    async fn list(&self, work: &Path) -> Result<Listing, Error> {
         self.list_through(&self.rules.filter, work).await
     }
 
-    async fn list_through(
-        &self,
-        filter: &Filter,
-        work: &std::path::Path,
-    ) -> Result<Listing, Error> {
+    async fn list_through(&self, filter: &Filter, work: &Path) -> Result<Listing, Error> {
         let start = std::time::Instant::now();
         let mut total = Passed::default();
         let mut tries = 0;
@@ -349,12 +345,7 @@ impl Look<'_> {
     }
 
     /// Fetches these files into a stage, and makes sure that they did not change meanwhile.
-    async fn bring(
-        &self,
-        site: &Site,
-        wanted: &[&Listed],
-        work: &std::path::Path,
-    ) -> Result<Brought, Error> {
+    async fn bring(&self, site: &Site, wanted: &[&Listed], work: &Path) -> Result<Brought, Error> {
         if wanted.is_empty() {
             return Ok(Brought::new());
         }
@@ -397,12 +388,7 @@ impl Look<'_> {
         block_in_place(|| self.digest(site, wanted, &stage))
     }
 
-    fn digest(
-        &self,
-        site: &Site,
-        wanted: &[&Listed],
-        stage: &std::path::Path,
-    ) -> Result<Brought, Error> {
+    fn digest(&self, site: &Site, wanted: &[&Listed], stage: &Path) -> Result<Brought, Error> {
         let arrived = Arrived::open(site, stage)?;
         let mut brought = Brought::new();
         for listed in wanted {
@@ -435,12 +421,7 @@ impl Look<'_> {
     }
 
     /// Moves what came into staging.
-    fn stage(
-        &self,
-        site: &Site,
-        plan: &filetree::plan::Plan,
-        work: &std::path::Path,
-    ) -> Result<(), Error> {
+    fn stage(&self, site: &Site, plan: &filetree::plan::Plan, work: &Path) -> Result<(), Error> {
         let staging = site.area().staging();
         let stage = stage_dir(work).map_err(|source| self.failed(source))?;
         let arrived = Arrived::open(site, &stage)?;
@@ -455,13 +436,14 @@ impl Look<'_> {
     }
 }
 
-fn source(agent: &Agent, from: &RsyncdOrigin) -> Source {
+fn source(agent: &Agent, from: &RsyncdOrigin, work: &Path) -> Source {
     Source {
-        connect: to_stock(agent.dialer.clone(), from),
+        connect: to_stock(agent.dialer.clone(), from, work, &agent.programs.helper),
         line: Arc::clone(&agent.line),
         host: from.host.clone(),
         path: from.path.clone(),
-        user: from.user.clone(),
+        // Behind ssh the user is ssh's, unless the daemon asks for a password besides.
+        user: from.user.clone().filter(|_| from.ssh.is_none() || from.password_file.is_some()),
         password_file: from.password_file.as_ref().map(Into::into),
         compress: true,
         programs: agent.programs.clone(),

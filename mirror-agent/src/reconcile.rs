@@ -165,6 +165,7 @@ mod tests {
                 user: None,
                 password_file: None,
                 transport: Transport::Plain,
+                ssh: None,
                 max_connections: None,
             })
         } else {

@@ -88,10 +88,11 @@ fn source(port: u16, module: &str) -> Source {
         user: None,
         password_file: None,
         transport: Transport::Plain,
+        ssh: None,
         max_connections: None,
     };
     Source {
-        connect: to_stock(Dialer::default(), &origin),
+        connect: to_stock(Dialer::default(), &origin, Path::new("/nonexistent"), Path::new("")),
         line: Arc::default(),
         host: origin.host,
         path: origin.path,

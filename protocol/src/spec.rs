@@ -59,6 +59,12 @@ pub struct UpstreamSpec {
     /// How a stock daemon is reached.
     #[serde(default, skip_serializing_if = "is_default")]
     pub transport: Transport,
+    /// File with the private key for ssh, on the agent's host; never sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<String>,
+    /// The server's ssh host key, `TYPE BASE64`: no other is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_key: Option<String>,
     /// Most connections from this network at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
@@ -89,6 +95,19 @@ pub enum Transport {
     Plain,
     /// TLS, with a server certificate that the agent's system trusts.
     Tls,
+    /// ssh, with a key of the agent's and a host key that the definition pins.
+    Ssh,
+}
+
+impl Transport {
+    /// The port where the URL names none.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Plain => 873,
+            Self::Tls => 874,
+            Self::Ssh => 22,
+        }
+    }
 }
 
 /// A group of trees under one path of an upstream.

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on should say so"
 )]
 
+mod access;
 mod adopt;
 mod assignments;
 mod bad_start;

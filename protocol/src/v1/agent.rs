@@ -173,7 +173,7 @@ pub struct PublisherOrigin {
 pub struct RsyncdOrigin {
     /// Host name or address.
     pub host: String,
-    /// Port, 873 by default.
+    /// Port.
     pub port: u16,
     /// `MODULE` or `MODULE/PATH` of the tree.
     pub path: String,
@@ -185,10 +185,24 @@ pub struct RsyncdOrigin {
     pub password_file: Option<String>,
     /// How the connection is made.
     pub transport: Transport,
+    /// With what, where that is ssh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<SshAccess>,
     /// Most connections of the whole network at a time: one is made only under a lease of the
     /// coordinator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
+}
+
+/// What an agent needs to reach a stock rsync daemon through ssh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SshAccess {
+    /// File with the private key, on the agent's host.
+    pub key_file: String,
+    /// The only host key that is accepted: `TYPE BASE64`.
+    pub host_key: String,
 }
 
 /// Asks for a connection to an upstream that allows only so many, prolongs it, or gives it back.

@@ -226,6 +226,19 @@ fn upstreams_say_where_they_are_in_the_way_of_their_kind() {
         (&rsyncd(&format!("{url}user = \"a b\"\n")), 5, &["user \"a b\" is not valid"]),
         (&rsyncd(&format!("{url}user = \"u\"\npassword-file = \"secret\"\n")), 6, &["absolute"]),
         (&rsyncd(&format!("{url}max-connections = 0\n")), 5, &["0 connections"]),
+        (&rsyncd(&format!("{url}transport = \"ssh\"\n")), 5, &["ssh needs key-file"]),
+        (
+            &rsyncd(&format!("{url}host-key = \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5\"\n")),
+            5,
+            &["is for transport"],
+        ),
+        (
+            &rsyncd(&format!(
+                "{url}transport = \"ssh\"\nkey-file = \"/k\"\nhost-key = \"a\\nb c\"\n"
+            )),
+            7,
+            &["host-key", "ssh-keyscan"],
+        ),
         (&publisher("url = \"rsync://a/\"\n"), 4, &["`url` is for kind = \"rsyncd\""]),
         (&publisher("transport = \"tls\"\n"), 4, &["`transport` is for kind"]),
     ]);

@@ -5,10 +5,13 @@ use protocol::{
     name::{IdentityName, TreeName, UpstreamName},
     point::PointRef,
     schedule::Schedule,
-    spec::{EncoderChoice, GuardSpec, Layout, SourceSpec, TreeSpec, UpstreamKind, UpstreamSpec},
+    spec::{
+        EncoderChoice, GuardSpec, Layout, SourceSpec, Transport, TreeSpec, UpstreamKind,
+        UpstreamSpec,
+    },
     units::Span,
     v1::{
-        agent::{Origin, PublisherOrigin, RsyncdOrigin},
+        agent::{Origin, PublisherOrigin, RsyncdOrigin, SshAccess},
         definitions::EffectiveSetting,
     },
 };
@@ -158,15 +161,25 @@ fn origin(upstream: &UpstreamSpec, path: &str, points: &[PointRef]) -> Option<Or
             let url: RsyncUrl = upstream.url.as_deref()?.parse().ok()?;
             Origin::Rsyncd(RsyncdOrigin {
                 host: url.host,
-                port: url.port,
+                port: url.port.unwrap_or_else(|| upstream.transport.default_port()),
                 path: path.to_owned(),
                 user: upstream.user.clone(),
                 password_file: upstream.password_file.clone(),
                 transport: upstream.transport,
+                ssh: ssh_access(upstream),
                 max_connections: upstream.max_connections,
             })
         }
     })
+}
+
+/// What ssh needs, where it is the transport; checked when it was defined.
+fn ssh_access(upstream: &UpstreamSpec) -> Option<SshAccess> {
+    let access = || {
+        let (key_file, host_key) = (upstream.key_file.clone()?, upstream.host_key.clone()?);
+        Some(SshAccess { key_file, host_key })
+    };
+    (upstream.transport == Transport::Ssh).then(access).flatten()
 }
 
 /// The identity that publishes for an upstream: the one it names, else the one of its own name.
