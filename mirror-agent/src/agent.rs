@@ -128,6 +128,8 @@ pub struct Agent {
     pub(crate) wake: Notify,
     /// A report waits to be sent.
     pub(crate) unsent: Notify,
+    /// A run ended, and something else may be published.
+    pub(crate) applied: Notify,
     // The storage before the data directory: whoever waits for the latter finds the former free.
     _storage: Claimed,
     _lock: File,
@@ -194,6 +196,7 @@ impl Agent {
             line,
             wake: Notify::new(),
             unsent: Notify::new(),
+            applied: Notify::new(),
             _storage: storage,
             _lock: lock,
         };

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use protocol::hub::Question;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Failure,
     agent::{Agent, Forced},
+    hub,
     report::Progress,
     status,
 };
@@ -63,6 +65,9 @@ pub enum Request {
         /// `TREE` or `TREE@SITE`.
         tree: String,
     },
+    /// What a publisher on this host asks.
+    #[serde(untagged)]
+    Hub(Question),
 }
 
 /// One line of an answer.
@@ -225,6 +230,12 @@ pub async fn perform(agent: &Arc<Agent>, request: &Request) -> Result<serde_json
                 reports.push(agent.verify(&name).await);
             }
             Ok(value(serde_json::to_value(reports)))
+        }
+        Request::Hub(Question::Published { known, wait }) => {
+            Ok(value(serde_json::to_value(hub::published(agent, *known, *wait).await?)))
+        }
+        Request::Hub(Question::Vouched { assignment }) => {
+            Ok(value(serde_json::to_value(hub::vouched(agent, assignment)?)))
         }
         Request::Purge { tree } => {
             let names = agent.names_of(Some(tree))?;

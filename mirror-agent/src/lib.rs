@@ -18,6 +18,7 @@ pub mod enroll;
 pub mod fetch;
 pub mod gather;
 pub mod guard;
+pub mod hub;
 pub mod ledger;
 pub mod line;
 pub mod modes;

@@ -16,6 +16,7 @@ pub mod error;
 pub mod filter;
 pub mod generation;
 pub mod hold;
+pub mod hub;
 pub mod key;
 pub mod manifest;
 #[cfg(test)]

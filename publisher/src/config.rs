@@ -31,6 +31,9 @@ pub struct Config {
     pub level: Option<i32>,
     /// CPU time that a pack should take, roughly: levels follow from it.
     pub pack_time: Span,
+    /// Data directory of a mirror agent on this host: where a tree's source is one that this agent
+    /// publishes, each of its generations is published further at once.
+    pub agent: Option<PathBuf>,
     /// How long a changed tree must stay as it is before it is taken.
     pub settle: Span,
     /// How long readers are served after the coordinator was last heard.
@@ -249,7 +252,8 @@ impl Config {
             return Err(Error::CollectAfter(self.collect_after));
         }
         let view = self.view.iter().map(|path| ("view", path));
-        let paths = std::iter::once(("data", &self.data)).chain(view);
+        let agent = self.agent.iter().map(|path| ("agent", path));
+        let paths = std::iter::once(("data", &self.data)).chain(view).chain(agent);
         for (key, path) in paths {
             if !path.is_absolute() {
                 return Err(Error::Relative { key, path: path.clone() });
@@ -275,6 +279,7 @@ impl Default for Config {
             view: None,
             level: None,
             pack_time: Span::from_secs(300),
+            agent: None,
             settle: Span::from_secs(1),
             readers_max_age: Span::from_secs(24 * 3600),
             statement_lifetime: Span::from_secs(30 * 24 * 3600),

@@ -24,6 +24,7 @@ use crate::{
     config::{self, Config, PlaceConfig},
     control, durable, error_chain,
     generate::Places,
+    hub::Hub,
     orders::OrderKeeper,
     points::{
         Directory, Further, Point,
@@ -138,6 +139,7 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
         rsync: rsync.as_ref().map(|rsync| rsync.version.clone()),
     };
     let turns = Turns::within(config.memory.0, publish::AT_A_TIME as u64);
+    let hub = Arc::new(Hub::new(config.agent.as_deref()));
     let state = Arc::new(State {
         config,
         fs,
@@ -146,6 +148,7 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
         identity,
         client,
         orders,
+        hub,
         catalog: Catalog::default(),
         clock,
         turns,
@@ -159,6 +162,7 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
         let (state, shutdown) = (Arc::clone(&state), shutdown.clone());
         async move { state.orders.keep(shutdown).await }
     }));
+    tasks.push(tokio::spawn(Arc::clone(&state.hub).follow(shutdown.clone())));
     tasks.push(tokio::spawn(async move { publishing.keep().await }));
     tasks.push(tokio::spawn(announce(Arc::clone(&state), presence, shutdown.clone())));
     tasks.push(tokio::spawn(renew(Arc::clone(&state), shutdown.clone())));

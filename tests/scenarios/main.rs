@@ -19,6 +19,7 @@ mod docs;
 mod enrollment;
 mod filters;
 mod guards;
+mod hub;
 mod interrupted;
 mod line;
 mod make;

@@ -79,6 +79,7 @@ impl Agent {
         }
         record.add_run(report.clone());
         self.ledger.set_record(&record)?;
+        self.applied.notify_waiters();
         self.collect()?;
         if is_news {
             self.ledger.add_unsent(report)?;
