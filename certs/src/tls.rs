@@ -6,6 +6,7 @@
 //! * no resumption: a resumed session skips the certificate check, so tickets and session storage
 //!   are off, and a new server configuration is always built whole;
 //! * open connections outlive a revocation, so each is registered and can be closed by its serial;
+//! * an alert in TLS 1.3 may get lost, so a certificate that has lost its standing is told by HTTP;
 //! * after the chain, the leaf itself is read strictly ([`crate::identity`]);
 //! * ALPN is always set: without it HTTP/2 is silently HTTP/1.1.
 
@@ -14,6 +15,7 @@ mod credentials;
 mod progress;
 mod public;
 mod refusal;
+mod refused;
 mod registry;
 mod serve;
 mod server;

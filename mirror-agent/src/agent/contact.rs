@@ -39,7 +39,7 @@ pub enum Error {
     /// The coordinator.
     #[error(transparent)]
     Client(#[from] client::Error),
-    /// Our certificate has ended. The server may have closed the connection before that was heard.
+    /// Our certificate has ended.
     #[error(
         "this program's certificate has expired (at {until}), or one of the two clocks is wrong; compare the clocks, then enroll again with a new invite"
     )]
@@ -121,14 +121,12 @@ impl Agent {
     pub async fn ask(&self, after: Revision, wait: Duration) -> Result<bool, Error> {
         let mut answer = self.client.agent_orders(after, wait).await.map_err(Error::from);
         if answer.as_ref().is_err_and(|error| error.is_broken_connection()) {
-            // An idle connection that was closed meanwhile, or one that is being refused: why,
-            // only a new one tells.
+            // A connection that was closed meanwhile, perhaps because of what we have become: a new
+            // one is answered, whatever the answer is.
             answer = self.client.agent_orders(after, wait).await.map_err(Error::from);
         }
-        if let Err(Error::Client(source @ client::Error::Transport { .. })) = answer {
-            let until = self.identity.current().not_after;
-            let has_ended = until <= clock::now();
-            return Err(if has_ended { Error::Expired { until, source } } else { source.into() });
+        if let Err(Error::Client(source)) = answer {
+            return Err(self.explained(source));
         }
         match answer? {
             None => Ok(false),
@@ -137,6 +135,17 @@ impl Agent {
                 self.accept(wanted).map(|()| true)
             }
         }
+    }
+
+    /// Why the coordinator was not asked: our end, where it says so or we see it ourselves.
+    fn explained(&self, source: client::Error) -> Error {
+        let until = self.identity.current().not_after;
+        let told = source.problem().is_some_and(|problem| problem.kind == ProblemKind::Expired);
+        let broken = matches!(source, client::Error::Transport { .. });
+        if told || broken && until <= clock::now() {
+            return Error::Expired { until, source };
+        }
+        source.into()
     }
 
     fn accept(&self, wanted: AgentOrders) -> Result<(), Error> {
