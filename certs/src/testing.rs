@@ -137,6 +137,7 @@ impl TestNetwork {
             role,
             name: good(name.parse()),
             api_url: "https://127.0.0.1:1".into(),
+            enroll_url: None,
             root: self.sign_root(&self.root()),
             server_names,
         }

@@ -25,7 +25,6 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-pub(crate) use self::{client::connect_enrollment, credentials::certificates_from_pem};
 pub use self::{
     client::{ClientStream, ClientTls, ServerExpectation, connect},
     credentials::{Anchors, Credentials},
@@ -35,6 +34,11 @@ pub use self::{
     registry::ConnectionRegistry,
     serve::{Exporter, Limits, PeerAddr, RawHandler, RawProtocol, serve},
     server::{Peers, ServerTls},
+};
+pub(crate) use self::{
+    client::{connect_enrollment, connect_enrollment_as},
+    credentials::certificates_from_pem,
+    verify::ClientVerifier,
 };
 
 /// ALPN name of HTTP/2.

@@ -30,6 +30,7 @@ mod points;
 mod postgres;
 mod protected;
 mod proxy;
+mod restore;
 mod schedules;
 mod stock;
 mod storage;

@@ -31,15 +31,16 @@ use crate::{
 const MAX_INTERMEDIATES: usize = 8;
 
 /// Accepts whoever holds a client certificate that the network made, also one that has ended or was
-/// revoked since: such a one is told so, and nothing else ([`super::refused`]).
+/// revoked since: such a one is told so, and nothing else ([`super::refused`]), or has it renewed
+/// ([`crate::late`]).
 #[derive(Debug)]
-pub(super) struct ClientVerifier {
+pub(crate) struct ClientVerifier {
     chain: Arc<dyn ClientCertVerifier>,
     network: NetworkName,
 }
 
 impl ClientVerifier {
-    pub(super) fn new(anchors: &Anchors) -> Result<Self, super::Error> {
+    pub(crate) fn new(anchors: &Anchors) -> Result<Self, super::Error> {
         let chain =
             WebPkiClientVerifier::builder_with_provider(Arc::clone(&anchors.roots), provider())
                 .build()
