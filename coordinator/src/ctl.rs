@@ -10,6 +10,7 @@ mod assignment;
 mod audit;
 mod delete;
 mod describe;
+mod enrollment;
 mod error;
 mod filter;
 mod generate;
@@ -73,6 +74,9 @@ enum Verb {
     Login(login::Login),
     Whoami(whoami::Whoami),
     Invite(invite::Invite),
+    Enrollments(enrollment::Enrollments),
+    ApproveEnrollment(enrollment::ApproveEnrollment),
+    RejectEnrollment(enrollment::RejectEnrollment),
     Revoke(revoke::Revoke),
     Root(root::RootVerbs),
     Audit(audit::Audit),
@@ -116,6 +120,9 @@ async fn run(cli: Cli, print: &mut Print) -> Result<(), Error> {
         Verb::Login(verb) => verb.run(&session, print).await,
         Verb::Whoami(verb) => verb.run(&session, print).await,
         Verb::Invite(verb) => verb.run(&session, print).await,
+        Verb::Enrollments(verb) => verb.run(&session, print).await,
+        Verb::ApproveEnrollment(verb) => verb.run(&session, print).await,
+        Verb::RejectEnrollment(verb) => verb.run(&session, print).await,
         Verb::Revoke(verb) => verb.run(&session, print).await,
         Verb::Root(verb) => verb.run(&session, print).await,
         Verb::Audit(verb) => verb.run(&session, print).await,

@@ -181,6 +181,8 @@ pub(crate) async fn activate_once(
     forced: &Forced,
     dry: bool,
 ) -> Result<Vec<RunReport>, Failure> {
+    // Nobody else renews for an agent that is run by a timer.
+    agent.renew_if_due().await;
     match tokio::time::timeout(ASK * 3, agent.ask(Revision(0), Duration::ZERO)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) if error.is_revoked() => return Err(Failure::Revoked),

@@ -14,6 +14,7 @@ pub mod digest;
 pub mod dsse;
 pub mod error;
 pub mod filter;
+pub mod fingerprint;
 pub mod generation;
 pub mod hold;
 pub mod hub;

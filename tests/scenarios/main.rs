@@ -32,6 +32,7 @@ mod points;
 mod postgres;
 mod protected;
 mod proxy;
+mod restore;
 mod schedules;
 mod stock;
 mod storage;

@@ -4,7 +4,7 @@ use certs::identity::PeerIdentity;
 use jiff::SignedDuration;
 use protocol::v1::audit::AuditEntry;
 
-use super::{App, Error, admission::Caller, picture::is_outlived};
+use super::{App, Error, admission::Caller, alarms::CLONE_SUSPECTED, picture::is_outlived};
 use crate::db::Topic;
 
 /// How long a revocation list counts. It is made anew for everyone who asks.
@@ -40,7 +40,7 @@ impl App {
         );
         tracing::error!(identity = who, serial, "{detail}");
         let mut write = self.write().await?;
-        write.tx.audit(write.now, "coordinator", "clone-suspected", &who, &detail).await?;
+        write.tx.audit(write.now, "coordinator", CLONE_SUSPECTED, &who, &detail).await?;
         self.commit_quietly(write).await
     }
 

@@ -19,8 +19,11 @@ use protocol::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Picture};
-use crate::db::{Database, Topic, Transaction};
+use super::{Error, Picture, late::LateAsks};
+use crate::{
+    db::{Database, Topic, Transaction},
+    journal::{Journal, Revocation},
+};
 
 /// Gives the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -46,8 +49,12 @@ pub struct Parts {
     pub enroll_url: String,
     /// How long the certificates live that it makes.
     pub certificate_life: SignedDuration,
+    /// How long after its end a certificate may be renewed; zero for never.
+    pub late_renewal: SignedDuration,
     /// Gives the time.
     pub clock: Clock,
+    /// Where revocations are kept beside the database.
+    pub journal: Journal,
     /// Ends every wait when the coordinator stops.
     pub stopping: CancellationToken,
 }
@@ -62,6 +69,7 @@ pub struct App {
     seen_stored: Mutex<Timestamp>,
     /// Serials whose first use, or whose use after their time, was noted by this replica.
     noted: Mutex<HashSet<String>>,
+    pub(super) late_asks: LateAsks,
 }
 
 /// A change under way: the one writer's place, with the picture as it is in the database.
@@ -87,6 +95,7 @@ impl App {
             seen: Mutex::new(HashMap::new()),
             seen_stored: Mutex::new(Timestamp::UNIX_EPOCH),
             noted: Mutex::default(),
+            late_asks: LateAsks::default(),
             parts,
         };
         app.close_revoked(&picture);
@@ -195,6 +204,17 @@ impl App {
     pub async fn commit_quietly(&self, write: Write) -> Result<(), Error> {
         write.tx.commit().await?;
         Ok(())
+    }
+
+    /// Notes a revocation beside the database, durably. One that cannot be noted is made all the same:
+    /// it counts now, and the log says that a restore would forget it.
+    pub(super) fn note_revocation(&self, revocation: &Revocation) {
+        // A few milliseconds, seldom: not worth another thread.
+        if let Err(error) = self.parts.journal.append(revocation) {
+            let Revocation { role, name, .. } = revocation;
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "the revocation of {role}/{name} is not in the journal");
+        }
     }
 
     /// Notes that an identity was heard of. Stored from time to time, not with every request.

@@ -29,7 +29,9 @@ pub(super) async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Enroll { invite, settings, format } => {
             let Some(config) = load(&settings)? else { return Ok(ExitCode::SUCCESS) };
-            let identity = enroll::enroll(&config.data, &invite, &config.dialer()?).await?;
+            let waiting = |keys: &_| print::problem(&certs::enrollment::waiting_for_approval(keys));
+            let identity =
+                enroll::enroll(&config.data, &invite, &config.dialer()?, waiting).await?;
             print::enrolled(&identity.membership, &config, format.output);
             Ok(ExitCode::SUCCESS)
         }

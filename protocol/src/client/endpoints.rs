@@ -9,6 +9,7 @@ use super::{Client, Error};
 use crate::{
     digest::Digest,
     dsse::Envelope,
+    fingerprint::KeyFingerprint,
     generation::{Revision, RootNumber},
     name::{IdentityName, TreeName},
     role::Role,
@@ -20,7 +21,9 @@ use crate::{
         definitions::{ApplyRequest, ApplyResult, Definition, Effective, HoldDecision, Kind},
         enroll::{RenewRequest, RenewResponse},
         history::{GenerationStatus, RunStatus},
-        identities::{IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI},
+        identities::{
+            EnrollmentStatus, IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI,
+        },
         publisher::{Accepted, HoldReport, Presence, PublisherOrders},
         roots::{RootDraft, Roots},
         status::NetworkStatus,
@@ -183,6 +186,21 @@ impl Client {
     /// `POST /v1/invites`
     pub async fn invite(&self, request: &InviteRequest) -> Result<InviteAnswer, Error> {
         self.post("/v1/invites", request).await
+    }
+
+    /// `GET /v1/enrollments`: every page.
+    pub async fn enrollments(&self) -> Result<Vec<EnrollmentStatus>, Error> {
+        self.all("/v1/enrollments").await
+    }
+
+    /// `POST /v1/enrollments/{fingerprint}/approve`
+    pub async fn approve_enrollment(&self, keys: &KeyFingerprint) -> Result<(), Error> {
+        self.send(Method::POST, &format!("/v1/enrollments/{keys}/approve"), &()).await
+    }
+
+    /// `POST /v1/enrollments/{fingerprint}/reject`
+    pub async fn reject_enrollment(&self, keys: &KeyFingerprint) -> Result<(), Error> {
+        self.send(Method::POST, &format!("/v1/enrollments/{keys}/reject"), &()).await
     }
 
     /// `GET /v1/identities`: every page.
