@@ -19,6 +19,7 @@ mod enrollment;
 mod filters;
 mod guards;
 mod interrupted;
+mod layouts;
 mod line;
 mod make;
 mod monitoring;
