@@ -4,9 +4,11 @@
 //! Every version has content of its own and times that are set, so that nothing passes by chance.
 
 mod consolidation;
+mod imported;
 mod latest;
 mod links;
 mod listing;
+mod published;
 mod rehearsal;
 mod removal;
 mod status;
