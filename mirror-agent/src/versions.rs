@@ -141,6 +141,8 @@ pub struct Directory<'a> {
     names: Names,
     top: Top,
     chosen: Vec<Shown>,
+    /// A PROTECTED file lies beside the versions: nothing changes.
+    frozen: bool,
 }
 
 impl<'a> Directory<'a> {
@@ -173,13 +175,22 @@ impl<'a> Directory<'a> {
             return Err(Error::NoVersions { tree: tree(), pattern });
         }
         select::sort(&mut chosen);
+        let frozen = local::is_frozen(&site)?;
+        if frozen {
+            run.notice(
+                "nothing was touched, because a PROTECTED file is in the published directory",
+            );
+        }
         let tally = Tally::default();
-        Ok(Self { site, versions, rules, tally, order, run, names, top, chosen })
+        Ok(Self { site, versions, rules, tally, order, run, names, top, chosen, frozen })
     }
 
     /// The versions that may have to be worked on, the oldest first. Of a sealed tree, those that
     /// are not finished here; whether they are finished at the upstream has to be asked.
     pub fn candidates(&self) -> Result<Vec<Shown>, Error> {
+        if self.frozen {
+            return Ok(Vec::new());
+        }
         if !self.versions.sealed {
             return Ok(self.chosen.clone());
         }
@@ -251,6 +262,9 @@ impl<'a> Directory<'a> {
 
     /// What follows the versions: links, and what the upstream no longer has.
     pub fn end(&mut self) -> Result<(), Error> {
+        if self.frozen {
+            return Ok(());
+        }
         if !self.versions.sealed
             && let Some(newest) = self.newest_here()?
         {

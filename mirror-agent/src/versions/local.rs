@@ -1,9 +1,16 @@
 //! What lies in the published directory.
 
-use filetree::fs::Kind;
+use filetree::{fs::Kind, safe_path::PROTECTED};
 use protocol::path::TreePath;
 
 use super::{Directory, Error, MAX_STATUS, Shown, select};
+use crate::apply::Site;
+
+/// Whether a PROTECTED file lies in the published directory itself.
+pub(super) fn is_frozen(site: &Site) -> Result<bool, Error> {
+    let dir = site.area().directory()?;
+    Ok(dir.map(|dir| dir.stat(PROTECTED)).transpose()?.flatten().is_some())
+}
 
 impl Directory<'_> {
     /// The directories that lie here and could be versions, the oldest first. Links are none.
