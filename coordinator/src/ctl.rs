@@ -12,11 +12,13 @@ mod delete;
 mod describe;
 mod enrollment;
 mod error;
+mod export;
 mod filter;
 mod generate;
 mod get;
 mod history;
 mod hold;
+mod import;
 mod invite;
 mod kind;
 mod login;
@@ -81,6 +83,9 @@ enum Verb {
     Root(root::RootVerbs),
     Audit(audit::Audit),
     Apply(apply::Apply),
+    Validate(import::Validate),
+    Import(import::Import),
+    Export(export::Export),
     Get(get::Get),
     Describe(describe::Describe),
     Delete(delete::Delete),
@@ -127,6 +132,9 @@ async fn run(cli: Cli, print: &mut Print) -> Result<(), Error> {
         Verb::Root(verb) => verb.run(&session, print).await,
         Verb::Audit(verb) => verb.run(&session, print).await,
         Verb::Apply(verb) => verb.run(&session, print).await,
+        Verb::Validate(verb) => verb.run(&session, print).await,
+        Verb::Import(verb) => verb.run(&session, print).await,
+        Verb::Export(verb) => verb.run(&session, print).await,
         Verb::Get(verb) => verb.run(&session, print).await,
         Verb::Describe(verb) => verb.run(&session, print).await,
         Verb::Delete(verb) => verb.run(&session, print).await,

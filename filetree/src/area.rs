@@ -37,6 +37,7 @@ pub(crate) mod marks;
 mod protected;
 mod recover;
 pub(crate) mod scrub;
+pub mod units;
 pub(crate) mod withdrawn;
 
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};

@@ -4,6 +4,7 @@
 //! there: which generation, seen through which rules.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     io,
     sync::{Arc, OnceLock},
@@ -26,7 +27,7 @@ use protocol::{
     path::TreePath,
     spec::Switch,
     transfer::rsync_estimate,
-    v1::agent::{AssignmentOrder, Changes},
+    v1::agent::{AssignmentOrder, Changes, VersionsOrder},
 };
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +58,12 @@ struct Note {
     chmod: Option<String>,
     #[serde(default)]
     observed: bool,
+    /// Where the path is a directory of versions: how they are chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    versions: Option<VersionsOrder>,
+    /// Of one version: its name, below which the rules are asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    below: Option<TreePath>,
 }
 
 /// Why the disk does not do what is wanted.
@@ -91,7 +98,52 @@ pub enum Error {
 impl Rules {
     /// What an order says.
     pub fn of(order: &AssignmentOrder, observed: bool) -> Result<Self, Error> {
-        Self::read(Note { filter: order.filter.clone(), chmod: order.chmod.clone(), observed })
+        Self::read(Note {
+            filter: order.filter.clone(),
+            chmod: order.chmod.clone(),
+            observed,
+            versions: order.versions.clone(),
+            below: None,
+        })
+    }
+
+    /// The same rules as they are for one version, whose paths begin below its name.
+    pub fn of_version(&self, name: &TreePath) -> Self {
+        let note = Note { versions: None, below: Some(name.clone()), ..self.note.clone() };
+        Self { note, ..self.clone() }
+    }
+
+    /// The version that these rules are for, where they are for one.
+    pub fn version(&self) -> Option<&TreePath> {
+        self.note.below.as_ref()
+    }
+
+    /// How the versions of a directory of versions are chosen; `None` where the path is one unit.
+    pub fn versions(&self) -> Option<&VersionsOrder> {
+        self.note.versions.as_ref()
+    }
+
+    /// Decides about this entry alone, its parents taken as kept.
+    pub fn decides(&self, path: &TreePath, is_dir: bool) -> bool {
+        self.in_tree(path).is_some_and(|path| self.filter.decide(&path, is_dir).kept)
+    }
+
+    /// Whether an entry and every directory above it is kept.
+    pub fn keeps(&self, path: &TreePath, is_dir: bool) -> bool {
+        self.in_tree(path).is_some_and(|path| self.filter.keeps(&path, is_dir))
+    }
+
+    /// Whether an entry that the upstream does not have must stay.
+    pub fn protects(&self, path: &TreePath, is_dir: bool) -> bool {
+        self.in_tree(path).is_some_and(|path| self.filter.protects(&path, is_dir))
+    }
+
+    /// The path as the rules name it; `None` where it would be too long to be one.
+    fn in_tree<'p>(&self, path: &'p TreePath) -> Option<Cow<'p, TreePath>> {
+        match &self.note.below {
+            None => Some(Cow::Borrowed(path)),
+            Some(version) => version.child(path.as_bytes()).ok().map(Cow::Owned),
+        }
     }
 
     fn read(note: Note) -> Result<Self, Error> {
@@ -104,7 +156,10 @@ impl Rules {
 
     /// Whether a manifest looks the same through both.
     pub fn same_as(&self, other: &Self) -> bool {
-        self.filter == other.filter && self.modes == other.modes
+        self.filter == other.filter
+            && self.modes == other.modes
+            && self.note.versions == other.note.versions
+            && self.note.below == other.note.below
     }
 
     /// Files that are kept, and their content bytes.
@@ -112,7 +167,7 @@ impl Rules {
         let kept = manifest
             .entries()
             .iter()
-            .filter(|entry| entry.is_file() && self.filter.keeps(&entry.path, false));
+            .filter(|entry| entry.is_file() && self.keeps(&entry.path, false));
         kept.fold((0, 0), |(files, bytes), entry| (files + 1, bytes + entry.size()))
     }
 }
@@ -154,6 +209,44 @@ impl Site {
         Ok(Self { area: Area::open(fs(), place)?, live })
     }
 
+    /// The place of one version, where the path is a directory of versions; locked as well.
+    pub fn version(&self, name: &TreePath) -> Result<Self, Error> {
+        let area = Area::open(fs(), self.area.unit_place(name))?;
+        Ok(Self { area, live: self.live.join(os_path(name)) })
+    }
+
+    /// What one version durably holds, without opening its place: the digest of its manifest, and
+    /// its rules.
+    pub fn version_held(&self, name: &TreePath) -> Result<Option<(Digest, Rules)>, Error> {
+        let Some(target) = self.area.unit_target(name)? else { return Ok(None) };
+        let Ok(note) = serde_json::from_str::<Note>(&target.note) else { return Ok(None) };
+        Ok(Some((target.manifest, Rules::read(note)?)))
+    }
+
+    /// The versions that lie here and are known, by name.
+    pub fn versions_held(&self) -> Result<Vec<TreePath>, Error> {
+        let Some(dir) = self.area.directory()? else { return Ok(Vec::new()) };
+        let mut held = Vec::new();
+        for entry in dir.entries()? {
+            if let Ok(name) = TreePath::parse(&entry.name)
+                && self.area.unit_target(&name)?.is_some()
+            {
+                held.push(name);
+            }
+        }
+        Ok(held)
+    }
+
+    /// Notes which generation the versions make up.
+    pub fn note_applied(
+        &mut self,
+        (version, manifest): (Version, Digest),
+        rules: &Rules,
+    ) -> Result<(), Error> {
+        let note = serde_json::to_string(&rules.note).unwrap_or_default();
+        Ok(self.area.note_applied(&Target { version, manifest, note })?)
+    }
+
     /// What is published, durably.
     pub fn applied(&self) -> Result<Option<Applied>, Error> {
         let Some(target) = self.area.applied() else { return Ok(None) };
@@ -179,6 +272,11 @@ impl Site {
         &mut self.area
     }
 
+    /// The assignment's own work directory.
+    pub fn home(&self) -> Result<disk::Dir, Error> {
+        Ok(self.area.work_dir().reopen()?)
+    }
+
     /// A private directory for downloads and rsync, by its absolute path.
     pub fn scratch(&self) -> Result<std::path::PathBuf, Error> {
         let dir = self.area.work_dir().ensure_dir(b"partial", 0o700)?;
@@ -188,15 +286,13 @@ impl Site {
     /// Reads and digests what is published; `keep` leaves out what is not looked at.
     pub fn scan(
         &self,
-        filter: &Filter,
+        keep: filetree::scan::Keep<'_>,
         progress: &Arc<Progress>,
         now: Timestamp,
     ) -> Result<(Manifest, ScanRecord), Error> {
         let root = fs().open_root(&self.live)?;
-        let keep = |path: &TreePath, is_dir: bool| filter.decide(path, is_dir).kept;
         let tell = |scan: filetree::scan::Progress| progress.set(scan.bytes, scan.total_bytes);
-        let options =
-            ScanOptions { keep: &keep, progress: &tell, ..ScanOptions::new(nanoseconds(now)) };
+        let options = ScanOptions { keep, progress: &tell, ..ScanOptions::new(nanoseconds(now)) };
         let scan = scan(&root, &ScanRecord::empty(), &options)?;
         Ok((scan.manifest, scan.record))
     }
@@ -212,7 +308,7 @@ impl Site {
         now: Timestamp,
     ) -> Result<Adopted, Error> {
         progress.phase("adopt", "bytes", 0);
-        let keep = |path: &TreePath, is_dir: bool| rules.filter.decide(path, is_dir).kept;
+        let keep = |path: &TreePath, is_dir: bool| rules.decides(path, is_dir);
         let view = View { keep: &keep, modes: rules.modes };
         let tell = |scan: filetree::scan::Progress| progress.set(scan.bytes, scan.total_bytes);
         let options = ScanOptions { progress: &tell, ..ScanOptions::new(nanoseconds(now)) };
@@ -229,10 +325,9 @@ impl Site {
         want_rules: &Rules,
         removals: &Removals,
     ) -> Result<Plan, Error> {
-        let keep_want = |path: &TreePath, is_dir: bool| want_rules.filter.decide(path, is_dir).kept;
+        let keep_want = |path: &TreePath, is_dir: bool| want_rules.decides(path, is_dir);
         let keep_have = |path: &TreePath, is_dir: bool| {
-            have_rules.is_none_or(|rules| rules.filter.decide(path, is_dir).kept)
-                && removals.concerns(path)
+            have_rules.is_none_or(|rules| rules.decides(path, is_dir)) && removals.concerns(path)
         };
         let have_modes = have_rules.map_or(Modes::AS_IS, |rules| rules.modes);
         let have_view = View { keep: &keep_have, modes: have_modes };
@@ -259,7 +354,7 @@ impl Site {
         let target = Target { version, manifest, note };
         // What is local and what a rule speaks of stays, whichever side the rule speaks to.
         let keep = |path: &TreePath, is_dir: bool| {
-            rules.filter.keeps(path, is_dir) && !rules.filter.protects(path, is_dir)
+            rules.keeps(path, is_dir) && !rules.protects(path, is_dir)
         };
         let tell = |done, total| progress.set(done, total);
         let options = SwitchOptions {

@@ -28,7 +28,7 @@ use protocol::{
     generation::Version,
     path::TreePath,
     spec::AssignmentName,
-    v1::agent::{AgentOrders, RunReport},
+    v1::agent::{AgentOrders, RunReport, VersionsOrder},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -90,6 +90,12 @@ pub struct Record {
     /// What it failed for: a newer target is tried at once.
     #[serde(default)]
     pub failed_target: Option<Digest>,
+    /// Where it is a directory of versions: the manifests of those that are held.
+    #[serde(default)]
+    pub version_manifests: Vec<Digest>,
+    /// How its versions were chosen in the last run.
+    #[serde(default)]
+    pub versions: Option<VersionsOrder>,
     /// The last runs, the newest last.
     #[serde(default)]
     pub runs: Vec<RunReport>,
@@ -154,6 +160,8 @@ impl Record {
             found: None,
             look_again: None,
             failed_target: None,
+            version_manifests: Vec::new(),
+            versions: None,
             runs: Vec::new(),
         }
     }

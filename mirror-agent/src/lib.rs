@@ -35,6 +35,7 @@ pub mod rsync;
 pub mod stage;
 pub mod status;
 pub mod turns;
+pub mod versions;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

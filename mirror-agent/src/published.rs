@@ -1,16 +1,18 @@
 //! One run for a tree of a publisher: from what is held to the signed target.
 
-use std::sync::Arc;
+mod in_versions;
+
+use std::{borrow::Cow, sync::Arc};
 
 use filetree::scan::ScanRecord;
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
-    filter::Filter,
     generation::Version,
     manifest::Manifest,
     origin,
     pack::target_manifest,
+    path::TreePath,
     point::PointRef,
     statement::Statement,
     transfer::{NoDelta, Way},
@@ -40,6 +42,7 @@ use crate::{
         connect::{host_and_port, to_publisher},
         source::Source,
     },
+    versions::{self, within},
 };
 
 /// Why a run did not bring a tree to its target.
@@ -71,6 +74,9 @@ pub enum Error {
         /// Which publisher.
         publisher: protocol::name::IdentityName,
     },
+    /// The directory of versions.
+    #[error(transparent)]
+    Versions(#[from] versions::Error),
     /// No client for it can be made.
     #[error(transparent)]
     Client(#[from] certs::live::Error),
@@ -87,10 +93,13 @@ pub async fn sync(
     target: &Verified,
     run: &Run,
 ) -> Result<Outcome, Error> {
+    if let Some(order_of_versions) = &order.versions {
+        return in_versions::sync(agent, order, order_of_versions, from, target, run).await;
+    }
     let rules = Rules::of(order, false)?;
     let mut site =
         block_in_place(|| Site::open(&agent.config, &order.name.to_string(), &order.path))?;
-    let applied = site.applied()?;
+    let applied = site.applied()?.filter(|applied| applied.rules.versions().is_none());
     run.set_versions(applied.as_ref().map(|applied| applied.version), Some(target.version()));
     if let Some(applied) = applied.as_ref().filter(|applied| is_target(applied, target, &rules)) {
         let held = held(agent, applied.version, applied.manifest, &rules, false);
@@ -117,10 +126,11 @@ pub async fn sync(
     let plan = block_in_place(|| {
         site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, &removals)
     })?;
-    run.set_changes(apply::changes(&plan, &base.manifest, &want));
+    run.add_changes(apply::changes(&plan, &base.manifest, &want));
     if run.is_dry() {
         let result =
             if plan.is_empty() { RunResult::UpToDateDryRun } else { RunResult::CompletedDryRun };
+        run.foresee(&plan, &base.manifest, &want, None);
         run.notice(format!("{} bytes of content would be fetched at most", plan.fetch_bytes()));
         return Ok((result, None));
     }
@@ -137,12 +147,12 @@ pub async fn sync(
         have: &base.manifest,
         kept: base.rules.as_ref().map(|rules| &rules.filter),
     };
-    gather(&site, plan.needs(), &sources, run).await?;
+    gather(&site, site.area().staging(), plan.needs(), &sources, run).await?;
     site.leave(&removals.apart)?;
     let report = match switch(&mut site, &plan, target, &rules, order, run) {
         // The live tree did not have what was expected of it: that comes from elsewhere, too.
         Err(apply::Error::Area(filetree::area::Error::Missing(missing))) => {
-            gather(&site, &missing, &sources, run).await?;
+            gather(&site, site.area().staging(), &missing, &sources, run).await?;
             switch(&mut site, &plan, target, &rules, order, run)?
         }
         other => other?,
@@ -292,7 +302,8 @@ impl Base {
             let manifest = Manifest::empty();
             return Ok(Self { manifest, digest: None, rules: None, adopted: true });
         }
-        let manifest = read(site, &rules.filter, run)?.0;
+        let keep = |path: &TreePath, is_dir: bool| rules.decides(path, is_dir);
+        let manifest = read(site, &keep, run)?.0;
         Ok(Self { manifest, digest: None, rules: None, adopted: false })
     }
 
@@ -339,15 +350,26 @@ impl Base {
         signed: bool,
         order: &AssignmentOrder,
     ) -> Result<Removals, apply::Error> {
+        // Rules are written for the whole tree, so a version is looked at as it lies in it.
+        let (have, want) = match rules.version() {
+            None => (Cow::Borrowed(&self.manifest), Cow::Borrowed(want)),
+            Some(version) => {
+                (Cow::Owned(within(&self.manifest, version)), Cow::Owned(within(want, version)))
+            }
+        };
         let change = Change {
-            have: &self.manifest,
+            have: &have,
             have_filter: self.rules.as_ref().map(|rules| &rules.filter),
-            want,
+            want: &want,
             filter: &rules.filter,
             signed,
             on_exclude: order.on_exclude,
         };
-        Ok(change.removals()?)
+        let removals = change.removals()?;
+        Ok(match rules.version() {
+            None => removals,
+            Some(version) => removals.below(version),
+        })
     }
 
     /// The part of the tree's content, from 0 to 1, that these rules keep; all of it where nothing
@@ -365,9 +387,8 @@ impl Base {
             return;
         }
         let entries = std::mem::take(&mut self.manifest).entries().to_vec();
-        let is_wanted = |path: &protocol::path::TreePath| {
-            want.get(path).is_some_and(|entry| rules.filter.keeps(path, entry.is_dir()))
-        };
+        let is_wanted =
+            |path: &TreePath| want.get(path).is_some_and(|entry| rules.keeps(path, entry.is_dir()));
         let kept: Vec<_> = entries.into_iter().filter(|entry| is_wanted(&entry.path)).collect();
         // Parents of wanted paths are wanted, but one may be no directory here.
         self.manifest = Manifest::new(kept).unwrap_or_default();
@@ -377,13 +398,13 @@ impl Base {
 /// Reads and digests what lies at the published path.
 pub(crate) fn read(
     site: &Site,
-    filter: &Filter,
+    keep: filetree::scan::Keep<'_>,
     run: &Run,
 ) -> Result<(Manifest, ScanRecord), apply::Error> {
     run.progress().phase("scan", "bytes", 0);
     let path = site.live.display();
     tracing::info!(assignment = %run.assignment(), %path, "reading what lies there");
-    block_in_place(|| site.scan(filter, run.progress(), Timestamp::now()))
+    block_in_place(|| site.scan(keep, run.progress(), Timestamp::now()))
 }
 
 /// The manifest of the target: from the packs that lead to it, else from its blocks.

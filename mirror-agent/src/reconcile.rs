@@ -115,6 +115,7 @@ pub fn may_follow(situation: &Situation<'_>) -> bool {
 /// cannot be read change nothing: the run says what is wrong with them.
 fn filter_changed(order: &AssignmentOrder, record: &Record) -> bool {
     match (&record.held, Filter::build(&order.filter)) {
+        (Some(_), _) if record.versions != order.versions => true,
         (Some(held), Ok(filter)) => held.filter != filter.digest(),
         _ => false,
     }
@@ -180,6 +181,7 @@ mod tests {
             path: path("fedora"),
             stopped: None,
             filter: vec![],
+            versions: None,
             origin,
             target: None,
             interval: Span::from_secs(600),

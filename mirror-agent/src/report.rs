@@ -9,20 +9,28 @@ use std::{
     time::Instant,
 };
 
+use filetree::plan::Plan;
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
     generation::Version,
+    manifest::Manifest,
+    path::TreePath,
     spec::AssignmentName,
     transfer::{Encoder, NoDelta, Way},
     v1::{
-        agent::{Changes, EncoderReport, NotTaken, RunKind, RunReport, RunResult, WayReport},
+        agent::{
+            Changes, EncoderReport, Foreseen, NotTaken, RunKind, RunReport, RunResult, WayReport,
+        },
         publisher::HoldReport,
     },
 };
 use uuid::Uuid;
 
 use crate::{fetch::points::Points, route::Reasons};
+
+/// Most paths that a dry run names.
+const MAX_FORESEEN: usize = 1_000;
 
 /// Most notices of one run.
 const MAX_NOTICES: usize = 100;
@@ -52,6 +60,7 @@ struct State {
     left_out: usize,
     points: Arc<Points>,
     hold: Option<HoldReport>,
+    foreseen: Foreseen,
 }
 
 impl Run {
@@ -70,6 +79,7 @@ impl Run {
             left_out: 0,
             points: Arc::default(),
             hold: None,
+            foreseen: Foreseen::default(),
         };
         let started = Timestamp::now();
         Self { id: Uuid::now_v7(), assignment, started, dry, progress, state: Mutex::new(state) }
@@ -101,9 +111,16 @@ impl Run {
         (state.from, state.to) = (from, to);
     }
 
-    /// What changes in the published tree.
-    pub fn set_changes(&self, changes: Changes) {
-        self.lock().changes = changes;
+    /// What changes in the published tree; of several units, in one more.
+    pub fn add_changes(&self, more: Changes) {
+        let mut state = self.lock();
+        let sum = &mut state.changes;
+        sum.added += more.added;
+        sum.changed += more.changed;
+        sum.attributes += more.attributes;
+        sum.deleted += more.deleted;
+        sum.bytes += more.bytes;
+        sum.rsync_bytes += more.rsync_bytes;
     }
 
     /// How the tree was switched, and why so.
@@ -123,6 +140,45 @@ impl Run {
             state.notices.push(notice.into());
         } else {
             state.left_out += 1;
+        }
+    }
+
+    /// A file that a dry run would bring; of several units, in which.
+    pub fn foresee_transfer(&self, path: &TreePath, unit: Option<&TreePath>) {
+        let named = shown(path, unit);
+        self.foreseen(|foreseen| &mut foreseen.would_transfer, named);
+    }
+
+    /// A path that a dry run would remove.
+    pub fn foresee_delete(&self, path: String) {
+        self.foreseen(|foreseen| &mut foreseen.would_delete, path);
+    }
+
+    /// A link that a dry run would make, as `NAME -> TARGET`.
+    pub fn foresee_link(&self, link: String) {
+        self.foreseen(|foreseen| &mut foreseen.would_link, link);
+    }
+
+    /// All that a plan would bring and remove.
+    pub fn foresee(&self, plan: &Plan, have: &Manifest, want: &Manifest, unit: Option<&TreePath>) {
+        for change in plan.changes() {
+            let new = want.get(&change.path).filter(|new| change.wanted && !new.is_dir());
+            if !change.wanted {
+                self.foresee_delete(shown(&change.path, unit));
+            } else if let Some(new) = new
+                && have.get(&change.path).is_none_or(|old| old.kind != new.kind)
+            {
+                self.foresee_transfer(&change.path, unit);
+            }
+        }
+    }
+
+    fn foreseen(&self, list: impl Fn(&mut Foreseen) -> &mut Vec<String>, text: String) {
+        let foreseen = &mut self.lock().foreseen;
+        if list(foreseen).len() < MAX_FORESEEN {
+            list(foreseen).push(text);
+        } else {
+            foreseen.unnamed += 1;
         }
     }
 
@@ -200,6 +256,7 @@ impl Run {
             encoders: state.encoders.into_values().collect(),
             not_taken: state.reasons.into_not_taken(),
             switch: state.switch,
+            foreseen: self.dry.then_some(state.foreseen),
             error,
             notices: state.notices,
             hold: state.hold,
@@ -209,6 +266,13 @@ impl Run {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn shown(path: &TreePath, unit: Option<&TreePath>) -> String {
+    match unit {
+        None => path.to_string(),
+        Some(unit) => format!("{unit}/{path}"),
     }
 }
 

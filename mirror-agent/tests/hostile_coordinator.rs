@@ -259,6 +259,7 @@ impl World {
             path: TreePath::parse(b"fedora").unwrap(),
             stopped: None,
             filter: vec![filter::Level::rules(filter::Origin::Tree, "fedora", [""; 0])],
+            versions: None,
             origin: Origin::Publisher(PublisherOrigin {
                 publisher: "build".parse().unwrap(),
                 address: Some(self.publisher_address.clone()),

@@ -260,7 +260,7 @@ async fn exactly_the_named_files_come_and_old_versions_save_bytes() {
     fs::write(old.join("d/big"), &content).unwrap();
     let paths = [path("d/big")];
     let source = daemon.source("pub");
-    let (passed, result) = source.fetch(&paths, Some(&old), &stage, &daemon.work()).await;
+    let (passed, result) = source.fetch(&paths, &[old.clone()], &stage, &daemon.work()).await;
     result.unwrap();
     assert_eq!(fs::read(stage.join("d/big")).unwrap(), changed);
     assert!(!stage.join("other").exists());
@@ -281,7 +281,7 @@ async fn a_tree_below_a_module_is_listed_and_fetched_at_its_own_paths() {
     let (_, listing) = source.list(&Filter::all(), &daemon.work()).await;
     assert!(listing.unwrap().get(&path("d/big")).is_some());
     let paths = [path("d/big")];
-    let (passed, result) = source.fetch(&paths, Some(&old), &stage, &daemon.work()).await;
+    let (passed, result) = source.fetch(&paths, &[old.clone()], &stage, &daemon.work()).await;
     result.unwrap();
     assert_eq!(fs::read(stage.join("d/big")).unwrap(), content);
     assert!(passed.received < 20_000, "the old version was not used: {passed:?}");
@@ -309,7 +309,7 @@ async fn a_file_that_vanished_is_never_a_success() {
     let stage = stage(&daemon);
     let paths = [path("gone"), path("there")];
     let source = daemon.source("pub");
-    let (_, result) = source.fetch(&paths, None, &stage, &daemon.work()).await;
+    let (_, result) = source.fetch(&paths, &[], &stage, &daemon.work()).await;
     assert!(!failure(result.unwrap_err()).to_string().is_empty());
 }
 
@@ -320,7 +320,7 @@ async fn a_server_that_refuses_compression_is_asked_without() {
     let stage = stage(&daemon);
     let paths = [path("f")];
     let source = daemon.source("pub");
-    let (_, result) = source.fetch(&paths, None, &stage, &daemon.work()).await;
+    let (_, result) = source.fetch(&paths, &[], &stage, &daemon.work()).await;
     result.unwrap();
     assert_eq!(fs::read(stage.join("f")).unwrap(), b"content");
 }

@@ -21,6 +21,7 @@ mod filters;
 mod guards;
 mod hub;
 mod interrupted;
+mod layouts;
 mod line;
 mod make;
 mod monitoring;

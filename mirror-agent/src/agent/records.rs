@@ -53,7 +53,7 @@ impl Agent {
         let is_news = is_news(order, &record, held.as_ref(), report);
         record.unassigned = false;
         record.sync_requests = order.sync_requests;
-        if report.result == RunResult::Failed {
+        if matches!(report.result, RunResult::Failed | RunResult::Partial) {
             record.failures = record.failures.saturating_add(1);
             record.failed_target = target.map(|target| target.statement.manifest);
             record.due = Some(calendar::next_try(now, record.failures, retries::chance()));
@@ -116,6 +116,7 @@ impl Agent {
         let records = self.ledger.records()?;
         let held = records.iter().filter_map(|record| record.held.as_ref());
         let mut keep: HashSet<_> = held.map(|held| held.manifest).collect();
+        keep.extend(records.iter().flat_map(|record| record.version_manifests.iter().copied()));
         if let Some(orders) = self.orders() {
             keep.extend(orders.head.trees.values().map(|tree| tree.manifest));
         }

@@ -5,7 +5,6 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use protocol::{
-    filter::Filter,
     spec::AssignmentName,
     v1::agent::{AssignmentOrder, Origin, RunKind, RunReport, RunResult},
 };
@@ -482,14 +481,30 @@ impl Agent {
         let site = Site::open(&self.config, &name.to_string(), &record.path)?;
         let applied = site.applied()?.ok_or(Error::NothingHeld)?;
         run.set_versions(Some(applied.version), Some(applied.version));
+        if applied.rules.versions().is_none() {
+            return self.compare_unit(&site, run);
+        }
+        for version in site.versions_held()? {
+            self.compare_unit(&site.version(&version)?, run).map_err(|error| match error {
+                Error::Differs { count, first } => {
+                    let first = version.child(first.as_bytes()).unwrap_or(first);
+                    Error::Differs { count, first }
+                }
+                other => other,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Compares one unit.
+    fn compare_unit(&self, site: &Site, run: &Run) -> Result<(), Error> {
+        let applied = site.applied()?.ok_or(Error::NothingHeld)?;
         let want = self.manifests.get(&applied.manifest).ok_or(Error::NothingHeld)?;
-        let filter = &applied.rules.filter;
-        let (found, _) = published::read(&site, filter, run)?;
-        let kept = |filter: &Filter, entry: &protocol::manifest::Entry| {
-            filter.keeps(&entry.path, entry.is_dir())
-        };
+        let rules = &applied.rules;
+        let decides = |path: &protocol::path::TreePath, is_dir: bool| rules.decides(path, is_dir);
+        let (found, _) = published::read(site, &decides, run)?;
         let mut wrong = want.entries().iter().filter(|entry| {
-            kept(filter, entry)
+            rules.keeps(&entry.path, entry.is_dir())
                 && !found.get(&entry.path).is_some_and(|there| {
                     there.digest() == entry.digest()
                         && (entry.is_file() || there.kind == entry.kind)

@@ -145,6 +145,7 @@ impl World {
             path: protocol::path::TreePath::parse(b"fedora").unwrap(),
             stopped: None,
             filter: vec![],
+            versions: None,
             origin: Origin::Publisher(PublisherOrigin {
                 publisher: "build".parse().unwrap(),
                 address: None,

@@ -168,6 +168,15 @@ impl Listing {
         self
     }
 
+    /// What lies inside the directory `above`, as seen from there.
+    pub fn below(&self, above: &TreePath) -> Self {
+        let inside = self
+            .entries
+            .iter()
+            .filter_map(|entry| Some(Listed { path: entry.path.below(above)?, ..entry.clone() }));
+        Self { entries: inside.collect(), ..Self::default() }
+    }
+
     /// The entries; sorted after [`Listing::finish`].
     pub fn entries(&self) -> &[Listed] {
         &self.entries

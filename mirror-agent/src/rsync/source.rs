@@ -21,6 +21,8 @@ use crate::line::Line;
 
 /// Most paths that one rsync run is given.
 pub const BATCH_FILES: usize = 20_000;
+/// Most directories that rsync takes with `--copy-dest`.
+const MAX_BASES: usize = 20;
 /// Most bytes of rules that go as arguments; the system limits what a program may be given.
 const MAX_RULE_ARGUMENTS: usize = 16 << 10;
 /// Where rsync keeps what it has of a file until it is whole.
@@ -82,14 +84,14 @@ impl Source {
     }
 
     /// Brings exactly these files into `stage`, an existing private directory, at the same paths.
-    /// Old versions in `base` (the live tree) save bytes; what lies in `stage` already is resumed.
+    /// Old versions in `bases` (the live tree first) save bytes; what lies in `stage` already is resumed.
     ///
     /// On an error some files may have arrived all the same; whatever lies in `stage` has to be
     /// digested before it is believed.
     pub async fn fetch(
         &self,
         paths: &[TreePath],
-        base: Option<&Path>,
+        bases: &[PathBuf],
         stage: &Path,
         work: &Path,
     ) -> (Passed, Result<(), Error>) {
@@ -97,7 +99,7 @@ impl Source {
         let mut compress = self.compress;
         for batch in paths.chunks(BATCH_FILES) {
             loop {
-                let (moved, result) = self.fetch_batch(batch, base, stage, work, compress).await;
+                let (moved, result) = self.fetch_batch(batch, bases, stage, work, compress).await;
                 passed += moved;
                 match result {
                     Err(Error::Failed(Failure::RefusedOption { .. })) if compress => {
@@ -114,7 +116,7 @@ impl Source {
     async fn fetch_batch(
         &self,
         paths: &[TreePath],
-        base: Option<&Path>,
+        bases: &[PathBuf],
         stage: &Path,
         work: &Path,
         compress: bool,
@@ -149,7 +151,7 @@ impl Source {
         if compress {
             args.push("-z".into());
         }
-        if let Some(base) = base {
+        for base in bases.iter().take(MAX_BASES) {
             let mut arg = OsString::from("--copy-dest=");
             arg.push(base);
             args.push(arg);

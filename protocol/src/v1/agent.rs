@@ -22,7 +22,7 @@ use crate::{
         Transport,
     },
     transfer::{Encoder, NoDelta, Way},
-    units::Span,
+    units::{Span, Threshold},
 };
 
 /// Everything that one agent has to do: its assignments, the head and the offers, in one answer.
@@ -83,6 +83,9 @@ pub struct AssignmentOrder {
     pub stopped: Option<Stopped>,
     /// The tree's limit and the merged rules, in order, each level with its origin.
     pub filter: Vec<Level>,
+    /// Where the path is a directory of versions: how they are chosen and kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub versions: Option<VersionsOrder>,
     /// Where the tree comes from.
     pub origin: Origin,
     /// What it should hold; absent for a stock rsync upstream and before the first generation.
@@ -126,6 +129,38 @@ pub struct AssignmentOrder {
     pub linger: Span,
     /// How long removed paths stay readable.
     pub keep_withdrawn: Span,
+}
+
+/// How the versions in a directory of versions are chosen and kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct VersionsOrder {
+    /// Whether a version never changes once it is finished.
+    pub sealed: bool,
+    /// Pattern for their names.
+    pub listing_pattern: String,
+    /// Rules for their names, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listing_filter: Vec<String>,
+    /// Names that are none, after the rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listing_exclude: Vec<String>,
+    /// A link to the version that was completed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_link: Option<String>,
+    /// The file in a sealed version that says whether it is finished.
+    pub status_file: String,
+    /// What it says of a finished version.
+    pub finished: String,
+    /// Only the newest finished version is fetched.
+    #[serde(default)]
+    pub sync_latest_only: bool,
+    /// Versions that the upstream no longer has are removed.
+    #[serde(default)]
+    pub delete_old_versions: bool,
+    /// Most versions that one run may remove.
+    pub max_delete_versions: Threshold,
 }
 
 /// Why an assignment is not carried out. Its files stay as they are.
@@ -282,6 +317,9 @@ pub struct RunReport {
     /// How the tree was switched and why so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch: Option<String>,
+    /// What a dry run found that would be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreseen: Option<Foreseen>,
     /// What went wrong, for an admin; empty when nothing did.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,
@@ -294,6 +332,21 @@ pub struct RunReport {
     /// Signed [`Receipt`](crate::statement::Receipt), when a generation is durably held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Envelope>,
+}
+
+/// What a dry run found that would be done: paths below the assignment's, a bounded number.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Foreseen {
+    /// Files whose content would come, and links that would be made within a unit.
+    pub would_transfer: Vec<String>,
+    /// What would be removed.
+    pub would_delete: Vec<String>,
+    /// Links beside versions that would be made: `NAME -> TARGET`.
+    pub would_link: Vec<String>,
+    /// So many more that are not named.
+    pub unnamed: u64,
 }
 
 /// Kinds of run.
@@ -337,6 +390,9 @@ pub enum RunResult {
     /// Dry run: what would be done is in the report.
     #[serde(rename = "SYNC_COMPLETED_DRY_RUN")]
     CompletedDryRun,
+    /// Dry run: some units would be switched, of others it could not be found out.
+    #[serde(rename = "SYNC_PARTIAL_DRY_RUN")]
+    PartialDryRun,
     /// Dry run: it could not be found out.
     #[serde(rename = "SYNC_FAILED_DRY_RUN")]
     FailedDryRun,

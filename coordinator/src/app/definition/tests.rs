@@ -674,3 +674,35 @@ fn the_documentation_names_every_key() {
         }
     }
 }
+
+#[test]
+fn how_versions_are_chosen_is_checked_key_by_key() {
+    let tree = |lines: &str| {
+        let text = format!("[[tree]]\nname = \"t\"\nsource = \"releases\"\n{lines}\n");
+        apply(&base(), &text)
+    };
+    let fine = tree(
+        "layout = \"sealed\"\nlisting-pattern = \"r[0-9]*\"\nlisting-filter = [\"- x\"]\n\
+         latest-link = \"latest\"\nstatus-file = \"COMPOSE_ID\"\nfinished = \"DONE\"\n\
+         sync-latest-only = true\ndelete-old-versions = true\nmax-delete-versions = 3",
+    );
+    assert_eq!(fine.unwrap().warnings, [] as [&str; 0]);
+    for lines in [
+        "listing-pattern = \"a/b\"",
+        "listing-pattern = \"\"",
+        "listing-filter = [\"nonsense x\"]",
+        "listing-exclude = [\"\"]",
+        "latest-link = \"../up\"",
+        "latest-link = \"a/b\"",
+        "status-file = \"S*\"",
+        "finished = \" DONE \"",
+        "max-delete-versions = \"120%\"",
+    ] {
+        assert!(tree(&format!("layout = \"sealed\"\n{lines}")).is_err(), "{lines}");
+    }
+    let warned = tree("latest-link = \"latest\"\nfinished = \"x\"").unwrap().warnings.join("\n");
+    assert!(warned.contains("`latest-link` has no effect"), "{warned}");
+    assert!(warned.contains("`finished` has no effect"), "{warned}");
+    let warned = tree("layout = \"versioned\"\nsync-latest-only = true").unwrap().warnings;
+    assert!(warned[0].contains("`sync-latest-only` has no effect unless"), "{warned:?}");
+}
