@@ -39,7 +39,7 @@ use crate::{
         child::{Error as RsyncError, Limits, Passed},
         connect::to_stock,
         listing::{Listed, ListedKind, Listing, NANOS},
-        source::Source,
+        source::{Asked, Source},
     },
 };
 
@@ -363,13 +363,14 @@ impl Look<'_> {
         self.run.progress().phase("fetch", "bytes", bytes);
         self.run.not_taken(Way::Pack, NoDelta::StockUpstream, wanted.len() as u64, "");
         let stage = stage_dir(work).map_err(|source| self.failed(source))?;
-        let paths: Vec<TreePath> = wanted.iter().map(|listed| listed.path.clone()).collect();
+        let asked = |listed: &&Listed| Asked { path: listed.path.clone(), size: size(listed) };
+        let files: Vec<Asked> = wanted.iter().map(asked).collect();
         let base = site.is_published()?.then_some(site.live.as_path());
         let mut total = Passed::default();
         let mut tries = 0;
         let result = loop {
             tries += 1;
-            let (passed, result) = self.source.fetch(&paths, base, &stage, work).await;
+            let (passed, result) = self.source.fetch(&files, base, &stage, work).await;
             total += passed;
             self.run.progress().add(passed.received);
             match result {
@@ -378,7 +379,7 @@ impl Look<'_> {
             }
         };
         let came = Came {
-            files: if result.is_ok() { paths.len() as u64 } else { 0 },
+            files: if result.is_ok() { files.len() as u64 } else { 0 },
             content_bytes: if result.is_ok() { bytes } else { 0 },
             received_bytes: total.received,
             sent_bytes: total.sent,

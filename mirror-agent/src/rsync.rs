@@ -9,3 +9,4 @@ pub mod exit;
 pub mod listing;
 pub mod pipe;
 pub mod source;
+pub mod version;
