@@ -51,7 +51,7 @@ use crate::{
     line::Line,
     orders::{Orders, Trust},
     report::{Progress, Run},
-    rsync::child::{self, Programs},
+    rsync::{self, child::Programs},
     turns::Turns,
 };
 
@@ -111,8 +111,8 @@ pub struct Agent {
     pub(crate) manifests: Store,
     pub(crate) patience: Patience,
     pub(crate) programs: Programs,
-    /// The first line of `rsync --version`; `None` where there is no rsync.
-    pub(crate) rsync_version: Option<String>,
+    /// The rsync of this host; `None` where there is none.
+    pub(crate) rsync: Option<rsync::version::Version>,
     trust: Mutex<Trust>,
     client: Client,
     public: reqwest::Client,
@@ -174,8 +174,13 @@ impl Agent {
             Some(program) => program.clone(),
             None => std::env::current_exe().map_err(Error::Program)?,
         };
-        let programs = Programs { rsync: config.rsync.clone(), helper };
-        let rsync_version = child::version(&programs).await;
+        let (program, confine) = (config.rsync.clone(), config.confine);
+        let mut programs = Programs { rsync: program, helper, confine, list_first: true };
+        let rsync = rsync::version::Version::of(&programs).await;
+        if let Some(warning) = rsync.as_ref().and_then(rsync::version::Version::warning) {
+            tracing::warn!("{warning}");
+        }
+        programs.list_first = rsync.as_ref().is_none_or(rsync::version::Version::list_first);
         let public = public_http_client(&roots(&config)?, &dialer, &config.points.reach())?;
         let agent = Self {
             config,
@@ -185,7 +190,7 @@ impl Agent {
             manifests,
             patience: Patience::default(),
             programs,
-            rsync_version,
+            rsync,
             trust: Mutex::new(trust),
             client,
             public,

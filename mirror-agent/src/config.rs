@@ -6,6 +6,7 @@ use std::{
 };
 
 use certs::dial::{AddressFamily, Dialer, NoProxy, ProxySettings, ProxyUrl};
+use filetree::confine::Confine;
 use protocol::config::{self, Loaded, Sources};
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,11 @@ pub struct Config {
     pub rsync: PathBuf,
     /// The `mirror-agent` program that rsync calls back; the running one by default.
     pub program: Option<PathBuf>,
+    /// Whether the kernel keeps the agent and its rsync to their directories: `auto`, `required` or
+    /// `off`.
+    pub confine: Confine,
+    /// Further directories that the agent, and what it starts, may write below.
+    pub writable: Vec<PathBuf>,
 }
 
 impl Default for Config {
@@ -57,6 +63,8 @@ impl Default for Config {
             parallel: 2,
             rsync: "rsync".into(),
             program: None,
+            confine: Confine::default(),
+            writable: Vec::new(),
         }
     }
 }
@@ -129,6 +137,9 @@ impl Config {
             if let Some(path) = path.filter(|path| !path.is_absolute()) {
                 return Err(Error::Relative { key, path: path.clone() });
             }
+        }
+        if let Some(path) = self.writable.iter().find(|path| !path.is_absolute()) {
+            return Err(Error::Relative { key: "writable", path: path.clone() });
         }
         let (publish, work) = (self.publish(), self.work());
         if publish.starts_with(&work) || work.starts_with(&publish) {

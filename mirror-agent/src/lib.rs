@@ -15,6 +15,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod enroll;
+pub mod fence;
 pub mod fetch;
 pub mod gather;
 pub mod guard;

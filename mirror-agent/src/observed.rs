@@ -44,7 +44,7 @@ use crate::{
         child::{Error as RsyncError, Limits, Passed},
         connect::to_stock,
         listing::{Listed, ListedKind, Listing, NANOS},
-        source::Source,
+        source::{Asked, Source},
     },
     versions,
 };
@@ -444,14 +444,15 @@ impl Look<'_> {
         self.run.progress().phase("fetch", "bytes", bytes);
         self.run.not_taken(Way::Pack, NoDelta::StockUpstream, wanted.len() as u64, "");
         let stage = stage_dir(work).map_err(|source| self.failed(source))?;
-        let paths: Vec<TreePath> = wanted.iter().map(|listed| listed.path.clone()).collect();
+        let asked = |listed: &&Listed| Asked { path: listed.path.clone(), size: size(listed) };
+        let files: Vec<Asked> = wanted.iter().map(asked).collect();
         let own = site.is_published()?.then(|| site.live.clone());
         let all: Vec<PathBuf> = own.into_iter().chain(bases.iter().cloned()).collect();
         let mut total = Passed::default();
         let mut tries = 0;
         let result = loop {
             tries += 1;
-            let (passed, result) = self.content.fetch(&paths, &all, &stage, work).await;
+            let (passed, result) = self.content.fetch(&files, &all, &stage, work).await;
             total += passed;
             self.run.progress().add(passed.received);
             match result {
@@ -460,7 +461,7 @@ impl Look<'_> {
             }
         };
         let came = Came {
-            files: if result.is_ok() { paths.len() as u64 } else { 0 },
+            files: if result.is_ok() { files.len() as u64 } else { 0 },
             content_bytes: if result.is_ok() { bytes } else { 0 },
             received_bytes: total.received,
             sent_bytes: total.sent,

@@ -527,7 +527,7 @@ fn rsync_source(
     from: &PublisherOrigin,
     target: &Verified,
 ) -> Result<Source, NoDelta> {
-    if agent.rsync_version.is_none() {
+    if agent.rsync.is_none() {
         return Err(NoDelta::NoRsync);
     }
     let address = from.address.as_deref().and_then(host_and_port);

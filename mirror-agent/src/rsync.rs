@@ -10,3 +10,4 @@ pub mod listing;
 pub mod pipe;
 pub mod source;
 pub mod ssh;
+pub mod version;

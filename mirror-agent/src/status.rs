@@ -1,5 +1,6 @@
 //! What `mirror-agent status` tells.
 
+use filetree::confine::Confinement;
 use jiff::Timestamp;
 use protocol::{
     generation::{Revision, Version},
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     agent::{Agent, result_name},
-    ledger,
+    fence, ledger, rsync,
 };
 
 /// The agent and all its assignments.
@@ -35,6 +36,10 @@ pub struct Status {
     pub trouble: Option<String>,
     /// The rsync program, absent where there is none.
     pub rsync: Option<String>,
+    /// What is known against that rsync; absent where nothing is.
+    pub rsync_warning: Option<String>,
+    /// How far the kernel keeps the agent to its directories.
+    pub confined: Option<Confinement>,
     /// Reports that the coordinator has not taken yet.
     pub unsent_reports: usize,
     /// Everything that is, or was, assigned.
@@ -168,7 +173,9 @@ pub fn status(agent: &Agent) -> Result<Status, ledger::Error> {
         head_until: head.map(|head| head.expires),
         stale: orders.as_ref().is_some_and(|orders| orders.is_stale(certs::clock::now())),
         trouble: agent.trouble(),
-        rsync: agent.rsync_version.clone(),
+        rsync: agent.rsync.as_ref().map(|rsync| rsync.line.clone()),
+        rsync_warning: agent.rsync.as_ref().and_then(rsync::version::Version::warning),
+        confined: fence::closed(),
         unsent_reports: agent.ledger.unsent()?.len(),
         assignments,
     })

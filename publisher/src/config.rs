@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use filetree::confine::Confine;
 use protocol::units::{ByteSize, Span};
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,9 @@ pub struct Config {
     pub rsync_max_time: Span,
     /// Most rsync sessions at a time.
     pub rsync_max_sessions: u32,
+    /// Whether the kernel keeps the rsync of a session to the trees that its peer may read: `auto`,
+    /// `required` or `off`.
+    pub confine: Confine,
     /// How long what no kept generation needs stays readable at every point.
     pub collect_after: Span,
     /// Further places that packs and manifests are written to.
@@ -286,6 +290,7 @@ impl Default for Config {
             rsync: "rsync".into(),
             rsync_max_time: Span::from_secs(12 * 3600),
             rsync_max_sessions: 32,
+            confine: Confine::default(),
             collect_after: Span::from_secs(24 * 3600),
             points: Vec::new(),
         }

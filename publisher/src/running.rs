@@ -9,6 +9,7 @@ use certs::{
     tls::ServerExpectation,
 };
 use filetree::{
+    confine::{self, Confine, Confinement},
     fs::{self, Dir, Fs},
     pack::write::Turns,
 };
@@ -47,6 +48,9 @@ pub enum Error {
     /// No identity, or one that cannot be used.
     #[error(transparent)]
     Identity(#[from] directory::Error),
+    /// Sessions of rsync have to be confined and cannot be.
+    #[error(transparent)]
+    Confine(#[from] confine::Error),
     /// An identity of another role.
     #[error("the identity in {data} is of the {found}, not of a publisher")]
     WrongRole {
@@ -130,6 +134,13 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
     if rsync.is_none() {
         let program = config.rsync.display().to_string();
         warn!(program, "no rsync program; direct rsync is refused until it is installed");
+    }
+    if !confine::is_available() {
+        match config.confine {
+            Confine::Off => {}
+            Confine::Required => return Err(confine::Error::Unavailable.into()),
+            Confine::Auto => warn!(confined = %Confinement::Unavailable, "rsync sessions"),
+        }
     }
     serve::remove_left_over(&data).map_err(in_data)?;
     let listener = serve::bind(&config.listen).await?;

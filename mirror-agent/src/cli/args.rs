@@ -197,6 +197,22 @@ pub(super) enum Command {
     },
 }
 
+impl Command {
+    /// The settings of a command that works with an agent's directories.
+    pub(super) fn agent_settings(&self) -> Option<&Settings> {
+        match self {
+            Self::Run { settings, .. }
+            | Self::Sync { settings, .. }
+            | Self::Status { settings, .. }
+            | Self::Verify { settings, .. }
+            | Self::Log { settings, .. }
+            | Self::Purge { settings, .. }
+            | Self::Claim { settings, .. } => Some(settings),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct Format {
     /// How the answer is printed.
@@ -243,6 +259,9 @@ pub(super) struct Settings {
     /// The rsync program.
     #[arg(long)]
     rsync: Option<PathBuf>,
+    /// auto, required or off: whether the kernel keeps the agent and its rsync to their directories.
+    #[arg(long)]
+    confine: Option<String>,
     /// The mirror-agent program that rsync calls back.
     #[arg(long, hide = true)]
     program: Option<PathBuf>,
@@ -262,6 +281,7 @@ impl Settings {
             ("address-family", self.address_family.clone()),
             ("monitor", self.monitor.clone()),
             ("rsync", path(&self.rsync)),
+            ("confine", self.confine.clone()),
             ("program", path(&self.program)),
         ];
         let given = values.into_iter().filter_map(|(key, value)| Some((key, value?)));

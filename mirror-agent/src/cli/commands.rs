@@ -5,6 +5,7 @@ use std::{path::Path, process::ExitCode, sync::Arc};
 use anyhow::{Context, anyhow};
 use clap::CommandFactory;
 use filetree::{
+    confine::Confinement,
     fs::Fs,
     pack::{inspect, unpack::unpack},
 };
@@ -20,7 +21,7 @@ use crate::{
     agent::Agent,
     config::{self, Config},
     control::{self, Request},
-    enroll,
+    enroll, fence,
     report::Progress,
     status::Status,
 };
@@ -112,6 +113,17 @@ pub(super) async fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Closes the fence around this process.
+pub(super) fn close_fence(settings: &Settings) -> anyhow::Result<()> {
+    if settings.print_config {
+        return Ok(());
+    }
+    let config = config::load(settings.config.as_deref(), environment(), settings.flags())?.config;
+    fence::prepare(&config);
+    fence::close(&config)?;
+    Ok(())
+}
+
 /// The configuration; `None` when it was only to be printed.
 fn load(settings: &Settings) -> anyhow::Result<Option<Config>> {
     let loaded = config::load(settings.config.as_deref(), environment(), settings.flags())?;
@@ -138,7 +150,10 @@ async fn daemon(config: Config) -> anyhow::Result<ExitCode> {
         print::line(&format!("listening on {address}"));
         std::fs::write(running.agent().config.data.join("listen"), format!("{address}\n"))?;
     }
-    tracing::info!("running");
+    match fence::closed() {
+        Some(Confinement::Full) | None => tracing::info!("running"),
+        Some(less) => tracing::warn!(confined = %less, "running"),
+    }
     // Without a service manager there is nobody to tell.
     sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
     tokio::select! {
@@ -212,6 +227,14 @@ fn check_config(settings: &Settings, format: Format) -> anyhow::Result<ExitCode>
                 "# serve {} and never {}: nginx: location ^~ /work/ {{ deny all; }}, rsyncd: exclude = /work/",
                 config.publish().display(),
                 config.work().display()
+            ));
+            let dirs =
+                fence::writable(config).into_iter().collect::<std::collections::BTreeSet<_>>();
+            let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+            print::line(&format!(
+                "# confined: {}; writes only below {}",
+                fence::close(config)?,
+                dirs.join(", ")
             ));
         }
     }

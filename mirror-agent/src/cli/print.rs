@@ -97,6 +97,12 @@ pub(super) fn status(status: &Status) {
     if status.rsync.is_none() {
         println!("rsync: not installed; trees of stock servers need it");
     }
+    if let Some(warning) = &status.rsync_warning {
+        println!("rsync: {warning}");
+    }
+    if let Some(confined) = &status.confined {
+        println!("confined: {confined}");
+    }
     if status.unsent_reports > 0 {
         println!("reports that wait for the coordinator: {}", status.unsent_reports);
     }
