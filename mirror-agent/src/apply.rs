@@ -12,7 +12,7 @@ use std::{
 use filetree::{
     area::{self, AdoptError, Adopted, Area, Place, Target},
     fs::{self as disk, Fs},
-    plan::{Modes, Need, Plan, View},
+    plan::{Grace, Modes, Need, Plan, View},
     scan::{ScanOptions, ScanRecord, scan},
     staging::{self, StagedWriter, Staging},
     switch::{SwitchOptions, SwitchReport, WantedMode},
@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::Config,
+    ledger::Withdrawn,
     modes::{self, InvalidChmod},
     removal::Removals,
     report::Progress,
@@ -220,7 +221,7 @@ impl Site {
     }
 
     /// Plans the way from what was applied to what is wanted; `removals` are those between the two.
-    /// What stays apart is known as local from now on.
+    /// What stays apart is known as local from now on; what goes stays readable for `grace`.
     pub fn plan(
         &self,
         have: &Manifest,
@@ -228,6 +229,7 @@ impl Site {
         want: &Arc<Manifest>,
         want_rules: &Rules,
         removals: &Removals,
+        grace: Grace,
     ) -> Result<Plan, Error> {
         let keep_want = |path: &TreePath, is_dir: bool| want_rules.filter.decide(path, is_dir).kept;
         let keep_have = |path: &TreePath, is_dir: bool| {
@@ -237,7 +239,14 @@ impl Site {
         let have_modes = have_rules.map_or(Modes::AS_IS, |rules| rules.modes);
         let have_view = View { keep: &keep_have, modes: have_modes };
         let want_view = View { keep: &keep_want, modes: want_rules.modes };
-        Ok(self.area.plan(have, have_view, want, want_view)?)
+        Ok(self.area.plan_with_grace(have, have_view, want, want_view, Some(grace))?)
+    }
+
+    /// Removed paths that are still readable.
+    pub fn withdrawn(&self) -> Result<Option<Withdrawn>, Error> {
+        let next = self.area.next_withdrawal().map(Timestamp::from_second);
+        let Some(Ok(next)) = next else { return Ok(None) };
+        Ok(Some(Withdrawn { paths: self.area.withdrawn_entries()?, next, failures: 0 }))
     }
 
     /// From now on these paths are local: they stay where they are, and no switch moves them.
@@ -276,10 +285,20 @@ impl Site {
     }
 }
 
-/// What a plan changes, counted.
+/// For how long an order lets removed paths stay readable, from `now` on.
+pub fn grace(order: &AssignmentOrder, now: Timestamp) -> Grace {
+    let keep = i64::try_from(order.keep_withdrawn.duration().as_secs()).unwrap_or(i64::MAX);
+    Grace { now: now.as_second(), keep }
+}
+
+/// What a plan changes, counted. What it withdraws counts as deleted now, and not once more when it
+/// goes.
 pub fn changes(plan: &Plan, have: &Manifest, want: &Manifest) -> Changes {
-    let mut changes = Changes::default();
+    let mut changes = Changes { deleted: plan.withdrawn_entries().1, ..Changes::default() };
     for change in plan.changes() {
+        if !change.wanted && have.get(&change.path).is_none() {
+            continue;
+        }
         let new = want.get(&change.path);
         let same_content = have.get(&change.path).zip(new).is_some_and(|(old, new)| {
             old.digest() == new.digest()

@@ -72,6 +72,9 @@ pub struct Record {
     /// When it is tried or asked again.
     #[serde(default)]
     pub due: Option<Timestamp>,
+    /// Removed paths that stay readable for now.
+    #[serde(default)]
+    pub withdrawn: Option<Withdrawn>,
     /// The slot of its schedule in which it last ran.
     #[serde(default)]
     pub slot: Option<Timestamp>,
@@ -93,6 +96,19 @@ pub struct Record {
     /// The last runs, the newest last.
     #[serde(default)]
     pub runs: Vec<RunReport>,
+}
+
+/// Removed paths that stay readable in the published tree for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Withdrawn {
+    /// How many entries.
+    pub paths: u64,
+    /// When the first of them goes.
+    pub next: Timestamp,
+    /// How often that failed.
+    #[serde(default)]
+    pub failures: u32,
 }
 
 /// What a stock server's small files showed.
@@ -148,6 +164,7 @@ impl Record {
             sync_requests: 0,
             failures: 0,
             due: None,
+            withdrawn: None,
             slot: None,
             quick: None,
             planned: None,
@@ -156,6 +173,11 @@ impl Record {
             failed_target: None,
             runs: Vec::new(),
         }
+    }
+
+    /// The last run that brought, or was to bring, a generation.
+    pub fn last_sync(&self) -> Option<&RunReport> {
+        self.runs.iter().rev().find(|run| run.kind.is_sync())
     }
 
     /// Remembers a run.

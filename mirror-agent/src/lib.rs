@@ -34,6 +34,7 @@ pub mod rsync;
 pub mod stage;
 pub mod status;
 pub mod turns;
+pub mod withdraw;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -41,6 +41,7 @@ use crate::{
         listing::{Listed, ListedKind, Listing, NANOS},
         source::Source,
     },
+    withdraw,
 };
 
 /// How often a listing or a transfer that broke off is tried within one run.
@@ -133,8 +134,7 @@ pub async fn sync(
         && quick::is_unchanged(agent, order, quick)?
     {
         run.notice("the files of quick-list are as they were; the tree was not listed");
-        let result = if run.is_dry() { RunResult::UpToDateDryRun } else { RunResult::UpToDate };
-        return Ok((result, None));
+        return Ok((unchanged(agent, &mut site, order, run)?, None));
     }
     let listing = look.list(&work).await?;
     let mut base = Base::find(agent, &site, applied, &rules, run)?;
@@ -146,11 +146,10 @@ pub async fn sync(
     look.tell_refused(&listing);
     look.guard(&listing, &base)?;
     if same_rules && base.rules.is_some() && listing.agrees_with(&base.manifest) {
-        if run.is_dry() {
-            return Ok((RunResult::UpToDateDryRun, None));
+        if !run.is_dry() {
+            quick::remember(agent, order, quick)?;
         }
-        quick::remember(agent, order, quick)?;
-        return Ok((RunResult::UpToDate, None));
+        return Ok((unchanged(agent, &mut site, order, run)?, None));
     }
     let wanted = differing(&listing, &base.manifest);
     look.foresee(&site, &listing, &wanted, &base)?;
@@ -170,7 +169,8 @@ pub async fn sync(
     base.adopt(&mut site, &want, &rules, &record, run)?;
     let removals = block_in_place(|| base.removals(&want, &rules, false, order))?;
     let plan = block_in_place(|| {
-        site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, &removals)
+        let grace = apply::grace(order, Timestamp::now());
+        site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, &removals, grace)
     })?;
     run.set_changes(apply::changes(&plan, &base.manifest, &want));
     block_in_place(|| look.stage(&site, &plan, &work))?;
@@ -180,10 +180,24 @@ pub async fn sync(
     let report = block_in_place(|| {
         site.switch(&plan, (version, digest), &rules, order, &progress, Timestamp::now())
     })?;
-    note_switch(run, &report);
+    note_switch(run, &site, &report)?;
     std::fs::remove_dir_all(work.join(STAGE)).ok();
     quick::remember(agent, order, quick)?;
     Ok((RunResult::Completed, Some(held_of(&want, version, digest, &rules, true))))
+}
+
+/// The upstream shows what is held; what was withdrawn goes all the same once its time is up.
+fn unchanged(
+    agent: &Agent,
+    site: &mut Site,
+    order: &AssignmentOrder,
+    run: &Run,
+) -> Result<RunResult, Error> {
+    if run.is_dry() {
+        return Ok(RunResult::UpToDateDryRun);
+    }
+    let Some(applied) = site.applied()? else { return Ok(RunResult::UpToDate) };
+    Ok(withdraw::if_due(agent, site, &applied, order, run)?)
 }
 
 /// Name of rsync's directory below the scratch directory.
@@ -341,7 +355,8 @@ impl Look<'_> {
         }
         if self.run.is_dry() {
             let plan = block_in_place(|| {
-                site.plan(&base.manifest, base.rules.as_ref(), &want, self.rules, &removals)
+                let grace = apply::grace(self.order, Timestamp::now());
+                site.plan(&base.manifest, base.rules.as_ref(), &want, self.rules, &removals, grace)
             })?;
             self.run.set_changes(apply::changes(&plan, &base.manifest, &want));
         }

@@ -40,6 +40,7 @@ use crate::{
         connect::{host_and_port, to_publisher},
         source::Source,
     },
+    withdraw,
 };
 
 /// Why a run did not bring a tree to its target.
@@ -93,8 +94,9 @@ pub async fn sync(
     let applied = site.applied()?;
     run.set_versions(applied.as_ref().map(|applied| applied.version), Some(target.version()));
     if let Some(applied) = applied.as_ref().filter(|applied| is_target(applied, target, &rules)) {
+        let result = withdraw::if_due(agent, &mut site, applied, order, run)?;
         let held = held(agent, applied.version, applied.manifest, &rules, false);
-        return Ok((RunResult::UpToDate, held));
+        return Ok((result, held));
     }
     let points = Arc::new(points(agent, from, |why| run.notice(why))?);
     run.set_points(&points);
@@ -115,7 +117,8 @@ pub async fn sync(
         .guard(&removals, run)
         .await?;
     let plan = block_in_place(|| {
-        site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, &removals)
+        let grace = apply::grace(order, Timestamp::now());
+        site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, &removals, grace)
     })?;
     run.set_changes(apply::changes(&plan, &base.manifest, &want));
     if run.is_dry() {
@@ -147,7 +150,7 @@ pub async fn sync(
         }
         other => other?,
     };
-    crate::agent::note_switch(run, &report);
+    crate::agent::note_switch(run, &site, &report)?;
     let held = held_of(&want, target.version(), target.statement.manifest, &rules, false);
     Ok((RunResult::Completed, Some(held)))
 }

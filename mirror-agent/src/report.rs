@@ -22,7 +22,7 @@ use protocol::{
 };
 use uuid::Uuid;
 
-use crate::{fetch::points::Points, route::Reasons};
+use crate::{fetch::points::Points, ledger::Withdrawn, route::Reasons};
 
 /// Most notices of one run.
 const MAX_NOTICES: usize = 100;
@@ -52,6 +52,7 @@ struct State {
     left_out: usize,
     points: Arc<Points>,
     hold: Option<HoldReport>,
+    withdrawn: Option<Option<Withdrawn>>,
 }
 
 impl Run {
@@ -70,6 +71,7 @@ impl Run {
             left_out: 0,
             points: Arc::default(),
             hold: None,
+            withdrawn: None,
         };
         let started = Timestamp::now();
         Self { id: Uuid::now_v7(), assignment, started, dry, progress, state: Mutex::new(state) }
@@ -129,6 +131,16 @@ impl Run {
     /// What a guard stopped: an admin may approve exactly this.
     pub fn set_hold(&self, hold: HoldReport) {
         self.lock().hold = Some(hold);
+    }
+
+    /// What stays readable in the published tree though its generation does not have it.
+    pub fn set_withdrawn(&self, withdrawn: Option<Withdrawn>) {
+        self.lock().withdrawn = Some(withdrawn);
+    }
+
+    /// What was said by [`Run::set_withdrawn`]; `None` where nothing was switched.
+    pub fn withdrawn(&self) -> Option<Option<Withdrawn>> {
+        self.lock().withdrawn
     }
 
     /// Adds what came by a way from a point.

@@ -153,19 +153,23 @@ tree = "share"
 [[assignment]]
 site = "lisbon"
 tree = "release"
+keep-withdrawn = "0s"
 
 [[assignment]]
 site = "lisbon"
 tree = "share"
+keep-withdrawn = "0s"
 
 [[assignment]]
 site = "porto"
 tree = "release"
+keep-withdrawn = "0s"
 filter = [{}]
 
 [[assignment]]
 site = "porto"
 tree = "share"
+keep-withdrawn = "0s"
 "#,
         rules.join(", ")
     )

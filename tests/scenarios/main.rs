@@ -38,3 +38,4 @@ mod transport;
 mod trust;
 mod unchanged;
 mod update;
+mod withdrawn;

@@ -10,7 +10,7 @@ use protocol::{
     spec::AssignmentName,
     statement::{Claim as _, Offer, Receipt},
     v1::{
-        agent::{RunReport, RunResult},
+        agent::{RunKind, RunReport, RunResult},
         history::{GenerationStatus, HoldStatus, PackStatus, RunStatus},
     },
 };
@@ -46,7 +46,10 @@ impl App {
         if !write.tx.add_run(&caller.name, report, write.now).await? {
             return Ok(());
         }
-        write.tx.put_outcome(&outcome(report)).await?;
+        // What was only tidied up says nothing about how the assignment stands.
+        if !matches!(report.kind, RunKind::Withdraw) {
+            write.tx.put_outcome(&outcome(report)).await?;
+        }
         let mut topics = self.note_hold(&mut write, caller, report).await?;
         if let (Some(receipt), Some(envelope)) = (&receipt, &report.receipt)
             && write.tx.put_receipt(receipt, envelope).await?
@@ -78,7 +81,7 @@ impl App {
                 let ended = write.tx.end_holds(tree, Some(site), Some(&hold.manifest)).await?;
                 write.tx.add_hold(tree, &caller.name, Some(site), hold).await? || ended
             }
-            (None, RunResult::UpToDate | RunResult::Completed) => {
+            (None, RunResult::UpToDate | RunResult::Completed) if report.kind.is_sync() => {
                 write.tx.end_holds(tree, Some(site), None).await?
             }
             (None, _) => false,

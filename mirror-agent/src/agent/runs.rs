@@ -150,7 +150,7 @@ impl Agent {
                     steps.spawn(async move { agent.step(name, &Forced::Due, false).await });
                 }
             }
-            let mut rest = pin!(tokio::time::sleep(TICK));
+            let mut rest = pin!(tokio::time::sleep(self.rest(TICK)));
             loop {
                 tokio::select! {
                     () = shutdown.cancelled() => {
@@ -234,6 +234,8 @@ impl Agent {
                 run.notice(format!("it would be renamed from {from} to {to}, and then compared"));
                 Some(run.finish(RunResult::CompletedDryRun, String::new()))
             }
+            Ok(Some((Step::Withdraw, _))) if dry => None,
+            Ok(Some((Step::Withdraw, _))) => order.map(|order| self.withdraw(order)),
             // All renames were tried together, before anything else.
             Ok(Some((Step::Move { from, to }, _))) => {
                 is_forced.then(|| self.failed(&name, &Error::ToBeMoved { from, to }, dry))
@@ -294,19 +296,20 @@ impl Agent {
         {
             return if forced.includes(name) { Err(Error::InTheWay { by }) } else { Ok(None) };
         }
-        let step = match (step, order) {
-            (None, Some(order)) if forced.includes(name) => {
+        let step = match order {
+            Some(order) if forced.includes(name) && matches!(step, None | Some(Step::Withdraw)) => {
                 if order.stopped.is_some() {
                     return Err(Error::Stopped(name.tree.clone()));
                 }
                 let is_held = is_held(record.as_ref(), target.as_ref());
-                if target.is_some() && !is_held && !reconcile::may_follow(&situation) {
+                let is_stale = target.is_some() && !is_held && !reconcile::may_follow(&situation);
+                if is_stale && step.is_none() {
                     return Err(Error::Stale);
                 }
                 let has_target = target.is_some() || matches!(order.origin, Origin::Rsyncd(_));
-                has_target.then_some(Step::Sync)
+                (has_target && !is_stale).then_some(Step::Sync).or(step)
             }
-            (step, _) => step,
+            _ => step,
         };
         Ok(step.map(|step| (step, target)))
     }
@@ -394,15 +397,18 @@ impl Agent {
             }
             Err(error) => (RunResult::Failed, None, crate::chain(&error)),
         };
+        let withdrawn = run.withdrawn();
         let mut report = run.finish(result, error);
         self.tell(&report);
-        if !dry && let Err(error) = self.record(order, target.as_ref(), held, &mut report) {
+        if !dry
+            && let Err(error) = self.record(order, target.as_ref(), held, withdrawn, &mut report)
+        {
             tracing::error!(assignment = %name, error = crate::chain(&error), "not recorded");
         }
         report
     }
 
-    fn tell(&self, report: &RunReport) {
+    pub(super) fn tell(&self, report: &RunReport) {
         let (assignment, result) = (&report.assignment, result_name(report.result));
         let received: u64 = report.ways.iter().map(|way| way.received_bytes).sum();
         if report.error.is_empty() {
@@ -433,7 +439,7 @@ impl Agent {
         let orders = self.orders();
         let order = orders.as_ref().and_then(|orders| orders.order(name));
         if let Some(order) = order.filter(|_| result == RunResult::Failed)
-            && let Err(error) = self.record(order, None, None, &mut report)
+            && let Err(error) = self.record(order, None, None, None, &mut report)
         {
             tracing::error!(assignment = %name, error = crate::chain(&error), "not recorded");
         }

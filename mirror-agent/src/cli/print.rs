@@ -117,6 +117,13 @@ pub(super) fn status(status: &Status) {
     }
     println!("{table}");
     for item in &status.assignments {
+        if let Some(withdrawn) = &item.withdrawn {
+            let (name, next) = (&item.name, time(withdrawn.next));
+            println!(
+                "{name}: {} removed paths stay readable, the first until {next}",
+                withdrawn.paths
+            );
+        }
         if let Some(error) = &item.error {
             println!("{}: {error}", item.name);
         }

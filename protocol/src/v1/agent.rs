@@ -282,6 +282,13 @@ pub struct RunReport {
     pub receipt: Option<Envelope>,
 }
 
+impl RunKind {
+    /// Whether such a run brings, or was to bring, a generation.
+    pub const fn is_sync(self) -> bool {
+        matches!(self, Self::Sync | Self::Adopt)
+    }
+}
+
 /// Kinds of run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -293,6 +300,8 @@ pub enum RunKind {
     Verify,
     /// Takes over files that were there before.
     Adopt,
+    /// Takes away removed paths whose time to stay readable is up.
+    Withdraw,
     /// A kind that this program does not know yet.
     #[serde(other)]
     Other,
@@ -339,7 +348,7 @@ pub struct Changes {
     pub changed: u64,
     /// Entries with another mode or time only.
     pub attributes: u64,
-    /// Entries that are gone.
+    /// Entries that are gone, or stay readable only for the assignment's `keep-withdrawn`.
     pub deleted: u64,
     /// Content bytes of added and changed files.
     pub bytes: u64,
