@@ -37,6 +37,7 @@ pub(crate) mod marks;
 mod protected;
 mod recover;
 pub(crate) mod scrub;
+pub(crate) mod trash;
 pub(crate) mod withdrawn;
 
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
@@ -48,6 +49,7 @@ pub use self::{
     marks::{Locals, Target},
     recover::Recovery,
     scrub::{Damage, Finding, ScrubError, ScrubReport},
+    trash::{Batch, Cause, Contents, Ended, NoBatch, Trash, TrashLimits, Undeleted},
 };
 use self::{
     marks::{Journal, Marks},

@@ -8,6 +8,7 @@ mod moves;
 mod records;
 mod roots;
 mod runs;
+mod trash;
 mod upkeep;
 
 use std::{
@@ -36,6 +37,7 @@ use tokio::sync::Notify;
 pub use self::{
     contact::Error as AskError,
     runs::{Forced, NoSuchTree, result_name},
+    trash::TrashStatus,
 };
 use crate::{
     apply::{self, Site},

@@ -10,7 +10,7 @@ use std::{
 };
 
 use filetree::{
-    area::{self, AdoptError, Adopted, Area, Place, Target},
+    area::{self, AdoptError, Adopted, Area, Place, Target, TrashLimits},
     fs::{self as disk, Fs},
     plan::{Grace, Modes, Need, Plan, View},
     scan::{ScanOptions, ScanRecord, scan},
@@ -135,6 +135,7 @@ pub struct Applied {
 #[derive(Debug)]
 pub struct Site {
     area: Area,
+    trash: TrashLimits,
     /// Where it is published, by its absolute path.
     pub live: std::path::PathBuf,
 }
@@ -152,7 +153,7 @@ impl Site {
         let live = publish.join(os_path(path));
         let place =
             Place { publish, work: config.work(), name: name.to_owned(), path: path.clone() };
-        Ok(Self { area: Area::open(fs(), place)?, live })
+        Ok(Self { area: Area::open(fs(), place)?, trash: config.trash(), live })
     }
 
     /// What is published, durably.
@@ -277,11 +278,33 @@ impl Site {
                 Switch::InPlace => WantedMode::InPlace,
                 Switch::Auto | Switch::Symlink => WantedMode::Auto,
             },
+            trash_removed: self.trash.keep > 0,
             linger: i64::try_from(order.linger.duration().as_secs()).unwrap_or(i64::MAX),
             progress: &tell,
             ..SwitchOptions::new(now.as_second())
         };
-        Ok(self.area.switch(plan, &target, &options)?)
+        let report = self.area.switch(plan, &target, &options)?;
+        if let Some(trash) = self.area.trash()? {
+            trash.expire(now.as_second(), self.trash)?;
+        }
+        Ok(report)
+    }
+
+    /// Refuses a plan that would fill the disk. What the trash holds of upstreams gives way first,
+    /// the oldest before the rest.
+    pub fn check_room(&self, plan: &Plan, notice: &dyn Fn(String)) -> Result<(), Error> {
+        loop {
+            let Err(error) = self.area.check_room(plan) else { return Ok(()) };
+            let is_short =
+                matches!(error, area::Error::DoesNotFit { .. } | area::Error::NoInodes { .. });
+            let trash = if is_short { self.area.trash()? } else { None };
+            match trash.map(|trash| trash.give_way()).transpose()?.flatten() {
+                Some(batch) => {
+                    notice(format!("room is short: batch {batch} of the trash was removed"));
+                }
+                None => return Err(error.into()),
+            }
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use protocol::{
     dsse::Envelope,
     generation::Version,
     path::TreePath,
-    spec::AssignmentName,
+    spec::{AssignmentName, OnEnd},
     v1::agent::{AgentOrders, RunReport},
 };
 use serde::{Deserialize, Serialize};
@@ -75,6 +75,12 @@ pub struct Record {
     /// Removed paths that stay readable for now.
     #[serde(default)]
     pub withdrawn: Option<Withdrawn>,
+    /// What becomes of its files when it ends: its orders are not there any more by then.
+    #[serde(default)]
+    pub on_end: OnEnd,
+    /// Wishes to undelete that were answered and are still ordered.
+    #[serde(default)]
+    pub undeleted: Vec<Uuid>,
     /// The slot of its schedule in which it last ran.
     #[serde(default)]
     pub slot: Option<Timestamp>,
@@ -165,6 +171,8 @@ impl Record {
             failures: 0,
             due: None,
             withdrawn: None,
+            on_end: OnEnd::Keep,
+            undeleted: Vec::new(),
             slot: None,
             quick: None,
             planned: None,

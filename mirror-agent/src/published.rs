@@ -127,7 +127,7 @@ pub async fn sync(
         run.notice(format!("{} bytes of content would be fetched at most", plan.fetch_bytes()));
         return Ok((result, None));
     }
-    block_in_place(|| site.area().check_room(&plan)).map_err(apply::Error::from)?;
+    block_in_place(|| site.check_room(&plan, &|notice| run.notice(notice)))?;
     let rsync = rsync_source(agent, order, from, target);
     let sources = Sources {
         tree: &order.name.tree,

@@ -32,6 +32,8 @@ pub enum Step {
     },
     /// Bring it to its target, or look at its stock server.
     Sync,
+    /// Bring back from the trash what an admin wants.
+    Undelete,
     /// Take away removed paths whose time to stay readable is up.
     Withdraw,
 }
@@ -67,6 +69,9 @@ pub fn next_step(situation: &Situation<'_>) -> Option<Step> {
     };
     if record.path != order.path && record.held.is_some() || record.moving.is_some() {
         return Some(Step::Move { from: record.path.clone(), to: order.path.clone() });
+    }
+    if order.undelete.iter().any(|wish| !record.undeleted.contains(&wish.id)) {
+        return Some(Step::Undelete);
     }
     let withdrawal = record.withdrawn.filter(|withdrawn| withdrawn.next <= situation.now);
     sync_step(order, record, situation).or(withdrawal.map(|_| Step::Withdraw))
@@ -203,6 +208,7 @@ mod tests {
             chmod: None,
             linger: Span::from_secs(900),
             keep_withdrawn: Span::from_secs(900),
+            undelete: vec![],
         }
     }
 

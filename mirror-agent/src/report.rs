@@ -53,6 +53,7 @@ struct State {
     points: Arc<Points>,
     hold: Option<HoldReport>,
     withdrawn: Option<Option<Withdrawn>>,
+    undelete: Option<Uuid>,
 }
 
 impl Run {
@@ -72,6 +73,7 @@ impl Run {
             points: Arc::default(),
             hold: None,
             withdrawn: None,
+            undelete: None,
         };
         let started = Timestamp::now();
         Self { id: Uuid::now_v7(), assignment, started, dry, progress, state: Mutex::new(state) }
@@ -136,6 +138,11 @@ impl Run {
     /// What stays readable in the published tree though its generation does not have it.
     pub fn set_withdrawn(&self, withdrawn: Option<Withdrawn>) {
         self.lock().withdrawn = Some(withdrawn);
+    }
+
+    /// The wish that the run answers.
+    pub fn set_undelete(&self, id: Uuid) {
+        self.lock().undelete = Some(id);
     }
 
     /// What was said by [`Run::set_withdrawn`]; `None` where nothing was switched.
@@ -215,6 +222,7 @@ impl Run {
             error,
             notices: state.notices,
             hold: state.hold,
+            undelete: state.undelete,
             receipt: None,
         }
     }

@@ -35,6 +35,7 @@ mod stock;
 mod storage;
 mod tools;
 mod transport;
+mod trash;
 mod trust;
 mod unchanged;
 mod update;

@@ -10,7 +10,7 @@ use protocol::{
     spec::AssignmentName,
     statement::{Claim as _, Offer, Receipt},
     v1::{
-        agent::{RunKind, RunReport, RunResult},
+        agent::{RunReport, RunResult},
         history::{GenerationStatus, HoldStatus, PackStatus, RunStatus},
     },
 };
@@ -46,11 +46,15 @@ impl App {
         if !write.tx.add_run(&caller.name, report, write.now).await? {
             return Ok(());
         }
-        // What was only tidied up says nothing about how the assignment stands.
-        if !matches!(report.kind, RunKind::Withdraw) {
+        if report.kind.is_verdict() {
             write.tx.put_outcome(&outcome(report)).await?;
         }
         let mut topics = self.note_hold(&mut write, caller, report).await?;
+        if let Some(id) = report.undelete
+            && write.tx.end_undelete(&report.assignment, id).await?
+        {
+            topics.extend([Topic::Definitions, Topic::Agent(caller.name.clone())]);
+        }
         if let (Some(receipt), Some(envelope)) = (&receipt, &report.receipt)
             && write.tx.put_receipt(receipt, envelope).await?
         {

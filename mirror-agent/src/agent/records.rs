@@ -53,6 +53,7 @@ impl Agent {
         let mut record = self.record_of(order)?;
         let is_news = is_news(order, &record, held.as_ref(), report);
         record.unassigned = false;
+        record.on_end = order.on_end;
         record.withdrawn = withdrawn.unwrap_or(record.withdrawn);
         record.sync_requests = order.sync_requests;
         if report.result == RunResult::Failed {

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use protocol::{
     filter::Filter,
-    spec::AssignmentName,
+    spec::{AssignmentName, OnEnd},
     v1::agent::{AssignmentOrder, Origin, RunKind, RunReport, RunResult},
 };
 use tokio::task::{JoinSet, block_in_place};
@@ -110,6 +110,14 @@ pub(super) enum Error {
     Differs { count: usize, first: protocol::path::TreePath },
     #[error("nothing of it is held here yet")]
     NothingHeld,
+    #[error(transparent)]
+    NoBatch(#[from] filetree::area::NoBatch),
+    #[error("the trash has nothing of that; 'mirror-agent trash' lists what it has")]
+    NotInTrash,
+    #[error(
+        "nothing was brought back: {count} paths are taken or protected, the first is {first}; move what lies there away first"
+    )]
+    Occupied { count: usize, first: protocol::path::TreePath },
 }
 
 impl Agent {
@@ -124,6 +132,10 @@ impl Agent {
             }
         };
         let mut reports = if dry { Vec::new() } else { self.move_and_report(forced) };
+        if !dry {
+            self.note_ends();
+            self.tidy_trash();
+        }
         let failed: Vec<_> = reports.iter().map(|report| report.assignment.clone()).collect();
         let mut steps = Vec::with_capacity(names.len());
         for name in names.into_iter().filter(|name| !failed.contains(name)) {
@@ -143,6 +155,8 @@ impl Agent {
         let mut steps = JoinSet::new();
         loop {
             self.move_and_report(&Forced::Due);
+            self.note_ends();
+            self.tidy_trash();
             self.save_account();
             for name in self.names().unwrap_or_default() {
                 if !self.is_busy(&name) {
@@ -223,12 +237,15 @@ impl Agent {
                     Err(error) => Some(self.failed(&name, &error.into(), dry)),
                 }
             }
-            Ok(Some((Step::Release, _))) => {
-                if let Err(error) = self.release(&name) {
+            Ok(Some((Step::Release | Step::Undelete, _))) if dry => None,
+            Ok(Some((Step::Release, _))) => match self.release(&name) {
+                Ok(report) => report,
+                Err(error) => {
                     tracing::error!(assignment = %name, error = crate::chain(&error), "not released");
+                    None
                 }
-                None
-            }
+            },
+            Ok(Some((Step::Undelete, _))) => order.and_then(|order| self.undelete_ordered(order)),
             Ok(Some((Step::Move { from, to }, _))) if dry => {
                 let run = Run::begin(name, dry, Arc::default());
                 run.notice(format!("it would be renamed from {from} to {to}, and then compared"));
@@ -446,17 +463,21 @@ impl Agent {
         report
     }
 
-    fn release(&self, name: &AssignmentName) -> Result<(), Error> {
-        if let Some(mut record) = self.ledger.record(name)? {
-            record.unassigned = true;
-            self.ledger.set_record(&record)?;
+    fn release(&self, name: &AssignmentName) -> Result<Option<RunReport>, Error> {
+        let Some(record) = self.ledger.record(name)? else { return Ok(None) };
+        let goes = record.on_end == OnEnd::Trash && record.held.is_some();
+        let report = if goes { Some(self.end(&record)?) } else { None };
+        let Some(mut record) = self.ledger.record(name)? else { return Ok(report) };
+        record.unassigned = true;
+        self.ledger.set_record(&record)?;
+        if record.held.is_some() {
             tracing::info!(
                 assignment = %name,
                 "no longer assigned; its files stay. 'mirror-agent purge {}' removes them",
                 name.tree
             );
         }
-        Ok(())
+        Ok(report)
     }
 
     /// Reads everything that is published and compares it with the manifest.
@@ -524,20 +545,14 @@ impl Agent {
         if let Some(other) = self.other_user_of(name, &record.path)? {
             return Err(crate::Failure::InUse { assignment: name.clone(), other });
         }
-        let place = filetree::area::Place {
-            publish: self.config.publish(),
-            work: self.config.work(),
-            name: name.to_string(),
-            path: record.path.clone(),
-        };
-        filetree::area::purge(&filetree::fs::Fs::disk(), &place)
+        filetree::area::purge(&filetree::fs::Fs::disk(), &self.place(&record))
             .map_err(|source| crate::Failure::Remove { tree: name.tree.clone(), source })?;
         Ok(self.ledger.remove_record(name)?)
     }
 
     /// Whose files lie at, below or above a path that an assignment had: a later assignment may
     /// have adopted them.
-    fn other_user_of(
+    pub(super) fn other_user_of(
         &self,
         name: &AssignmentName,
         path: &protocol::path::TreePath,

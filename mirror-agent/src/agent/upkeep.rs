@@ -5,7 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use protocol::v1::agent::{AssignmentOrder, RunKind, RunReport, RunResult};
 
-use super::{Agent, runs::Error};
+use super::{
+    Agent,
+    runs::{Busy, Error},
+};
 use crate::{apply::Site, calendar, fetch::retries, ledger, report::Run, withdraw};
 
 impl Agent {
@@ -19,6 +22,26 @@ impl Agent {
         let wait = next.map(|next| Duration::try_from(next.duration_since(now)));
         // What is due already is being done, or waits for a reason.
         wait.and_then(Result::ok).map_or(most, |wait| wait.min(most))
+    }
+
+    /// Remembers what is to become of the files of each assignment, should it end.
+    pub(super) fn note_ends(&self) {
+        let Some(orders) = self.orders() else { return };
+        for order in &orders.wanted.assignments {
+            // Whoever works on it writes it down.
+            let Some(_busy) = Busy::take(self, &order.name) else { continue };
+            let noted = match self.ledger.record(&order.name) {
+                Ok(Some(mut record)) if record.on_end != order.on_end => {
+                    record.on_end = order.on_end;
+                    self.ledger.set_record(&record)
+                }
+                Ok(_) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = noted {
+                tracing::error!(assignment = %order.name, error = crate::chain(&error), "not recorded");
+            }
+        }
     }
 
     /// Takes away removed paths whose time to stay readable is up.
@@ -61,7 +84,7 @@ impl Agent {
     }
 
     /// Writes down a run that followed no order: what is due, and what failed before, stays so.
-    fn note_upkeep(
+    pub(super) fn note_upkeep(
         &self,
         report: &RunReport,
         change: impl FnOnce(&mut ledger::Record),

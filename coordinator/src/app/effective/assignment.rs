@@ -172,6 +172,7 @@ pub fn assignment(
             chmod: spec.chmod.clone(),
             linger: linger.value,
             keep_withdrawn: keep_withdrawn.value,
+            undelete: Vec::new(),
         },
         settings,
     })
