@@ -30,6 +30,7 @@ mod session;
 mod stats;
 mod status;
 mod text;
+mod undelete;
 mod whoami;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
@@ -97,6 +98,7 @@ enum Verb {
     Disable(assignment::Disable),
     Approve(hold::Approve),
     Reject(hold::Reject),
+    Undelete(undelete::Undelete),
     Filter(filter::Filter),
     Completions(generate::Completions),
     Man(generate::Man),
@@ -146,6 +148,7 @@ async fn run(cli: Cli, print: &mut Print) -> Result<(), Error> {
         Verb::Disable(verb) => verb.run(&session, print).await,
         Verb::Approve(verb) => verb.run(&session, print).await,
         Verb::Reject(verb) => verb.run(&session, print).await,
+        Verb::Undelete(verb) => verb.run(&session, print).await,
         Verb::Filter(verb) => verb.run(print),
         Verb::Completions(verb) => verb.run(print),
         Verb::Man(verb) => verb.run(print),

@@ -65,6 +65,7 @@ pub(crate) fn api(api: &Arc<Api>) -> Router {
             get(at::definition::get).delete(at::definition::delete),
         )
         .route(&format!("{assignment}/effective"), get(at::assignment_effective::get))
+        .route(&format!("{assignment}/undelete"), post(at::assignment_undelete::post))
         .route(&format!("{assignment}/{{verb}}"), post(at::assignment_verb::post))
         .route("/v1/invites", post(at::invites::post))
         .route("/v1/enrollments", get(at::enrollments::get))

@@ -37,6 +37,7 @@ pub(crate) mod marks;
 mod protected;
 mod recover;
 pub(crate) mod scrub;
+pub(crate) mod trash;
 pub mod units;
 pub(crate) mod withdrawn;
 
@@ -49,6 +50,7 @@ pub use self::{
     marks::{Locals, Target},
     recover::Recovery,
     scrub::{Damage, Finding, ScrubError, ScrubReport},
+    trash::{Batch, Cause, Contents, Ended, NoBatch, Trash, TrashLimits, Undeleted},
 };
 use self::{
     marks::{Journal, Marks},

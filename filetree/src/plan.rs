@@ -266,6 +266,7 @@ pub struct Plan {
     needs: Vec<Need>,
     copies: Vec<Need>,
     exceptions: Vec<TreePath>,
+    removed_bytes: u64,
     /// What holds a PROTECTED file, as far as it is known: the root, and directories.
     pub(crate) protected: (bool, Vec<TreePath>),
 }
@@ -302,6 +303,7 @@ pub(crate) fn compare_with(
         needs: Vec::new(),
         copies: Vec::new(),
         exceptions: Vec::new(),
+        removed_bytes: 0,
         protected: (reserve.protected_root, reserve.protected.clone()),
     };
     plan.withdrawn = reserve.still_readable(&plan, have_kept.iter().map(|at| had(*at)));
@@ -312,6 +314,7 @@ pub(crate) fn compare_with(
     let mut older = all_had().peekable();
     let mut changes = Vec::new();
     let mut exceptions = Vec::new();
+    let mut removed_bytes = 0_u64;
     let mut note = |path: &TreePath, old: Option<Item<'_>>, new: Option<Item<'_>>| {
         if reserve.settled.contains(path) {
             return;
@@ -328,6 +331,9 @@ pub(crate) fn compare_with(
         {
             exceptions.push(path.clone());
             return;
+        }
+        if new.is_none() {
+            removed_bytes += old.map_or(0, |old| old.entry.size());
         }
         changes.push(Change {
             path: path.clone(),
@@ -369,6 +375,7 @@ pub(crate) fn compare_with(
     }
     plan.changes = changes;
     plan.exceptions = exceptions;
+    plan.removed_bytes = removed_bytes;
     let (needs, copies) = gather(&plan);
     (plan.needs, plan.copies) = (needs, copies);
     plan
@@ -501,6 +508,11 @@ impl Plan {
     /// Paths that the older generation has and the newer has not.
     pub fn removals(&self) -> impl Iterator<Item = &TreePath> {
         self.changes.iter().filter(|change| !change.wanted).map(|change| &change.path)
+    }
+
+    /// Content bytes of the files that the older generation has and the newer has not.
+    pub fn removed_bytes(&self) -> u64 {
+        self.removed_bytes
     }
 
     /// How many directories and symlinks this site will hold: what a new twin takes inodes for.

@@ -8,6 +8,8 @@ mod moves;
 mod records;
 mod roots;
 mod runs;
+mod trash;
+mod upkeep;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -35,8 +37,10 @@ use tokio::sync::Notify;
 pub use self::{
     contact::Error as AskError,
     runs::{Forced, NoSuchTree, result_name},
+    trash::TrashStatus,
 };
 use crate::{
+    apply::{self, Site},
     breaker::Breaker,
     claim::{self, Claim, Claimed},
     config::{self, Config},
@@ -47,7 +51,7 @@ use crate::{
         points::{Point, SharedHealth},
         ranges::Patience,
     },
-    ledger::{self, Ledger},
+    ledger::{self, Ledger, Withdrawn},
     line::Line,
     orders::{Orders, Trust},
     report::{Progress, Run},
@@ -299,13 +303,24 @@ fn roots(config: &Config) -> Result<PublicRoots, live::Error> {
 }
 
 /// Puts a switch into a run's report.
-pub(crate) fn note_switch(run: &Run, report: &SwitchReport) {
+pub(crate) fn note_switch(
+    run: &Run,
+    site: &Site,
+    report: &SwitchReport,
+) -> Result<(), apply::Error> {
     let mode = match report.mode {
         None => "none",
         Some(Mode::Exchange) => "exchange",
         Some(Mode::InPlace) => "in-place",
     };
     run.set_switch(format!("{mode}: {}", report.why));
+    let withdrawn = site.withdrawn()?;
+    if let Some(Withdrawn { paths, next, .. }) = &withdrawn {
+        run.notice(format!(
+            "{paths} removed paths stay readable for now (keep-withdrawn), the first until {next}"
+        ));
+    }
+    run.set_withdrawn(withdrawn);
     for path in &report.exceptions {
         run.notice(format!("not touched, because a PROTECTED file is there: {path}"));
     }
@@ -315,6 +330,7 @@ pub(crate) fn note_switch(run: &Run, report: &SwitchReport) {
     for path in &report.trashed {
         run.notice(format!("local content was moved to the trash: {path}"));
     }
+    Ok(())
 }
 
 /// Takes the lock of the data directory, and waits a little for whoever only looked something up:

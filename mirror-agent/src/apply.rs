@@ -11,9 +11,9 @@ use std::{
 };
 
 use filetree::{
-    area::{self, AdoptError, Adopted, Area, Place, Target},
+    area::{self, AdoptError, Adopted, Area, Place, Target, TrashLimits},
     fs::{self as disk, Fs},
-    plan::{Modes, Need, Plan, View},
+    plan::{Grace, Modes, Need, Plan, View},
     scan::{ScanOptions, ScanRecord, scan},
     staging::{self, StagedWriter, Staging},
     switch::{SwitchOptions, SwitchReport, WantedMode},
@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::Config,
+    ledger::Withdrawn,
     modes::{self, InvalidChmod},
     removal::Removals,
     report::Progress,
@@ -189,6 +190,7 @@ pub struct Applied {
 #[derive(Debug)]
 pub struct Site {
     area: Area,
+    trash: TrashLimits,
     /// Where it is published, by its absolute path.
     pub live: std::path::PathBuf,
 }
@@ -206,13 +208,13 @@ impl Site {
         let live = publish.join(os_path(path));
         let place =
             Place { publish, work: config.work(), name: name.to_owned(), path: path.clone() };
-        Ok(Self { area: Area::open(fs(), place)?, live })
+        Ok(Self { area: Area::open(fs(), place)?, trash: config.trash(), live })
     }
 
     /// The place of one version, where the path is a directory of versions; locked as well.
     pub fn version(&self, name: &TreePath) -> Result<Self, Error> {
         let area = Area::open(fs(), self.area.unit_place(name))?;
-        Ok(Self { area, live: self.live.join(os_path(name)) })
+        Ok(Self { area, trash: self.trash, live: self.live.join(os_path(name)) })
     }
 
     /// What one version durably holds, without opening its place: the digest of its manifest, and
@@ -316,7 +318,7 @@ impl Site {
     }
 
     /// Plans the way from what was applied to what is wanted; `removals` are those between the two.
-    /// What stays apart is known as local from now on.
+    /// What stays apart is known as local from now on; what goes stays readable for `grace`.
     pub fn plan(
         &self,
         have: &Manifest,
@@ -324,6 +326,7 @@ impl Site {
         want: &Arc<Manifest>,
         want_rules: &Rules,
         removals: &Removals,
+        grace: Grace,
     ) -> Result<Plan, Error> {
         let keep_want = |path: &TreePath, is_dir: bool| want_rules.decides(path, is_dir);
         let keep_have = |path: &TreePath, is_dir: bool| {
@@ -332,7 +335,14 @@ impl Site {
         let have_modes = have_rules.map_or(Modes::AS_IS, |rules| rules.modes);
         let have_view = View { keep: &keep_have, modes: have_modes };
         let want_view = View { keep: &keep_want, modes: want_rules.modes };
-        Ok(self.area.plan(have, have_view, want, want_view)?)
+        Ok(self.area.plan_with_grace(have, have_view, want, want_view, Some(grace))?)
+    }
+
+    /// Removed paths that are still readable.
+    pub fn withdrawn(&self) -> Result<Option<Withdrawn>, Error> {
+        let next = self.area.next_withdrawal().map(Timestamp::from_second);
+        let Some(Ok(next)) = next else { return Ok(None) };
+        Ok(Some(Withdrawn { paths: self.area.withdrawn_entries()?, next, failures: 0 }))
     }
 
     /// From now on these paths are local: they stay where they are, and no switch moves them.
@@ -363,18 +373,51 @@ impl Site {
                 Switch::InPlace => WantedMode::InPlace,
                 Switch::Auto | Switch::Symlink => WantedMode::Auto,
             },
+            trash_removed: self.trash.keep > 0,
             linger: i64::try_from(order.linger.duration().as_secs()).unwrap_or(i64::MAX),
             progress: &tell,
             ..SwitchOptions::new(now.as_second())
         };
-        Ok(self.area.switch(plan, &target, &options)?)
+        let report = self.area.switch(plan, &target, &options)?;
+        if let Some(trash) = self.area.trash()? {
+            trash.expire(now.as_second(), self.trash)?;
+        }
+        Ok(report)
+    }
+
+    /// Refuses a plan that would fill the disk. What the trash holds of upstreams gives way first,
+    /// the oldest before the rest.
+    pub fn check_room(&self, plan: &Plan, notice: &dyn Fn(String)) -> Result<(), Error> {
+        loop {
+            let Err(error) = self.area.check_room(plan) else { return Ok(()) };
+            let is_short =
+                matches!(error, area::Error::DoesNotFit { .. } | area::Error::NoInodes { .. });
+            let trash = if is_short { self.area.trash()? } else { None };
+            match trash.map(|trash| trash.give_way()).transpose()?.flatten() {
+                Some(batch) => {
+                    notice(format!("room is short: batch {batch} of the trash was removed"));
+                }
+                None => return Err(error.into()),
+            }
+        }
     }
 }
 
-/// What a plan changes, counted.
+/// For how long an order lets removed paths stay readable, from `now` on. In a directory of versions
+/// what a version loses goes with its switch: it is the version that stays or goes.
+pub fn grace(order: &AssignmentOrder, now: Timestamp) -> Grace {
+    let keep = i64::try_from(order.keep_withdrawn.duration().as_secs()).unwrap_or(i64::MAX);
+    Grace { now: now.as_second(), keep: if order.versions.is_some() { 0 } else { keep } }
+}
+
+/// What a plan changes, counted. What it withdraws counts as deleted now, and not once more when it
+/// goes.
 pub fn changes(plan: &Plan, have: &Manifest, want: &Manifest) -> Changes {
-    let mut changes = Changes::default();
+    let mut changes = Changes { deleted: plan.withdrawn_entries().1, ..Changes::default() };
     for change in plan.changes() {
+        if !change.wanted && have.get(&change.path).is_none() {
+            continue;
+        }
         let new = want.get(&change.path);
         let same_content = have.get(&change.path).zip(new).is_some_and(|(old, new)| {
             old.digest() == new.digest()

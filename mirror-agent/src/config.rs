@@ -6,8 +6,11 @@ use std::{
 };
 
 use certs::dial::{AddressFamily, Dialer, NoProxy, ProxySettings, ProxyUrl};
-use filetree::confine::Confine;
-use protocol::config::{self, Loaded, Sources};
+use filetree::{area::TrashLimits, confine::Confine};
+use protocol::{
+    config::{self, Loaded, Sources},
+    units::{ByteSize, Span},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::fetch::allowed::PointsConfig;
@@ -35,6 +38,10 @@ pub struct Config {
     /// `ADDRESS:PORT` where `/healthz`, `/readyz` and `/metrics` are answered by plain HTTP; nowhere
     /// by default.
     pub monitor: Option<String>,
+    /// How long what left a published tree can be brought back; `0s` keeps nothing of it.
+    pub trash_keep: Span,
+    /// Most bytes that the trash of one assignment keeps of what its upstream removed.
+    pub trash_max: ByteSize,
     /// Runs at a time.
     pub parallel: usize,
     /// The rsync program: a name that is looked up in PATH, or a path.
@@ -60,6 +67,8 @@ impl Default for Config {
             address_family: AddressFamily::default(),
             points: PointsConfig::default(),
             monitor: None,
+            trash_keep: Span::from_secs(7 * 24 * 3_600),
+            trash_max: ByteSize(20 << 30),
             parallel: 2,
             rsync: "rsync".into(),
             program: None,
@@ -113,6 +122,12 @@ impl Config {
     /// Where all work is done.
     pub fn work(&self) -> PathBuf {
         self.work.clone().unwrap_or_else(|| self.storage.join("work"))
+    }
+
+    /// What the trash of each assignment keeps.
+    pub fn trash(&self) -> TrashLimits {
+        let keep = i64::try_from(self.trash_keep.duration().as_secs()).unwrap_or(i64::MAX);
+        TrashLimits { keep, removed_bytes: self.trash_max.0 }
     }
 
     /// How connections are opened.

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use protocol::hub::Question;
+use protocol::{hub::Question, v1::agent::UndeleteRequest};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -59,6 +59,18 @@ pub enum Request {
     Log {
         /// `TREE` or `TREE@SITE`; all without it.
         tree: Option<String>,
+    },
+    /// What can be brought back.
+    Trash {
+        /// `TREE` or `TREE@SITE`; all without it.
+        tree: Option<String>,
+    },
+    /// Bring something back from the trash.
+    Undelete {
+        /// `TREE` or `TREE@SITE`.
+        tree: String,
+        /// What, and where from.
+        what: UndeleteRequest,
     },
     /// Remove the files of an assignment that ended.
     Purge {
@@ -236,6 +248,14 @@ pub async fn perform(agent: &Arc<Agent>, request: &Request) -> Result<serde_json
         }
         Request::Hub(Question::Vouched { assignment }) => {
             Ok(value(serde_json::to_value(hub::vouched(agent, assignment)?)))
+        }
+        Request::Trash { tree } => Ok(value(serde_json::to_value(agent.trash(tree.as_deref())?))),
+        Request::Undelete { tree, what } => {
+            let mut reports = Vec::new();
+            for name in agent.names_of(Some(tree))? {
+                reports.push(agent.undelete(&name, what)?);
+            }
+            Ok(value(serde_json::to_value(reports)))
         }
         Request::Purge { tree } => {
             let names = agent.names_of(Some(tree))?;

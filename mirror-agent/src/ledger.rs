@@ -27,7 +27,7 @@ use protocol::{
     dsse::Envelope,
     generation::Version,
     path::TreePath,
-    spec::AssignmentName,
+    spec::{AssignmentName, OnEnd},
     v1::agent::{AgentOrders, RunReport, VersionsOrder},
 };
 use serde::{Deserialize, Serialize};
@@ -72,6 +72,15 @@ pub struct Record {
     /// When it is tried or asked again.
     #[serde(default)]
     pub due: Option<Timestamp>,
+    /// Removed paths that stay readable for now.
+    #[serde(default)]
+    pub withdrawn: Option<Withdrawn>,
+    /// What becomes of its files when it ends: its orders are not there any more by then.
+    #[serde(default)]
+    pub on_end: OnEnd,
+    /// Wishes to undelete that were answered and are still ordered.
+    #[serde(default)]
+    pub undeleted: Vec<Uuid>,
     /// The slot of its schedule in which it last ran.
     #[serde(default)]
     pub slot: Option<Timestamp>,
@@ -99,6 +108,19 @@ pub struct Record {
     /// The last runs, the newest last.
     #[serde(default)]
     pub runs: Vec<RunReport>,
+}
+
+/// Removed paths that stay readable in the published tree for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Withdrawn {
+    /// How many entries.
+    pub paths: u64,
+    /// When the first of them goes.
+    pub next: Timestamp,
+    /// How often that failed.
+    #[serde(default)]
+    pub failures: u32,
 }
 
 /// What a stock server's small files showed.
@@ -154,6 +176,9 @@ impl Record {
             sync_requests: 0,
             failures: 0,
             due: None,
+            withdrawn: None,
+            on_end: OnEnd::Keep,
+            undeleted: Vec::new(),
             slot: None,
             quick: None,
             planned: None,
@@ -164,6 +189,11 @@ impl Record {
             versions: None,
             runs: Vec::new(),
         }
+    }
+
+    /// The last run that brought, or was to bring, a generation.
+    pub fn last_sync(&self) -> Option<&RunReport> {
+        self.runs.iter().rev().find(|run| run.kind.is_sync())
     }
 
     /// Remembers a run.

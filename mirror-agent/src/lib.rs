@@ -37,6 +37,7 @@ pub mod stage;
 pub mod status;
 pub mod turns;
 pub mod versions;
+pub mod withdraw;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -107,6 +108,9 @@ pub enum Failure {
         /// Which assignment.
         assignment: AssignmentName,
     },
+    /// The trash cannot be looked at.
+    #[error("the trash cannot be listed")]
+    Trash(#[source] apply::Error),
     /// Its files could not be removed.
     #[error("the files of {tree} could not be removed to the end; purge it again")]
     Remove {

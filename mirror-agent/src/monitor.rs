@@ -144,6 +144,9 @@ fn render(status: &Status) -> String {
     });
     each("mirrornet_files", "Files that are kept.", &|one| Some(one.files));
     each("mirrornet_content_bytes", "Their content bytes.", &|one| Some(one.bytes));
+    each("mirrornet_withdrawn_paths", "Removed paths that stay readable for now.", &|one| {
+        Some(one.withdrawn.map_or(0, |withdrawn| withdrawn.paths))
+    });
     each("mirrornet_last_run_seconds", "When the last run ended, since 1970.", &|one| {
         one.last_run.and_then(|at| u64::try_from(at.as_second()).ok())
     });

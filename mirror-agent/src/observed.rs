@@ -46,7 +46,7 @@ use crate::{
         listing::{Listed, ListedKind, Listing, NANOS},
         source::{Asked, Source},
     },
-    versions,
+    versions, withdraw,
 };
 
 /// How often a listing or a transfer that broke off is tried within one run.
@@ -148,8 +148,7 @@ pub async fn sync(
         && quick::is_unchanged(agent, order, quick)?
     {
         run.notice("the files of quick-list are as they were; the tree was not listed");
-        let result = if run.is_dry() { RunResult::UpToDateDryRun } else { RunResult::UpToDate };
-        return Ok((result, None));
+        return Ok((unchanged(agent, &mut site, order, run)?, None));
     }
     let listing = look.list(&work).await?;
     look.tell_refused(&listing);
@@ -157,11 +156,10 @@ pub async fn sync(
     let unit = Unit { listing: &listing, applied, version, bases: &[] };
     match look.bring_unit(&mut site, unit, &work, &mut |_, _| Ok(())).await? {
         Brought::Nothing => {
-            if run.is_dry() {
-                return Ok((RunResult::UpToDateDryRun, None));
+            if !run.is_dry() {
+                quick::remember(agent, order, quick)?;
             }
-            quick::remember(agent, order, quick)?;
-            Ok((RunResult::UpToDate, None))
+            Ok((unchanged(agent, &mut site, order, run)?, None))
         }
         Brought::Foreseen => Ok((RunResult::CompletedDryRun, None)),
         Brought::Switched(want, digest) => {
@@ -201,6 +199,20 @@ enum Brought {
 
 /// Stages contents that lie elsewhere on this disk already.
 type Share<'a> = dyn FnMut(&Site, &[Need]) -> Result<(), apply::Error> + Send + 'a;
+
+/// The upstream shows what is held; what was withdrawn goes all the same once its time is up.
+fn unchanged(
+    agent: &Agent,
+    site: &mut Site,
+    order: &AssignmentOrder,
+    run: &Run,
+) -> Result<RunResult, Error> {
+    if run.is_dry() {
+        return Ok(RunResult::UpToDateDryRun);
+    }
+    let Some(applied) = site.applied()? else { return Ok(RunResult::UpToDate) };
+    Ok(withdraw::if_due(agent, site, &applied, order, run)?)
+}
 
 /// Name of rsync's directory below the scratch directory.
 const STAGE: &str = "rsync";
@@ -258,7 +270,8 @@ impl Look<'_> {
         base.adopt(site, &want, rules, &record, run)?;
         let removals = block_in_place(|| base.removals(&want, rules, false, order))?;
         let plan = block_in_place(|| {
-            site.plan(&base.manifest, base.rules.as_ref(), &want, rules, &removals)
+            let grace = apply::grace(order, Timestamp::now());
+            site.plan(&base.manifest, base.rules.as_ref(), &want, rules, &removals, grace)
         })?;
         run.add_changes(apply::changes(&plan, &base.manifest, &want));
         block_in_place(|| share(site, plan.needs()))?;
@@ -269,7 +282,7 @@ impl Look<'_> {
         let report = block_in_place(|| {
             site.switch(&plan, (version, digest), rules, order, &progress, Timestamp::now())
         })?;
-        note_switch(run, &report);
+        note_switch(run, site, &report)?;
         std::fs::remove_dir_all(work.join(STAGE)).ok();
         Ok(Brought::Switched(want, digest))
     }
@@ -420,7 +433,8 @@ impl Look<'_> {
         }
         if self.run.is_dry() {
             let plan = block_in_place(|| {
-                site.plan(&base.manifest, base.rules.as_ref(), &want, self.rules, &removals)
+                let grace = apply::grace(self.order, Timestamp::now());
+                site.plan(&base.manifest, base.rules.as_ref(), &want, self.rules, &removals, grace)
             })?;
             self.run.add_changes(apply::changes(&plan, &base.manifest, &want));
             self.run.foresee(&plan, &base.manifest, &want, self.rules.version());

@@ -43,6 +43,7 @@ use crate::{
         source::Source,
     },
     versions::{self, within},
+    withdraw,
 };
 
 /// Why a run did not bring a tree to its target.
@@ -102,8 +103,9 @@ pub async fn sync(
     let applied = site.applied()?.filter(|applied| applied.rules.versions().is_none());
     run.set_versions(applied.as_ref().map(|applied| applied.version), Some(target.version()));
     if let Some(applied) = applied.as_ref().filter(|applied| is_target(applied, target, &rules)) {
+        let result = withdraw::if_due(agent, &mut site, applied, order, run)?;
         let held = held(agent, applied.version, applied.manifest, &rules, false);
-        return Ok((RunResult::UpToDate, held));
+        return Ok((result, held));
     }
     let points = Arc::new(points(agent, from, |why| run.notice(why))?);
     run.set_points(&points);
@@ -124,7 +126,8 @@ pub async fn sync(
         .guard(&removals, run)
         .await?;
     let plan = block_in_place(|| {
-        site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, &removals)
+        let grace = apply::grace(order, Timestamp::now());
+        site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, &removals, grace)
     })?;
     run.add_changes(apply::changes(&plan, &base.manifest, &want));
     if run.is_dry() {
@@ -134,7 +137,7 @@ pub async fn sync(
         run.notice(format!("{} bytes of content would be fetched at most", plan.fetch_bytes()));
         return Ok((result, None));
     }
-    block_in_place(|| site.area().check_room(&plan)).map_err(apply::Error::from)?;
+    block_in_place(|| site.check_room(&plan, &|notice| run.notice(notice)))?;
     let rsync = rsync_source(agent, order, from, target);
     let sources = Sources {
         tree: &order.name.tree,
@@ -157,7 +160,7 @@ pub async fn sync(
         }
         other => other?,
     };
-    crate::agent::note_switch(run, &report);
+    crate::agent::note_switch(run, &site, &report)?;
     let held = held_of(&want, target.version(), target.statement.manifest, &rules, false);
     Ok((RunResult::Completed, Some(held)))
 }

@@ -27,7 +27,7 @@ use protocol::{
 };
 use uuid::Uuid;
 
-use crate::{fetch::points::Points, route::Reasons};
+use crate::{fetch::points::Points, ledger::Withdrawn, route::Reasons};
 
 /// Most paths that a dry run names.
 const MAX_FORESEEN: usize = 1_000;
@@ -61,6 +61,8 @@ struct State {
     points: Arc<Points>,
     hold: Option<HoldReport>,
     foreseen: Foreseen,
+    withdrawn: Option<Option<Withdrawn>>,
+    undelete: Option<Uuid>,
 }
 
 impl Run {
@@ -80,6 +82,8 @@ impl Run {
             points: Arc::default(),
             hold: None,
             foreseen: Foreseen::default(),
+            withdrawn: None,
+            undelete: None,
         };
         let started = Timestamp::now();
         Self { id: Uuid::now_v7(), assignment, started, dry, progress, state: Mutex::new(state) }
@@ -187,6 +191,21 @@ impl Run {
         self.lock().hold = Some(hold);
     }
 
+    /// What stays readable in the published tree though its generation does not have it.
+    pub fn set_withdrawn(&self, withdrawn: Option<Withdrawn>) {
+        self.lock().withdrawn = Some(withdrawn);
+    }
+
+    /// The wish that the run answers.
+    pub fn set_undelete(&self, id: Uuid) {
+        self.lock().undelete = Some(id);
+    }
+
+    /// What was said by [`Run::set_withdrawn`]; `None` where nothing was switched.
+    pub fn withdrawn(&self) -> Option<Option<Withdrawn>> {
+        self.lock().withdrawn
+    }
+
     /// Adds what came by a way from a point.
     pub fn add_way(&self, way: Way, point: &str, came: Came) {
         if came.is_nothing() {
@@ -260,6 +279,7 @@ impl Run {
             error,
             notices: state.notices,
             hold: state.hold,
+            undelete: state.undelete,
             receipt: None,
         }
     }

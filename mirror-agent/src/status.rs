@@ -72,6 +72,8 @@ pub struct AssignmentStatus {
     pub error: Option<String>,
     /// When it is tried or asked again.
     pub due: Option<Timestamp>,
+    /// Removed paths that stay readable for now.
+    pub withdrawn: Option<ledger::Withdrawn>,
 }
 
 /// How an assignment stands.
@@ -132,7 +134,7 @@ pub fn status(agent: &Agent) -> Result<Status, ledger::Error> {
         let record = records.iter().find(|record| record.name == *name);
         let order = ordered.iter().find(|order| order.name == *name);
         let held = record.and_then(|record| record.held.as_ref());
-        let last = record.and_then(|record| record.runs.last());
+        let last = record.and_then(ledger::Record::last_sync);
         let named = head.and_then(|head| head.trees.get(&name.tree));
         let has_target = order.is_some_and(|order| order.target.is_some());
         let target = named.filter(|_| has_target).map(|tree| tree.version);
@@ -163,6 +165,7 @@ pub fn status(agent: &Agent) -> Result<Status, ledger::Error> {
             last_run: last.map(|run| run.ended),
             error: last.map(|run| run.error.clone()).filter(|error| !error.is_empty()),
             due: record.and_then(|record| record.due),
+            withdrawn: record.and_then(|record| record.withdrawn),
         });
     }
     Ok(Status {

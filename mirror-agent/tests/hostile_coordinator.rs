@@ -281,6 +281,7 @@ impl World {
             chmod: None,
             linger: Span::from_secs(900),
             keep_withdrawn: Span::from_secs(900),
+            undelete: vec![],
         };
         AgentOrders {
             revision: self.head.revision,

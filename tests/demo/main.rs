@@ -210,19 +210,23 @@ tree = "share-further"
 [[assignment]]
 site = "lisbon"
 tree = "release"
+keep-withdrawn = "0s"
 
 [[assignment]]
 site = "lisbon"
 tree = "share"
+keep-withdrawn = "0s"
 
 [[assignment]]
 site = "porto"
 tree = "release"
+keep-withdrawn = "0s"
 filter = [{}]
 
 [[assignment]]
 site = "porto"
 tree = "share-further"
+keep-withdrawn = "0s"
 "#,
         rules.join(", ")
     )

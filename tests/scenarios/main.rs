@@ -41,6 +41,8 @@ mod stock;
 mod storage;
 mod tools;
 mod transport;
+mod trash;
 mod trust;
 mod unchanged;
 mod update;
+mod withdrawn;

@@ -8,6 +8,7 @@ mod content;
 mod leases;
 mod people;
 mod runs;
+mod undeletes;
 
 use super::testing::TestDatabase;
 

@@ -5,6 +5,7 @@ pub(super) mod agent_leases;
 pub(super) mod agent_orders;
 pub(super) mod agent_runs;
 pub(super) mod assignment_effective;
+pub(super) mod assignment_undelete;
 pub(super) mod assignment_verb;
 pub(super) mod audit;
 pub(super) mod crl;

@@ -51,6 +51,7 @@ fn report(assignment: &str) -> RunReport {
         error: String::new(),
         notices: vec![],
         hold: None,
+        undelete: None,
         receipt: None,
     }
 }

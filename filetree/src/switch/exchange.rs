@@ -21,8 +21,9 @@ use crate::{
     area::{
         Area, Error, Target,
         marks::{self, Journal, TreeMark, TreeState},
+        trash,
     },
-    fs::Dir,
+    fs::{Dir, Kind},
     plan::Plan,
     record::PathList,
 };
@@ -142,6 +143,9 @@ fn attempt(
     bring(area, plan, options, &standby, live, missed.as_ref())?;
     verify(plan, standby.dir.reopen()?, missed.as_ref().unwrap_or(&changed))?;
     copy_root_attributes(area, &standby)?;
+    if options.trash_removed {
+        keep_removed(area, plan, options.now)?;
+    }
     extend_other_lists(area, &standby.name, &changed)?;
 
     #[cfg(test)]
@@ -250,6 +254,34 @@ fn verify(plan: &Plan, tree: Dir, paths: &PathList) -> Result<(), Error> {
                     return Err(wrong());
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// Gives every file that goes a name in the trash, before it loses its own. Room that is short, or a
+/// file system that gives no second names, keeps nothing from being switched.
+fn keep_removed(area: &Area, plan: &Plan, now: i64) -> Result<(), Error> {
+    let Some(live) = area.live()? else { return Ok(()) };
+    let mut live = super::cursor::Cursor::new(live);
+    let batch = trash::removed_by(plan, now);
+    for path in plan.removals() {
+        let Some(parent) = live.parent(path)? else { continue };
+        let name = path.name();
+        if parent.stat(name)?.is_none_or(|meta| meta.kind == Kind::Dir) {
+            continue;
+        }
+        let kept = trash::place_of(&area.work, &batch, path)
+            .and_then(|place| parent.link(name, &place, name));
+        match kept {
+            Err(error) if error.is_full() => {
+                tracing::warn!(%error, "there is no room to keep what goes in the trash");
+                return Ok(());
+            }
+            Err(error) if error.is_already_there() || error.is_link_refused() => {
+                tracing::debug!(%path, %error, "not kept in the trash");
+            }
+            other => other?,
         }
     }
     Ok(())

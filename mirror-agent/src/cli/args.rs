@@ -4,6 +4,7 @@ use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use protocol::path::TreePath;
 
 const EXAMPLES: &str = "Examples:
   mirror-agent enroll --data /var/lib/mirrornet/agent --invite INVITE
@@ -111,6 +112,34 @@ pub(super) enum Command {
     Purge {
         /// TREE or TREE@SITE.
         tree: String,
+        #[command(flatten)]
+        settings: Settings,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// List what left the published trees and can be brought back.
+    #[command(after_help = "Example:\n  mirror-agent trash fedora")]
+    Trash {
+        /// TREE or TREE@SITE; all without it.
+        tree: Option<String>,
+        #[command(flatten)]
+        settings: Settings,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Bring something back from the trash, to where it was. Nothing is overwritten.
+    #[command(
+        after_help = "Examples:\n  mirror-agent undelete fedora releases/39\n  mirror-agent undelete fedora --from 1764316800-ended"
+    )]
+    Undelete {
+        /// TREE or TREE@SITE.
+        tree: String,
+        /// A file or directory, by its path in the tree; everything without it.
+        #[arg(value_parser = TreePath::parse_text)]
+        path: Option<TreePath>,
+        /// Only from this batch, as 'mirror-agent trash' names it.
+        #[arg(long, value_name = "BATCH")]
+        from: Option<String>,
         #[command(flatten)]
         settings: Settings,
         #[command(flatten)]
@@ -253,6 +282,12 @@ pub(super) struct Settings {
     /// ADDRESS:PORT for monitoring, by plain HTTP; nowhere without it.
     #[arg(long)]
     monitor: Option<String>,
+    /// How long what left a published tree can be brought back (7d).
+    #[arg(long)]
+    trash_keep: Option<String>,
+    /// Most bytes that the trash of one assignment keeps of what its upstream removed (20GiB).
+    #[arg(long)]
+    trash_max: Option<String>,
     /// Runs at a time.
     #[arg(long)]
     parallel: Option<u32>,
@@ -280,6 +315,8 @@ impl Settings {
             ("bind", self.bind.map(|bind| bind.to_string())),
             ("address-family", self.address_family.clone()),
             ("monitor", self.monitor.clone()),
+            ("trash-keep", self.trash_keep.clone()),
+            ("trash-max", self.trash_max.clone()),
             ("rsync", path(&self.rsync)),
             ("confine", self.confine.clone()),
             ("program", path(&self.program)),

@@ -10,7 +10,11 @@ use filetree::{
     pack::{inspect, unpack::unpack},
 };
 use jiff::Timestamp;
-use protocol::{filter::Filter, path::TreePath, v1::agent::RunReport};
+use protocol::{
+    filter::Filter,
+    path::TreePath,
+    v1::agent::{RunReport, UndeleteRequest},
+};
 
 use super::{
     args::{Cli, Command, Format, Output, Settings},
@@ -18,7 +22,7 @@ use super::{
     show::Show,
 };
 use crate::{
-    agent::Agent,
+    agent::{Agent, TrashStatus},
     config::{self, Config},
     control::{self, Request},
     enroll, fence,
@@ -78,6 +82,27 @@ pub(super) async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 }
             }
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Trash { tree, settings, format } => {
+            if let Some(value) = ask(&settings, Request::Trash { tree }).await? {
+                match format.output {
+                    Output::Json => print::json(&value),
+                    Output::Text => {
+                        print::trash(&serde_json::from_value::<Vec<TrashStatus>>(value)?)
+                    }
+                }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Undelete { tree, path, from, settings, format } => {
+            if path.is_none() && from.is_none() {
+                return Err(anyhow!("name a path, or with --from a batch of the trash"));
+            }
+            let what = UndeleteRequest { path, from };
+            let Some(value) = ask(&settings, Request::Undelete { tree, what }).await? else {
+                return Ok(ExitCode::SUCCESS);
+            };
+            print_reports(value, format)
         }
         Command::Claim { settings, format } => {
             let Some(config) = load(&settings)? else { return Ok(ExitCode::SUCCESS) };

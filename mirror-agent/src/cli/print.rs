@@ -13,7 +13,12 @@ use jiff::{Timestamp, tz::TimeZone};
 use protocol::{generation::Version, v1::agent::RunReport};
 
 use super::args::Output;
-use crate::{agent::result_name, claim::Claim, config::Config, status::Status};
+use crate::{
+    agent::{TrashStatus, result_name},
+    claim::Claim,
+    config::Config,
+    status::Status,
+};
 
 /// An error with its causes, and the exit code.
 pub(super) fn failure(error: &anyhow::Error) -> ExitCode {
@@ -123,6 +128,13 @@ pub(super) fn status(status: &Status) {
     }
     println!("{table}");
     for item in &status.assignments {
+        if let Some(withdrawn) = &item.withdrawn {
+            let (name, next) = (&item.name, time(withdrawn.next));
+            println!(
+                "{name}: {} removed paths stay readable, the first until {next}",
+                withdrawn.paths
+            );
+        }
         if let Some(error) = &item.error {
             println!("{}: {error}", item.name);
         }
@@ -183,6 +195,24 @@ pub(super) fn runs(runs: &[RunReport]) {
             println!("    {}", run.error);
         }
     }
+}
+
+/// What can be brought back.
+pub(super) fn trash(trash: &[TrashStatus]) {
+    let mut table = plain(&["ASSIGNMENT", "BATCH", "SINCE", "CAUSE", "FILES", "BYTES", "FIRST"]);
+    for batch in trash {
+        let cause = serde_json::to_value(batch.cause).unwrap_or_default();
+        table.add_row([
+            batch.assignment.to_string(),
+            batch.batch.clone(),
+            time(batch.since),
+            cause.as_str().unwrap_or_default().to_owned(),
+            batch.files.to_string(),
+            size(batch.bytes),
+            batch.paths.first().map_or_else(|| "-".into(), ToString::to_string),
+        ]);
+    }
+    println!("{table}");
 }
 
 /// What a pack would do.

@@ -34,6 +34,7 @@ fn report(at: i64) -> RunReport {
         error: String::new(),
         notices: vec![],
         hold: None,
+        undelete: None,
         receipt: None,
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     spec::AssignmentName,
     v1::{
         Page,
-        agent::{AgentOrders, LeaseAnswer, LeaseRequest, RunReport},
+        agent::{AgentOrders, LeaseAnswer, LeaseRequest, RunReport, UndeleteRequest},
         audit::AuditEntry,
         definitions::{ApplyRequest, ApplyResult, Definition, Effective, HoldDecision, Kind},
         enroll::{RenewRequest, RenewResponse},
@@ -181,6 +181,15 @@ impl Client {
         verb: &str,
     ) -> Result<ApplyResult, Error> {
         self.post(&format!("/v1/assignments/{name}/{}", segment(verb)), &()).await
+    }
+
+    /// `POST /v1/assignments/{name}/undelete`
+    pub async fn undelete(
+        &self,
+        name: &AssignmentName,
+        request: &UndeleteRequest,
+    ) -> Result<ApplyResult, Error> {
+        self.post(&format!("/v1/assignments/{name}/undelete"), request).await
     }
 
     /// `POST /v1/invites`

@@ -1,6 +1,7 @@
 //! What an agent is told, and what it reports.
 //!
 //! - `GET /v1/agent/orders?revision=N&wait=60s` → [`AgentOrders`] (role agent; its own only)
+//! - `POST /v1/assignments/{name}/undelete` ← [`UndeleteRequest`] → `ApplyResult` (role admin)
 //! - `POST /v1/agent/leases` ← [`LeaseRequest`] → [`LeaseAnswer`] (role agent; for its own assignments)
 //! - `POST /v1/agent/runs` ← [`RunReport`] → 204 (role agent; idempotent by run id)
 
@@ -129,6 +130,35 @@ pub struct AssignmentOrder {
     pub linger: Span,
     /// How long removed paths stay readable.
     pub keep_withdrawn: Span,
+    /// What admins want back from the trash, and no report has answered yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undelete: Vec<UndeleteOrder>,
+}
+
+/// Brings back what lies in an assignment's trash: once, however often it is ordered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct UndeleteOrder {
+    /// Names the wish; the report of the run repeats it.
+    pub id: Uuid,
+    /// What is wanted back, and where from.
+    #[serde(flatten)]
+    pub what: UndeleteRequest,
+}
+
+/// What is wanted back from an assignment's trash.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct UndeleteRequest {
+    /// A file, or a directory with all that is in it; everything where none is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<TreePath>,
+    /// One batch, as `mirror-agent trash` names it; where none is named, each that has the path,
+    /// the newest first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
 }
 
 /// How the versions in a directory of versions are chosen and kept.
@@ -329,6 +359,9 @@ pub struct RunReport {
     /// What the agent's guard stopped; the run failed because of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<HoldReport>,
+    /// The wish that it answers, of a run that brought something back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undelete: Option<Uuid>,
     /// Signed [`Receipt`](crate::statement::Receipt), when a generation is durably held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Envelope>,
@@ -349,6 +382,18 @@ pub struct Foreseen {
     pub unnamed: u64,
 }
 
+impl RunKind {
+    /// Whether such a run brings, or was to bring, a generation.
+    pub const fn is_sync(self) -> bool {
+        matches!(self, Self::Sync | Self::Adopt)
+    }
+
+    /// Whether it says how an assignment stands: what was only tidied up does not.
+    pub const fn is_verdict(self) -> bool {
+        !matches!(self, Self::Withdraw | Self::Undelete | Self::End)
+    }
+}
+
 /// Kinds of run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -360,6 +405,12 @@ pub enum RunKind {
     Verify,
     /// Takes over files that were there before.
     Adopt,
+    /// Takes away removed paths whose time to stay readable is up.
+    Withdraw,
+    /// Brings back what lies in the trash.
+    Undelete,
+    /// Moves what is published to the trash, because the assignment ended.
+    End,
     /// A kind that this program does not know yet.
     #[serde(other)]
     Other,
@@ -409,7 +460,7 @@ pub struct Changes {
     pub changed: u64,
     /// Entries with another mode or time only.
     pub attributes: u64,
-    /// Entries that are gone.
+    /// Entries that are gone, or stay readable only for the assignment's `keep-withdrawn`.
     pub deleted: u64,
     /// Content bytes of added and changed files.
     pub bytes: u64,

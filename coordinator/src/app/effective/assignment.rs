@@ -176,6 +176,7 @@ pub fn assignment(
             chmod: spec.chmod.clone(),
             linger: linger.value,
             keep_withdrawn: keep_withdrawn.value,
+            undelete: Vec::new(),
         },
         settings,
     })

@@ -43,6 +43,7 @@ fn report(assignment: &str) -> RunReport {
         error: String::new(),
         notices: vec!["one".into()],
         hold: None,
+        undelete: None,
         receipt: None,
     }
 }

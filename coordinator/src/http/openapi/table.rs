@@ -4,7 +4,7 @@ use protocol::{
     dsse::Envelope,
     error::Problem,
     v1::{
-        agent::{AgentOrders, LeaseAnswer, LeaseRequest, RunReport},
+        agent::{AgentOrders, LeaseAnswer, LeaseRequest, RunReport, UndeleteRequest},
         audit::AuditEntry,
         definitions::{ApplyRequest, ApplyResult, Definition, Effective, HoldDecision},
         enroll::{
@@ -127,6 +127,9 @@ fn definitions() -> Vec<Endpoint> {
             "Every setting and rule of an assignment with its provenance",
         )
         .answers::<Effective>(),
+        post("/v1/assignments/{name}/undelete", ADMIN, "Bring something back from the trash")
+            .takes::<UndeleteRequest>()
+            .answers::<ApplyResult>(),
         post(
             "/v1/assignments/{name}/{verb}",
             ADMIN,

@@ -104,7 +104,9 @@ fn all_damage_is_found_and_repaired() {
         site.now += 3600;
         let target = target(1, &site.have);
         area.switch(&plan, &target, &SwitchOptions::new(site.now)).unwrap();
-        area.trash_held(site.now).unwrap();
+        let extras = report.findings.iter().filter(|found| found.damage == Damage::Extra);
+        let extras: Vec<_> = extras.map(|found| found.path.clone()).collect();
+        area.trash_paths(&extras, site.now).unwrap();
         let clean = area.scrub(&site.have, View::AS_IS, &scan).unwrap();
         let left: Vec<_> =
             clean.findings.iter().filter(|f| f.path.to_string().len() != 2).collect();
