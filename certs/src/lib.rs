@@ -10,6 +10,7 @@
 //! * [`tls`] — servers, clients and raw streams; who is at the other end.
 //! * [`live`] — HTTP clients and certificates that renew by themselves.
 //! * [`signing`] — Ed25519 keys and signed envelopes.
+//! * [`mac`] — message authentication for receivers outside of the network.
 //! * [`root`] — the root documents, followed from the pinned one.
 //! * [`clock`] — the time, never earlier than what is known to have passed.
 //! * [`revocation`] — serials that are no longer anyone's.
@@ -23,6 +24,7 @@ pub mod enrollment;
 pub mod identity;
 pub mod keyfile;
 pub mod live;
+pub mod mac;
 pub mod revocation;
 pub mod root;
 pub mod signing;

@@ -10,6 +10,7 @@ pub mod definition;
 pub mod effective;
 pub mod enroll;
 mod error;
+pub mod events;
 pub mod history;
 pub mod identities;
 pub mod leases;

@@ -10,6 +10,8 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::webhooks::{self, EventsConfig, WebhookConfig};
+
 /// The file that `init` leaves in the data directory.
 pub const FILE: &str = "coordinator.toml";
 
@@ -41,6 +43,10 @@ pub struct Config {
     pub enroll_url: Option<String>,
     /// How long a certificate lives; programs renew theirs at half of it.
     pub certificate_life: Span,
+    /// What is told of, and for how long.
+    pub events: EventsConfig,
+    /// Web servers that events are sent to.
+    pub webhooks: Vec<WebhookConfig>,
     /// The database.
     pub database: DatabaseConfig,
     /// How the log is written.
@@ -78,6 +84,8 @@ impl Default for Config {
             api_url: None,
             enroll_url: None,
             certificate_life: CERTIFICATE_LIFE,
+            events: EventsConfig::default(),
+            webhooks: Vec::new(),
             database: DatabaseConfig::default(),
             log_format: LogFormat::Text,
             log: "info".into(),
@@ -103,6 +111,8 @@ pub fn load(
     flags: Vec<(&'static str, toml::Value)>,
 ) -> Result<Loaded<Config>, Error> {
     let loaded = load_layers(file, environment, flags)?;
+    loaded.config.events.check()?;
+    WebhookConfig::check_all(&loaded.config.webhooks)?;
     let life = loaded.config.certificate_life;
     if (SHORTEST_LIFE..=LONGEST_LIFE).contains(&life) {
         Ok(loaded)
@@ -191,6 +201,9 @@ pub enum Error {
         /// What was asked for.
         life: Span,
     },
+    /// Events or webhooks that cannot be.
+    #[error(transparent)]
+    Webhooks(#[from] webhooks::Invalid),
     /// A key or a value is wrong.
     #[error(transparent)]
     Content(#[from] config::Error),

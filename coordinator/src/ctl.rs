@@ -11,6 +11,7 @@ mod audit;
 mod delete;
 mod describe;
 mod error;
+mod events;
 mod filter;
 mod generate;
 mod get;
@@ -18,10 +19,12 @@ mod history;
 mod hold;
 mod invite;
 mod kind;
+mod log;
 mod login;
 mod print;
 mod revoke;
 mod root;
+mod schedule;
 mod select;
 mod session;
 mod stats;
@@ -82,6 +85,9 @@ enum Verb {
     Delete(delete::Delete),
     Status(status::Status),
     History(history::History),
+    Log(log::Log),
+    Events(events::Events),
+    Schedule(schedule::Schedule),
     Stats(stats::Stats),
     Sync(assignment::Sync),
     Enable(assignment::Enable),
@@ -125,6 +131,9 @@ async fn run(cli: Cli, print: &mut Print) -> Result<(), Error> {
         Verb::Delete(verb) => verb.run(&session, print).await,
         Verb::Status(verb) => verb.run(&session, print).await,
         Verb::History(verb) => verb.run(&session, print).await,
+        Verb::Log(verb) => verb.run(&session, print).await,
+        Verb::Events(verb) => verb.run(&session, print).await,
+        Verb::Schedule(verb) => verb.run(&session, print).await,
         Verb::Stats(verb) => verb.run(&session, print).await,
         Verb::Sync(verb) => verb.run(&session, print).await,
         Verb::Enable(verb) => verb.run(&session, print).await,

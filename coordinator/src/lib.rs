@@ -10,6 +10,7 @@ pub mod db;
 mod http;
 mod init;
 mod server;
+pub mod webhooks;
 
 pub use self::{
     backup::{back_up, restore},

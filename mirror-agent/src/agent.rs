@@ -5,6 +5,7 @@ mod gates;
 mod latest;
 mod leases;
 mod moves;
+mod owed;
 mod records;
 mod roots;
 mod runs;
@@ -32,6 +33,7 @@ use protocol::{
 };
 use tokio::sync::Notify;
 
+pub(crate) use self::runs::only;
 pub use self::{
     contact::Error as AskError,
     runs::{Forced, NoSuchTree, result_name},
@@ -52,6 +54,7 @@ use crate::{
     orders::{Orders, Trust},
     report::{Progress, Run},
     rsync::child::{self, Programs},
+    run_log::Shelf,
     turns::Turns,
 };
 
@@ -109,6 +112,7 @@ pub struct Agent {
     pub(crate) dialer: Dialer,
     pub(crate) ledger: Ledger,
     pub(crate) manifests: Store,
+    pub(crate) logs: Shelf,
     pub(crate) patience: Patience,
     pub(crate) programs: Programs,
     /// The first line of `rsync --version`; `None` where there is no rsync.
@@ -168,6 +172,7 @@ impl Agent {
         let line = Arc::new(Line::new(ledger.account()?));
         let turns = Turns::new(config.parallel);
         let manifests = Store::open(&config.data)?;
+        let logs = Shelf::of(&config.data);
         let helper = match &config.program {
             Some(program) => program.clone(),
             None => std::env::current_exe().map_err(Error::Program)?,
@@ -181,6 +186,7 @@ impl Agent {
             dialer,
             ledger,
             manifests,
+            logs,
             patience: Patience::default(),
             programs,
             rsync_version,

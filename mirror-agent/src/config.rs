@@ -9,7 +9,10 @@ use certs::dial::{AddressFamily, Dialer, NoProxy, ProxySettings, ProxyUrl};
 use protocol::config::{self, Loaded, Sources};
 use serde::{Deserialize, Serialize};
 
-use crate::fetch::allowed::PointsConfig;
+use crate::{
+    fetch::allowed::PointsConfig,
+    hooks::{self, HooksConfig},
+};
 
 /// Everything that an admin of a site sets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +34,10 @@ pub struct Config {
     pub address_family: AddressFamily,
     /// Which publication points outside of the network are asked.
     pub points: PointsConfig,
-    /// `ADDRESS:PORT` where `/healthz`, `/readyz` and `/metrics` are answered by plain HTTP; nowhere
-    /// by default.
+    /// What this site has run around the runs.
+    pub hooks: HooksConfig,
+    /// `ADDRESS:PORT` where the status page, `/status`, `/metrics`, `/healthz` and `/readyz` are
+    /// answered by plain HTTP; nowhere by default.
     pub monitor: Option<String>,
     /// Runs at a time.
     pub parallel: usize,
@@ -53,6 +58,7 @@ impl Default for Config {
             bind: None,
             address_family: AddressFamily::default(),
             points: PointsConfig::default(),
+            hooks: HooksConfig::default(),
             monitor: None,
             parallel: 2,
             rsync: "rsync".into(),
@@ -91,6 +97,9 @@ pub enum Error {
         /// Where work is done.
         work: PathBuf,
     },
+    /// Commands that cannot be run.
+    #[error(transparent)]
+    Hooks(#[from] hooks::Invalid),
     /// A proxy that is none.
     #[error("the proxy cannot be used")]
     Proxy(#[from] certs::dial::InvalidProxy),
@@ -134,6 +143,7 @@ impl Config {
         if publish.starts_with(&work) || work.starts_with(&publish) {
             return Err(Error::Nested { publish, work });
         }
+        self.hooks.check()?;
         self.dialer().map(drop)
     }
 }

@@ -32,6 +32,7 @@ use crate::{
     fetch::{manifest::Error as StoreError, retries},
     gather::{self, Arrived, stage_dir},
     guard::{self, Held as Guarded},
+    ledger::Held,
     published::{Base, Outcome, held_of, read},
     removal::Files,
     report::{Came, Run},
@@ -125,7 +126,7 @@ pub async fn sync(
     let last = applied.as_ref().map(|applied| applied.version);
     let same_rules = applied.as_ref().is_some_and(|applied| applied.rules.same_as(&rules));
     run.set_versions(last, last);
-    let look = Look { order, from, rules: &rules, source: source(agent, from), run };
+    let look = Look { order, from, rules: &rules, source: source(agent, from, run), run };
     run.progress().phase("list", "bytes", 0);
     let work = site.scratch()?;
     let quick = look.quick(&work).await?;
@@ -133,8 +134,10 @@ pub async fn sync(
         && quick::is_unchanged(agent, order, quick)?
     {
         run.notice("the files of quick-list are as they were; the tree was not listed");
-        let result = if run.is_dry() { RunResult::UpToDateDryRun } else { RunResult::UpToDate };
-        return Ok((result, None));
+        if run.is_dry() {
+            return Ok((RunResult::UpToDateDryRun, None));
+        }
+        return Ok((RunResult::UpToDate, unrecorded(agent, order, &site, &rules)?));
     }
     let listing = look.list(&work).await?;
     let mut base = Base::find(agent, &site, applied, &rules, run)?;
@@ -150,7 +153,7 @@ pub async fn sync(
             return Ok((RunResult::UpToDateDryRun, None));
         }
         quick::remember(agent, order, quick)?;
-        return Ok((RunResult::UpToDate, None));
+        return Ok((RunResult::UpToDate, unrecorded(agent, order, &site, &rules)?));
     }
     let wanted = differing(&listing, &base.manifest);
     look.foresee(&site, &listing, &wanted, &base)?;
@@ -184,6 +187,24 @@ pub async fn sync(
     std::fs::remove_dir_all(work.join(STAGE)).ok();
     quick::remember(agent, order, quick)?;
     Ok((RunResult::Completed, Some(held_of(&want, version, digest, &rules, true))))
+}
+
+/// What is held, where the program ended after the switch and before it was written down.
+fn unrecorded(
+    agent: &Agent,
+    order: &AssignmentOrder,
+    site: &Site,
+    rules: &Rules,
+) -> Result<Option<Held>, Error> {
+    let Some(applied) = site.applied()?.filter(|applied| applied.observed) else { return Ok(None) };
+    let recorded = agent.ledger.record(&order.name)?.and_then(|record| record.held);
+    if recorded.is_some_and(|held| held.manifest == applied.manifest) {
+        return Ok(None);
+    }
+    let manifest = agent.manifests.get(&applied.manifest);
+    let held =
+        |manifest: Manifest| held_of(&manifest, applied.version, applied.manifest, rules, true);
+    Ok(manifest.map(held))
 }
 
 /// Name of rsync's directory below the scratch directory.
@@ -455,7 +476,7 @@ impl Look<'_> {
     }
 }
 
-fn source(agent: &Agent, from: &RsyncdOrigin) -> Source {
+fn source(agent: &Agent, from: &RsyncdOrigin, run: &Run) -> Source {
     Source {
         connect: to_stock(agent.dialer.clone(), from),
         line: Arc::clone(&agent.line),
@@ -466,6 +487,7 @@ fn source(agent: &Agent, from: &RsyncdOrigin) -> Source {
         compress: true,
         programs: agent.programs.clone(),
         limits: Limits::default(),
+        log: run.log().clone(),
     }
 }
 

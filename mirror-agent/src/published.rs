@@ -125,7 +125,7 @@ pub async fn sync(
         return Ok((result, None));
     }
     block_in_place(|| site.area().check_room(&plan)).map_err(apply::Error::from)?;
-    let rsync = rsync_source(agent, order, from, target);
+    let rsync = rsync_source(agent, order, from, target, run);
     let sources = Sources {
         tree: &order.name.tree,
         manifest: target.statement.manifest,
@@ -505,6 +505,7 @@ fn rsync_source(
     order: &AssignmentOrder,
     from: &PublisherOrigin,
     target: &Verified,
+    run: &Run,
 ) -> Result<Source, NoDelta> {
     if agent.rsync_version.is_none() {
         return Err(NoDelta::NoRsync);
@@ -528,6 +529,7 @@ fn rsync_source(
         compress: true,
         programs: agent.programs.clone(),
         limits: Limits::default(),
+        log: run.log().clone(),
     })
 }
 

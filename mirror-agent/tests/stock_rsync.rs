@@ -19,6 +19,7 @@ use mirror_agent::rsync::{
     listing::ListedKind,
     source::Source,
 };
+use mirror_agent::run_log::RunLog;
 use protocol::{filter::Filter, path::TreePath, spec::Transport, v1::agent::RsyncdOrigin};
 
 struct Daemon {
@@ -103,6 +104,7 @@ fn source(port: u16, module: &str) -> Source {
             helper: env!("CARGO_BIN_EXE_mirror-agent").into(),
         },
         limits: Limits::default(),
+        log: RunLog::none(),
     }
 }
 

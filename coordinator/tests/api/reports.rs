@@ -51,6 +51,7 @@ fn report(assignment: &str) -> RunReport {
         notices: vec![],
         hold: None,
         receipt: None,
+        log: String::new(),
     }
 }
 

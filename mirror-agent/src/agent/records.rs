@@ -51,6 +51,7 @@ impl Agent {
         let now = Timestamp::now();
         let mut record = self.record_of(order)?;
         let is_news = is_news(order, &record, held.as_ref(), report);
+        self.owe(&mut record, held.as_ref(), report);
         record.unassigned = false;
         record.sync_requests = order.sync_requests;
         if report.result == RunResult::Failed {
@@ -80,8 +81,9 @@ impl Agent {
         record.add_run(report.clone());
         self.ledger.set_record(&record)?;
         self.collect()?;
-        if is_news {
-            self.ledger.add_unsent(report)?;
+        if is_news && !Self::waits_for_command(&record, report) {
+            let log = self.logs.excerpt(&report.assignment, report.id);
+            self.ledger.add_unsent(&RunReport { log, ..report.clone() })?;
             self.unsent.notify_one();
         }
         Ok(())

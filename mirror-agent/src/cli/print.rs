@@ -13,7 +13,12 @@ use jiff::{Timestamp, tz::TimeZone};
 use protocol::{generation::Version, v1::agent::RunReport};
 
 use super::args::Output;
-use crate::{agent::result_name, claim::Claim, config::Config, status::Status};
+use crate::{
+    agent::result_name,
+    claim::Claim,
+    config::Config,
+    status::{LogText, Status},
+};
 
 /// An error with its causes, and the exit code.
 pub(super) fn failure(error: &anyhow::Error) -> ExitCode {
@@ -175,6 +180,20 @@ pub(super) fn runs(runs: &[RunReport]) {
         run.notices.iter().for_each(|notice| println!("    note: {notice}"));
         if !run.error.is_empty() {
             println!("    {}", run.error);
+        }
+    }
+}
+
+/// Logs, under their assignments' names where there are several.
+pub(super) fn logs(logs: &[LogText]) {
+    for log in logs {
+        if logs.len() > 1 {
+            println!("== {}", log.assignment);
+        }
+        match &log.text {
+            // Whatever could harm a terminal was made harmless when it was written.
+            Some(text) => print!("{text}"),
+            None => println!("no such log of {} yet", log.assignment),
         }
     }
 }

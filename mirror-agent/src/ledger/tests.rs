@@ -34,6 +34,7 @@ fn report(at: i64) -> RunReport {
         notices: vec![],
         hold: None,
         receipt: None,
+        log: String::new(),
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
     listing::{Listing, OUT_FORMAT},
     pipe::{Duplex, Pipe, new_token},
 };
-use crate::line::Line;
+use crate::{line::Line, run_log::RunLog};
 
 /// Most paths that one rsync run is given.
 pub const BATCH_FILES: usize = 20_000;
@@ -50,6 +50,8 @@ pub struct Source {
     pub programs: Programs,
     /// Limits of each run.
     pub limits: Limits,
+    /// Where calls, messages and what came are written.
+    pub log: RunLog,
 }
 
 impl std::fmt::Debug for Source {
@@ -141,6 +143,7 @@ impl Source {
             "--no-h",
             "-8",
             "--no-motd",
+            "--out-format=%n %l",
         ]
         .map(Into::into)
         .into();
@@ -166,11 +169,16 @@ impl Source {
             input.extend_from_slice(path.as_bytes());
             input.push(0);
         }
-        run(self.call(args, input, stage), pipe, |_| Ok(())).await
+        let came = |line: &[u8]| {
+            self.log.line(&format!("rsync: {}", String::from_utf8_lossy(line)));
+            Ok(())
+        };
+        run(self.call(args, input, stage), pipe, came).await
     }
 
     fn call<'a>(&'a self, args: Vec<OsString>, input: Vec<u8>, dir: &'a Path) -> Call<'a> {
-        Call { programs: &self.programs, args, input, limits: self.limits, dir }
+        let (programs, limits, log) = (&self.programs, self.limits, &self.log);
+        Call { programs, args, input, limits, dir, log }
     }
 
     /// The module, and the path below it with a slash at its end; empty for the module's root.
