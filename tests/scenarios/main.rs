@@ -35,6 +35,7 @@ mod protected;
 mod proxy;
 mod schedules;
 mod stock;
+mod stock_access;
 mod storage;
 mod tools;
 mod transport;
