@@ -12,6 +12,7 @@ mod delete;
 mod describe;
 mod enrollment;
 mod error;
+mod events;
 mod export;
 mod filter;
 mod generate;
@@ -21,10 +22,12 @@ mod hold;
 mod import;
 mod invite;
 mod kind;
+mod log;
 mod login;
 mod print;
 mod revoke;
 mod root;
+mod schedule;
 mod select;
 mod session;
 mod stats;
@@ -92,6 +95,9 @@ enum Verb {
     Delete(delete::Delete),
     Status(status::Status),
     History(history::History),
+    Log(log::Log),
+    Events(events::Events),
+    Schedule(schedule::Schedule),
     Stats(stats::Stats),
     Sync(assignment::Sync),
     Enable(assignment::Enable),
@@ -142,6 +148,9 @@ async fn run(cli: Cli, print: &mut Print) -> Result<(), Error> {
         Verb::Delete(verb) => verb.run(&session, print).await,
         Verb::Status(verb) => verb.run(&session, print).await,
         Verb::History(verb) => verb.run(&session, print).await,
+        Verb::Log(verb) => verb.run(&session, print).await,
+        Verb::Events(verb) => verb.run(&session, print).await,
+        Verb::Schedule(verb) => verb.run(&session, print).await,
         Verb::Stats(verb) => verb.run(&session, print).await,
         Verb::Sync(verb) => verb.run(&session, print).await,
         Verb::Enable(verb) => verb.run(&session, print).await,

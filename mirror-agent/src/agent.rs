@@ -5,6 +5,7 @@ mod gates;
 mod latest;
 mod leases;
 mod moves;
+mod owed;
 mod records;
 mod roots;
 mod runs;
@@ -34,6 +35,7 @@ use protocol::{
 };
 use tokio::sync::Notify;
 
+pub(crate) use self::runs::only;
 pub use self::{
     contact::Error as AskError,
     runs::{Forced, NoSuchTree, result_name},
@@ -56,6 +58,7 @@ use crate::{
     orders::{Orders, Trust},
     report::{Progress, Run},
     rsync::{self, child::Programs},
+    run_log::Shelf,
     turns::Turns,
 };
 
@@ -113,6 +116,7 @@ pub struct Agent {
     pub(crate) dialer: Dialer,
     pub(crate) ledger: Ledger,
     pub(crate) manifests: Store,
+    pub(crate) logs: Shelf,
     pub(crate) patience: Patience,
     pub(crate) programs: Programs,
     /// The rsync of this host; `None` where there is none.
@@ -174,6 +178,7 @@ impl Agent {
         let line = Arc::new(Line::new(ledger.account()?));
         let turns = Turns::new(config.parallel);
         let manifests = Store::open(&config.data)?;
+        let logs = Shelf::of(&config.data);
         let helper = match &config.program {
             Some(program) => program.clone(),
             None => std::env::current_exe().map_err(Error::Program)?,
@@ -192,6 +197,7 @@ impl Agent {
             dialer,
             ledger,
             manifests,
+            logs,
             patience: Patience::default(),
             programs,
             rsync,

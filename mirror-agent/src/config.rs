@@ -13,7 +13,10 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::fetch::allowed::PointsConfig;
+use crate::{
+    fetch::allowed::PointsConfig,
+    hooks::{self, HooksConfig},
+};
 
 /// Everything that an admin of a site sets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,8 +38,10 @@ pub struct Config {
     pub address_family: AddressFamily,
     /// Which publication points outside of the network are asked.
     pub points: PointsConfig,
-    /// `ADDRESS:PORT` where `/healthz`, `/readyz` and `/metrics` are answered by plain HTTP; nowhere
-    /// by default.
+    /// What this site has run around the runs.
+    pub hooks: HooksConfig,
+    /// `ADDRESS:PORT` where the status page, `/status`, `/metrics`, `/healthz` and `/readyz` are
+    /// answered by plain HTTP; nowhere by default.
     pub monitor: Option<String>,
     /// How long what left a published tree can be brought back; `0s` keeps nothing of it.
     pub trash_keep: Span,
@@ -66,6 +71,7 @@ impl Default for Config {
             bind: None,
             address_family: AddressFamily::default(),
             points: PointsConfig::default(),
+            hooks: HooksConfig::default(),
             monitor: None,
             trash_keep: Span::from_secs(7 * 24 * 3_600),
             trash_max: ByteSize(20 << 30),
@@ -108,6 +114,9 @@ pub enum Error {
         /// Where work is done.
         work: PathBuf,
     },
+    /// Commands that cannot be run.
+    #[error(transparent)]
+    Hooks(#[from] hooks::Invalid),
     /// A proxy that is none.
     #[error("the proxy cannot be used")]
     Proxy(#[from] certs::dial::InvalidProxy),
@@ -160,6 +169,7 @@ impl Config {
         if publish.starts_with(&work) || work.starts_with(&publish) {
             return Err(Error::Nested { publish, work });
         }
+        self.hooks.check()?;
         self.dialer().map(drop)
     }
 }

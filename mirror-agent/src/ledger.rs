@@ -38,8 +38,7 @@ pub use self::{
     marks::{GoesBack, Mark, Marks},
     store::Error,
 };
-use crate::line::Account;
-use crate::orders::Found;
+use crate::{hooks::Hook, line::Account, orders::Found};
 
 /// Runs of an assignment that are remembered here; the coordinator has all of them.
 pub const KEPT_RUNS: usize = 50;
@@ -96,6 +95,9 @@ pub struct Record {
     /// When the publication points are asked again.
     #[serde(default)]
     pub look_again: Option<Timestamp>,
+    /// Commands of the site that are still to be run, in this order.
+    #[serde(default)]
+    pub owed: Vec<Owed>,
     /// What it failed for: a newer target is tried at once.
     #[serde(default)]
     pub failed_target: Option<Digest>,
@@ -121,6 +123,25 @@ pub struct Withdrawn {
     /// How often that failed.
     #[serde(default)]
     pub failures: u32,
+}
+
+/// A command of the site that is owed to a run which ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Owed {
+    /// Which command.
+    pub hook: Hook,
+    /// The run that it is about, one of those that are remembered.
+    pub run: Uuid,
+    /// What was held before: by the first of the runs that no command was told of yet.
+    #[serde(default)]
+    pub from: Option<Version>,
+    /// How often it was tried.
+    #[serde(default)]
+    pub tries: u32,
+    /// When it is tried again.
+    #[serde(default)]
+    pub due: Option<Timestamp>,
 }
 
 /// What a stock server's small files showed.
@@ -184,6 +205,7 @@ impl Record {
             planned: None,
             found: None,
             look_again: None,
+            owed: Vec::new(),
             failed_target: None,
             version_manifests: Vec::new(),
             versions: None,

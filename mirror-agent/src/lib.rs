@@ -19,6 +19,7 @@ pub mod fence;
 pub mod fetch;
 pub mod gather;
 pub mod guard;
+pub mod hooks;
 pub mod hub;
 pub mod ledger;
 pub mod line;
@@ -27,12 +28,14 @@ pub mod monitor;
 pub mod moves;
 pub mod observed;
 pub mod orders;
+mod process;
 pub mod published;
 pub mod reconcile;
 pub mod removal;
 pub mod report;
 pub mod route;
 pub mod rsync;
+pub mod run_log;
 pub mod stage;
 pub mod status;
 pub mod turns;
@@ -84,6 +87,14 @@ pub enum Failure {
     /// No such tree.
     #[error(transparent)]
     NoSuchTree(#[from] NoSuchTree),
+    /// Following several logs at once.
+    #[error("{tree} has several assignments here; name one: {names}")]
+    Several {
+        /// What was asked for.
+        tree: String,
+        /// Which there are.
+        names: String,
+    },
     /// Purging what is still assigned.
     #[error(
         "{assignment} is still assigned to this agent; end the assignment first (mirrorctl delete assignment {assignment})"

@@ -37,6 +37,7 @@ use crate::{
     fetch::{manifest::Error as StoreError, retries},
     gather::{self, Arrived, stage_dir},
     guard::{self, Held as Guarded},
+    ledger::Held,
     published::{Base, Outcome, held_of, read},
     removal::Files,
     report::{Came, Run},
@@ -139,7 +140,7 @@ pub async fn sync(
     let same_rules = applied.as_ref().is_some_and(|applied| applied.rules.same_as(&rules));
     run.set_versions(last, last);
     let (work, home) = (site.scratch()?, site.home()?);
-    let upstream = source(agent, from, &work);
+    let upstream = source(agent, from, run, &work);
     let content = upstream.clone();
     let look = Look { agent, order, from, rules: &rules, upstream, content, run, home };
     run.progress().phase("list", "bytes", 0);
@@ -148,7 +149,7 @@ pub async fn sync(
         && quick::is_unchanged(agent, order, quick)?
     {
         run.notice("the files of quick-list are as they were; the tree was not listed");
-        return Ok((unchanged(agent, &mut site, order, run)?, None));
+        return unchanged(agent, &mut site, order, &rules, run);
     }
     let listing = look.list(&work).await?;
     look.tell_refused(&listing);
@@ -159,7 +160,7 @@ pub async fn sync(
             if !run.is_dry() {
                 quick::remember(agent, order, quick)?;
             }
-            Ok((unchanged(agent, &mut site, order, run)?, None))
+            unchanged(agent, &mut site, order, &rules, run)
         }
         Brought::Foreseen => Ok((RunResult::CompletedDryRun, None)),
         Brought::Switched(want, digest) => {
@@ -205,13 +206,33 @@ fn unchanged(
     agent: &Agent,
     site: &mut Site,
     order: &AssignmentOrder,
+    rules: &Rules,
     run: &Run,
-) -> Result<RunResult, Error> {
+) -> Result<Outcome, Error> {
     if run.is_dry() {
-        return Ok(RunResult::UpToDateDryRun);
+        return Ok((RunResult::UpToDateDryRun, None));
     }
-    let Some(applied) = site.applied()? else { return Ok(RunResult::UpToDate) };
-    Ok(withdraw::if_due(agent, site, &applied, order, run)?)
+    let held = unrecorded(agent, order, site, rules)?;
+    let Some(applied) = site.applied()? else { return Ok((RunResult::UpToDate, held)) };
+    Ok((withdraw::if_due(agent, site, &applied, order, run)?, held))
+}
+
+/// What is held, where the program ended after the switch and before it was written down.
+fn unrecorded(
+    agent: &Agent,
+    order: &AssignmentOrder,
+    site: &Site,
+    rules: &Rules,
+) -> Result<Option<Held>, Error> {
+    let Some(applied) = site.applied()?.filter(|applied| applied.observed) else { return Ok(None) };
+    let recorded = agent.ledger.record(&order.name)?.and_then(|record| record.held);
+    if recorded.is_some_and(|held| held.manifest == applied.manifest) {
+        return Ok(None);
+    }
+    let manifest = agent.manifests.get(&applied.manifest);
+    let held =
+        |manifest: Manifest| held_of(&manifest, applied.version, applied.manifest, rules, true);
+    Ok(manifest.map(held))
 }
 
 /// Name of rsync's directory below the scratch directory.
@@ -542,7 +563,7 @@ impl Look<'_> {
     }
 }
 
-fn source(agent: &Agent, from: &RsyncdOrigin, work: &Path) -> Source {
+fn source(agent: &Agent, from: &RsyncdOrigin, run: &Run, work: &Path) -> Source {
     Source {
         connect: to_stock(agent.dialer.clone(), from, work, &agent.programs.helper),
         line: Arc::clone(&agent.line),
@@ -554,6 +575,7 @@ fn source(agent: &Agent, from: &RsyncdOrigin, work: &Path) -> Source {
         compress: true,
         programs: agent.programs.clone(),
         limits: Limits::default(),
+        log: run.log().clone(),
     }
 }
 

@@ -138,7 +138,7 @@ pub async fn sync(
         return Ok((result, None));
     }
     block_in_place(|| site.check_room(&plan, &|notice| run.notice(notice)))?;
-    let rsync = rsync_source(agent, order, from, target);
+    let rsync = rsync_source(agent, order, from, target, run);
     let sources = Sources {
         tree: &order.name.tree,
         manifest: target.statement.manifest,
@@ -529,6 +529,7 @@ fn rsync_source(
     order: &AssignmentOrder,
     from: &PublisherOrigin,
     target: &Verified,
+    run: &Run,
 ) -> Result<Source, NoDelta> {
     if agent.rsync.is_none() {
         return Err(NoDelta::NoRsync);
@@ -552,6 +553,7 @@ fn rsync_source(
         compress: true,
         programs: agent.programs.clone(),
         limits: Limits::default(),
+        log: run.log().clone(),
     })
 }
 

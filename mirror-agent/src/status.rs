@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     agent::{Agent, result_name},
     fence, ledger, rsync,
+    run_log::{Kept, Shelf},
 };
 
 /// The agent and all its assignments.
@@ -184,15 +185,39 @@ pub fn status(agent: &Agent) -> Result<Status, ledger::Error> {
     })
 }
 
-/// The runs that are remembered, of one tree or of all, the newest first.
+/// The runs that are remembered, of one tree or of all, the newest first, with their logs as far as
+/// those are kept.
 pub fn log(agent: &Agent, tree: Option<&str>) -> Result<Vec<RunReport>, crate::Failure> {
     let names = agent.names_of(tree)?;
     let mut runs = Vec::new();
     for name in names {
-        runs.extend(agent.ledger.record(&name)?.into_iter().flat_map(|record| record.runs));
+        let remembered = agent.ledger.record(&name)?.into_iter().flat_map(|record| record.runs);
+        runs.extend(remembered.map(|run| RunReport {
+            log: agent.logs.of_run(&name, run.id).unwrap_or_default(),
+            ..run
+        }));
     }
     runs.sort_by_key(|run| std::cmp::Reverse(run.started));
     Ok(runs)
+}
+
+/// The text of an assignment's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LogText {
+    /// Which assignment.
+    pub assignment: AssignmentName,
+    /// Its log; absent where there is none of the kind.
+    pub text: Option<String>,
+}
+
+/// One log of each of these assignments.
+pub fn texts(shelf: &Shelf, names: &[AssignmentName], kept: Kept) -> Vec<LogText> {
+    let text = |name: &AssignmentName| match shelf.read(name, kept) {
+        Ok(text) => text,
+        Err(error) => Some(format!("the log cannot be read: {error}\n")),
+    };
+    names.iter().map(|name| LogText { assignment: name.clone(), text: text(name) }).collect()
 }
 
 fn is_stopped(stopped: Option<&Stopped>) -> bool {

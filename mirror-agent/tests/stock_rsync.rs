@@ -20,6 +20,7 @@ use mirror_agent::rsync::{
     listing::ListedKind,
     source::{Asked, Source},
 };
+use mirror_agent::run_log::RunLog;
 use protocol::{filter::Filter, path::TreePath, spec::Transport, v1::agent::RsyncdOrigin};
 
 struct Daemon {
@@ -107,6 +108,7 @@ fn source(port: u16, module: &str) -> Source {
             list_first: false,
         },
         limits: Limits::default(),
+        log: RunLog::none(),
     }
 }
 

@@ -53,6 +53,7 @@ fn report(assignment: &str) -> RunReport {
         hold: None,
         undelete: None,
         receipt: None,
+        log: String::new(),
     }
 }
 

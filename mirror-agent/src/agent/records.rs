@@ -52,6 +52,7 @@ impl Agent {
         let now = Timestamp::now();
         let mut record = self.record_of(order)?;
         let is_news = is_news(order, &record, held.as_ref(), report);
+        self.owe(&mut record, held.as_ref(), report);
         record.unassigned = false;
         record.on_end = order.on_end;
         record.withdrawn = withdrawn.unwrap_or(record.withdrawn);
@@ -84,8 +85,9 @@ impl Agent {
         self.ledger.set_record(&record)?;
         self.applied.notify_waiters();
         self.collect()?;
-        if is_news {
-            self.ledger.add_unsent(report)?;
+        if is_news && !Self::waits_for_command(&record, report) {
+            let log = self.logs.excerpt(&report.assignment, report.id);
+            self.ledger.add_unsent(&RunReport { log, ..report.clone() })?;
             self.unsent.notify_one();
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! Runs: one assignment moved by one step, with its record and its report.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{any::Any, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt as _, StreamExt, stream};
 use jiff::Timestamp;
 use protocol::{
     spec::{AssignmentName, OnEnd},
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     apply::{self, Site},
-    fetch,
+    fetch, hooks,
     ledger::{self, Marks, Record},
     observed,
     orders::{self, Orders, Verified},
@@ -49,7 +49,7 @@ pub enum Forced {
 }
 
 impl Forced {
-    pub(super) fn includes(&self, name: &AssignmentName) -> bool {
+    pub(crate) fn includes(&self, name: &AssignmentName) -> bool {
         match self {
             Self::Due => false,
             Self::All => true,
@@ -73,6 +73,10 @@ pub(super) enum Error {
     Published(#[from] published::Error),
     #[error(transparent)]
     Observed(#[from] observed::Error),
+    #[error("the run was not begun")]
+    Before(#[from] hooks::Error),
+    #[error("this program made a mistake and gave the run up; please report it: {0}")]
+    Mistake(String),
     #[error(transparent)]
     Lease(#[from] leases::Error),
     #[error(transparent)]
@@ -145,6 +149,13 @@ impl Agent {
         while let Some(report) = done.next().await {
             reports.extend(report);
         }
+        if !dry {
+            for report in reports.iter_mut().filter(|report| failed.contains(&report.assignment)) {
+                if let Some(told) = self.settle(&report.assignment).await {
+                    *report = told;
+                }
+            }
+        }
         reports
     }
 
@@ -196,6 +207,11 @@ impl Agent {
         Ok(found)
     }
 
+    /// The one assignment of a tree.
+    pub(crate) fn name_of(&self, tree: &str) -> Result<AssignmentName, crate::Failure> {
+        only(self.names_of(Some(tree))?, tree)
+    }
+
     fn names(&self) -> Result<Vec<AssignmentName>, ledger::Error> {
         let records = self.ledger.records()?;
         let orders = self.orders();
@@ -203,21 +219,37 @@ impl Agent {
         Ok(reconcile::assignments(ordered, &records).into_iter().cloned().collect())
     }
 
+    /// One step, with the site's commands that are owed before it and after it.
     async fn step(&self, name: AssignmentName, forced: &Forced, dry: bool) -> Option<RunReport> {
         let is_forced = forced.includes(&name);
         let _busy = self.take_turn(&name, is_forced).await?;
-        self.look_for_latest(&name).await;
+        if !dry {
+            self.settle(&name).await;
+        }
+        let report = self.step_alone(&name, forced, dry).await?;
+        let told = if dry { None } else { self.settle(&name).await };
+        Some(told.filter(|told| told.id == report.id).unwrap_or(report))
+    }
+
+    async fn step_alone(
+        &self,
+        name: &AssignmentName,
+        forced: &Forced,
+        dry: bool,
+    ) -> Option<RunReport> {
+        let is_forced = forced.includes(name);
+        self.look_for_latest(name).await;
         let orders = self.orders();
-        let order = orders.as_deref().and_then(|orders| orders.order(&name));
+        let order = orders.as_deref().and_then(|orders| orders.order(name));
         // What is not due waits for nobody.
-        if matches!(self.find_step(&name, orders.as_deref(), forced), Ok(None)) {
+        if matches!(self.find_step(name, orders.as_deref(), forced), Ok(None)) {
             return None;
         }
         let _turn = self.turns.take(order.map_or(Rank::LAST, Rank::of)).await;
         // One look at the orders for the decision and for what follows from it.
         let orders = self.orders();
-        let order = orders.as_deref().and_then(|orders| orders.order(&name));
-        match self.find_step(&name, orders.as_deref(), forced) {
+        let order = orders.as_deref().and_then(|orders| orders.order(name));
+        match self.find_step(name, orders.as_deref(), forced) {
             Ok(None) => None,
             Ok(Some((Step::Sync, _)))
                 if !is_forced && order.is_some_and(|order| !self.lets_through(order)) =>
@@ -230,14 +262,14 @@ impl Agent {
                     None => Ok(None),
                 };
                 match lease {
-                    Ok(lease) => Some(self.run(&name, orders.as_deref(), target, lease, dry).await),
+                    Ok(lease) => Some(self.run(name, orders.as_deref(), target, lease, dry).await),
                     // Another run of this network has the connection: it comes again.
                     Err(leases::Error::AllTaken { .. }) if !is_forced => None,
-                    Err(error) => Some(self.failed(&name, &error.into(), dry)),
+                    Err(error) => Some(self.failed(name, &error.into(), dry)),
                 }
             }
             Ok(Some((Step::Release | Step::Undelete, _))) if dry => None,
-            Ok(Some((Step::Release, _))) => match self.release(&name) {
+            Ok(Some((Step::Release, _))) => match self.release(name) {
                 Ok(report) => report,
                 Err(error) => {
                     tracing::error!(assignment = %name, error = crate::chain(&error), "not released");
@@ -246,7 +278,7 @@ impl Agent {
             },
             Ok(Some((Step::Undelete, _))) => order.and_then(|order| self.undelete_ordered(order)),
             Ok(Some((Step::Move { from, to }, _))) if dry => {
-                let run = Run::begin(name, dry, Arc::default());
+                let run = Run::begin(name.clone(), dry, Arc::default());
                 run.notice(format!("it would be renamed from {from} to {to}, and then compared"));
                 Some(run.finish(RunResult::CompletedDryRun, String::new()))
             }
@@ -254,10 +286,10 @@ impl Agent {
             Ok(Some((Step::Withdraw, _))) => order.map(|order| self.withdraw(order)),
             // All renames were tried together, before anything else.
             Ok(Some((Step::Move { from, to }, _))) => {
-                is_forced.then(|| self.failed(&name, &Error::ToBeMoved { from, to }, dry))
+                is_forced.then(|| self.failed(name, &Error::ToBeMoved { from, to }, dry))
             }
-            Err(_) if !is_forced && self.waits(&name) => None,
-            Err(error) => Some(self.failed(&name, &error, dry)),
+            Err(_) if !is_forced && self.waits(name) => None,
+            Err(error) => Some(self.failed(name, &error, dry)),
         }
     }
 
@@ -369,8 +401,7 @@ impl Agent {
         lease: Option<Lease>,
         dry: bool,
     ) -> RunReport {
-        let progress = self.progress(name);
-        let run = Run::begin(name.clone(), dry, progress);
+        let run = self.begin(name, dry);
         let order = orders.and_then(|orders| orders.order(name));
         let Some(order) = order else {
             return run.finish(RunResult::Disabled, "it is no longer assigned".into());
@@ -387,22 +418,7 @@ impl Agent {
             self.tell(&report);
             return report;
         }
-        let outcome = match (&order.origin, &target) {
-            (Origin::Publisher(from), Some(target)) => {
-                published::sync(self, order, from, target, &run).await.map_err(Error::from)
-            }
-            (Origin::Publisher(_), None) => Ok((RunResult::UpToDate, None)),
-            (Origin::Rsyncd(from), _) => {
-                let work = observed::sync(self, order, from, &run);
-                let outcome = match lease {
-                    None => Ok(work.await),
-                    Some(lease) => lease.hold(work).await,
-                };
-                let reached = !matches!(&outcome, Ok(Err(error)) if !error.reached());
-                self.note_reached(order, reached);
-                outcome.map_err(Error::from).and_then(|done| done.map_err(Error::from))
-            }
-        };
+        let outcome = unharmed(self.bring(order, target.as_ref(), lease, &run)).await;
         self.save_account();
         let used_up = self.line.check().err();
         let (result, held, error) = match outcome {
@@ -422,6 +438,46 @@ impl Agent {
             tracing::error!(assignment = %name, error = crate::chain(&error), "not recorded");
         }
         report
+    }
+
+    /// Brings an assignment to its target, or to what its upstream shows.
+    async fn bring(
+        &self,
+        order: &AssignmentOrder,
+        target: Option<&Verified>,
+        lease: Option<Lease>,
+        run: &Run,
+    ) -> Result<published::Outcome, Error> {
+        if !run.is_dry() {
+            self.before(order, run).await?;
+        }
+        match (&order.origin, target) {
+            (Origin::Publisher(from), Some(target)) => {
+                published::sync(self, order, from, target, run).await.map_err(Error::from)
+            }
+            (Origin::Publisher(_), None) => Ok((RunResult::UpToDate, None)),
+            (Origin::Rsyncd(from), _) => {
+                let work = observed::sync(self, order, from, run);
+                let outcome = match lease {
+                    None => Ok(work.await),
+                    Some(lease) => lease.hold(work).await,
+                };
+                let reached = !matches!(&outcome, Ok(Err(error)) if !error.reached());
+                self.note_reached(order, reached);
+                outcome.map_err(Error::from).and_then(|done| done.map_err(Error::from))
+            }
+        }
+    }
+
+    /// Begins a run. Only what may change a tree has a log: it would else replace one that tells how
+    /// the tree came to be what it is.
+    fn begin(&self, name: &AssignmentName, dry: bool) -> Run {
+        let run = Run::begin(name.clone(), dry, self.progress(name));
+        if dry {
+            return run;
+        }
+        let log = self.logs.begin(name, run.id());
+        run.with_log(log)
     }
 
     pub(super) fn tell(&self, report: &RunReport) {
@@ -444,7 +500,7 @@ impl Agent {
 
     /// A run that could not even begin.
     pub(super) fn failed(&self, name: &AssignmentName, error: &Error, dry: bool) -> RunReport {
-        let run = Run::begin(name.clone(), dry, self.progress(name));
+        let run = self.begin(name, dry);
         let result = match (error, dry) {
             (Error::Stopped(_), _) => RunResult::Disabled,
             (_, true) => RunResult::FailedDryRun,
@@ -562,6 +618,7 @@ impl Agent {
         }
         filetree::area::purge(&filetree::fs::Fs::disk(), &self.place(&record))
             .map_err(|source| crate::Failure::Remove { tree: name.tree.clone(), source })?;
+        self.logs.remove(name);
         Ok(self.ledger.remove_record(name)?)
     }
 
@@ -585,6 +642,21 @@ impl Agent {
     }
 }
 
+/// The only one of these assignments of a tree.
+pub(crate) fn only(
+    names: Vec<AssignmentName>,
+    tree: &str,
+) -> Result<AssignmentName, crate::Failure> {
+    match <[AssignmentName; 1]>::try_from(names) {
+        Ok([name]) => Ok(name),
+        Err(names) if names.is_empty() => Err(NoSuchTree { tree: tree.to_owned() }.into()),
+        Err(names) => {
+            let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+            Err(crate::Failure::Several { tree: tree.to_owned(), names: names.join(", ") })
+        }
+    }
+}
+
 /// Whether it is to be tried or asked again only later.
 pub(super) fn is_due_later(record: &Record) -> bool {
     record.due.is_some_and(|due| due > Timestamp::now())
@@ -593,6 +665,20 @@ pub(super) fn is_due_later(record: &Record) -> bool {
 fn is_held(record: Option<&Record>, target: Option<&Verified>) -> bool {
     let held = record.and_then(|record| record.held.as_ref());
     held.zip(target).is_some_and(|(held, target)| held.manifest == target.statement.manifest)
+}
+
+/// Lets a mistake of ours end the run that made it, and nothing else: it is recorded like any other
+/// failure, and the next run begins anew.
+async fn unharmed<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    // Nothing of the run outlives it; what it shares is behind locks that go on after a panic.
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
+        Err(Error::Mistake(said_by(panic.as_ref()).unwrap_or("it said nothing").to_owned()))
+    })
+}
+
+fn said_by(panic: &(dyn Any + Send)) -> Option<&str> {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
 }
 
 /// The name of a result, as it is reported.
@@ -615,5 +701,21 @@ impl<'a> Busy<'a> {
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.lock().busy.remove(&self.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_mistake_of_ours_fails_its_run_with_the_cause_and_nothing_else() {
+        let ended =
+            unharmed(async { if true { panic!("index {} of 2", 3) } else { Ok(()) } }).await;
+        let text = ended.unwrap_err().to_string();
+        assert!(text.contains("index 3 of 2") && text.contains("please report it"), "{text}");
+        assert!(matches!(unharmed(async { Ok(7) }).await, Ok(7)));
+        let failed = unharmed::<()>(async { Err(Error::NothingHeld) }).await;
+        assert!(matches!(failed, Err(Error::NothingHeld)));
     }
 }

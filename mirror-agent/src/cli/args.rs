@@ -98,10 +98,36 @@ pub(super) enum Command {
         format: Format,
     },
     /// List the last runs: what came by which way, and why not by another.
-    #[command(after_help = "Example:\n  mirror-agent log fedora")]
+    #[command(after_help = "Example:\n  mirror-agent history fedora")]
+    History {
+        /// TREE or TREE@SITE; all without it.
+        tree: Option<String>,
+        /// At most so many, the newest.
+        #[arg(short = 'n', long, default_value = "20")]
+        number: usize,
+        #[command(flatten)]
+        settings: Settings,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Print the log of the latest run: step by step, with what rsync and the site's commands said.
+    ///
+    /// With --output json: the last runs, each with its log where that is kept.
+    #[command(
+        after_help = "Examples:\n  mirror-agent log fedora\n  mirror-agent log fedora -f\n  mirror-agent log fedora --changed"
+    )]
     Log {
         /// TREE or TREE@SITE; all without it.
         tree: Option<String>,
+        /// Go on with what is added, and with the next runs, until interrupted.
+        #[arg(short, long, requires = "tree")]
+        follow: bool,
+        /// That of the run before the latest.
+        #[arg(long, conflicts_with = "follow")]
+        previous: bool,
+        /// That of the last run which changed the tree.
+        #[arg(long, conflicts_with_all = ["follow", "previous"])]
+        changed: bool,
         #[command(flatten)]
         settings: Settings,
         #[command(flatten)]
@@ -279,7 +305,7 @@ pub(super) struct Settings {
     /// any, inet or inet6.
     #[arg(long)]
     address_family: Option<String>,
-    /// ADDRESS:PORT for monitoring, by plain HTTP; nowhere without it.
+    /// ADDRESS:PORT for the status page and monitoring, by plain HTTP; nowhere without it.
     #[arg(long)]
     monitor: Option<String>,
     /// How long what left a published tree can be brought back (7d).

@@ -18,15 +18,16 @@ use protocol::{
 
 use super::{
     args::{Cli, Command, Format, Output, Settings},
-    drop_in, print,
+    drop_in, logs, print,
     show::Show,
 };
 use crate::{
     agent::{Agent, TrashStatus},
     config::{self, Config},
-    control::{self, Request},
+    control::{self, Heard, Request},
     enroll, fence,
     report::Progress,
+    run_log::Kept,
     status::Status,
 };
 
@@ -65,12 +66,32 @@ pub(super) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Command::Log { tree, settings, format } => {
+        Command::History { tree, number, settings, format } => {
             if let Some(value) = ask(&settings, Request::Log { tree }).await? {
+                let mut runs: Vec<RunReport> = serde_json::from_value(value)?;
+                runs.truncate(number);
+                runs.iter_mut().for_each(|run| run.log.clear());
                 match format.output {
-                    Output::Json => print::json(&value),
-                    Output::Text => print::runs(&serde_json::from_value::<Vec<RunReport>>(value)?),
+                    Output::Json => print::json(&serde_json::to_value(runs)?),
+                    Output::Text => print::runs(&runs),
                 }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Log { tree, follow, previous, changed, settings, format } => {
+            let kept = match (previous, changed) {
+                (true, _) => Kept::Previous,
+                (_, true) => Kept::Changed,
+                _ => Kept::Current,
+            };
+            match (format.output, tree) {
+                (_, Some(tree)) if follow => logs::follow(&settings, tree).await?,
+                (Output::Json, tree) => {
+                    if let Some(value) = ask(&settings, Request::Log { tree }).await? {
+                        print::json(&value);
+                    }
+                }
+                (Output::Text, tree) => logs::show(&settings, tree, kept).await?,
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -150,7 +171,7 @@ pub(super) fn close_fence(settings: &Settings) -> anyhow::Result<()> {
 }
 
 /// The configuration; `None` when it was only to be printed.
-fn load(settings: &Settings) -> anyhow::Result<Option<Config>> {
+pub(super) fn load(settings: &Settings) -> anyhow::Result<Option<Config>> {
     let loaded = config::load(settings.config.as_deref(), environment(), settings.flags())?;
     if settings.print_config {
         loaded.values.iter().for_each(|value| print::line(&value.to_string()));
@@ -203,8 +224,12 @@ async fn run_once(config: Config, format: Format) -> anyhow::Result<ExitCode> {
 async fn ask(settings: &Settings, request: Request) -> anyhow::Result<Option<serde_json::Value>> {
     let Some(config) = load(settings)? else { return Ok(None) };
     let show = Show::new();
-    let progress = |phase: &str, unit: &str, done, total| show.set(phase, unit, done, total);
-    if let Some(value) = control::ask(&config.data, &request, progress).await? {
+    let heard = |heard: Heard<'_>| {
+        if let Heard::Progress { phase, unit, done, total } = heard {
+            show.set(phase, unit, done, total);
+        }
+    };
+    if let Some(value) = control::ask(&config.data, &request, heard).await? {
         return Ok(Some(value));
     }
     let agent = Agent::open(config).await?;

@@ -17,7 +17,7 @@ use crate::{
     agent::{TrashStatus, result_name},
     claim::Claim,
     config::Config,
-    status::Status,
+    status::{LogText, Status},
 };
 
 /// An error with its causes, and the exit code.
@@ -213,6 +213,20 @@ pub(super) fn trash(trash: &[TrashStatus]) {
         ]);
     }
     println!("{table}");
+}
+
+/// Logs, under their assignments' names where there are several.
+pub(super) fn logs(logs: &[LogText]) {
+    for log in logs {
+        if logs.len() > 1 {
+            println!("== {}", log.assignment);
+        }
+        match &log.text {
+            // Whatever could harm a terminal was made harmless when it was written.
+            Some(text) => print!("{text}"),
+            None => println!("no such log of {} yet", log.assignment),
+        }
+    }
 }
 
 /// What a pack would do.

@@ -36,6 +36,7 @@ fn report(at: i64) -> RunReport {
         hold: None,
         undelete: None,
         receipt: None,
+        log: String::new(),
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) async fn sync(
     let same_rules = applied.as_ref().is_some_and(|applied| applied.rules.same_as(&rules));
     run.set_versions(last, last);
     let (work, home) = (site.scratch()?, site.home()?);
-    let upstream = source(agent, from, &work);
+    let upstream = source(agent, from, run, &work);
     let content = upstream.clone();
     let look = Look { agent, order, from, rules: &rules, upstream, content, run, home };
     run.progress().phase("list", "bytes", 0);

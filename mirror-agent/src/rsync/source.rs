@@ -17,7 +17,7 @@ use super::{
     listing::{Listing, OUT_FORMAT},
     pipe::{Duplex, Pipe, new_token},
 };
-use crate::line::Line;
+use crate::{line::Line, run_log::RunLog};
 
 /// Most paths that one rsync run is given.
 pub const BATCH_FILES: usize = 20_000;
@@ -71,6 +71,8 @@ pub struct Source {
     pub programs: Programs,
     /// Limits of each run.
     pub limits: Limits,
+    /// Where calls, messages and what came are written.
+    pub log: RunLog,
 }
 
 impl std::fmt::Debug for Source {
@@ -168,6 +170,7 @@ impl Source {
             "--no-h",
             "-8",
             "--no-motd",
+            "--out-format=%n %l",
         ]
         .map(Into::into)
         .into();
@@ -201,7 +204,11 @@ impl Source {
         needs.write.push(stage.to_owned());
         needs.file_bytes = files.iter().map(|file| file.size).max().unwrap_or(0);
         needs.total_bytes = total_bytes;
-        run(self.call(args, input, stage, needs), pipe, |_| Ok(())).await
+        let came = |line: &[u8]| {
+            self.log.line(&format!("rsync: {}", String::from_utf8_lossy(line)));
+            Ok(())
+        };
+        run(self.call(args, input, stage, needs), pipe, came).await
     }
 
     fn needs(&self, received_bytes: u64) -> Needs {
@@ -219,7 +226,8 @@ impl Source {
         dir: &'a Path,
         needs: Needs,
     ) -> Call<'a> {
-        Call { programs: &self.programs, args, input, limits: self.limits, dir, needs }
+        let (programs, limits, log) = (&self.programs, self.limits, &self.log);
+        Call { programs, args, input, limits, dir, needs, log }
     }
 
     /// The module, and the path below it with a slash at its end; empty for the module's root.

@@ -307,6 +307,9 @@ pub struct Target {
     pub offers: Vec<Envelope>,
 }
 
+/// Longest log that goes with a report, in bytes.
+pub const MAX_LOG: usize = 64 << 10;
+
 /// What one run did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -365,6 +368,10 @@ pub struct RunReport {
     /// Signed [`Receipt`](crate::statement::Receipt), when a generation is durably held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Envelope>,
+    /// The run's log, or its beginning and its end, at most [`MAX_LOG`] bytes; empty where none is
+    /// at hand.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub log: String,
 }
 
 /// What a dry run found that would be done: paths below the assignment's, a bounded number.

@@ -11,6 +11,7 @@ use protocol::{
             EnrollPending, EnrollRequest, EnrollResponse, LateRenewRequest, RenewRequest,
             RenewResponse,
         },
+        events::Event,
         history::{GenerationStatus, RunStatus},
         identities::{
             EnrollmentStatus, IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI,
@@ -39,6 +40,13 @@ const PAGE: &[(&str, &str)] =
 const ROOTS: &[(&str, &str)] = &[("after", "Those after this number; 0 for all")];
 const IDENTITIES: &[(&str, &str)] = &[("role", "Of this role only"), PAGE[0], PAGE[1]];
 const GENERATIONS: &[(&str, &str)] = &[("tree", "Of this tree only"), PAGE[0], PAGE[1]];
+const EVENTS: &[(&str, &str)] = &[
+    ("after", "Those after this number; without it the newest"),
+    ("limit", "Entries, at most 1000; 100 by default"),
+    ("wait", "How long to wait for one, for example 60s; at most 120s"),
+];
+const LOG: &[(&str, &str)] =
+    &[("of", "Of which run: latest (without it), previous, success or change")];
 const RUNS: &[(&str, &str)] = &[
     ("assignment", "Of this assignment only: TREE@SITE"),
     ("tree", "Of this tree only"),
@@ -183,8 +191,12 @@ fn history() -> Vec<Endpoint> {
         get("/v1/generations", READER, "Generations, the newest first; holds before all")
             .query(GENERATIONS)
             .pages::<GenerationStatus>(),
+        get("/v1/events", READER, "What happened, the oldest first").query(EVENTS).pages::<Event>(),
         get("/v1/runs", READER, "Runs, the newest first").query(RUNS).pages::<RunStatus>(),
         get("/v1/runs/{id}", READER, "One run").answers::<RunStatus>(),
+        get("/v1/assignments/{name}/log", READER, "A run of an assignment with its log")
+            .query(LOG)
+            .answers::<RunStatus>(),
     ]
 }
 
