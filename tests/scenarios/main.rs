@@ -41,7 +41,6 @@ mod proxy;
 mod restore;
 mod schedules;
 mod stock;
-mod stock_access;
 mod storage;
 mod tools;
 mod transport;

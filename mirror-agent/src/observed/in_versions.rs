@@ -26,7 +26,10 @@ use crate::{
     ledger::Held,
     published::{Outcome, held_of},
     report::Run,
-    rsync::listing::{ListedKind, Listing, NANOS},
+    rsync::{
+        listing::{ListedKind, Listing, NANOS},
+        source::Asked,
+    },
     versions::{Directory, Done, MAX_STATUS, Shown, Top},
 };
 
@@ -164,7 +167,9 @@ impl Look<'_> {
         }
         let start = std::time::Instant::now();
         let stage = stage_dir(work).map_err(|source| self.failed(source))?;
-        let (passed, result) = self.upstream.fetch(&paths, &[], &stage, work).await;
+        let asked = |path: &TreePath| Asked { path: path.clone(), size: MAX_STATUS };
+        let files: Vec<Asked> = paths.iter().map(asked).collect();
+        let (passed, result) = self.upstream.fetch(&files, &[], &stage, work).await;
         let came = crate::report::Came {
             received_bytes: passed.received,
             sent_bytes: passed.sent,
