@@ -14,6 +14,7 @@ use protocol::{filter::Filter, path::TreePath};
 use super::{
     child::{Call, Error, Limits, Passed, Programs, run},
     exit::Failure,
+    figures::Figures,
     listing::{Listing, OUT_FORMAT},
     pipe::{Duplex, Pipe, new_token},
 };
@@ -71,7 +72,7 @@ impl Source {
             Err(error) => return (Passed::default(), Err(error)),
         };
         let mut args: Vec<OsString> =
-            ["-rlptn", "--no-h", "-8", "--no-motd"].map(Into::into).into();
+            ["-rlptn", "--stats", "--no-h", "-8", "--no-motd"].map(Into::into).into();
         args.push(format!("--timeout={}", self.limits.silence.as_secs().max(1)).into());
         args.push(format!("--out-format={OUT_FORMAT}").into());
         // What rsync cannot be told is left out by our own filter, below.
@@ -79,7 +80,13 @@ impl Source {
         args.extend(self.place(self.path.trim_matches('/'), &empty));
         let mut listing = Listing::default();
         let call = self.call(args, Vec::new(), &empty);
-        let (passed, done) = run(call, pipe, |line| listing.push_line(line)).await;
+        let mut figures = Figures::default();
+        let each = |line: &[u8]| match figures.take(line) {
+            true => Ok(()),
+            false => listing.push_line(line),
+        };
+        let (passed, done) = run(call, pipe, each).await;
+        let passed = Passed { figures, ..passed };
         (passed, done.map(|()| listing.finish(|path, is_dir| filter.keeps(path, is_dir))))
     }
 
@@ -139,6 +146,7 @@ impl Source {
             "--no-specials",
             "--chmod=D700,F600",
             "--fsync",
+            "--stats",
             "--ignore-times",
             "--no-h",
             "-8",
@@ -168,7 +176,13 @@ impl Source {
             input.extend_from_slice(path.as_bytes());
             input.push(0);
         }
-        run(self.call(args, input, stage), pipe, |_| Ok(())).await
+        let mut figures = Figures::default();
+        let each = |line: &[u8]| {
+            figures.take(line);
+            Ok(())
+        };
+        let (passed, done) = run(self.call(args, input, stage), pipe, each).await;
+        (Passed { figures, ..passed }, done)
     }
 
     fn call<'a>(&'a self, args: Vec<OsString>, input: Vec<u8>, dir: &'a Path) -> Call<'a> {
