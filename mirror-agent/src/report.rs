@@ -64,6 +64,7 @@ struct State {
     foreseen: Foreseen,
     figures: Figures,
     held: Option<(u64, u64)>,
+    incomplete: String,
 }
 
 impl Run {
@@ -85,6 +86,7 @@ impl Run {
             foreseen: Foreseen::default(),
             figures: Figures::default(),
             held: None,
+            incomplete: String::new(),
         };
         let started = Timestamp::now();
         Self { id: Uuid::now_v7(), assignment, started, dry, progress, state: Mutex::new(state) }
@@ -146,6 +148,11 @@ impl Run {
     /// Files and content bytes that the assignment holds after the run.
     pub fn set_held(&self, files: u64, bytes: u64) {
         self.lock().held = Some((files, bytes));
+    }
+
+    /// What was left undone by a run that did the rest.
+    pub fn set_incomplete(&self, what: String) {
+        self.lock().incomplete = what;
     }
 
     /// Something that an admin should know.
@@ -251,12 +258,15 @@ impl Run {
     }
 
     /// The report.
-    pub fn finish(self, result: RunResult, error: String) -> RunReport {
+    pub fn finish(self, result: RunResult, mut error: String) -> RunReport {
         let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         if state.left_out > 0 {
             state.notices.push(format!("and {} more", state.left_out));
         }
         let stats = state.stats();
+        if error.is_empty() {
+            error = std::mem::take(&mut state.incomplete);
+        }
         RunReport {
             id: self.id,
             assignment: self.assignment,

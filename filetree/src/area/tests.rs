@@ -12,6 +12,7 @@ pub(crate) mod model;
 mod oracle;
 mod scenario;
 mod scrubbing;
+mod units;
 mod withdrawn;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
