@@ -346,6 +346,7 @@ impl Look<'_> {
         };
         let came =
             Came { received_bytes: total.received, sent_bytes: total.sent, ..Came::default() };
+        self.run.add_figures(total.figures);
         self.run.add_way(Way::Metadata, &self.upstream.host, came.since(start));
         result.map_err(|source| self.failed(source))
     }
@@ -502,6 +503,7 @@ impl Look<'_> {
             sent_bytes: total.sent,
             ..Came::default()
         };
+        self.run.add_figures(total.figures);
         self.run.add_way(Way::Rsync, &self.upstream.host, came.since(start));
         result.map_err(|source| self.failed(source))?;
         let second = self.list(work).await?;

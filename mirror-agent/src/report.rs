@@ -20,14 +20,18 @@ use protocol::{
     transfer::{Encoder, NoDelta, Way},
     v1::{
         agent::{
-            Changes, EncoderReport, Foreseen, NotTaken, RunKind, RunReport, RunResult, WayReport,
+            Changes, EncoderReport, Foreseen, NotTaken, RunKind, RunReport, RunResult, SyncStats,
+            WayReport,
         },
         publisher::HoldReport,
     },
 };
 use uuid::Uuid;
 
-use crate::{fetch::points::Points, ledger::Withdrawn, route::Reasons, run_log::RunLog};
+use crate::{
+    fetch::points::Points, ledger::Withdrawn, route::Reasons, rsync::figures::Figures,
+    run_log::RunLog,
+};
 
 /// Most paths that a dry run names.
 const MAX_FORESEEN: usize = 1_000;
@@ -64,6 +68,9 @@ struct State {
     foreseen: Foreseen,
     withdrawn: Option<Option<Withdrawn>>,
     undelete: Option<Uuid>,
+    figures: Figures,
+    held: Option<(u64, u64)>,
+    incomplete: String,
 }
 
 impl Run {
@@ -85,6 +92,9 @@ impl Run {
             foreseen: Foreseen::default(),
             withdrawn: None,
             undelete: None,
+            figures: Figures::default(),
+            held: None,
+            incomplete: String::new(),
         };
         let (id, started, log) = (Uuid::now_v7(), Timestamp::now(), RunLog::none());
         Self { id, assignment, started, dry, progress, log, state: Mutex::new(state) }
@@ -170,6 +180,21 @@ impl Run {
     /// The points that it asks; what they did will stand in the report.
     pub fn set_points(&self, points: &Arc<Points>) {
         self.lock().points = Arc::clone(points);
+    }
+
+    /// What rsync said of its own runs.
+    pub fn add_figures(&self, figures: Figures) {
+        self.lock().figures += figures;
+    }
+
+    /// Files and content bytes that the assignment holds after the run.
+    pub fn set_held(&self, files: u64, bytes: u64) {
+        self.lock().held = Some((files, bytes));
+    }
+
+    /// What was left undone by a run that did the rest.
+    pub fn set_incomplete(&self, what: String) {
+        self.lock().incomplete = what;
     }
 
     /// Something that an admin should know.
@@ -301,10 +326,14 @@ impl Run {
     }
 
     /// The report.
-    pub fn finish(self, result: RunResult, error: String) -> RunReport {
+    pub fn finish(self, result: RunResult, mut error: String) -> RunReport {
         let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         if state.left_out > 0 {
             state.notices.push(format!("and {} more", state.left_out));
+        }
+        let stats = state.stats();
+        if error.is_empty() {
+            error = std::mem::take(&mut state.incomplete);
         }
         self.progress.tell(&RunLog::none());
         let ended = Timestamp::now();
@@ -331,6 +360,7 @@ impl Run {
             encoders: state.encoders.into_values().collect(),
             not_taken: state.reasons.into_not_taken(),
             switch: state.switch,
+            stats: Some(stats),
             foreseen: self.dry.then_some(state.foreseen),
             error,
             notices: state.notices,
@@ -351,6 +381,45 @@ fn shown(path: &TreePath, unit: Option<&TreePath>) -> String {
         None => path.to_string(),
         Some(unit) => format!("{unit}/{path}"),
     }
+}
+
+impl State {
+    /// Sums over all ways. Of rsync it is known what came and what was here already; of the other
+    /// ways, how much of the content did not have to come.
+    fn stats(&self) -> SyncStats {
+        let mut stats = SyncStats {
+            listing_bytes: self.figures.listing_bytes,
+            listing_creation_seconds: seconds(self.figures.listing_creation_milliseconds),
+            listing_transfer_seconds: seconds(self.figures.listing_transfer_milliseconds),
+            literal_bytes: self.figures.literal_bytes,
+            matched_bytes: self.figures.matched_bytes,
+            ..SyncStats::default()
+        };
+        (stats.total_file_count, stats.total_bytes) = self.held.unwrap_or_default();
+        let mut milliseconds = 0;
+        for way in self.ways.values() {
+            stats.sent_bytes += way.sent_bytes;
+            stats.received_bytes += way.received_bytes;
+            milliseconds += way.milliseconds;
+            if way.way == Way::Metadata {
+                continue;
+            }
+            stats.transferred_file_count += way.files;
+            stats.transferred_bytes += way.content_bytes;
+            if way.way != Way::Rsync {
+                let literal = way.received_bytes.min(way.content_bytes);
+                stats.literal_bytes += literal;
+                stats.matched_bytes += way.content_bytes - literal;
+            }
+        }
+        let moved = stats.sent_bytes.saturating_add(stats.received_bytes);
+        stats.transfer_bps = moved.saturating_mul(1_000) / u64::max(milliseconds, 1);
+        stats
+    }
+}
+
+fn seconds(milliseconds: u64) -> f64 {
+    milliseconds as f64 / 1_000.0
 }
 
 /// What came by a way.

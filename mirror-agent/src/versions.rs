@@ -278,6 +278,9 @@ impl<'a> Directory<'a> {
         if self.versions.delete_old_versions {
             self.remove_old()?;
         }
+        if let Some(undone) = self.tally.undone() {
+            self.run.set_incomplete(undone);
+        }
         match self.tally.all_failed() {
             None => Ok(()),
             Some((count, (first, detail))) => {

@@ -47,6 +47,7 @@ fn report(assignment: &str) -> RunReport {
         encoders: vec![],
         not_taken: vec![],
         switch: None,
+        stats: None,
         foreseen: None,
         error: String::new(),
         notices: vec![],

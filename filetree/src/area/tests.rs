@@ -13,6 +13,7 @@ mod oracle;
 mod scenario;
 mod scrubbing;
 mod trash;
+mod units;
 mod withdrawn;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -186,7 +186,9 @@ impl Area {
         // A directory cannot be replaced by a rename; swapped, it never leaves a gap.
         beside.exchange(path.name(), &live, path.name())?;
         live.sync()?;
+        beside.sync()?;
         to_trash(&self.work, now, &beside, path)?;
+        self.work.sync_fs()?;
         self.forget_unit(path)?;
         Ok(Linked::Made)
     }
@@ -199,8 +201,7 @@ impl Area {
             return Ok(false);
         }
         to_trash(&self.work, now, &live, name)?;
-        live.sync()?;
-        self.work.sync()?;
+        self.work.sync_fs()?;
         self.forget_unit(name)?;
         Ok(true)
     }

@@ -430,6 +430,10 @@ impl Agent {
             Err(error) => (RunResult::Failed, None, crate::chain(&error)),
         };
         let withdrawn = run.withdrawn();
+        let held_before = self.ledger.record(name).ok().flatten().and_then(|record| record.held);
+        if let Some(now) = held.as_ref().or(held_before.as_ref()) {
+            run.set_held(now.files, now.bytes);
+        }
         let mut report = run.finish(result, error);
         self.tell(&report);
         if !dry

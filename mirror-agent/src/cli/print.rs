@@ -190,6 +190,17 @@ pub(super) fn runs(runs: &[RunReport]) {
         if let Some(switch) = &run.switch {
             println!("    switch {switch}");
         }
+        if let Some(foreseen) = &run.foreseen {
+            let tell = |paths: &[String], what: &str| {
+                paths.iter().for_each(|path| println!("    {what} {path}"));
+            };
+            tell(&foreseen.would_transfer, "would transfer");
+            tell(&foreseen.would_delete, "would delete");
+            tell(&foreseen.would_link, "would link");
+            if foreseen.unnamed > 0 {
+                println!("    and {} more", foreseen.unnamed);
+            }
+        }
         run.notices.iter().for_each(|notice| println!("    note: {notice}"));
         if !run.error.is_empty() {
             println!("    {}", run.error);

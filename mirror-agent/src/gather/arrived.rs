@@ -62,6 +62,7 @@ impl Gather<'_> {
             sent_bytes: passed.sent,
             ..sums(done.map(|item| item.need.size))
         };
+        self.run.add_figures(passed.figures);
         self.run.add_way(Way::Rsync, &source.host, came.since(start));
         std::fs::remove_dir_all(&stage_dir).ok();
         Ok(failures)

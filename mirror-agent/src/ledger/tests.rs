@@ -30,6 +30,7 @@ fn report(at: i64) -> RunReport {
         encoders: vec![],
         not_taken: vec![],
         switch: None,
+        stats: None,
         foreseen: None,
         error: String::new(),
         notices: vec![],

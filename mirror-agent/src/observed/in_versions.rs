@@ -175,6 +175,7 @@ impl Look<'_> {
             sent_bytes: passed.sent,
             ..crate::report::Came::default()
         };
+        self.run.add_figures(passed.figures);
         self.run.add_way(protocol::transfer::Way::Metadata, &self.upstream.host, came.since(start));
         result.map_err(|source| self.failed(source))?;
         let arrived = crate::gather::Arrived::open(&self.home, &stage)?;

@@ -25,6 +25,7 @@ use tokio::{
 
 use super::{
     exit::{Exit, Failure, classify},
+    figures::Figures,
     listing::MAX_LINE,
     pipe::{Pipe, TOKEN_ENV},
 };
@@ -199,7 +200,11 @@ pub async fn run(
     line: impl FnMut(&[u8]) -> Result<(), super::listing::Error> + Send,
 ) -> (Passed, Result<(), Error>) {
     let ended = run_through(&call, &pipe, line).await;
-    let passed = Passed { received: pipe.meter().received(), sent: pipe.meter().sent() };
+    let passed = Passed {
+        received: pipe.meter().received(),
+        sent: pipe.meter().sent(),
+        figures: Figures::default(),
+    };
     let connection = pipe.finish().await;
     let result = ended.and_then(|(exit, messages)| match (classify(exit, &messages), connection) {
         (Ok(()), _) => Ok(()),
@@ -279,12 +284,15 @@ pub struct Passed {
     pub received: u64,
     /// To the server.
     pub sent: u64,
+    /// What rsync says of it.
+    pub figures: Figures,
 }
 
 impl std::ops::AddAssign for Passed {
     fn add_assign(&mut self, other: Self) {
         self.received += other.received;
         self.sent += other.sent;
+        self.figures += other.figures;
     }
 }
 

@@ -14,6 +14,7 @@ use protocol::{filter::Filter, path::TreePath};
 use super::{
     child::{Call, Error, Limits, Needs, Passed, Programs, run},
     exit::Failure,
+    figures::Figures,
     listing::{Listing, OUT_FORMAT},
     pipe::{Duplex, Pipe, new_token},
 };
@@ -92,7 +93,7 @@ impl Source {
             Err(error) => return (Passed::default(), Err(error)),
         };
         let mut args: Vec<OsString> =
-            ["-rlptn", "--no-h", "-8", "--no-motd"].map(Into::into).into();
+            ["-rlptn", "--stats", "--no-h", "-8", "--no-motd"].map(Into::into).into();
         args.push(format!("--timeout={}", self.limits.silence.as_secs().max(1)).into());
         args.push(format!("--out-format={OUT_FORMAT}").into());
         if self.programs.list_first {
@@ -106,7 +107,13 @@ impl Source {
         needs.file_bytes = NOTES_BYTES;
         needs.read.extend([empty.clone(), work.join(RULES)]);
         let call = self.call(args, Vec::new(), &empty, needs);
-        let (passed, done) = run(call, pipe, |line| listing.push_line(line)).await;
+        let mut figures = Figures::default();
+        let each = |line: &[u8]| match figures.take(line) {
+            true => Ok(()),
+            false => listing.push_line(line),
+        };
+        let (passed, done) = run(call, pipe, each).await;
+        let passed = Passed { figures, ..passed };
         (passed, done.map(|()| listing.finish(|path, is_dir| filter.keeps(path, is_dir))))
     }
 
@@ -166,6 +173,7 @@ impl Source {
             "--no-specials",
             "--chmod=D700,F600",
             "--fsync",
+            "--stats",
             "--ignore-times",
             "--no-h",
             "-8",
@@ -204,11 +212,15 @@ impl Source {
         needs.write.push(stage.to_owned());
         needs.file_bytes = files.iter().map(|file| file.size).max().unwrap_or(0);
         needs.total_bytes = total_bytes;
+        let mut figures = Figures::default();
         let came = |line: &[u8]| {
-            self.log.line(&format!("rsync: {}", String::from_utf8_lossy(line)));
+            if !figures.take(line) {
+                self.log.line(&format!("rsync: {}", String::from_utf8_lossy(line)));
+            }
             Ok(())
         };
-        run(self.call(args, input, stage, needs), pipe, came).await
+        let (passed, done) = run(self.call(args, input, stage, needs), pipe, came).await;
+        (Passed { figures, ..passed }, done)
     }
 
     fn needs(&self, received_bytes: u64) -> Needs {

@@ -34,12 +34,11 @@ impl Directory<'_> {
         }
         let allowed = allowed(self.versions.max_delete_versions, versions);
         if going.len() as u64 > allowed {
-            self.run.notice(format!(
+            self.tally.withhold(format!(
                 "{} of {versions} versions are gone at the upstream, more than max-delete-versions allows in one run ({allowed}); none was removed, the first is {}",
                 going.len(),
                 going[0].name
             ));
-            self.tally.withhold();
             return Ok(());
         }
         for shown in going {

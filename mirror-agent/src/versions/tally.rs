@@ -11,7 +11,7 @@ pub struct Tally {
     changed: usize,
     up_to_date: usize,
     removed: bool,
-    withheld: bool,
+    withheld: Option<String>,
 }
 
 impl Tally {
@@ -34,13 +34,22 @@ impl Tally {
     }
 
     /// Notes that something was to be done that a limit did not allow.
-    pub fn withhold(&mut self) {
-        self.withheld = true;
+    pub fn withhold(&mut self, why: String) {
+        self.withheld = Some(why);
     }
 
     /// Whether every version that was worked on is complete.
     pub fn is_whole(&self) -> bool {
-        self.failed.is_empty() && !self.withheld
+        self.failed.is_empty() && self.withheld.is_none()
+    }
+
+    /// What was left undone, where the run did the rest.
+    pub fn undone(&self) -> Option<String> {
+        let failed = self.failed.first().map(|(name, detail)| match self.failed.len() {
+            1 => format!("version {name} was not brought: {detail}"),
+            count => format!("{count} versions were not brought, the first is {name}: {detail}"),
+        });
+        failed.or_else(|| self.withheld.clone())
     }
 
     /// How many failed and the first of them, where none is complete.

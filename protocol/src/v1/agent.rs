@@ -350,6 +350,9 @@ pub struct RunReport {
     /// How the tree was switched and why so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch: Option<String>,
+    /// Sums over everything that was moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stats: Option<SyncStats>,
     /// What a dry run found that would be done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreseen: Option<Foreseen>,
@@ -372,6 +375,37 @@ pub struct RunReport {
     /// at hand.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub log: String,
+}
+
+/// What a run moved, all ways and all units together.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SyncStats {
+    /// Files that the assignment holds after the run.
+    pub total_file_count: u64,
+    /// Files whose content came.
+    pub transferred_file_count: u64,
+    /// Content bytes that the assignment holds after the run.
+    pub total_bytes: u64,
+    /// Content bytes of the files that came.
+    pub transferred_bytes: u64,
+    /// Content bytes that came over the wire.
+    pub literal_bytes: u64,
+    /// Content bytes that did not have to come: they were here, or compression spared them.
+    pub matched_bytes: u64,
+    /// Bytes sent on the wire.
+    pub sent_bytes: u64,
+    /// Bytes received on the wire.
+    pub received_bytes: u64,
+    /// Bytes per second, both directions together, while something was moved.
+    pub transfer_bps: u64,
+    /// Bytes of rsync's lists of files.
+    pub listing_bytes: u64,
+    /// Seconds that rsync servers took to make them.
+    pub listing_creation_seconds: f64,
+    /// Seconds that they took to come.
+    pub listing_transfer_seconds: f64,
 }
 
 /// What a dry run found that would be done: paths below the assignment's, a bounded number.

@@ -114,8 +114,8 @@ fn r69_no_run_removes_more_than_its_limit_and_what_goes_is_in_the_trash() {
     }
     assert_eq!(net.result(), "SYNC_PARTIAL");
     assert_eq!(net.names(), ["v1", "v2", "v3", "v4"]);
-    let notices = net.last_run()["notices"].to_string();
-    assert!(notices.contains("max-delete-versions"), "{notices}");
+    let error = net.last_run()["error"].to_string();
+    assert!(error.contains("max-delete-versions"), "{error}");
     net.redefine("layout = \"versioned\"\ndelete-old-versions = true\nmax-delete-versions = 3", "");
     assert_eq!(net.sync()["result"], "SYNC_COMPLETED");
     assert_eq!(net.names(), ["v4"]);

@@ -688,7 +688,6 @@ fn how_versions_are_chosen_is_checked_key_by_key() {
         "listing-pattern = \"a/b\"",
         "listing-pattern = \"\"",
         "listing-filter = [\"nonsense x\"]",
-        "listing-exclude = [\"\"]",
         "latest-link = \"../up\"",
         "latest-link = \"a/b\"",
         "status-file = \"S*\"",

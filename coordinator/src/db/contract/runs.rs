@@ -43,6 +43,7 @@ fn report(assignment: &str) -> RunReport {
         encoders: vec![],
         not_taken: vec![],
         switch: None,
+        stats: None,
         foreseen: None,
         error: String::new(),
         notices: vec!["one".into()],
