@@ -22,9 +22,10 @@ use protocol::{
     digest::Digest,
     filter::{Filter, Level},
     generation::Version,
-    manifest::Manifest,
+    manifest::{Entry, EntryKind, Manifest},
     path::TreePath,
     spec::Switch,
+    symlinks::Symlinks,
     transfer::rsync_estimate,
     v1::agent::{AssignmentOrder, Changes},
 };
@@ -45,6 +46,8 @@ pub struct Rules {
     pub filter: Filter,
     /// What becomes of modes.
     pub modes: Modes,
+    /// Which symbolic links are kept.
+    pub symlinks: Symlinks,
     note: Note,
 }
 
@@ -57,6 +60,13 @@ struct Note {
     chmod: Option<String>,
     #[serde(default)]
     observed: bool,
+    /// What was applied before there was a choice has all.
+    #[serde(default = "all_links")]
+    symlinks: Symlinks,
+}
+
+const fn all_links() -> Symlinks {
+    Symlinks::All
 }
 
 /// Why the disk does not do what is wanted.
@@ -91,20 +101,36 @@ pub enum Error {
 impl Rules {
     /// What an order says.
     pub fn of(order: &AssignmentOrder, observed: bool) -> Result<Self, Error> {
-        Self::read(Note { filter: order.filter.clone(), chmod: order.chmod.clone(), observed })
+        let (filter, chmod) = (order.filter.clone(), order.chmod.clone());
+        Self::read(Note { filter, chmod, observed, symlinks: order.symlinks })
     }
 
     fn read(note: Note) -> Result<Self, Error> {
         Ok(Self {
             filter: Filter::build(&note.filter)?,
             modes: modes::parse(note.chmod.as_deref())?,
+            symlinks: note.symlinks,
             note,
         })
     }
 
     /// Whether a manifest looks the same through both.
     pub fn same_as(&self, other: &Self) -> bool {
-        self.filter == other.filter && self.modes == other.modes
+        self.filter == other.filter && self.modes == other.modes && self.symlinks == other.symlinks
+    }
+
+    /// Whether a link is one that this site may have; anything else is.
+    pub fn carries(&self, entry: &Entry) -> bool {
+        match &entry.kind {
+            EntryKind::Symlink { target } => self.symlinks.allows(&entry.path, target),
+            EntryKind::File { .. } | EntryKind::Dir => true,
+        }
+    }
+
+    /// Links of a manifest that are not kept, though the filter keeps them.
+    pub fn refused_links<'m>(&'m self, manifest: &'m Manifest) -> impl Iterator<Item = &'m Entry> {
+        let entries = manifest.entries().iter();
+        entries.filter(|e| !self.carries(e) && self.filter.keeps(&e.path, false))
     }
 
     /// Files that are kept, and their content bytes.
@@ -213,7 +239,7 @@ impl Site {
     ) -> Result<Adopted, Error> {
         progress.phase("adopt", "bytes", 0);
         let keep = |path: &TreePath, is_dir: bool| rules.filter.decide(path, is_dir).kept;
-        let view = View { keep: &keep, modes: rules.modes };
+        let view = View { keep: &keep, modes: rules.modes, symlinks: rules.symlinks };
         let tell = |scan: filetree::scan::Progress| progress.set(scan.bytes, scan.total_bytes);
         let options = ScanOptions { progress: &tell, ..ScanOptions::new(nanoseconds(now)) };
         Ok(self.area.adopt(want, view, record, &options)?)
@@ -235,8 +261,10 @@ impl Site {
                 && removals.concerns(path)
         };
         let have_modes = have_rules.map_or(Modes::AS_IS, |rules| rules.modes);
-        let have_view = View { keep: &keep_have, modes: have_modes };
-        let want_view = View { keep: &keep_want, modes: want_rules.modes };
+        let have_links = have_rules.map_or(Symlinks::All, |rules| rules.symlinks);
+        let have_view = View { keep: &keep_have, modes: have_modes, symlinks: have_links };
+        let (modes, symlinks) = (want_rules.modes, want_rules.symlinks);
+        let want_view = View { keep: &keep_want, modes, symlinks };
         Ok(self.area.plan(have, have_view, want, want_view)?)
     }
 
@@ -296,7 +324,7 @@ pub fn changes(plan: &Plan, have: &Manifest, want: &Manifest) -> Changes {
             (true, true) => changes.changed += 1,
         }
         if let Some(new) = new.filter(|new| change.wanted && new.is_file()) {
-            let has_old = have.get(&change.path).is_some_and(protocol::manifest::Entry::is_file);
+            let has_old = have.get(&change.path).is_some_and(Entry::is_file);
             changes.bytes += new.size();
             changes.rsync_bytes += rsync_estimate(new.size(), has_old);
         }

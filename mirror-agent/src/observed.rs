@@ -216,7 +216,8 @@ impl Look<'_> {
     }
 
     async fn list(&self, work: &std::path::Path) -> Result<Listing, Error> {
-        self.list_through(&self.rules.filter, work).await
+        let listing = self.list_through(&self.rules.filter, work).await?;
+        Ok(listing.without_links(self.rules.symlinks))
     }
 
     async fn list_through(

@@ -33,6 +33,7 @@ pub mod root;
 pub mod schedule;
 pub mod spec;
 pub mod statement;
+pub mod symlinks;
 pub mod transfer;
 pub mod units;
 pub mod v1;

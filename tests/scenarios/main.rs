@@ -35,6 +35,7 @@ mod proxy;
 mod schedules;
 mod stock;
 mod storage;
+mod symlinks;
 mod tools;
 mod transport;
 mod trust;

@@ -490,6 +490,7 @@ impl Agent {
         };
         let mut wrong = want.entries().iter().filter(|entry| {
             kept(filter, entry)
+                && applied.rules.carries(entry)
                 && !found.get(&entry.path).is_some_and(|there| {
                     there.digest() == entry.digest()
                         && (entry.is_file() || there.kind == entry.kind)

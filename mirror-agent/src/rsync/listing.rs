@@ -10,6 +10,7 @@ use protocol::{
     digest::{Digest, DigestWriter},
     manifest::{Entry, EntryKind, MAX_ENTRIES, Manifest},
     path::{TreePath, escape},
+    symlinks::Symlinks,
 };
 
 /// rsync's `--out-format` that [`Listing`] reads.
@@ -164,6 +165,19 @@ impl Listing {
                 open.push(entry.path.clone());
             }
             self.entries.push(entry);
+        }
+        self
+    }
+
+    /// Leaves out the links that a tree may not have.
+    pub fn without_links(mut self, symlinks: Symlinks) -> Self {
+        for entry in std::mem::take(&mut self.entries) {
+            match &entry.kind {
+                ListedKind::Symlink { target } if !symlinks.allows(&entry.path, target) => {
+                    self.refuse(format!("{}: {}", entry.path, symlinks.why()));
+                }
+                _ => self.entries.push(entry),
+            }
         }
         self
     }

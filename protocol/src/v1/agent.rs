@@ -21,6 +21,7 @@ use crate::{
         AssignmentName, BandwidthWindow, Budget, GuardSpec, OnEnd, OnExclude, Rate, Switch,
         Transport,
     },
+    symlinks::Symlinks,
     transfer::{Encoder, NoDelta, Way},
     units::Span,
 };
@@ -83,6 +84,9 @@ pub struct AssignmentOrder {
     pub stopped: Option<Stopped>,
     /// The tree's limit and the merged rules, in order, each level with its origin.
     pub filter: Vec<Level>,
+    /// Which symbolic links it keeps.
+    #[serde(default)]
+    pub symlinks: Symlinks,
     /// Where the tree comes from.
     pub origin: Origin,
     /// What it should hold; absent for a stock rsync upstream and before the first generation.

@@ -241,6 +241,7 @@ impl Worker {
             fs: &state.fs,
             root: Path::new(&order.path),
             keep: &keep,
+            symlinks: order.symlinks,
             rule_files: rule_files.as_ref(),
             announced: base.map(|base| base.statement.manifest),
             quiet: state.config.settle.duration(),
