@@ -30,6 +30,7 @@ use protocol::{
     filter,
     manifest::{self, Entry, EntryKind, LinkGroup, Manifest},
     path::TreePath,
+    symlinks::Symlinks,
 };
 
 use self::record::{Content, Known};
@@ -56,6 +57,8 @@ pub struct ScanOptions<'a> {
     /// What somebody else on this host has read and digested: a file of the same path, size and
     /// mtime is taken for it without being opened.
     pub vouched: Option<&'a Manifest>,
+    /// The tree's symbolic links; others are left out.
+    pub symlinks: Symlinks,
     /// Now, in nanoseconds since 1970.
     pub now: i64,
     /// Threads that look and read.
@@ -74,6 +77,7 @@ impl ScanOptions<'static> {
             keep: &keep_all,
             rule_files: None,
             vouched: None,
+            symlinks: Symlinks::All,
             now,
             threads: 2,
             progress: &|_| {},
@@ -108,7 +112,8 @@ pub struct Scan {
     pub record: ScanRecord,
     /// The root directory: a changed device means that something else is mounted there.
     pub root: FileId,
-    /// What is not carried: fifos, sockets, devices, and our own work directory.
+    /// What is not carried: fifos, sockets, devices, links that the tree may not have, and our own
+    /// work directory.
     pub left_out: Vec<LeftOut>,
     /// What it took.
     pub stats: ScanStats,
@@ -230,7 +235,8 @@ pub(crate) fn scan_what_can_be_read(
     let contents = read::contents(root, merge.unread(), merge.entries.len() as u64, options)?;
     let mut problems = walked.problems;
     let mut scan = merge.finish(root_id, contents, &mut problems)?;
-    scan.left_out = walked.left_out;
+    scan.left_out.extend(walked.left_out);
+    scan.left_out.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     scan.stats.vanished_names += walked.vanished;
     Ok((scan, problems))
 }
@@ -258,6 +264,7 @@ struct Merge<'a> {
     previous: std::iter::Peekable<std::slice::Iter<'a, Known>>,
     vouched: Option<&'a Manifest>,
     now: i64,
+    symlinks: Symlinks,
     entries: Vec<Pending>,
     /// First entry of each inode that has several names.
     inodes: HashMap<FileId, usize>,
@@ -277,6 +284,7 @@ impl<'a> Merge<'a> {
             previous: previous.entries.iter().peekable(),
             vouched: options.vouched,
             now: options.now,
+            symlinks: options.symlinks,
             entries: Vec::new(),
             inodes: HashMap::new(),
             groups: HashMap::new(),
@@ -347,6 +355,7 @@ impl<'a> Merge<'a> {
         }
         let mut entries = Vec::with_capacity(self.entries.len());
         let mut record = ScanRecord::empty();
+        let mut left_out = Vec::new();
         for at in 0..self.entries.len() {
             let Pending { twin, found, .. } = &self.entries[at];
             let content = match twin {
@@ -366,7 +375,15 @@ impl<'a> Merge<'a> {
                 (_, None) => continue,
             };
             let mode = if meta.kind == Kind::Symlink { 0 } else { meta.mode & Entry::MODE_BITS };
-            entries.push(Entry { path: found.path.clone(), mode, mtime: meta.mtime, kind });
+            let is_carried = match &kind {
+                EntryKind::Symlink { target } => self.symlinks.allows(&found.path, target),
+                EntryKind::File { .. } | EntryKind::Dir => true,
+            };
+            if is_carried {
+                entries.push(Entry { path: found.path.clone(), mode, mtime: meta.mtime, kind });
+            } else {
+                left_out.push(LeftOut { path: found.path.clone(), why: self.symlinks.why() });
+            }
             if let Some(content) = content {
                 record.note(&found.path, meta, content, self.now);
             }
@@ -375,7 +392,7 @@ impl<'a> Merge<'a> {
         let files = entries.iter().filter(|entry| entry.is_file()).count() as u64;
         stats.unchanged_files = files.saturating_sub(read);
         let manifest = Manifest::new(entries)?;
-        Ok(Scan { manifest, record, root, left_out: Vec::new(), stats })
+        Ok(Scan { manifest, record, root, left_out, stats })
     }
 }
 

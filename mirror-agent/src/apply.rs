@@ -23,9 +23,10 @@ use protocol::{
     digest::Digest,
     filter::{Filter, Level},
     generation::Version,
-    manifest::Manifest,
+    manifest::{Entry, EntryKind, Manifest},
     path::TreePath,
     spec::Switch,
+    symlinks::Symlinks,
     transfer::rsync_estimate,
     v1::agent::{AssignmentOrder, Changes, VersionsOrder},
 };
@@ -47,6 +48,8 @@ pub struct Rules {
     pub filter: Filter,
     /// What becomes of modes.
     pub modes: Modes,
+    /// Which symbolic links are kept.
+    pub symlinks: Symlinks,
     note: Note,
 }
 
@@ -65,6 +68,13 @@ struct Note {
     /// Of one version: its name, below which the rules are asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     below: Option<TreePath>,
+    /// What was applied before there was a choice has all.
+    #[serde(default = "all_links")]
+    symlinks: Symlinks,
+}
+
+const fn all_links() -> Symlinks {
+    Symlinks::All
 }
 
 /// Why the disk does not do what is wanted.
@@ -105,6 +115,7 @@ impl Rules {
             observed,
             versions: order.versions.clone(),
             below: None,
+            symlinks: order.symlinks,
         })
     }
 
@@ -151,6 +162,7 @@ impl Rules {
         Ok(Self {
             filter: Filter::build(&note.filter)?,
             modes: modes::parse(note.chmod.as_deref())?,
+            symlinks: note.symlinks,
             note,
         })
     }
@@ -159,8 +171,24 @@ impl Rules {
     pub fn same_as(&self, other: &Self) -> bool {
         self.filter == other.filter
             && self.modes == other.modes
+            && self.symlinks == other.symlinks
             && self.note.versions == other.note.versions
             && self.note.below == other.note.below
+    }
+
+    /// Whether a link is one that this site may have; anything else is. A link of a version may not
+    /// leave it: versions come and go by themselves.
+    pub fn carries(&self, entry: &Entry) -> bool {
+        match &entry.kind {
+            EntryKind::Symlink { target } => self.symlinks.allows(&entry.path, target),
+            EntryKind::File { .. } | EntryKind::Dir => true,
+        }
+    }
+
+    /// Links of a manifest that are not kept, though the filter keeps them.
+    pub fn refused_links<'m>(&'m self, manifest: &'m Manifest) -> impl Iterator<Item = &'m Entry> {
+        let entries = manifest.entries().iter();
+        entries.filter(|e| !self.carries(e) && self.keeps(&e.path, false))
     }
 
     /// Files that are kept, and their content bytes.
@@ -311,7 +339,7 @@ impl Site {
     ) -> Result<Adopted, Error> {
         progress.phase("adopt", "bytes", 0);
         let keep = |path: &TreePath, is_dir: bool| rules.decides(path, is_dir);
-        let view = View { keep: &keep, modes: rules.modes };
+        let view = View { keep: &keep, modes: rules.modes, symlinks: rules.symlinks };
         let tell = |scan: filetree::scan::Progress| progress.set(scan.bytes, scan.total_bytes);
         let options = ScanOptions { progress: &tell, ..ScanOptions::new(nanoseconds(now)) };
         Ok(self.area.adopt(want, view, record, &options)?)
@@ -333,8 +361,10 @@ impl Site {
             have_rules.is_none_or(|rules| rules.decides(path, is_dir)) && removals.concerns(path)
         };
         let have_modes = have_rules.map_or(Modes::AS_IS, |rules| rules.modes);
-        let have_view = View { keep: &keep_have, modes: have_modes };
-        let want_view = View { keep: &keep_want, modes: want_rules.modes };
+        let have_links = have_rules.map_or(Symlinks::All, |rules| rules.symlinks);
+        let have_view = View { keep: &keep_have, modes: have_modes, symlinks: have_links };
+        let (modes, symlinks) = (want_rules.modes, want_rules.symlinks);
+        let want_view = View { keep: &keep_want, modes, symlinks };
         Ok(self.area.plan_with_grace(have, have_view, want, want_view, Some(grace))?)
     }
 
@@ -434,7 +464,7 @@ pub fn changes(plan: &Plan, have: &Manifest, want: &Manifest) -> Changes {
             (true, true) => changes.changed += 1,
         }
         if let Some(new) = new.filter(|new| change.wanted && new.is_file()) {
-            let has_old = have.get(&change.path).is_some_and(protocol::manifest::Entry::is_file);
+            let has_old = have.get(&change.path).is_some_and(Entry::is_file);
             changes.bytes += new.size();
             changes.rsync_bytes += rsync_estimate(new.size(), has_old);
         }

@@ -322,13 +322,16 @@ impl Look<'_> {
         Ok(quick::digest(listing.entries()))
     }
 
-    /// Lists the unit.
+    /// Lists the unit, without the links that it may not have.
     async fn list(&self, work: &Path) -> Result<Listing, Error> {
-        let Some(version) = self.rules.version() else {
-            return self.list_through(&self.rules.filter, work).await;
+        let listing = match self.rules.version() {
+            None => self.list_through(&self.rules.filter, work).await?,
+            Some(version) => {
+                let filter = in_versions::filter_of(self.order, [version])?;
+                self.list_through(&filter, work).await?.below(version)
+            }
         };
-        let filter = in_versions::filter_of(self.order, [version])?;
-        Ok(self.list_through(&filter, work).await?.below(version))
+        Ok(listing.without_links(self.rules.symlinks))
     }
 
     async fn list_through(&self, filter: &Filter, work: &Path) -> Result<Listing, Error> {

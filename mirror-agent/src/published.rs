@@ -122,6 +122,9 @@ pub async fn sync(
     base.adopt(&mut site, &want, &rules, &ScanRecord::empty(), run)?;
     let removals = block_in_place(|| base.removals(&want, &rules, true, order))?;
     removals.notices().for_each(|notice| run.notice(notice));
+    for entry in rules.refused_links(&want) {
+        run.notice(format!("left out: {}: {}", entry.path, rules.symlinks.why()));
+    }
     Step { agent, order, target, base: &base, want: &want, rules: &rules }
         .guard(&removals, run)
         .await?;

@@ -201,6 +201,7 @@ mod tests {
             splay: None,
             priority: 0,
             quick_list: vec![],
+            symlinks: protocol::symlinks::Symlinks::default(),
             sync_requests: 0,
             guard: GuardSpec::default(),
             approved: Vec::new(),

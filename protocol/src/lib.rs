@@ -35,6 +35,7 @@ pub mod root;
 pub mod schedule;
 pub mod spec;
 pub mod statement;
+pub mod symlinks;
 pub mod transfer;
 pub mod units;
 pub mod v1;

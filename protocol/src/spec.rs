@@ -12,6 +12,7 @@ use crate::{
     path::TreePath,
     point::PointRef,
     schedule::{Cron, Schedule, SyncHours},
+    symlinks::Symlinks,
     units::{ByteSize, Span, Threshold},
 };
 
@@ -180,6 +181,9 @@ pub struct TreeSpec {
     /// Default patterns to leave out, after the rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
+    /// Which symbolic links it has; others are left out and reported.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub symlinks: Symlinks,
     /// Which encoders its packs may use.
     #[serde(default, skip_serializing_if = "is_default")]
     pub encoders: EncoderChoice,

@@ -16,7 +16,7 @@ use filetree::{
     scan::{self, Keep, Progress, Scan, ScanOptions, ScanRecord},
 };
 use jiff::Timestamp;
-use protocol::{digest::Digest, filter::Walk, manifest::Manifest};
+use protocol::{digest::Digest, filter::Walk, manifest::Manifest, symlinks::Symlinks};
 
 /// How often a tree that keeps changing is looked at before it is left for later.
 const LOOKS: u32 = 10;
@@ -31,6 +31,8 @@ pub struct Look<'a> {
     pub root: &'a Path,
     /// The tree's limit.
     pub keep: Keep<'a>,
+    /// Which symbolic links the tree has.
+    pub symlinks: Symlinks,
     /// The tree's limit when it asks for rule files in the tree; it then decides in its place.
     pub rule_files: Option<&'a Walk>,
     /// Manifest of the announced generation.
@@ -94,6 +96,7 @@ pub fn take(look: &Look<'_>, earlier: &ScanRecord) -> Result<Scan, Error> {
             keep: look.keep,
             rule_files: look.rule_files,
             vouched: look.vouched,
+            symlinks: look.symlinks,
             now,
             progress: look.progress,
             cancel: look.cancel,

@@ -119,7 +119,7 @@ fn a_mirror_of_a_server_that_turned_hostile_stays_as_it_was() {
 fn devices_of_a_stock_server_are_left_out_by_name_and_the_rest_is_mirrored() {
     let (testbed, agent, stage) = start();
     let mut play = honest(0);
-    play.items.as_mut().unwrap().push(Item::of_mode("null", 0o020_666));
+    play.listed.push(Item::of_mode("null", 0o020_666));
     *stage.lock().unwrap() = play;
     agent.sync();
     assert!(holds(&agent, 0));

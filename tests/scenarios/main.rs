@@ -42,6 +42,7 @@ mod restore;
 mod schedules;
 mod stock;
 mod storage;
+mod symlinks;
 mod tools;
 mod transport;
 mod trash;

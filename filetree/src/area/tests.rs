@@ -6,6 +6,7 @@ mod cost;
 mod crash;
 mod errors;
 mod figures;
+mod hostile;
 mod kill;
 mod local;
 pub(crate) mod model;

@@ -270,3 +270,34 @@ fn a_rule_file_that_is_not_understood_stops_the_scan() {
     std::os::unix::fs::symlink("/etc/hostname", temp.path().join("a/.rules")).unwrap();
     assert!(problem().starts_with("the rule file 'a/.rules' cannot be read"), "{}", problem());
 }
+
+#[test]
+fn links_that_may_lead_out_of_the_tree_are_left_out_by_name_unless_the_tree_has_them() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("d")).unwrap();
+    for (link, target) in
+        [("d/in", "../f"), ("d/up", "../../f"), ("abs", "/etc"), ("through", "d/../f")]
+    {
+        std::os::unix::fs::symlink(target, dir.path().join(link)).unwrap();
+    }
+    let root = Fs::disk().open_root(dir.path()).unwrap();
+    let mut record = ScanRecord::empty();
+    for (symlinks, carried) in [
+        (Symlinks::Inside, &["d", "d/in"][..]),
+        (Symlinks::Relative, &["d", "d/in", "d/up", "through"]),
+        (Symlinks::All, &["abs", "d", "d/in", "d/up", "through"]),
+        (Symlinks::Inside, &["d", "d/in"]),
+    ] {
+        let options = ScanOptions { symlinks, ..ScanOptions::new(LATER) };
+        let found = scan(&root, &record, &options).unwrap();
+        let paths = |entries: &[Entry]| -> Vec<String> {
+            entries.iter().map(|entry| entry.path.to_string()).collect()
+        };
+        assert_eq!(paths(found.manifest.entries()), carried, "{symlinks:?}");
+        assert_eq!(found.left_out.len(), 5 - carried.len(), "{symlinks:?}: {:?}", found.left_out);
+        assert!(found.left_out.iter().all(|left| left.why.contains("symbolic link")));
+        // What was read of a link that is left out is known all the same.
+        record = found.record;
+        assert_eq!(record.len(), 4);
+    }
+}

@@ -592,6 +592,7 @@ impl Agent {
         let (found, _) = published::read(site, &decides, run)?;
         let mut wrong = want.entries().iter().filter(|entry| {
             rules.keeps(&entry.path, entry.is_dir())
+                && rules.carries(entry)
                 && !found.get(&entry.path).is_some_and(|there| {
                     there.digest() == entry.digest()
                         && (entry.is_file() || there.kind == entry.kind)

@@ -211,7 +211,8 @@ impl Look<'_> {
                 self.tell_refused(&all);
                 for Shown { name, .. } in versions {
                     if all.get(name).is_some() {
-                        listings.insert(name.clone(), Ok(all.below(name)));
+                        let own = all.below(name).without_links(self.rules.symlinks);
+                        listings.insert(name.clone(), Ok(own));
                     }
                 }
             }

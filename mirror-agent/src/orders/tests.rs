@@ -160,6 +160,7 @@ impl World {
             splay: None,
             priority: 0,
             quick_list: vec![],
+            symlinks: protocol::symlinks::Symlinks::default(),
             sync_requests: 0,
             guard: GuardSpec::default(),
             approved: Vec::new(),

@@ -10,6 +10,7 @@ use protocol::{
     digest::{Digest, DigestWriter},
     manifest::{Entry, EntryKind, MAX_ENTRIES, Manifest},
     path::{TreePath, escape},
+    symlinks::Symlinks,
 };
 
 /// rsync's `--out-format` that [`Listing`] reads.
@@ -175,6 +176,19 @@ impl Listing {
             .iter()
             .filter_map(|entry| Some(Listed { path: entry.path.below(above)?, ..entry.clone() }));
         Self { entries: inside.collect(), ..Self::default() }
+    }
+
+    /// Leaves out the links that a tree may not have.
+    pub fn without_links(mut self, symlinks: Symlinks) -> Self {
+        for entry in std::mem::take(&mut self.entries) {
+            match &entry.kind {
+                ListedKind::Symlink { target } if !symlinks.allows(&entry.path, target) => {
+                    self.refuse(format!("{}: {}", entry.path, symlinks.why()));
+                }
+                _ => self.entries.push(entry),
+            }
+        }
+        self
     }
 
     /// The entries; sorted after [`Listing::finish`].

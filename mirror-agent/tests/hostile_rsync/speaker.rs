@@ -109,6 +109,8 @@ pub(crate) struct Play {
     pub(crate) files: Vec<(String, Vec<u8>)>,
     /// Instead of the list that follows from the files.
     pub(crate) items: Option<Vec<Item>>,
+    /// What a listing has besides, and a transfer has not.
+    pub(crate) listed: Vec<Item>,
     /// Instead of a list at all.
     pub(crate) raw_list: Option<Vec<u8>>,
     /// Names without end.
@@ -136,6 +138,7 @@ impl Default for Play {
             opening: b"@RSYNCD: OK\n".to_vec(),
             files: Vec::new(),
             items: None,
+            listed: Vec::new(),
             raw_list: None,
             endless_names: false,
             list_errors: 0,
@@ -236,9 +239,14 @@ impl Dialog {
             let letters = |arg: &Vec<u8>| arg.split(|b| *b == b'.').next().map(<[u8]>::to_vec);
             args.iter().filter(is_short).filter_map(letters).any(|bundle| bundle.contains(&letter))
         };
-        let asked = self.list(has_letter(b'l'))?;
+        if has_letter(b'z') {
+            // As daemons do that spare their processors; what follows here is never compressed.
+            return self.frame(3, b"The server is configured to refuse --compress (-z)\n");
+        }
         // With `-n` nothing is transferred.
-        self.answer(&asked, has_letter(b'n'))?;
+        let is_dry = has_letter(b'n');
+        let asked = self.list(has_letter(b'l'), is_dry)?;
+        self.answer(&asked, is_dry)?;
         self.at(Moment::PhasesDone)?;
         // Totals, as no test cares for them; then the client's goodbye.
         self.data(&[0; 20])?;
@@ -246,7 +254,7 @@ impl Dialog {
         Ok(())
     }
 
-    fn list(&mut self, with_links: bool) -> io::Result<Vec<Vec<u8>>> {
+    fn list(&mut self, with_links: bool, is_dry: bool) -> io::Result<Vec<Vec<u8>>> {
         let play = Arc::clone(&self.play);
         self.at(Moment::ListBegun)?;
         if let Some(raw) = &play.raw_list {
@@ -259,11 +267,12 @@ impl Dialog {
                 self.data(&item.bytes(with_links))?;
             }
         }
-        let items = play.items.clone().unwrap_or_else(|| {
+        let mut items = play.items.clone().unwrap_or_else(|| {
             let files = play.files.iter();
             let files = files.map(|(name, content)| Item::file(name, content.len() as i64));
             files.collect()
         });
+        items.extend(play.listed.iter().filter(|_| is_dry).cloned());
         let mut list: Vec<u8> = items.iter().flat_map(|item| item.bytes(with_links)).collect();
         list.push(0);
         list.extend(int(play.list_errors));

@@ -22,6 +22,7 @@ use crate::{
         AssignmentName, BandwidthWindow, Budget, GuardSpec, OnEnd, OnExclude, Rate, Switch,
         Transport,
     },
+    symlinks::Symlinks,
     transfer::{Encoder, NoDelta, Way},
     units::{Span, Threshold},
 };
@@ -87,6 +88,9 @@ pub struct AssignmentOrder {
     /// Where the path is a directory of versions: how they are chosen and kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub versions: Option<VersionsOrder>,
+    /// Which symbolic links it keeps.
+    #[serde(default)]
+    pub symlinks: Symlinks,
     /// Where the tree comes from.
     pub origin: Origin,
     /// What it should hold; absent for a stock rsync upstream and before the first generation.

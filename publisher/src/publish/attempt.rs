@@ -249,6 +249,7 @@ impl Worker {
             fs: &state.fs,
             root,
             keep: &keep,
+            symlinks: order.symlinks,
             rule_files: rule_files.as_ref(),
             announced: base.map(|base| base.statement.manifest),
             vouched: neighbor.as_ref().map(|neighbor| &neighbor.manifest),

@@ -149,7 +149,17 @@ pub fn assignment(
         Setting::first([(site.timezone.clone().map(Some), at_site.as_str())], None)
             .shown("timezone"),
     ]);
-    let EffectiveTree { origin, interval, schedule, splay, priority, quick_list, guard, .. } = tree;
+    let EffectiveTree {
+        symlinks,
+        origin,
+        interval,
+        schedule,
+        splay,
+        priority,
+        quick_list,
+        guard,
+        ..
+    } = tree;
     Some(EffectiveAssignment {
         agent,
         rules: rules(&filter),
@@ -159,6 +169,7 @@ pub fn assignment(
             stopped,
             filter,
             versions,
+            symlinks,
             origin,
             target: None,
             interval,

@@ -9,6 +9,7 @@ use protocol::{
         EncoderChoice, GuardSpec, Layout, SourceSpec, Transport, TreeSpec, UpstreamKind,
         UpstreamSpec,
     },
+    symlinks::Symlinks,
     units::Span,
     v1::{
         agent::{Origin, PublisherOrigin, RsyncdOrigin, SshAccess},
@@ -38,6 +39,8 @@ pub struct EffectiveTree {
     pub layout: Layout,
     /// The wall.
     pub limit: Vec<String>,
+    /// Which symbolic links it has.
+    pub symlinks: Symlinks,
     /// Which encoders its packs may use.
     pub encoders: EncoderChoice,
     /// How often it is scanned, or asked for.
@@ -105,6 +108,7 @@ pub fn tree(definitions: &Definitions, name: &TreeName) -> Option<EffectiveTree>
         path.shown("upstream-path"),
         choice(tree.layout, &from).shown("layout"),
         interval.shown("interval"),
+        choice(tree.symlinks, &from).shown("symlinks"),
         choice(tree.encoders, &from).shown("encoders"),
         choice(tree.initial_pack, &from).shown("initial-pack"),
         points.shown("points"),
@@ -122,6 +126,7 @@ pub fn tree(definitions: &Definitions, name: &TreeName) -> Option<EffectiveTree>
         path: path.value,
         layout: tree.layout,
         limit: tree.limit.clone(),
+        symlinks: tree.symlinks,
         encoders: tree.encoders,
         interval: interval.value,
         schedule: tree.when(),
