@@ -8,6 +8,7 @@ mod moves;
 mod records;
 mod roots;
 mod runs;
+mod scrubbing;
 mod trash;
 mod upkeep;
 
@@ -121,6 +122,8 @@ pub struct Agent {
     client: Client,
     public: reqwest::Client,
     state: Mutex<State>,
+    /// Whether an admin of the site lets nothing be scrubbed for now.
+    scrub_paused: std::sync::atomic::AtomicBool,
     /// Held while orders are taken up: the daemon asks, and so may a command meanwhile.
     accepting: Mutex<()>,
     /// Held while trees are renamed: their order matters.
@@ -170,6 +173,7 @@ impl Agent {
             root: Arc::new(roots::known(&ledger, &membership.root)?),
         };
         let line = Arc::new(Line::new(ledger.account()?));
+        let paused = ledger.is_scrub_paused()?;
         let turns = Turns::new(config.parallel);
         let manifests = Store::open(&config.data)?;
         let helper = match &config.program {
@@ -192,6 +196,7 @@ impl Agent {
             client,
             public,
             state: Mutex::default(),
+            scrub_paused: paused.into(),
             accepting: Mutex::default(),
             moving: Mutex::default(),
             turns,

@@ -34,6 +34,7 @@ pub mod rsync;
 pub mod stage;
 pub mod status;
 pub mod turns;
+pub mod verify;
 pub mod withdraw;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -144,6 +145,7 @@ pub async fn start(config: Config) -> Result<Running, Failure> {
     tasks.spawn(Arc::clone(&agent).keep_reporting(shutdown.clone()));
     tasks.spawn(Arc::clone(&agent).keep_renewed(shutdown.clone()));
     tasks.spawn(control::serve(control, Arc::clone(&agent), shutdown.clone()));
+    tasks.spawn(Arc::clone(&agent).keep_scrubbing(shutdown.clone()));
     tasks.spawn(Arc::clone(&agent).work(shutdown.clone()));
     Ok(Running { agent, monitor, shutdown, tasks })
 }

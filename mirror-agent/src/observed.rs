@@ -9,7 +9,7 @@ mod quick;
 
 use std::{collections::HashMap, sync::Arc};
 
-use filetree::scan::ScanRecord;
+use filetree::{area::Footprint, scan::ScanRecord};
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
@@ -158,6 +158,7 @@ pub async fn sync(
         run.notice(format!("{} files of {bytes} bytes would be fetched at most", wanted.len()));
         return Ok((RunResult::CompletedDryRun, None));
     }
+    block_in_place(|| look.check_room(&site, &listing, &wanted, &work))?;
     let brought = look.bring(&site, &wanted, &work).await?;
     let want = Arc::new(observe(&listing, &base.manifest, &brought, look.tree())?);
     let version = Version {
@@ -363,6 +364,27 @@ impl Look<'_> {
         Ok(())
     }
 
+    /// Refuses a run that would fill the disk before anything is fetched for it: the files, the
+    /// directories of rsync's stage, and a new twin of the tree where none can be used again.
+    fn check_room(
+        &self,
+        site: &Site,
+        listing: &Listing,
+        wanted: &[&Listed],
+        work: &std::path::Path,
+    ) -> Result<(), Error> {
+        let there = arrived_already(&work.join(STAGE));
+        let staged = site.area().staging().held().map_err(apply::Error::from)?;
+        let bytes: u64 = wanted.iter().map(|listed| size(listed)).sum();
+        let others = listing.entries().iter();
+        let others = others.filter(|l| !matches!(l.kind, ListedKind::File { .. })).count() as u64;
+        let footprint = Footprint {
+            bytes: bytes.saturating_sub(there + staged.0),
+            inodes: (wanted.len() as u64).saturating_sub(staged.1).saturating_add(others),
+        };
+        Ok(site.check_room_for(footprint, &|notice| self.run.notice(notice))?)
+    }
+
     /// Fetches these files into a stage, and makes sure that they did not change meanwhile.
     async fn bring(
         &self,
@@ -470,7 +492,8 @@ impl Look<'_> {
     }
 }
 
-fn source(agent: &Agent, from: &RsyncdOrigin) -> Source {
+/// rsync from a stock server.
+pub(crate) fn source(agent: &Agent, from: &RsyncdOrigin) -> Source {
     Source {
         connect: to_stock(agent.dialer.clone(), from),
         line: Arc::clone(&agent.line),
@@ -482,6 +505,22 @@ fn source(agent: &Agent, from: &RsyncdOrigin) -> Source {
         programs: agent.programs.clone(),
         limits: Limits::default(),
     }
+}
+
+/// Bytes that an interrupted run left in rsync's stage.
+fn arrived_already(stage: &std::path::Path) -> u64 {
+    let mut open = vec![stage.to_owned()];
+    let mut bytes = 0;
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(meta) if meta.is_dir() => open.push(entry.path()),
+                Ok(meta) => bytes += meta.len(),
+                Err(_) => {}
+            }
+        }
+    }
+    bytes
 }
 
 async fn pause(tries: u32) {

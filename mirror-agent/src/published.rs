@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use protocol::{
     digest::Digest,
     filter::Filter,
-    generation::Version,
+    generation::{Generation, Version},
     manifest::Manifest,
     origin,
     pack::target_manifest,
@@ -128,7 +128,7 @@ pub async fn sync(
         return Ok((result, None));
     }
     block_in_place(|| site.check_room(&plan, &|notice| run.notice(notice)))?;
-    let rsync = rsync_source(agent, order, from, target);
+    let rsync = rsync_source(agent, order, from, target.statement.generation);
     let sources = Sources {
         tree: &order.name.tree,
         manifest: target.statement.manifest,
@@ -503,11 +503,12 @@ pub(crate) fn points(
     Ok(Points::new(points))
 }
 
-fn rsync_source(
+/// Direct rsync of one generation from the publisher, or why it is not possible.
+pub(crate) fn rsync_source(
     agent: &Agent,
     order: &AssignmentOrder,
     from: &PublisherOrigin,
-    target: &Verified,
+    generation: Generation,
 ) -> Result<Source, NoDelta> {
     if agent.rsync_version.is_none() {
         return Err(NoDelta::NoRsync);
@@ -525,7 +526,7 @@ fn rsync_source(
         ),
         line: Arc::clone(&agent.line),
         host: publisher.to_string(),
-        path: origin::rsync_module(&order.name.tree, target.statement.generation),
+        path: origin::rsync_module(&order.name.tree, generation),
         user: None,
         password_file: None,
         compress: true,

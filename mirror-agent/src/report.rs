@@ -16,7 +16,9 @@ use protocol::{
     spec::AssignmentName,
     transfer::{Encoder, NoDelta, Way},
     v1::{
-        agent::{Changes, EncoderReport, NotTaken, RunKind, RunReport, RunResult, WayReport},
+        agent::{
+            Changes, Checked, EncoderReport, NotTaken, RunKind, RunReport, RunResult, WayReport,
+        },
         publisher::HoldReport,
     },
 };
@@ -53,6 +55,7 @@ struct State {
     points: Arc<Points>,
     hold: Option<HoldReport>,
     withdrawn: Option<Option<Withdrawn>>,
+    checked: Option<Checked>,
     undelete: Option<Uuid>,
 }
 
@@ -73,6 +76,7 @@ impl Run {
             points: Arc::default(),
             hold: None,
             withdrawn: None,
+            checked: None,
             undelete: None,
         };
         let started = Timestamp::now();
@@ -138,6 +142,11 @@ impl Run {
     /// What stays readable in the published tree though its generation does not have it.
     pub fn set_withdrawn(&self, withdrawn: Option<Withdrawn>) {
         self.lock().withdrawn = Some(withdrawn);
+    }
+
+    /// What was read and compared.
+    pub fn set_checked(&self, checked: Checked) {
+        self.lock().checked = Some(checked);
     }
 
     /// The wish that the run answers.
@@ -222,6 +231,7 @@ impl Run {
             error,
             notices: state.notices,
             hold: state.hold,
+            checked: state.checked,
             undelete: state.undelete,
             receipt: None,
         }

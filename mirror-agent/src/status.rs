@@ -37,6 +37,8 @@ pub struct Status {
     pub rsync: Option<String>,
     /// Reports that the coordinator has not taken yet.
     pub unsent_reports: usize,
+    /// Whether an admin paused the reading of published files.
+    pub scrub_paused: bool,
     /// Everything that is, or was, assigned.
     pub assignments: Vec<AssignmentStatus>,
 }
@@ -67,6 +69,8 @@ pub struct AssignmentStatus {
     pub error: Option<String>,
     /// When it is tried or asked again.
     pub due: Option<Timestamp>,
+    /// How far its published files were read again.
+    pub scrub: Option<ledger::Scrub>,
     /// Removed paths that stay readable for now.
     pub withdrawn: Option<ledger::Withdrawn>,
 }
@@ -160,6 +164,7 @@ pub fn status(agent: &Agent) -> Result<Status, ledger::Error> {
             last_run: last.map(|run| run.ended),
             error: last.map(|run| run.error.clone()).filter(|error| !error.is_empty()),
             due: record.and_then(|record| record.due),
+            scrub: record.and_then(|record| record.scrub.clone()),
             withdrawn: record.and_then(|record| record.withdrawn),
         });
     }
@@ -172,6 +177,7 @@ pub fn status(agent: &Agent) -> Result<Status, ledger::Error> {
         stale: orders.as_ref().is_some_and(|orders| orders.is_stale(certs::clock::now())),
         trouble: agent.trouble(),
         rsync: agent.rsync_version.clone(),
+        scrub_paused: agent.is_scrub_paused(),
         unsent_reports: agent.ledger.unsent()?.len(),
         assignments,
     })

@@ -39,4 +39,5 @@ mod trash;
 mod trust;
 mod unchanged;
 mod update;
+mod verify;
 mod withdrawn;

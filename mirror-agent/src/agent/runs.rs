@@ -5,11 +5,10 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use protocol::{
-    filter::Filter,
     spec::{AssignmentName, OnEnd},
-    v1::agent::{AssignmentOrder, Origin, RunKind, RunReport, RunResult},
+    v1::agent::{AssignmentOrder, Origin, RunReport, RunResult},
 };
-use tokio::task::{JoinSet, block_in_place};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -17,8 +16,7 @@ use super::{
     leases::{self, Lease},
 };
 use crate::{
-    apply::{self, Site},
-    fetch,
+    apply, fetch,
     ledger::{self, Marks, Record},
     observed,
     orders::{self, Orders, Verified},
@@ -106,8 +104,8 @@ pub(super) enum Error {
         "it is to be published where the tree of {by} still lies, which has to be renamed first"
     )]
     InTheWay { by: AssignmentName },
-    #[error("{count} of the published files are not what they should be, the first is {first}")]
-    Differs { count: usize, first: protocol::path::TreePath },
+    #[error(transparent)]
+    Verify(#[from] crate::verify::Error),
     #[error("nothing of it is held here yet")]
     NothingHeld,
     #[error(transparent)]
@@ -264,7 +262,11 @@ impl Agent {
 
     /// Marks an assignment as being worked on. What was asked for waits for the run that is under
     /// way; what is merely due comes again by itself.
-    async fn take_turn(&self, name: &AssignmentName, is_forced: bool) -> Option<Busy<'_>> {
+    pub(super) async fn take_turn(
+        &self,
+        name: &AssignmentName,
+        is_forced: bool,
+    ) -> Option<Busy<'_>> {
         loop {
             match Busy::take(self, name) {
                 None if is_forced => tokio::time::sleep(TURN).await,
@@ -478,53 +480,6 @@ impl Agent {
             );
         }
         Ok(report)
-    }
-
-    /// Reads everything that is published and compares it with the manifest.
-    pub async fn verify(&self, name: &AssignmentName) -> RunReport {
-        let run = Run::begin(name.clone(), false, self.progress(name));
-        run.set_kind(RunKind::Verify);
-        let busy = Busy::take(self, name);
-        let (result, error) = match busy {
-            None => (RunResult::Failed, "a run of it is under way; try again later".to_owned()),
-            Some(_busy) => match block_in_place(|| self.compare(name, &run)) {
-                Ok(()) => (RunResult::UpToDate, String::new()),
-                Err(error) => (RunResult::Failed, crate::chain(&error)),
-            },
-        };
-        let report = run.finish(result, error);
-        self.tell(&report);
-        if let Err(error) = self.ledger.add_unsent(&report) {
-            tracing::error!(error = crate::chain(&error), "the report is lost");
-        }
-        self.unsent.notify_one();
-        report
-    }
-
-    fn compare(&self, name: &AssignmentName, run: &Run) -> Result<(), Error> {
-        let record = self.ledger.record(name)?.ok_or(Error::NothingHeld)?;
-        if let Some(to) = record.moving {
-            return Err(Error::ToBeMoved { from: record.path, to });
-        }
-        let site = Site::open(&self.config, &name.to_string(), &record.path)?;
-        let applied = site.applied()?.ok_or(Error::NothingHeld)?;
-        run.set_versions(Some(applied.version), Some(applied.version));
-        let want = self.manifests.get(&applied.manifest).ok_or(Error::NothingHeld)?;
-        let filter = &applied.rules.filter;
-        let (found, _) = published::read(&site, filter, run)?;
-        let kept = |filter: &Filter, entry: &protocol::manifest::Entry| {
-            filter.keeps(&entry.path, entry.is_dir())
-        };
-        let mut wrong = want.entries().iter().filter(|entry| {
-            kept(filter, entry)
-                && !found.get(&entry.path).is_some_and(|there| {
-                    there.digest() == entry.digest()
-                        && (entry.is_file() || there.kind == entry.kind)
-                })
-        });
-        let Some(first) = wrong.next() else { return Ok(()) };
-        let first = first.path.clone();
-        Err(Error::Differs { count: 1 + wrong.count(), first })
     }
 
     /// Removes the published files, the work directory and the record of an assignment that has

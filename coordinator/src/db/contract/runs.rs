@@ -42,6 +42,7 @@ fn report(assignment: &str) -> RunReport {
         error: String::new(),
         notices: vec!["one".into()],
         hold: None,
+        checked: None,
         undelete: None,
         receipt: None,
     }
