@@ -218,6 +218,8 @@ pub(crate) struct Reserve {
     pub(crate) unsure: HashSet<TreePath>,
     /// Those of them that were looked at and hold what the newer manifest wants.
     pub(crate) settled: HashSet<TreePath>,
+    /// What the live tree has is read before it is used: files may share what is damaged.
+    pub(crate) unread: bool,
 }
 
 impl Reserve {
@@ -423,6 +425,7 @@ fn merge<'a>(
 struct LocalContents<'a> {
     by_key: HashMap<FileKey, &'a TreePath>,
     by_digest: HashMap<Digest, &'a TreePath>,
+    unread: bool,
 }
 
 impl<'a> LocalContents<'a> {
@@ -431,7 +434,8 @@ impl<'a> LocalContents<'a> {
         items: impl Iterator<Item = Item<'a>>,
         reserve: &Reserve,
     ) -> Self {
-        let mut local = Self { by_key: HashMap::new(), by_digest: HashMap::new() };
+        let (by_key, by_digest) = (HashMap::new(), HashMap::new());
+        let mut local = Self { by_key, by_digest, unread: reserve.unread };
         for item in items {
             let path = &item.entry.path;
             if let Some(key) = item.key()
@@ -448,7 +452,8 @@ impl<'a> LocalContents<'a> {
     fn source(&self, item: &Item<'_>) -> Option<Source> {
         let key = item.key()?;
         let copy = || self.by_digest.get(&key.digest).map(|path| Source::Copy((*path).clone()));
-        let live = self.by_key.get(&key).map(|path| Source::Live((*path).clone()));
+        let live = self.by_key.get(&key).filter(|_| !self.unread);
+        let live = live.map(|path| Source::Live((*path).clone()));
         Some(live.or_else(copy).unwrap_or(Source::Fetch))
     }
 }

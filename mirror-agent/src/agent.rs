@@ -9,6 +9,7 @@ mod owed;
 mod records;
 mod roots;
 mod runs;
+mod scrubbing;
 mod trash;
 mod upkeep;
 
@@ -125,6 +126,8 @@ pub struct Agent {
     client: Client,
     public: reqwest::Client,
     state: Mutex<State>,
+    /// Whether an admin of the site lets nothing be scrubbed for now.
+    scrub_paused: std::sync::atomic::AtomicBool,
     /// Held while orders are taken up: the daemon asks, and so may a command meanwhile.
     accepting: Mutex<()>,
     /// Held while trees are renamed: their order matters.
@@ -176,6 +179,7 @@ impl Agent {
             root: Arc::new(roots::known(&ledger, &membership.root)?),
         };
         let line = Arc::new(Line::new(ledger.account()?));
+        let paused = ledger.is_scrub_paused()?;
         let turns = Turns::new(config.parallel);
         let manifests = Store::open(&config.data)?;
         let logs = Shelf::of(&config.data);
@@ -205,6 +209,7 @@ impl Agent {
             client,
             public,
             state: Mutex::default(),
+            scrub_paused: paused.into(),
             accepting: Mutex::default(),
             moving: Mutex::default(),
             turns,

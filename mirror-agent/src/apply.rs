@@ -11,7 +11,10 @@ use std::{
 };
 
 use filetree::{
-    area::{self, AdoptError, Adopted, Area, Place, Target, TrashLimits},
+    area::{
+        self, AdoptError, Adopted, Area, Finding, Footprint, Place, ScrubOptions, ScrubReport,
+        Target, TrashLimits,
+    },
     fs::{self as disk, Fs},
     plan::{Grace, Modes, Need, Plan, View},
     scan::{ScanOptions, ScanRecord, scan},
@@ -375,6 +378,30 @@ impl Site {
         Ok(Some(Withdrawn { paths: self.area.withdrawn_entries()?, next, failures: 0 }))
     }
 
+    /// Reads what is published, or a part of it, and compares it with what was applied.
+    pub fn scrub(
+        &self,
+        have: &Arc<Manifest>,
+        rules: &Rules,
+        options: &ScrubOptions<'_>,
+    ) -> Result<ScrubReport, Error> {
+        let keep = |path: &TreePath, is_dir: bool| rules.decides(path, is_dir);
+        let view = View { keep: &keep, modes: rules.modes, symlinks: rules.symlinks };
+        Ok(self.area.scrub(have, view, options)?)
+    }
+
+    /// Plans the repair of what was found.
+    pub fn plan_repair(
+        &self,
+        have: &Arc<Manifest>,
+        rules: &Rules,
+        findings: &[Finding],
+    ) -> Result<Plan, Error> {
+        let keep = |path: &TreePath, is_dir: bool| rules.decides(path, is_dir);
+        let view = View { keep: &keep, modes: rules.modes, symlinks: rules.symlinks };
+        Ok(self.area.plan_repair(have, view, findings)?)
+    }
+
     /// From now on these paths are local: they stay where they are, and no switch moves them.
     pub fn leave(&mut self, paths: &[TreePath]) -> Result<(), Error> {
         Ok(self.area.leave(paths)?)
@@ -418,8 +445,25 @@ impl Site {
     /// Refuses a plan that would fill the disk. What the trash holds of upstreams gives way first,
     /// the oldest before the rest.
     pub fn check_room(&self, plan: &Plan, notice: &dyn Fn(String)) -> Result<(), Error> {
+        self.make_room(&|area| area.check_room(plan), notice)
+    }
+
+    /// [`Site::check_room`] before there is a plan.
+    pub fn check_room_for(
+        &self,
+        footprint: Footprint,
+        notice: &dyn Fn(String),
+    ) -> Result<(), Error> {
+        self.make_room(&|area| area.check_room_for(footprint), notice)
+    }
+
+    fn make_room(
+        &self,
+        fits: &dyn Fn(&Area) -> Result<(), area::Error>,
+        notice: &dyn Fn(String),
+    ) -> Result<(), Error> {
         loop {
-            let Err(error) = self.area.check_room(plan) else { return Ok(()) };
+            let Err(error) = fits(&self.area) else { return Ok(()) };
             let is_short =
                 matches!(error, area::Error::DoesNotFit { .. } | area::Error::NoInodes { .. });
             let trash = if is_short { self.area.trash()? } else { None };

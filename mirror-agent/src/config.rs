@@ -9,6 +9,7 @@ use certs::dial::{AddressFamily, Dialer, NoProxy, ProxySettings, ProxyUrl};
 use filetree::{area::TrashLimits, confine::Confine};
 use protocol::{
     config::{self, Loaded, Sources},
+    spec::Rate,
     units::{ByteSize, Span},
 };
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,8 @@ pub struct Config {
     pub trash_keep: Span,
     /// Most bytes that the trash of one assignment keeps of what its upstream removed.
     pub trash_max: ByteSize,
+    /// How published files are read again, to see whether they are as they should be.
+    pub scrub: ScrubConfig,
     /// Runs at a time.
     pub parallel: usize,
     /// The rsync program: a name that is looked up in PATH, or a path.
@@ -58,6 +61,23 @@ pub struct Config {
     pub confine: Confine,
     /// Further directories that the agent, and what it starts, may write below.
     pub writable: Vec<PathBuf>,
+}
+
+/// How published files are read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct ScrubConfig {
+    /// Every file is read once in this time; `0s` reads nothing by itself.
+    pub every: Span,
+    /// Bytes read per second.
+    pub rate: Rate,
+}
+
+impl Default for ScrubConfig {
+    fn default() -> Self {
+        let every = Span::from_secs(30 * 24 * 3_600);
+        Self { every, rate: Rate(Some(ByteSize(20 << 20))) }
+    }
 }
 
 impl Default for Config {
@@ -75,6 +95,7 @@ impl Default for Config {
             monitor: None,
             trash_keep: Span::from_secs(7 * 24 * 3_600),
             trash_max: ByteSize(20 << 30),
+            scrub: ScrubConfig::default(),
             parallel: 2,
             rsync: "rsync".into(),
             program: None,

@@ -51,10 +51,18 @@ pub enum Request {
         /// Change nothing.
         dry_run: bool,
     },
-    /// Compare what is published with its manifest.
+    /// Compare what is published with its manifest, and repair it.
+    #[serde(rename_all = "kebab-case")]
     Verify {
         /// `TREE` or `TREE@SITE`; all without it.
         tree: Option<String>,
+        /// Change nothing.
+        dry_run: bool,
+    },
+    /// Let published files be read again by themselves, or not.
+    Scrub {
+        /// Whether not.
+        paused: bool,
     },
     /// What the last runs did, with the logs of those whose logs are kept.
     Log {
@@ -245,7 +253,7 @@ pub(crate) fn moment_of(
     idle: &Progress,
 ) -> crate::report::Moment {
     let tree = match request {
-        Request::Sync { tree, .. } | Request::Verify { tree } => tree.as_deref(),
+        Request::Sync { tree, .. } | Request::Verify { tree, .. } => tree.as_deref(),
         _ => return idle.moment(),
     };
     let names = agent.names_of(tree).unwrap_or_default();
@@ -272,10 +280,14 @@ pub async fn perform(agent: &Arc<Agent>, request: &Request) -> Result<serde_json
             agent.names_of(tree.as_deref())?;
             Ok(value(serde_json::to_value(reports)))
         }
-        Request::Verify { tree } => {
+        Request::Scrub { paused } => {
+            agent.pause_scrub(*paused)?;
+            Ok(serde_json::json!({ "paused": paused }))
+        }
+        Request::Verify { tree, dry_run } => {
             let mut reports = Vec::new();
             for name in agent.names_of(tree.as_deref())? {
-                reports.push(agent.verify(&name).await);
+                reports.push(agent.verify(&name, !dry_run).await);
             }
             Ok(value(serde_json::to_value(reports)))
         }
@@ -289,7 +301,7 @@ pub async fn perform(agent: &Arc<Agent>, request: &Request) -> Result<serde_json
         Request::Undelete { tree, what } => {
             let mut reports = Vec::new();
             for name in agent.names_of(Some(tree))? {
-                reports.push(agent.undelete(&name, what)?);
+                reports.push(agent.undelete(&name, what).await?);
             }
             Ok(value(serde_json::to_value(reports)))
         }

@@ -9,6 +9,7 @@
 //! DATA/ledger/orders.json            the last orders that were believed
 //! DATA/ledger/marks.json             highest revision, restore epoch, and version of each tree
 //! DATA/ledger/assignments/NAME.json  what it holds, its runs, when it is due
+//! DATA/ledger/scrub-paused.json      whether an admin paused the reading of published files
 //! DATA/ledger/account.json           what came over the site's line in this month
 //! DATA/ledger/unsent/ID.json         reports that the coordinator has not taken yet
 //! ```
@@ -28,7 +29,7 @@ use protocol::{
     generation::Version,
     path::TreePath,
     spec::{AssignmentName, OnEnd},
-    v1::agent::{AgentOrders, RunReport, VersionsOrder},
+    v1::agent::{AgentOrders, Checked, RunReport, VersionsOrder},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -98,6 +99,9 @@ pub struct Record {
     /// Commands of the site that are still to be run, in this order.
     #[serde(default)]
     pub owed: Vec<Owed>,
+    /// How far the published files were read to see whether they are as they should be.
+    #[serde(default)]
+    pub scrub: Option<Scrub>,
     /// What it failed for: a newer target is tried at once.
     #[serde(default)]
     pub failed_target: Option<Digest>,
@@ -142,6 +146,51 @@ pub struct Owed {
     /// When it is tried again.
     #[serde(default)]
     pub due: Option<Timestamp>,
+}
+
+/// How far the files of an assignment were read, round after round.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Scrub {
+    /// When the next part is read.
+    pub due: Timestamp,
+    /// When the round that is under way began.
+    #[serde(default)]
+    pub begun: Option<Timestamp>,
+    /// Where its next part begins.
+    #[serde(default)]
+    pub at: Option<TreePath>,
+    /// What it came to so far.
+    #[serde(default)]
+    pub checked: Checked,
+    /// Damaged paths that are not repaired yet, in order.
+    #[serde(default)]
+    pub damaged: Vec<TreePath>,
+    /// When their repair is tried again.
+    #[serde(default)]
+    pub again: Option<Timestamp>,
+    /// How often it failed in a row.
+    #[serde(default)]
+    pub failures: u32,
+    /// When the last round ended.
+    #[serde(default)]
+    pub last: Option<Timestamp>,
+}
+
+impl Scrub {
+    /// One whose first round begins then.
+    pub fn new(due: Timestamp) -> Self {
+        Self {
+            due,
+            begun: None,
+            at: None,
+            checked: Checked::default(),
+            damaged: Vec::new(),
+            again: None,
+            failures: 0,
+            last: None,
+        }
+    }
 }
 
 /// What a stock server's small files showed.
@@ -206,6 +255,7 @@ impl Record {
             found: None,
             look_again: None,
             owed: Vec::new(),
+            scrub: None,
             failed_target: None,
             version_manifests: Vec::new(),
             versions: None,
@@ -282,6 +332,16 @@ impl Ledger {
     /// Stores what came over the site's line.
     pub fn set_account(&self, account: &Account) -> Result<(), Error> {
         self.root.write("account", account)
+    }
+
+    /// Whether an admin of the site lets nothing be scrubbed for now.
+    pub fn is_scrub_paused(&self) -> Result<bool, Error> {
+        Ok(self.root.read("scrub-paused")?.unwrap_or_default())
+    }
+
+    /// Remembers whether anything is scrubbed.
+    pub fn set_scrub_paused(&self, paused: bool) -> Result<(), Error> {
+        self.root.write("scrub-paused", &paused)
     }
 
     /// What is known of one assignment.

@@ -39,6 +39,7 @@ pub mod run_log;
 pub mod stage;
 pub mod status;
 pub mod turns;
+pub mod verify;
 pub mod versions;
 pub mod withdraw;
 
@@ -158,6 +159,7 @@ pub async fn start(config: Config) -> Result<Running, Failure> {
     tasks.spawn(Arc::clone(&agent).keep_reporting(shutdown.clone()));
     tasks.spawn(Arc::clone(&agent).keep_renewed(shutdown.clone()));
     tasks.spawn(control::serve(control, Arc::clone(&agent), shutdown.clone()));
+    tasks.spawn(Arc::clone(&agent).keep_scrubbing(shutdown.clone()));
     tasks.spawn(Arc::clone(&agent).work(shutdown.clone()));
     Ok(Running { agent, monitor, shutdown, tasks })
 }

@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use filetree::{fs::Dir, plan::Need, scan::ScanRecord};
+use filetree::{area::Footprint, fs::Dir, plan::Need, scan::ScanRecord};
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
@@ -285,6 +285,7 @@ impl Look<'_> {
             run.notice(format!("{} files of {bytes} bytes would be fetched at most", wanted.len()));
             return Ok(Brought::Foreseen);
         }
+        block_in_place(|| self.check_room(site, listing, &wanted, work))?;
         let digests = self.bring(site, &wanted, bases, work).await?;
         let want = Arc::new(observe(listing, &base.manifest, &digests, self.tree())?);
         let digest = agent.manifests.put(&want)?;
@@ -467,6 +468,27 @@ impl Look<'_> {
         Ok(())
     }
 
+    /// Refuses a run that would fill the disk before anything is fetched for it: the files, the
+    /// directories of rsync's stage, and a new twin of the tree where none can be used again.
+    fn check_room(
+        &self,
+        site: &Site,
+        listing: &Listing,
+        wanted: &[&Listed],
+        work: &Path,
+    ) -> Result<(), Error> {
+        let there = arrived_already(&work.join(STAGE));
+        let staged = site.area().staging().held().map_err(apply::Error::from)?;
+        let bytes: u64 = wanted.iter().map(|listed| size(listed)).sum();
+        let others = listing.entries().iter();
+        let others = others.filter(|l| !matches!(l.kind, ListedKind::File { .. })).count() as u64;
+        let footprint = Footprint {
+            bytes: bytes.saturating_sub(there + staged.0),
+            inodes: (wanted.len() as u64).saturating_sub(staged.1).saturating_add(others),
+        };
+        Ok(site.check_room_for(footprint, &|notice| self.run.notice(notice))?)
+    }
+
     /// Fetches these files into a stage, and makes sure that they did not change meanwhile.
     async fn bring(
         &self,
@@ -568,7 +590,8 @@ impl Look<'_> {
     }
 }
 
-fn source(agent: &Agent, from: &RsyncdOrigin, run: &Run, work: &Path) -> Source {
+/// rsync from a stock server; `work` is a private directory.
+pub(crate) fn source(agent: &Agent, from: &RsyncdOrigin, run: &Run, work: &Path) -> Source {
     Source {
         connect: to_stock(agent.dialer.clone(), from, work, &agent.programs.helper),
         line: Arc::clone(&agent.line),
@@ -582,6 +605,22 @@ fn source(agent: &Agent, from: &RsyncdOrigin, run: &Run, work: &Path) -> Source 
         limits: Limits::default(),
         log: run.log().clone(),
     }
+}
+
+/// Bytes that an interrupted run left in rsync's stage.
+fn arrived_already(stage: &std::path::Path) -> u64 {
+    let mut open = vec![stage.to_owned()];
+    let mut bytes = 0;
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(meta) if meta.is_dir() => open.push(entry.path()),
+                Ok(meta) => bytes += meta.len(),
+                Err(_) => {}
+            }
+        }
+    }
+    bytes
 }
 
 async fn pause(tries: u32) {

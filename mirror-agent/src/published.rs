@@ -8,7 +8,7 @@ use filetree::scan::ScanRecord;
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
-    generation::Version,
+    generation::{Generation, Version},
     manifest::Manifest,
     origin,
     pack::target_manifest,
@@ -141,7 +141,7 @@ pub async fn sync(
         return Ok((result, None));
     }
     block_in_place(|| site.check_room(&plan, &|notice| run.notice(notice)))?;
-    let rsync = rsync_source(agent, order, from, target, run);
+    let rsync = rsync_source(agent, order, from, target.statement.generation, run);
     let sources = Sources {
         tree: &order.name.tree,
         manifest: target.statement.manifest,
@@ -527,11 +527,12 @@ pub(crate) fn points(
     Ok(Points::new(points))
 }
 
-fn rsync_source(
+/// Direct rsync of one generation from the publisher, or why it is not possible.
+pub(crate) fn rsync_source(
     agent: &Agent,
     order: &AssignmentOrder,
     from: &PublisherOrigin,
-    target: &Verified,
+    generation: Generation,
     run: &Run,
 ) -> Result<Source, NoDelta> {
     if agent.rsync.is_none() {
@@ -550,7 +551,7 @@ fn rsync_source(
         ),
         line: Arc::clone(&agent.line),
         host: publisher.to_string(),
-        path: origin::rsync_module(&order.name.tree, target.statement.generation),
+        path: origin::rsync_module(&order.name.tree, generation),
         user: None,
         password_file: None,
         compress: true,

@@ -20,8 +20,8 @@ use protocol::{
     transfer::{Encoder, NoDelta, Way},
     v1::{
         agent::{
-            Changes, EncoderReport, Foreseen, NotTaken, RunKind, RunReport, RunResult, SyncStats,
-            WayReport,
+            Changes, Checked, EncoderReport, Foreseen, NotTaken, RunKind, RunReport, RunResult,
+            SyncStats, WayReport,
         },
         publisher::HoldReport,
     },
@@ -67,6 +67,7 @@ struct State {
     hold: Option<HoldReport>,
     foreseen: Foreseen,
     withdrawn: Option<Option<Withdrawn>>,
+    checked: Option<Checked>,
     undelete: Option<Uuid>,
     figures: Figures,
     held: Option<(u64, u64)>,
@@ -91,6 +92,7 @@ impl Run {
             hold: None,
             foreseen: Foreseen::default(),
             withdrawn: None,
+            checked: None,
             undelete: None,
             figures: Figures::default(),
             held: None,
@@ -259,6 +261,11 @@ impl Run {
         self.lock().withdrawn = Some(withdrawn);
     }
 
+    /// What was read and compared.
+    pub fn set_checked(&self, checked: Checked) {
+        self.lock().checked = Some(checked);
+    }
+
     /// The wish that the run answers.
     pub fn set_undelete(&self, id: Uuid) {
         self.lock().undelete = Some(id);
@@ -365,6 +372,7 @@ impl Run {
             error,
             notices: state.notices,
             hold: state.hold,
+            checked: state.checked,
             undelete: state.undelete,
             receipt: None,
             log: String::new(),

@@ -43,6 +43,8 @@ pub struct Status {
     pub confined: Option<Confinement>,
     /// Reports that the coordinator has not taken yet.
     pub unsent_reports: usize,
+    /// Whether an admin paused the reading of published files.
+    pub scrub_paused: bool,
     /// Everything that is, or was, assigned.
     pub assignments: Vec<AssignmentStatus>,
 }
@@ -73,6 +75,8 @@ pub struct AssignmentStatus {
     pub error: Option<String>,
     /// When it is tried or asked again.
     pub due: Option<Timestamp>,
+    /// How far its published files were read again.
+    pub scrub: Option<ledger::Scrub>,
     /// Removed paths that stay readable for now.
     pub withdrawn: Option<ledger::Withdrawn>,
 }
@@ -166,6 +170,7 @@ pub fn status(agent: &Agent) -> Result<Status, ledger::Error> {
             last_run: last.map(|run| run.ended),
             error: last.map(|run| run.error.clone()).filter(|error| !error.is_empty()),
             due: record.and_then(|record| record.due),
+            scrub: record.and_then(|record| record.scrub.clone()),
             withdrawn: record.and_then(|record| record.withdrawn),
         });
     }
@@ -180,6 +185,7 @@ pub fn status(agent: &Agent) -> Result<Status, ledger::Error> {
         rsync: agent.rsync.as_ref().map(|rsync| rsync.line.clone()),
         rsync_warning: agent.rsync.as_ref().and_then(rsync::version::Version::warning),
         confined: fence::closed(),
+        scrub_paused: agent.is_scrub_paused(),
         unsent_reports: agent.ledger.unsent()?.len(),
         assignments,
     })

@@ -49,4 +49,5 @@ mod trash;
 mod trust;
 mod unchanged;
 mod update;
+mod verify;
 mod withdrawn;

@@ -52,6 +52,7 @@ fn report(assignment: &str) -> RunReport {
         error: String::new(),
         notices: vec![],
         hold: None,
+        checked: None,
         undelete: None,
         receipt: None,
         log: String::new(),

@@ -146,7 +146,7 @@ fn attempt(
     if options.trash_removed {
         keep_removed(area, plan, options.now)?;
     }
-    extend_other_lists(area, &standby.name, &changed)?;
+    extend_lists(area, Some(&standby.name), &changed)?;
 
     #[cfg(test)]
     if options.skips(KnownBad::EarlyMark) {
@@ -306,10 +306,15 @@ fn copy_root_attributes(area: &Area, standby: &Standby) -> Result<(), Error> {
     Ok(())
 }
 
-fn extend_other_lists(area: &mut Area, standby: &str, changed: &PathList) -> Result<(), Error> {
+/// Adds what is about to change in the live tree to the list of every other tree.
+pub(crate) fn extend_lists(
+    area: &mut Area,
+    standby: Option<&str>,
+    changed: &PathList,
+) -> Result<(), Error> {
     let mut lost = BTreeSet::new();
     for tree in &area.marks.trees {
-        if tree.name == standby || tree.state != TreeState::Whole {
+        if standby == Some(&tree.name) || tree.state != TreeState::Whole {
             continue;
         }
         match marks::load_paths(&area.work, &tree.list_name()) {

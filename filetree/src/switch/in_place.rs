@@ -14,6 +14,7 @@ use super::{
     SwitchOptions, SwitchReport,
     bring::{close_dir, is_wanted, put_file, put_symlink},
     cursor::Cursor,
+    exchange::extend_lists,
     remove::{remove_all, to_trash},
 };
 use crate::{
@@ -46,6 +47,8 @@ pub(crate) fn run(
     let paths = area.unsure.union(&plan.paths());
     let withdrawn = area.save_withdrawn(plan, options.now)?;
     area.journal_in_place(target, options.now, &paths, withdrawn.clone())?;
+    // Trees from before are brought forward by their lists, should an exchange be possible again.
+    extend_lists(area, None, &paths)?;
     let mut work = InPlace {
         area,
         plan,

@@ -6,9 +6,9 @@ use futures_util::{FutureExt as _, StreamExt, stream};
 use jiff::Timestamp;
 use protocol::{
     spec::{AssignmentName, OnEnd},
-    v1::agent::{AssignmentOrder, Origin, RunKind, RunReport, RunResult},
+    v1::agent::{AssignmentOrder, Origin, RunReport, RunResult},
 };
-use tokio::task::{JoinSet, block_in_place};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -16,8 +16,7 @@ use super::{
     leases::{self, Lease},
 };
 use crate::{
-    apply::{self, Site},
-    fetch, hooks,
+    apply, fetch, hooks,
     ledger::{self, Marks, Record},
     observed,
     orders::{self, Orders, Verified},
@@ -109,8 +108,8 @@ pub(super) enum Error {
         "it is to be published where the tree of {by} still lies, which has to be renamed first"
     )]
     InTheWay { by: AssignmentName },
-    #[error("{count} of the published files are not what they should be, the first is {first}")]
-    Differs { count: usize, first: protocol::path::TreePath },
+    #[error(transparent)]
+    Verify(#[from] crate::verify::Error),
     #[error("nothing of it is held here yet")]
     NothingHeld,
     #[error(transparent)]
@@ -295,7 +294,11 @@ impl Agent {
 
     /// Marks an assignment as being worked on. What was asked for waits for the run that is under
     /// way; what is merely due comes again by itself.
-    async fn take_turn(&self, name: &AssignmentName, is_forced: bool) -> Option<Busy<'_>> {
+    pub(super) async fn take_turn(
+        &self,
+        name: &AssignmentName,
+        is_forced: bool,
+    ) -> Option<Busy<'_>> {
         loop {
             match Busy::take(self, name) {
                 None if is_forced => tokio::time::sleep(TURN).await,
@@ -539,69 +542,6 @@ impl Agent {
         Ok(report)
     }
 
-    /// Reads everything that is published and compares it with the manifest.
-    pub async fn verify(&self, name: &AssignmentName) -> RunReport {
-        let run = Run::begin(name.clone(), false, self.progress(name));
-        run.set_kind(RunKind::Verify);
-        let busy = Busy::take(self, name);
-        let (result, error) = match busy {
-            None => (RunResult::Failed, "a run of it is under way; try again later".to_owned()),
-            Some(_busy) => match block_in_place(|| self.compare(name, &run)) {
-                Ok(()) => (RunResult::UpToDate, String::new()),
-                Err(error) => (RunResult::Failed, crate::chain(&error)),
-            },
-        };
-        let report = run.finish(result, error);
-        self.tell(&report);
-        if let Err(error) = self.ledger.add_unsent(&report) {
-            tracing::error!(error = crate::chain(&error), "the report is lost");
-        }
-        self.unsent.notify_one();
-        report
-    }
-
-    fn compare(&self, name: &AssignmentName, run: &Run) -> Result<(), Error> {
-        let record = self.ledger.record(name)?.ok_or(Error::NothingHeld)?;
-        if let Some(to) = record.moving {
-            return Err(Error::ToBeMoved { from: record.path, to });
-        }
-        let site = Site::open(&self.config, &name.to_string(), &record.path)?;
-        let applied = site.applied()?.ok_or(Error::NothingHeld)?;
-        run.set_versions(Some(applied.version), Some(applied.version));
-        if applied.rules.versions().is_none() {
-            return self.compare_unit(&site, run);
-        }
-        for version in site.versions_held()? {
-            self.compare_unit(&site.version(&version)?, run).map_err(|error| match error {
-                Error::Differs { count, first } => {
-                    let first = version.child(first.as_bytes()).unwrap_or(first);
-                    Error::Differs { count, first }
-                }
-                other => other,
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Compares one unit.
-    fn compare_unit(&self, site: &Site, run: &Run) -> Result<(), Error> {
-        let applied = site.applied()?.ok_or(Error::NothingHeld)?;
-        let want = self.manifests.get(&applied.manifest).ok_or(Error::NothingHeld)?;
-        let rules = &applied.rules;
-        let decides = |path: &protocol::path::TreePath, is_dir: bool| rules.decides(path, is_dir);
-        let (found, _) = published::read(site, &decides, run)?;
-        let mut wrong = want.entries().iter().filter(|entry| {
-            rules.keeps(&entry.path, entry.is_dir())
-                && rules.carries(entry)
-                && !found.get(&entry.path).is_some_and(|there| {
-                    there.digest() == entry.digest()
-                        && (entry.is_file() || there.kind == entry.kind)
-                })
-        });
-        let Some(first) = wrong.next() else { return Ok(()) };
-        let first = first.path.clone();
-        Err(Error::Differs { count: 1 + wrong.count(), first })
-    }
 
     /// Removes the published files, the work directory and the record of an assignment that has
     /// ended.

@@ -134,14 +134,12 @@ impl Agent {
     }
 
     /// Brings something back, because an admin of the site says so.
-    pub fn undelete(
+    pub async fn undelete(
         &self,
         name: &AssignmentName,
         what: &UndeleteRequest,
     ) -> Result<RunReport, crate::Failure> {
-        let Some(_busy) = Busy::take(self, name) else {
-            return Err(crate::Failure::Busy { assignment: name.clone() });
-        };
+        let _turn = self.take_turn(name, true).await;
         let record = self.ledger.record(name)?;
         let record = record.ok_or_else(|| super::NoSuchTree { tree: name.to_string() })?;
         let run = Run::begin(name.clone(), false, self.progress(name));

@@ -28,20 +28,21 @@ impl Agent {
     pub(super) fn note_ends(&self) {
         let Some(orders) = self.orders() else { return };
         for order in &orders.wanted.assignments {
-            // Whoever works on it writes it down.
-            let Some(_busy) = Busy::take(self, &order.name) else { continue };
-            let noted = match self.ledger.record(&order.name) {
-                Ok(Some(mut record)) if record.on_end != order.on_end => {
-                    record.on_end = order.on_end;
-                    self.ledger.set_record(&record)
-                }
-                Ok(_) => Ok(()),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = noted {
+            if let Err(error) = self.note_end(order) {
                 tracing::error!(assignment = %order.name, error = crate::chain(&error), "not recorded");
             }
         }
+    }
+
+    fn note_end(&self, order: &AssignmentOrder) -> Result<(), ledger::Error> {
+        let differs = |record: &ledger::Record| record.on_end != order.on_end;
+        if self.ledger.record(&order.name)?.filter(differs).is_none() {
+            return Ok(());
+        }
+        // Whoever works on it writes it down.
+        let Some(_busy) = Busy::take(self, &order.name) else { return Ok(()) };
+        let Some(record) = self.ledger.record(&order.name)? else { return Ok(()) };
+        self.ledger.set_record(&ledger::Record { on_end: order.on_end, ..record })
     }
 
     /// Takes away removed paths whose time to stay readable is up.

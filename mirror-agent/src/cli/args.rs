@@ -87,11 +87,31 @@ pub(super) enum Command {
         #[command(flatten)]
         format: Format,
     },
-    /// Read everything that is published and compare it with the signed manifest.
-    #[command(after_help = "Example:\n  mirror-agent verify fedora")]
+    /// Read everything that is published, compare it with the signed manifest, and repair what is
+    /// wrong: from the mirror itself, or from wherever the generation can be had.
+    #[command(
+        after_help = "Examples:\n  mirror-agent verify fedora\n  mirror-agent verify --dry-run"
+    )]
     Verify {
         /// TREE or TREE@SITE; all without it.
         tree: Option<String>,
+        /// Tell what is wrong, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        settings: Settings,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Pause or resume the reading of published files that goes on by itself.
+    ///
+    /// How far it is, 'mirror-agent status' tells; how often and how fast, scrub.every and scrub.rate
+    /// in the configuration.
+    #[command(after_help = "Examples:\n  mirror-agent scrub pause\n  mirror-agent scrub resume")]
+    Scrub {
+        /// Which of the two.
+        #[arg(value_enum)]
+        what: Scrubbing,
         #[command(flatten)]
         settings: Settings,
         #[command(flatten)]
@@ -266,6 +286,14 @@ impl Command {
             _ => None,
         }
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Scrubbing {
+    /// From now on nothing is read by itself, also after a restart.
+    Pause,
+    /// It goes on where it ended.
+    Resume,
 }
 
 #[derive(Debug, Clone, Copy, Args)]

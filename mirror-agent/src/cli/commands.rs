@@ -17,7 +17,7 @@ use protocol::{
 };
 
 use super::{
-    args::{Cli, Command, Format, Output, Settings},
+    args::{Cli, Command, Format, Output, Scrubbing, Settings},
     drop_in, logs, print,
     show::Show,
 };
@@ -51,8 +51,19 @@ pub(super) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             };
             print_reports(value, format)
         }
-        Command::Verify { tree, settings, format } => {
-            let Some(value) = ask(&settings, Request::Verify { tree }).await? else {
+        Command::Scrub { what, settings, format } => {
+            let paused = what == Scrubbing::Pause;
+            if let Some(value) = ask(&settings, Request::Scrub { paused }).await? {
+                match format.output {
+                    Output::Json => print::json(&value),
+                    Output::Text if paused => print::line("scrubbing is paused"),
+                    Output::Text => print::line("scrubbing goes on"),
+                }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Verify { tree, dry_run, settings, format } => {
+            let Some(value) = ask(&settings, Request::Verify { tree, dry_run }).await? else {
                 return Ok(ExitCode::SUCCESS);
             };
             print_reports(value, format)

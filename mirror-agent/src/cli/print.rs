@@ -108,6 +108,9 @@ pub(super) fn status(status: &Status) {
     if let Some(confined) = &status.confined {
         println!("confined: {confined}");
     }
+    if status.scrub_paused {
+        println!("scrubbing: paused; 'mirror-agent scrub resume' lets it go on");
+    }
     if status.unsent_reports > 0 {
         println!("reports that wait for the coordinator: {}", status.unsent_reports);
     }
@@ -134,6 +137,15 @@ pub(super) fn status(status: &Status) {
                 "{name}: {} removed paths stay readable, the first until {next}",
                 withdrawn.paths
             );
+        }
+        if let Some(scrub) = item.scrub.as_ref().filter(|scrub| !scrub.damaged.is_empty()) {
+            let (count, first) = (scrub.damaged.len(), scrub.damaged.first());
+            let first = first.map(ToString::to_string).unwrap_or_default();
+            println!("{}: {count} published files are damaged, the first is {first}", item.name);
+        }
+        if let Some(begun) = item.scrub.as_ref().and_then(|scrub| scrub.begun) {
+            let read = item.scrub.as_ref().map_or(0, |scrub| scrub.checked.bytes);
+            println!("{}: scrubbed since {}, {} so far", item.name, time(begun), size(read));
         }
         if let Some(error) = &item.error {
             println!("{}: {error}", item.name);
@@ -185,6 +197,16 @@ pub(super) fn runs(runs: &[RunReport]) {
             println!(
                 "    not by {}, {} files: {}{detail}",
                 reason.way, reason.files, reason.reason
+            );
+        }
+        if let Some(checked) = &run.checked {
+            println!(
+                "    read {} files, {}: {} wrong, {} repaired, {} moved to the trash",
+                checked.files,
+                size(checked.bytes),
+                checked.wrong(),
+                checked.repaired,
+                checked.trashed
             );
         }
         if let Some(switch) = &run.switch {

@@ -57,7 +57,7 @@ pub(super) async fn sync(
         target_of(agent, order, target, &base, &rules, &points, run).await?;
     let mut directory = Directory::new(site, order, versions, &rules, top(&want), run)?;
     let held = directory.held(&agent.manifests)?;
-    let rsync = rsync_source(agent, order, from, target, run);
+    let rsync = rsync_source(agent, order, from, target.statement.generation, run);
     let round = Round {
         agent,
         order,

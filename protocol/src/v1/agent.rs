@@ -369,6 +369,9 @@ pub struct RunReport {
     /// What the agent's guard stopped; the run failed because of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<HoldReport>,
+    /// What was read and compared, of a run that verifies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked: Option<Checked>,
     /// The wish that it answers, of a run that brought something back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undelete: Option<Uuid>,
@@ -446,7 +449,7 @@ impl RunKind {
 pub enum RunKind {
     /// Brings an assignment to its target.
     Sync,
-    /// Compares the published files with the manifest.
+    /// Compares the published files with the manifest, and repairs them.
     Verify,
     /// Takes over files that were there before.
     Adopt,
@@ -511,6 +514,54 @@ pub struct Changes {
     pub bytes: u64,
     /// What rsync would be expected to move for those: an estimate.
     pub rsync_bytes: u64,
+}
+
+/// What was read and compared with the manifest, and what was found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Checked {
+    /// Files that were read.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files with other content of the right length.
+    pub flipped: u64,
+    /// Files of another length.
+    pub cut: u64,
+    /// Entries that are missing.
+    pub missing: u64,
+    /// Entries that cannot be read.
+    pub unreadable: u64,
+    /// Entries that do not belong there.
+    pub extra: u64,
+    /// Entries of another kind, or with another mode or time.
+    pub attributes: u64,
+    /// Entries that were repaired.
+    pub repaired: u64,
+    /// Entries that were moved to the trash.
+    pub trashed: u64,
+}
+
+impl Checked {
+    /// Adds what another part of the tree came to.
+    pub fn add(&mut self, other: &Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.flipped += other.flipped;
+        self.cut += other.cut;
+        self.missing += other.missing;
+        self.unreadable += other.unreadable;
+        self.extra += other.extra;
+        self.attributes += other.attributes;
+        self.repaired += other.repaired;
+        self.trashed += other.trashed;
+    }
+
+    /// Entries that were not as they should be.
+    pub fn wrong(&self) -> u64 {
+        self.flipped + self.cut + self.missing + self.unreadable + self.extra + self.attributes
+    }
 }
 
 /// What came by one way.

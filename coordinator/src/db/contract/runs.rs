@@ -48,6 +48,7 @@ fn report(assignment: &str) -> RunReport {
         error: String::new(),
         notices: vec!["one".into()],
         hold: None,
+        checked: None,
         undelete: None,
         receipt: None,
         log: String::new(),
