@@ -295,7 +295,7 @@ async fn bring(
         have,
         kept: Some(&applied.rules.filter),
     };
-    let work = gather(site, needs, &sources, run);
+    let work = gather(site, site.area().staging(), needs, &sources, run);
     let brought = agent.under_lease(order, work).await.map_err(|error| failed(error.into()))?;
     match brought {
         Ok(()) => Ok(()),
