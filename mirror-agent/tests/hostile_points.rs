@@ -58,7 +58,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-const FAST: Patience = Patience { silence: Duration::from_millis(600), minimum_rate: 2_000 };
+const FAST: Patience = Patience { silence: Duration::from_millis(1_500), minimum_rate: 2_000 };
 /// For many points at once on a busy machine.
 const PATIENT: Patience = Patience { silence: Duration::from_secs(3), minimum_rate: 500 };
 /// An address of this test's own: a port that another program has chosen stays free for it.
