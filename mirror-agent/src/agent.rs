@@ -31,7 +31,7 @@ use filetree::switch::{Mode, SwitchReport};
 use protocol::{
     client::{Client, HttpSource},
     name::IdentityName,
-    point::BaseUrl,
+    point::{self, BaseUrl},
     spec::AssignmentName,
 };
 use tokio::sync::Notify;
@@ -262,6 +262,17 @@ impl Agent {
         let client = self.public.clone();
         let point = Point::new(url.as_str(), url.as_str(), Arc::new(move || client.clone()));
         Ok(point.allowing(allowed).over(&self.line).with_health(self.health_of(url.as_str())))
+    }
+
+    /// The publisher's private buckets: `http` asks the publisher, at `base`, for a URL, and what lies
+    /// there is asked as a public point is, if this site's admin lets that host be asked.
+    pub(crate) fn signed_point(&self, base: &str, http: HttpSource) -> Point {
+        let client = self.public.clone();
+        Point::new(point::SIGNED, base, http)
+            .redirecting_by(Arc::new(move || client.clone()))
+            .allowing(Allowed::new(&self.config.points))
+            .over(&self.line)
+            .with_health(self.health_of(base))
     }
 
     /// What this process has seen of a point.

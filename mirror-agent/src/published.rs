@@ -4,7 +4,7 @@ mod in_versions;
 
 use std::{borrow::Cow, sync::Arc};
 
-use filetree::scan::ScanRecord;
+use filetree::{plan::Need, scan::ScanRecord};
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
@@ -14,7 +14,7 @@ use protocol::{
     pack::target_manifest,
     path::TreePath,
     point::PointRef,
-    statement::Statement,
+    statement::{Offer, Statement},
     transfer::{NoDelta, Way},
     v1::{
         agent::{AssignmentOrder, PublisherOrigin, RunKind, RunResult},
@@ -150,15 +150,17 @@ pub async fn sync(
         chain: &chain,
         no_pack,
         rsync: rsync.as_ref().map_err(|reason| *reason),
+        whole: true,
         have: &base.manifest,
         kept: base.rules.as_ref().map(|rules| &rules.filter),
     };
-    gather(&site, site.area().staging(), plan.needs(), &sources, run).await?;
+    let bring = Bring { agent, base: &base, target, sources: &sources, run };
+    bring.all(&site, plan.needs()).await?;
     site.leave(&removals.apart)?;
     let report = match switch(&mut site, &plan, target, &rules, order, run) {
         // The live tree did not have what was expected of it: that comes from elsewhere, too.
         Err(apply::Error::Area(filetree::area::Error::Missing(missing))) => {
-            gather(&site, site.area().staging(), &missing, &sources, run).await?;
+            bring.all(&site, &missing).await?;
             switch(&mut site, &plan, target, &rules, order, run)?
         }
         other => other?,
@@ -166,6 +168,50 @@ pub async fn sync(
     crate::agent::note_switch(run, &site, &report)?;
     let held = held_of(&want, target.version(), target.statement.manifest, &rules, false);
     Ok((RunResult::Completed, Some(held)))
+}
+
+/// How contents come, by every way that there is.
+struct Bring<'a> {
+    agent: &'a Agent,
+    base: &'a Base,
+    target: &'a Verified,
+    sources: &'a Sources<'a>,
+    run: &'a Run,
+}
+
+impl Bring<'_> {
+    /// Brings all of `needs` into staging.
+    async fn all(&self, site: &Site, needs: &[Need]) -> Result<(), gather::Error> {
+        let Self { sources, run, .. } = *self;
+        let staging = site.area().staging();
+        let failed = match gather(site, staging, needs, sources, run).await {
+            Err(error @ gather::Error::NoWay { .. }) => error,
+            other => return other,
+        };
+        // Only the publisher has whole files, but a pack of everything has all of them, and it may
+        // lie at a point that can be reached when the publisher cannot.
+        let tried = |offer: &&Offer| sources.chain.iter().any(|link| link.offer.pack == offer.pack);
+        let Some(offer) = self.target.of_everything().filter(|offer| !tried(offer)) else {
+            return Err(failed);
+        };
+        let (start, before) = (std::time::Instant::now(), sources.points.mark());
+        let chain = follow(self.agent, sources.tree, &[offer], self.base, sources.points).await;
+        note_metadata(sources.points, &before, start, run);
+        let chain = match chain {
+            Ok(Some((_, chain))) => chain,
+            Ok(None) => return Err(failed),
+            Err((_, detail)) => {
+                tracing::warn!(tree = %sources.tree, detail, "the pack of everything helps neither");
+                return Err(failed);
+            }
+        };
+        tracing::info!(tree = %sources.tree, "the rest is drawn from the pack of everything");
+        // Whatever the pack has is drawn: the other ways were tried.
+        let rsync = Err(NoDelta::PointUnreachable);
+        let sources =
+            Sources { chain: &chain, no_pack: None, rsync, whole: false, ..sources.clone() };
+        gather(site, staging, needs, &sources, run).await
+    }
 }
 
 /// One step at a mirror, as the guard looks at it.
@@ -392,7 +438,7 @@ impl Base {
         if self.rules.is_some() {
             return;
         }
-        let entries = std::mem::take(&mut self.manifest).entries().to_vec();
+        let entries = self.manifest.entries().to_vec();
         let is_wanted =
             |path: &TreePath| want.get(path).is_some_and(|entry| rules.keeps(path, entry.is_dir()));
         let kept: Vec<_> = entries.into_iter().filter(|entry| is_wanted(&entry.path)).collect();
@@ -448,11 +494,16 @@ async fn target_of(
             (fetched, Vec::new())
         }
     };
-    for (point, received_bytes) in points.since(&before) {
+    note_metadata(points, &before, start, run);
+    Ok((result.0, result.1, no_pack))
+}
+
+/// Reports what came since `before` as what had to be known first.
+fn note_metadata(points: &Points, before: &[u64], start: std::time::Instant, run: &Run) {
+    for (point, received_bytes) in points.since(before) {
         let came = Came { received_bytes, ..Came::default() };
         run.add_way(Way::Metadata, point, came.since(start));
     }
-    Ok((result.0, result.1, no_pack))
 }
 
 /// Why offered packs are not used: the reason, and what exactly was seen.
@@ -462,7 +513,7 @@ type NoPack = Option<(NoDelta, String)>;
 async fn follow(
     agent: &Agent,
     tree: &protocol::name::TreeName,
-    offers: &[&protocol::statement::Offer],
+    offers: &[&Offer],
     base: &Base,
     points: &Points,
 ) -> Result<Option<(Manifest, Vec<Link>)>, (NoDelta, String)> {
@@ -512,6 +563,12 @@ pub(crate) fn points(
                 Ok(point) => points.push(point),
                 Err(why) => notice(format!("the point {url} is not asked: {why}")),
             },
+            PointRef::Signed => {
+                let Some(address) = &from.address else { continue };
+                let http = agent.publisher_http(&from.publisher)?;
+                let base = format!("https://{address}{}", origin::SIGNED);
+                points.push(agent.signed_point(&base, http));
+            }
             PointRef::Origin => {
                 let Some(address) = &from.address else { continue };
                 let base = format!("https://{address}");

@@ -292,6 +292,7 @@ async fn bring(
         chain: &[],
         no_pack: None,
         rsync: rsync.as_ref().map_err(|reason| *reason),
+        whole: true,
         have,
         kept: Some(&applied.rules.filter),
     };

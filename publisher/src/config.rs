@@ -6,10 +6,10 @@ use filetree::confine::Confine;
 use protocol::units::{ByteSize, Span};
 use serde::{Deserialize, Serialize};
 
-use crate::points::object_store::{self, ObjectStoreConfig};
-
-/// An agent that was given a signed URL may use it for so long.
-const SHORTEST_GRACE: std::time::Duration = std::time::Duration::from_secs(15 * 60);
+use crate::points::{
+    SIGNED_URL_LIFETIME,
+    object_store::{self, ObjectStoreConfig},
+};
 
 /// The publisher's configuration (`publisher.toml`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +74,8 @@ pub struct Retain {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum RetainMode {
-    /// By reflink where the file system can, else by hard link, else by copy.
+    /// By reflink where the file system can, else by hard link; where neither can be, the newest
+    /// generation by copy and of the others only signatures.
     #[default]
     Auto,
     /// By reflink, else by copy: nothing that happens to the source can reach it.
@@ -132,6 +133,8 @@ enum WrittenPoint {
         credentials: PathBuf,
         #[serde(default)]
         virtual_hosted: bool,
+        #[serde(default)]
+        signed_urls: bool,
         roots: Option<PathBuf>,
         #[serde(default = "all_trees")]
         trees: Vec<String>,
@@ -156,12 +159,20 @@ impl<'de> Deserialize<'de> for PointConfig {
                 region,
                 credentials,
                 virtual_hosted,
+                signed_urls,
                 roots,
                 trees,
                 required,
             } => {
-                let store =
-                    ObjectStoreConfig { url, endpoint, region, credentials, virtual_hosted, roots };
+                let store = ObjectStoreConfig {
+                    url,
+                    endpoint,
+                    region,
+                    credentials,
+                    virtual_hosted,
+                    signed_urls,
+                    roots,
+                };
                 Self { trees, required, place: PlaceConfig::ObjectStore(store) }
             }
         })
@@ -252,7 +263,7 @@ impl Config {
             return Err(Error::NoGenerations);
         }
         self.points.iter().try_for_each(PointConfig::check)?;
-        if self.collect_after.duration() < SHORTEST_GRACE {
+        if self.collect_after.duration() < SIGNED_URL_LIFETIME {
             return Err(Error::CollectAfter(self.collect_after));
         }
         let view = self.view.iter().map(|path| ("view", path));

@@ -49,6 +49,7 @@ fn offer(from: Option<&str>, to: &str, length: u64) -> Offer {
         length,
         index_length: 1,
         index: digest("index"),
+        shared_length: 0,
         encryption: None,
         figures: None,
     }

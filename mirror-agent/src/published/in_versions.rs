@@ -69,6 +69,7 @@ pub(super) async fn sync(
         no_pack: &no_pack,
         points: &points,
         rsync: rsync.as_ref().map_err(|reason| *reason),
+        whole: true,
     };
     let candidates = directory.candidates()?;
     let ready = round.ready(&directory, &candidates).await?;
