@@ -6,6 +6,8 @@
 //! meanwhile. What results is an *observed* generation of this assignment alone.
 
 mod quick;
+pub(crate) mod ranked;
+mod recorded;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -32,7 +34,6 @@ use crate::{
     fetch::{manifest::Error as StoreError, retries},
     gather::{self, Arrived, stage_dir},
     guard::{self, Held as Guarded},
-    ledger::Held,
     published::{Base, Outcome, held_of, read},
     removal::Files,
     report::{Came, Run},
@@ -83,6 +84,25 @@ pub enum Error {
         #[source]
         source: Guarded,
     },
+    /// Another server than before shows an earlier state of the tree.
+    #[error(
+        "tree {tree}: {host} shows an earlier state than is held ({path} is of {there} there, of {here} here), so nothing is taken from it"
+    )]
+    Behind {
+        /// Which tree.
+        tree: protocol::name::TreeName,
+        /// The server.
+        host: String,
+        /// A file that shows it.
+        path: TreePath,
+        /// Its time there, or the newest time there.
+        there: Timestamp,
+        /// Its time here.
+        here: Timestamp,
+    },
+    /// There is no server to ask.
+    #[error("the tree has no server that could be asked; 'mirrorctl describe' shows its upstreams")]
+    NoServer,
     /// The upstream changed while it was read.
     #[error("tree {tree}: {path} changed at the upstream while it was fetched; it is tried again")]
     Unsettled {
@@ -137,7 +157,7 @@ pub async fn sync(
         if run.is_dry() {
             return Ok((RunResult::UpToDateDryRun, None));
         }
-        return Ok((RunResult::UpToDate, unrecorded(agent, order, &site, &rules)?));
+        return Ok((RunResult::UpToDate, recorded::missing(agent, order, &site, &rules)?));
     }
     let listing = look.list(&work).await?;
     let mut base = Base::find(agent, &site, applied, &rules, run)?;
@@ -147,13 +167,16 @@ pub async fn sync(
         (base.manifest, record) = read(&site, &Filter::all(), run)?;
     }
     look.tell_refused(&listing);
+    if !base.adopted {
+        ranked::check_time(agent, order, from, &listing, &base.manifest)?;
+    }
     look.guard(&listing, &base)?;
     if same_rules && base.rules.is_some() && listing.agrees_with(&base.manifest) {
         if run.is_dry() {
             return Ok((RunResult::UpToDateDryRun, None));
         }
         quick::remember(agent, order, quick)?;
-        return Ok((RunResult::UpToDate, unrecorded(agent, order, &site, &rules)?));
+        return Ok((RunResult::UpToDate, recorded::missing(agent, order, &site, &rules)?));
     }
     let wanted = differing(&listing, &base.manifest);
     look.foresee(&site, &listing, &wanted, &base)?;
@@ -186,25 +209,8 @@ pub async fn sync(
     note_switch(run, &report);
     std::fs::remove_dir_all(work.join(STAGE)).ok();
     quick::remember(agent, order, quick)?;
+    recorded::remember_server(agent, order, from)?;
     Ok((RunResult::Completed, Some(held_of(&want, version, digest, &rules, true))))
-}
-
-/// What is held, where the program ended after the switch and before it was written down.
-fn unrecorded(
-    agent: &Agent,
-    order: &AssignmentOrder,
-    site: &Site,
-    rules: &Rules,
-) -> Result<Option<Held>, Error> {
-    let Some(applied) = site.applied()?.filter(|applied| applied.observed) else { return Ok(None) };
-    let recorded = agent.ledger.record(&order.name)?.and_then(|record| record.held);
-    if recorded.is_some_and(|held| held.manifest == applied.manifest) {
-        return Ok(None);
-    }
-    let manifest = agent.manifests.get(&applied.manifest);
-    let held =
-        |manifest: Manifest| held_of(&manifest, applied.version, applied.manifest, rules, true);
-    Ok(manifest.map(held))
 }
 
 /// Name of rsync's directory below the scratch directory.
@@ -550,6 +556,12 @@ fn observe(
 }
 
 impl Error {
+    /// Whether another server that has the same tree may have better luck: this one could not be
+    /// had, or is behind.
+    fn lets_another_try(&self) -> bool {
+        matches!(self, Self::Rsync { .. } | Self::Behind { .. })
+    }
+
     /// Whether the server was reached: what it said, or what came of it, is another matter.
     pub fn reached(&self) -> bool {
         match self {

@@ -180,6 +180,7 @@ mod tests {
             stopped: None,
             filter: vec![],
             origin,
+            fallback: vec![],
             target: None,
             interval: Span::from_secs(600),
             schedule: None,

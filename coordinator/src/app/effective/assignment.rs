@@ -146,7 +146,17 @@ pub fn assignment(
         Setting::first([(site.timezone.clone().map(Some), at_site.as_str())], None)
             .shown("timezone"),
     ]);
-    let EffectiveTree { origin, interval, schedule, splay, priority, quick_list, guard, .. } = tree;
+    let EffectiveTree {
+        origin,
+        fallback,
+        interval,
+        schedule,
+        splay,
+        priority,
+        quick_list,
+        guard,
+        ..
+    } = tree;
     Some(EffectiveAssignment {
         agent,
         rules: rules(&filter),
@@ -156,6 +166,7 @@ pub fn assignment(
             stopped,
             filter,
             origin,
+            fallback,
             target: None,
             interval,
             schedule,
