@@ -1,10 +1,12 @@
 //! The agent itself: who it is, what it was told, what it is doing.
 
+mod bring;
 mod contact;
 mod gates;
 mod latest;
 mod leases;
 mod moves;
+mod names;
 mod owed;
 mod records;
 mod roots;
@@ -36,10 +38,11 @@ use protocol::{
 };
 use tokio::sync::Notify;
 
-pub(crate) use self::runs::only;
+pub(crate) use self::names::only;
 pub use self::{
     contact::Error as AskError,
-    runs::{Forced, NoSuchTree, result_name},
+    names::{Forced, NoSuchTree},
+    runs::result_name,
     trash::TrashStatus,
 };
 use crate::{

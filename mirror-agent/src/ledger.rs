@@ -96,6 +96,9 @@ pub struct Record {
     /// When the publication points are asked again.
     #[serde(default)]
     pub look_again: Option<Timestamp>,
+    /// The stock server that what is held was taken from: `HOST:PORT`.
+    #[serde(default)]
+    pub taken_from: Option<String>,
     /// Commands of the site that are still to be run, in this order.
     #[serde(default)]
     pub owed: Vec<Owed>,
@@ -254,6 +257,7 @@ impl Record {
             planned: None,
             found: None,
             look_again: None,
+            taken_from: None,
             owed: Vec::new(),
             scrub: None,
             failed_target: None,

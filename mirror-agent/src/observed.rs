@@ -7,6 +7,8 @@
 
 mod in_versions;
 mod quick;
+pub(crate) mod ranked;
+mod recorded;
 
 use std::{
     collections::HashMap,
@@ -37,7 +39,6 @@ use crate::{
     fetch::{manifest::Error as StoreError, retries},
     gather::{self, Arrived, stage_dir},
     guard::{self, Held as Guarded},
-    ledger::Held,
     published::{Base, Outcome, held_of, read},
     removal::Files,
     report::{Came, Run},
@@ -89,6 +90,25 @@ pub enum Error {
         #[source]
         source: Guarded,
     },
+    /// Another server than before shows an earlier state of the tree.
+    #[error(
+        "tree {tree}: {host} shows an earlier state than is held ({path} is of {there} there, of {here} here), so nothing is taken from it"
+    )]
+    Behind {
+        /// Which tree.
+        tree: protocol::name::TreeName,
+        /// The server.
+        host: String,
+        /// A file that shows it.
+        path: TreePath,
+        /// Its time there, or the newest time there.
+        there: Timestamp,
+        /// Its time here.
+        here: Timestamp,
+    },
+    /// There is no server to ask.
+    #[error("the tree has no server that could be asked; 'mirrorctl describe' shows its upstreams")]
+    NoServer,
     /// The upstream changed while it was read.
     #[error("tree {tree}: {path} changed at the upstream while it was fetched; it is tried again")]
     Unsettled {
@@ -166,6 +186,7 @@ pub async fn sync(
         Brought::Switched(want, digest) => {
             run.set_versions(last, Some(version));
             quick::remember(agent, order, quick)?;
+            recorded::remember_server(agent, order, from)?;
             Ok((RunResult::Completed, Some(held_of(&want, version, digest, &rules, true))))
         }
     }
@@ -212,27 +233,9 @@ fn unchanged(
     if run.is_dry() {
         return Ok((RunResult::UpToDateDryRun, None));
     }
-    let held = unrecorded(agent, order, site, rules)?;
+    let held = recorded::missing(agent, order, site, rules)?;
     let Some(applied) = site.applied()? else { return Ok((RunResult::UpToDate, held)) };
     Ok((withdraw::if_due(agent, site, &applied, order, run)?, held))
-}
-
-/// What is held, where the program ended after the switch and before it was written down.
-fn unrecorded(
-    agent: &Agent,
-    order: &AssignmentOrder,
-    site: &Site,
-    rules: &Rules,
-) -> Result<Option<Held>, Error> {
-    let Some(applied) = site.applied()?.filter(|applied| applied.observed) else { return Ok(None) };
-    let recorded = agent.ledger.record(&order.name)?.and_then(|record| record.held);
-    if recorded.is_some_and(|held| held.manifest == applied.manifest) {
-        return Ok(None);
-    }
-    let manifest = agent.manifests.get(&applied.manifest);
-    let held =
-        |manifest: Manifest| held_of(&manifest, applied.version, applied.manifest, rules, true);
-    Ok(manifest.map(held))
 }
 
 /// Name of rsync's directory below the scratch directory.
@@ -273,6 +276,9 @@ impl Look<'_> {
         if base.adopted {
             // The listing has no digests, so what lies here has to be read before it is compared.
             (base.manifest, record) = read(site, &filetree::scan::keep_all, run)?;
+        }
+        if !base.adopted {
+            ranked::check_time(agent, order, self.from, listing, &base.manifest)?;
         }
         self.guard(listing, &base)?;
         if same_rules && base.rules.is_some() && listing.agrees_with(&base.manifest) {
@@ -682,6 +688,12 @@ fn observe(
 }
 
 impl Error {
+    /// Whether another server that has the same tree may have better luck: this one could not be
+    /// had, or is behind.
+    fn lets_another_try(&self) -> bool {
+        matches!(self, Self::Rsync { .. } | Self::Behind { .. })
+    }
+
     /// Whether the server was reached: what it said, or what came of it, is another matter.
     pub fn reached(&self) -> bool {
         match self {

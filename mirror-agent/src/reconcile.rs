@@ -195,6 +195,7 @@ mod tests {
             filter: vec![],
             versions: None,
             origin,
+            fallback: vec![],
             target: None,
             interval: Span::from_secs(600),
             schedule: None,

@@ -265,6 +265,7 @@ impl World {
                 address: Some(self.publisher_address.clone()),
                 points: vec![],
             }),
+            fallback: vec![],
             target: Some(Target { statement: signed, offers: vec![] }),
             interval: Span::from_secs(1),
             schedule: None,

@@ -139,6 +139,10 @@ pub struct TreeSpec {
     pub name: TreeName,
     /// The source that it belongs to.
     pub source: SourceName,
+    /// Sources of other stock rsync upstreams that have the same tree, in the order in which they
+    /// are asked while those before them cannot be reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallback: Vec<SourceName>,
     /// Below the source's path; the whole source by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<TreePath>,

@@ -19,6 +19,7 @@ mod damage;
 mod docs;
 mod enrollment;
 mod events;
+mod fallback;
 mod filters;
 mod guards;
 mod hooks;

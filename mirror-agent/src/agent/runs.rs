@@ -1,8 +1,8 @@
 //! Runs: one assignment moved by one step, with its record and its report.
 
-use std::{any::Any, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt as _, StreamExt, stream};
+use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use protocol::{
     spec::{AssignmentName, OnEnd},
@@ -12,8 +12,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Agent, gates,
+    Agent,
+    bring::unharmed,
+    gates,
     leases::{self, Lease},
+    names::{Forced, NoSuchTree},
 };
 use crate::{
     apply, fetch, hooks,
@@ -34,36 +37,6 @@ const MOST_STEPS: usize = 1_000;
 
 /// How often one looks whether another run has ended.
 const TURN: Duration = Duration::from_millis(100);
-
-/// Which assignments are worked on without being due.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Forced {
-    /// Those that are due.
-    #[default]
-    Due,
-    /// All of them.
-    All,
-    /// Those of one tree: `TREE`, or `TREE@SITE`.
-    Tree(String),
-}
-
-impl Forced {
-    pub(crate) fn includes(&self, name: &AssignmentName) -> bool {
-        match self {
-            Self::Due => false,
-            Self::All => true,
-            Self::Tree(tree) => name.tree.as_str() == tree || name.to_string() == *tree,
-        }
-    }
-}
-
-/// A tree that this agent knows nothing of.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no tree {tree} is assigned to this agent; 'mirror-agent status' lists what is")]
-pub struct NoSuchTree {
-    /// What was asked for.
-    pub tree: String,
-}
 
 /// Why a run ended without its goal.
 #[derive(Debug, thiserror::Error)]
@@ -194,30 +167,6 @@ impl Agent {
         }
     }
 
-    /// Names of all assignments of a tree, or of all trees.
-    pub fn names_of(&self, tree: Option<&str>) -> Result<Vec<AssignmentName>, crate::Failure> {
-        let names = self.names()?;
-        let Some(tree) = tree else { return Ok(names) };
-        let forced = Forced::Tree(tree.to_owned());
-        let found: Vec<_> = names.into_iter().filter(|name| forced.includes(name)).collect();
-        if found.is_empty() {
-            return Err(NoSuchTree { tree: tree.to_owned() }.into());
-        }
-        Ok(found)
-    }
-
-    /// The one assignment of a tree.
-    pub(crate) fn name_of(&self, tree: &str) -> Result<AssignmentName, crate::Failure> {
-        only(self.names_of(Some(tree))?, tree)
-    }
-
-    fn names(&self) -> Result<Vec<AssignmentName>, ledger::Error> {
-        let records = self.ledger.records()?;
-        let orders = self.orders();
-        let ordered = orders.as_ref().map_or(&[][..], |orders| &orders.wanted.assignments);
-        Ok(reconcile::assignments(ordered, &records).into_iter().cloned().collect())
-    }
-
     /// One step, with the site's commands that are owed before it and after it.
     async fn step(&self, name: AssignmentName, forced: &Forced, dry: bool) -> Option<RunReport> {
         let is_forced = forced.includes(&name);
@@ -260,12 +209,16 @@ impl Agent {
                     Some(order) => self.lease(order, is_forced).await,
                     None => Ok(None),
                 };
-                match lease {
+                let report = match lease {
                     Ok(lease) => Some(self.run(name, orders.as_deref(), target, lease, dry).await),
                     // Another run of this network has the connection: it comes again.
                     Err(leases::Error::AllTaken { .. }) if !is_forced => None,
                     Err(error) => Some(self.failed(name, &error.into(), dry)),
+                };
+                if let Some(order) = order {
+                    self.end_probes(order);
                 }
+                report
             }
             Ok(Some((Step::Release | Step::Undelete, _))) if dry => None,
             Ok(Some((Step::Release, _))) => match self.release(name) {
@@ -447,46 +400,6 @@ impl Agent {
         report
     }
 
-    /// Brings an assignment to its target, or to what its upstream shows.
-    async fn bring(
-        &self,
-        order: &AssignmentOrder,
-        target: Option<&Verified>,
-        lease: Option<Lease>,
-        run: &Run,
-    ) -> Result<published::Outcome, Error> {
-        if !run.is_dry() {
-            self.before(order, run).await?;
-        }
-        match (&order.origin, target) {
-            (Origin::Publisher(from), Some(target)) => {
-                published::sync(self, order, from, target, run).await.map_err(Error::from)
-            }
-            (Origin::Publisher(_), None) => Ok((RunResult::UpToDate, None)),
-            (Origin::Rsyncd(from), _) => {
-                let work = observed::sync(self, order, from, run);
-                let outcome = match lease {
-                    None => Ok(work.await),
-                    Some(lease) => lease.hold(work).await,
-                };
-                let reached = !matches!(&outcome, Ok(Err(error)) if !error.reached());
-                self.note_reached(order, reached);
-                outcome.map_err(Error::from).and_then(|done| done.map_err(Error::from))
-            }
-        }
-    }
-
-    /// Begins a run. Only what may change a tree has a log: it would else replace one that tells how
-    /// the tree came to be what it is.
-    fn begin(&self, name: &AssignmentName, dry: bool) -> Run {
-        let run = Run::begin(name.clone(), dry, self.progress(name));
-        if dry {
-            return run;
-        }
-        let log = self.logs.begin(name, run.id());
-        run.with_log(log)
-    }
-
     pub(super) fn tell(&self, report: &RunReport) {
         let (assignment, result) = (&report.assignment, result_name(report.result));
         let received: u64 = report.ways.iter().map(|way| way.received_bytes).sum();
@@ -587,21 +500,6 @@ impl Agent {
     }
 }
 
-/// The only one of these assignments of a tree.
-pub(crate) fn only(
-    names: Vec<AssignmentName>,
-    tree: &str,
-) -> Result<AssignmentName, crate::Failure> {
-    match <[AssignmentName; 1]>::try_from(names) {
-        Ok([name]) => Ok(name),
-        Err(names) if names.is_empty() => Err(NoSuchTree { tree: tree.to_owned() }.into()),
-        Err(names) => {
-            let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-            Err(crate::Failure::Several { tree: tree.to_owned(), names: names.join(", ") })
-        }
-    }
-}
-
 /// Whether it is to be tried or asked again only later.
 pub(super) fn is_due_later(record: &Record) -> bool {
     record.due.is_some_and(|due| due > Timestamp::now())
@@ -610,20 +508,6 @@ pub(super) fn is_due_later(record: &Record) -> bool {
 fn is_held(record: Option<&Record>, target: Option<&Verified>) -> bool {
     let held = record.and_then(|record| record.held.as_ref());
     held.zip(target).is_some_and(|(held, target)| held.manifest == target.statement.manifest)
-}
-
-/// Lets a mistake of ours end the run that made it, and nothing else: it is recorded like any other
-/// failure, and the next run begins anew.
-async fn unharmed<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    // Nothing of the run outlives it; what it shares is behind locks that go on after a panic.
-    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
-        Err(Error::Mistake(said_by(panic.as_ref()).unwrap_or("it said nothing").to_owned()))
-    })
-}
-
-fn said_by(panic: &(dyn Any + Send)) -> Option<&str> {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
 }
 
 /// The name of a result, as it is reported.
@@ -646,21 +530,5 @@ impl<'a> Busy<'a> {
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.lock().busy.remove(&self.1);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_mistake_of_ours_fails_its_run_with_the_cause_and_nothing_else() {
-        let ended =
-            unharmed(async { if true { panic!("index {} of 2", 3) } else { Ok(()) } }).await;
-        let text = ended.unwrap_err().to_string();
-        assert!(text.contains("index 3 of 2") && text.contains("please report it"), "{text}");
-        assert!(matches!(unharmed(async { Ok(7) }).await, Ok(7)));
-        let failed = unharmed::<()>(async { Err(Error::NothingHeld) }).await;
-        assert!(matches!(failed, Err(Error::NothingHeld)));
     }
 }

@@ -152,6 +152,7 @@ impl World {
                 address: None,
                 points: vec![],
             }),
+            fallback: vec![],
             target: Some(Target {
                 statement,
                 offers: self.offers.iter().map(|o| claim(&self.publisher_key, o)).collect(),

@@ -93,6 +93,10 @@ pub struct AssignmentOrder {
     pub symlinks: Symlinks,
     /// Where the tree comes from.
     pub origin: Origin,
+    /// Other stock rsync servers that have the same tree, asked in this order while the origin and
+    /// those before them cannot be had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallback: Vec<RsyncdOrigin>,
     /// What it should hold; absent for a stock rsync upstream and before the first generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,

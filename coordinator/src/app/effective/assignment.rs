@@ -152,6 +152,7 @@ pub fn assignment(
     let EffectiveTree {
         symlinks,
         origin,
+        fallback,
         interval,
         schedule,
         splay,
@@ -171,6 +172,7 @@ pub fn assignment(
             versions,
             symlinks,
             origin,
+            fallback,
             target: None,
             interval,
             schedule,

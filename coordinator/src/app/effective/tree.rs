@@ -43,6 +43,8 @@ pub struct EffectiveTree {
     pub symlinks: Symlinks,
     /// Which encoders its packs may use.
     pub encoders: EncoderChoice,
+    /// Other stock daemons that have it, in the order in which they are asked.
+    pub fallback: Vec<RsyncdOrigin>,
     /// How often it is scanned, or asked for.
     pub interval: Span,
     /// When, where that is not an interval.
@@ -113,6 +115,8 @@ pub fn tree(definitions: &Definitions, name: &TreeName) -> Option<EffectiveTree>
         choice(tree.initial_pack, &from).shown("initial-pack"),
         points.shown("points"),
     ];
+    let named = Some(&tree.fallback).filter(|list| !list.is_empty());
+    settings.extend(named.map(|list| Setting::new(list, from.as_str()).shown("fallback")));
     settings.extend(tree.when().map(|when| Setting::new(when, from.as_str()).shown("schedule")));
     settings.extend(tree.splay.map(|splay| Setting::new(splay, from.as_str()).shown("splay")));
     settings.extend((tree.priority != 0).then(|| choice(tree.priority, &from).shown("priority")));
@@ -128,6 +132,7 @@ pub fn tree(definitions: &Definitions, name: &TreeName) -> Option<EffectiveTree>
         limit: tree.limit.clone(),
         symlinks: tree.symlinks,
         encoders: tree.encoders,
+        fallback: others(definitions, tree),
         interval: interval.value,
         schedule: tree.when(),
         splay: tree.splay,
@@ -185,6 +190,19 @@ fn ssh_access(upstream: &UpstreamSpec) -> Option<SshAccess> {
         Some(SshAccess { key_file, host_key })
     };
     (upstream.transport == Transport::Ssh).then(access).flatten()
+}
+
+/// The other daemons that have the tree, in their order.
+fn others(definitions: &Definitions, tree: &TreeSpec) -> Vec<RsyncdOrigin> {
+    let origin_at = |name| {
+        let source = definitions.sources.get(name)?;
+        let upstream = definitions.upstreams.get(&source.upstream)?;
+        match origin(upstream, &full_path(source, tree), &[])? {
+            Origin::Rsyncd(origin) => Some(origin),
+            Origin::Publisher(_) => None,
+        }
+    };
+    tree.fallback.iter().filter_map(origin_at).collect()
 }
 
 /// The identity that publishes for an upstream: the one it names, else the one of its own name.
