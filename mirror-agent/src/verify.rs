@@ -147,12 +147,7 @@ pub(crate) async fn verify(
 
 /// Looks at each version of a directory of versions, whole. Nothing is repaired there: a version is
 /// brought again when it is removed, or when its upstream changes.
-fn verify_versions(
-    agent: &Agent,
-    site: &Site,
-    look: &Look<'_>,
-    run: &Run,
-) -> Result<Done, Error> {
+fn verify_versions(agent: &Agent, site: &Site, look: &Look<'_>, run: &Run) -> Result<Done, Error> {
     let mut checked = Checked::default();
     let mut damaged = Vec::new();
     let most_bytes = if look.most_bytes == 0 { 0 } else { u64::MAX };

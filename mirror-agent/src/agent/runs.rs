@@ -455,7 +455,6 @@ impl Agent {
         Ok(report)
     }
 
-
     /// Removes the published files, the work directory and the record of an assignment that has
     /// ended.
     pub fn purge(&self, name: &AssignmentName) -> Result<(), crate::Failure> {

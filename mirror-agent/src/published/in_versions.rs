@@ -69,7 +69,6 @@ pub(super) async fn sync(
         no_pack: &no_pack,
         points: &points,
         rsync: rsync.as_ref().map_err(|reason| *reason),
-        whole: true,
     };
     let candidates = directory.candidates()?;
     let ready = round.ready(&directory, &candidates).await?;
@@ -130,6 +129,7 @@ impl Round<'_> {
             no_pack: self.no_pack.clone(),
             rsync: self.rsync,
             have: &self.have,
+            whole: true,
             kept: None,
         }
     }

@@ -4,7 +4,7 @@ use protocol::{
     filter::{Filter, Level, Origin},
     name::SourceName,
     path::TreePath,
-    spec::{EncoderChoice, GuardSpec, TreeSpec, UpstreamKind},
+    spec::{EncoderChoice, GuardSpec, Layout, TreeSpec, UpstreamKind},
     units::{Span, Threshold},
     v1::definitions::Kind,
 };
@@ -91,7 +91,9 @@ fn check_fallback(subject: &Subject<'_>, tree: &TreeSpec, findings: &mut Finding
         return;
     }
     if tree.layout != Layout::Simple {
-        refuse("fallback is for layout = \"simple\": a server that lags would lack versions, which then could not be told from removed ones");
+        refuse(
+            "fallback is for layout = \"simple\": a server that lags would lack versions, which then could not be told from removed ones",
+        );
     }
     if tree.fallback.len() > MAX_FALLBACK {
         refuse("fallback names more than 8 sources; keep the best ones");
