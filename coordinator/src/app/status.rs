@@ -13,7 +13,7 @@ use protocol::{
     },
 };
 
-use super::{App, Error, Picture};
+use super::{App, Error, Picture, admission::Scope};
 use crate::db::{Outcome, StoredHold};
 
 /// An agent that was not heard of for so long is silent: several long polls are missing.
@@ -22,22 +22,24 @@ const SILENT: SignedDuration = SignedDuration::from_mins(10);
 const ENDING: SignedDuration = SignedDuration::from_hours(48);
 
 impl App {
-    /// Every assignment with what it should hold and what it holds.
-    pub async fn status(&self) -> Result<NetworkStatus, Error> {
+    /// Every assignment within `scope` with what it should hold and what it holds.
+    pub async fn status(&self, scope: &Scope) -> Result<NetworkStatus, Error> {
         let picture = self.picture();
         let now = self.now();
         let mut tx = self.parts.database.read().await?;
         let outcomes: HashMap<_, _> =
             tx.outcomes().await?.into_iter().map(|o| (o.assignment.clone(), o)).collect();
         let names = picture.wanted.definitions.assignments.keys();
+        let names = names.filter(|name| scope.covers(&name.site));
         let mut assignments: Vec<_> = names
             .filter_map(|name| self.assignment_status(&picture, name, outcomes.get(name), now))
             .collect();
         assignments.sort_by(|a, b| (&a.name.site, &a.name.tree).cmp(&(&b.name.site, &b.name.tree)));
-        let mut attention = holds(&picture);
+        let mut attention = holds(&picture, scope);
         attention.extend(failures(&assignments, &outcomes));
-        attention.extend(self.identities_in_need(&picture, now));
-        attention.extend(self.suspicions(&mut tx, &picture, now).await?);
+        attention.extend(self.identities_in_need(&picture, scope, now));
+        attention.extend(self.rotation(&picture).filter(|_| *scope == Scope::Network));
+        attention.extend(self.suspicions(&mut tx, &picture, scope, now).await?);
         tx.commit().await?;
         Ok(NetworkStatus {
             network: self.network().clone(),
@@ -76,11 +78,12 @@ impl App {
         })
     }
 
-    fn identities_in_need(&self, picture: &Picture, now: Timestamp) -> Vec<String> {
+    fn identities_in_need(&self, picture: &Picture, scope: &Scope, now: Timestamp) -> Vec<String> {
         let mut texts = Vec::new();
         for identity in picture.fleet.identities().filter(|found| found.revoked.is_none()) {
             let (role, name) = (identity.role, &identity.name);
-            if !matches!(role, Role::Agent | Role::Publisher) {
+            let is_daemon = matches!(role, Role::Agent | Role::Publisher);
+            if !is_daemon || !scope.covers_some(identity.site.as_ref()) {
                 continue;
             }
             match self.seen(role, name).max(identity.last_seen) {
@@ -108,10 +111,10 @@ impl App {
     }
 }
 
-fn holds(picture: &Picture) -> Vec<String> {
+fn holds(picture: &Picture, scope: &Scope) -> Vec<String> {
     let all = picture.contents.trees().flat_map(|(_, contents)| &contents.holds);
     let mut texts: Vec<_> = all
-        .filter(|hold| hold.decision.is_none())
+        .filter(|hold| hold.decision.is_none() && scope.covers_some(hold.site.as_ref()))
         .map(|hold| {
             let StoredHold { tree, report, .. } = hold;
             let id = HoldId::of(&report.manifest);

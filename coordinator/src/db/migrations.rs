@@ -12,6 +12,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0005_leases", include_str!("migrations/0005_leases.sql")),
     ("0006_holds", include_str!("migrations/0006_holds.sql")),
     ("0010_enrollment_approval", include_str!("migrations/0010_enrollment_approval.sql")),
+    ("0011_authorities", include_str!("migrations/0011_authorities.sql")),
 ];
 
 /// Any number; it only has to be the same in every replica.

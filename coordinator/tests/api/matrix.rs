@@ -179,8 +179,7 @@ async fn an_operator_sees_what_concerns_its_site_and_nothing_else() {
     let shown: Vec<_> = status.assignments.iter().map(|one| one.name.to_string()).collect();
     assert_eq!(shown, ["alpha@lisbon", "beta@lisbon"]);
     let shown: Vec<_> = client.identities(None).await.unwrap();
-    let shown: BTreeSet<_> =
-        shown.iter().map(|one| format!("{}/{}", one.role, one.name)).collect();
+    let shown: BTreeSet<_> = shown.iter().map(|one| format!("{}/{}", one.role, one.name)).collect();
     assert_eq!(shown.into_iter().collect::<Vec<_>>(), ["agent/lisbon-1", "operator/olga"]);
     assert_eq!(kind(client.generations(None).await), ProblemKind::BadRequest);
     client.generations(Some(&"beta".parse().unwrap())).await.unwrap();
