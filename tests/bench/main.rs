@@ -14,6 +14,7 @@
 mod corpus;
 mod figure;
 mod fleet;
+mod handshake;
 mod line;
 mod memory;
 mod nothing;
@@ -24,7 +25,7 @@ type Bench = fn() -> Vec<figure::Figure>;
 
 fn main() {
     let only = std::env::args().nth(1);
-    let benches: [(&str, Bench); 10] = [
+    let benches: [(&str, Bench); 11] = [
         ("update", update::run),
         ("line-update", line::update),
         ("line-first", line::first),
@@ -35,6 +36,7 @@ fn main() {
         ("fleet", fleet::packs),
         ("serving", fleet::serving),
         ("apply", fleet::apply),
+        ("handshake", handshake::run),
     ];
     let mut figures = Vec::new();
     for (name, bench) in benches {
