@@ -24,6 +24,9 @@ fn company(change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
     (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
 
+/// What is different about an authority.
+type Change = fn(&mut CertificateParams);
+
 fn network_in(dir: &std::path::Path) -> TestNetwork {
     std::fs::create_dir(dir).unwrap();
     TestNetwork::create(dir, "net")
@@ -85,7 +88,7 @@ fn an_authority_below_which_nothing_good_can_be_issued_is_refused_at_once() {
     refuse("no key", &good, "nonsense");
     let two = refuse("a chain", &(good.clone() + &other), &key);
     assert!(matches!(two, Error::NotOneAuthority), "{two:?}");
-    let bad: [(&str, fn(&mut CertificateParams)); 4] = [
+    let bad: [(&str, Change); 4] = [
         ("a leaf", |params| params.is_ca = IsCa::ExplicitNoCa),
         ("too shallow", |params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0))),
         ("cannot sign", |params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature]),
