@@ -13,7 +13,7 @@ export MIRRORNET_FUZZ_CASES=10000000
 cargo test --locked --release --package protocol --lib fuzz:: -- --nocapture
 cargo test --locked --release --package filetree --lib fuzz:: -- --nocapture
 unset MIRRORNET_FUZZ_CASES
-# How soon a publisher refuses fifty who were revoked, under load.
+# How soon a publisher refuses fifty who were revoked.
 MIRRORNET_REVOCATIONS=50 \
     cargo test --locked --release --package tests --test publisher revoked:: -- --nocapture
 tests/crash/run.sh

@@ -16,11 +16,10 @@ fn revocations() -> usize {
 }
 
 #[test]
-fn a_publisher_serves_nobody_for_long_who_was_revoked_under_load() {
+fn a_publisher_serves_nobody_for_long_who_was_revoked() {
     let network = Served::start("", "");
     network.write("one/f", "content");
     network.publish("one");
-    let load = network.reader("agent", "load");
     let mut slowest = Duration::ZERO;
     let count = revocations();
     for number in 0..count {
@@ -29,7 +28,7 @@ fn a_publisher_serves_nobody_for_long_who_was_revoked_under_load() {
         assert_eq!(bad.get("/trees/one/latest", &[]).status, 200);
         network.testbed.ctl(&["revoke", &format!("agent/{name}"), "--reason", "test"]);
         let revoked = Instant::now();
-        // On its open connection, without pause, beside one that goes on.
+        // On its open connection, without pause.
         loop {
             let asked = Instant::now();
             let served = bad.try_ask(Method::GET, "/trees/one/latest", &[]);
@@ -38,7 +37,6 @@ fn a_publisher_serves_nobody_for_long_who_was_revoked_under_load() {
             }
             slowest = slowest.max(asked.duration_since(revoked));
             assert!(slowest <= AT_PUBLISHERS, "{name} is still served");
-            assert_eq!(load.get("/trees/one/latest", &[]).status, 200);
         }
         // And on a new one; the first try may still be made on the one that was closed.
         let again = || bad.try_ask(Method::GET, "/trees/one/latest", &[]);
