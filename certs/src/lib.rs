@@ -11,6 +11,7 @@
 //! * [`tls`] — servers, clients and raw streams; who is at the other end.
 //! * [`live`] — HTTP clients and certificates that renew by themselves.
 //! * [`signing`] — Ed25519 keys and signed envelopes.
+//! * [`mac`] — message authentication for receivers outside of the network.
 //! * [`root`] — the root documents, followed from the pinned one.
 //! * [`seal`] — files that only the holder of a secret can read.
 //! * [`clock`] — the time, never earlier than what is known to have passed.
@@ -26,6 +27,7 @@ pub mod identity;
 pub mod keyfile;
 pub mod late;
 pub mod live;
+pub mod mac;
 pub mod revocation;
 pub mod root;
 pub mod seal;

@@ -12,6 +12,7 @@ pub mod effective;
 pub mod enroll;
 mod enrollments;
 mod error;
+pub mod events;
 pub mod history;
 pub mod identities;
 mod late;

@@ -10,7 +10,10 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::journal;
+use crate::{
+    journal,
+    webhooks::{self, EventsConfig, WebhookConfig},
+};
 
 /// The file that `init` leaves in the data directory.
 pub const FILE: &str = "coordinator.toml";
@@ -53,6 +56,10 @@ pub struct Config {
     /// Where revocations are kept beside the database, for a restore; `revocations` in the data
     /// directory where it is absent.
     pub revocations: Option<PathBuf>,
+    /// What is told of, and for how long.
+    pub events: EventsConfig,
+    /// Web servers that events are sent to.
+    pub webhooks: Vec<WebhookConfig>,
     /// The database.
     pub database: DatabaseConfig,
     /// How the log is written.
@@ -92,6 +99,8 @@ impl Default for Config {
             certificate_life: CERTIFICATE_LIFE,
             renew_after_expiry: LATE_RENEWAL,
             revocations: None,
+            events: EventsConfig::default(),
+            webhooks: Vec::new(),
             database: DatabaseConfig::default(),
             log_format: LogFormat::Text,
             log: "info".into(),
@@ -127,6 +136,8 @@ pub fn load(
     flags: Vec<(&'static str, toml::Value)>,
 ) -> Result<Loaded<Config>, Error> {
     let loaded = load_layers(file, environment, flags)?;
+    loaded.config.events.check()?;
+    WebhookConfig::check_all(&loaded.config.webhooks)?;
     let life = loaded.config.certificate_life;
     if !(SHORTEST_LIFE..=LONGEST_LIFE).contains(&life) {
         return Err(Error::Life { life });
@@ -224,6 +235,9 @@ pub enum Error {
         /// What was asked for.
         late: Span,
     },
+    /// Events or webhooks that cannot be.
+    #[error(transparent)]
+    Webhooks(#[from] webhooks::Invalid),
     /// A key or a value is wrong.
     #[error(transparent)]
     Content(#[from] config::Error),

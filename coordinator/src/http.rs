@@ -65,6 +65,8 @@ pub(crate) fn api(api: &Arc<Api>) -> Router {
             get(at::definition::get).delete(at::definition::delete),
         )
         .route(&format!("{assignment}/effective"), get(at::assignment_effective::get))
+        .route(&format!("{assignment}/undelete"), post(at::assignment_undelete::post))
+        .route(&format!("{assignment}/log"), get(at::assignment_log::get))
         .route(&format!("{assignment}/{{verb}}"), post(at::assignment_verb::post))
         .route("/v1/invites", post(at::invites::post))
         .route("/v1/enrollments", get(at::enrollments::get))
@@ -77,6 +79,7 @@ pub(crate) fn api(api: &Arc<Api>) -> Router {
         .route("/v1/roots", get(at::roots::get).post(at::roots::post))
         .route("/v1/roots/draft", get(at::roots::draft))
         .route("/v1/generations", get(at::generations::get))
+        .route("/v1/events", get(at::events::get))
         .route("/v1/runs", get(at::runs::get))
         .route("/v1/runs/{id}", get(at::run::get))
         .route("/v1/status", get(at::status::get))

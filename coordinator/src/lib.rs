@@ -12,6 +12,7 @@ mod http;
 mod init;
 pub mod journal;
 mod server;
+pub mod webhooks;
 
 pub use self::{
     backup::{back_up, key_file_of, restore, verify},

@@ -20,19 +20,20 @@ use certs::{
     tls::{self, ALPN_H2, ALPN_HTTP1, ConnectionRegistry, Limits, Peers, ServerTls},
 };
 use jiff::{SignedDuration, Timestamp};
-use protocol::name::IdentityName;
+use protocol::{name::IdentityName, units::Span};
 use rustix::fs::{FlockOperation, flock};
 use tokio::{net::TcpListener, task::JoinSet, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{self, App, Parts, picture},
+    app::{self, App, Parts, events::Telling, picture},
     authorities,
     config::{Config, FILE},
     db::{self, Database},
     http::{self, Api},
     init::{ADMIN, HEAD_KEY, ROOT_KEY},
     journal::{self, Journal},
+    webhooks::{self, Webhook},
 };
 
 /// Held by the coordinator that runs on a data directory.
@@ -43,6 +44,9 @@ const ENROLL_LISTEN: &str = "enroll-listen";
 
 /// How often time is given a chance.
 const UPKEEP: Duration = Duration::from_secs(1);
+/// How often one looks who fell silent, and after how many looks old events are forgotten.
+const WATCH: Duration = Duration::from_secs(10);
+const FORGET: u32 = 360;
 /// How often it is stored who was heard of.
 const STORE_SEEN: Duration = Duration::from_secs(30);
 /// How long requests are given to end when the coordinator stops.
@@ -128,6 +132,14 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let anchors = authority.anchors()?;
     let (credentials, _) = certify(&authority, &config.hostnames, config.life())?;
     let stopping = CancellationToken::new();
+    let webhooks = config.webhooks.iter().map(Webhook::open).collect::<Result<Vec<_>, _>>()?;
+    let span =
+        |span: Span| SignedDuration::try_from(span.duration()).unwrap_or(SignedDuration::MAX);
+    let telling = Telling {
+        webhooks: webhooks.iter().map(Webhook::wants).collect(),
+        silent_after: Some(span(config.events.silent_after)),
+        keep: span(config.events.keep),
+    };
     let app = App::start(Parts {
         database: database.clone(),
         authority,
@@ -138,6 +150,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         enroll_url: enroll_url(&config, enroll_addr),
         certificate_life: config.life(),
         late_renewal: config.late_renewal(),
+        telling,
         clock: Arc::new(Timestamp::now),
         journal: Journal::open(&config.journal())?,
         stopping: stopping.clone(),
@@ -169,6 +182,10 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     ));
     tasks.spawn(follow(Arc::clone(&app)));
     tasks.spawn(keep_up(Arc::clone(&app)));
+    tasks.spawn(keep_watch(Arc::clone(&app)));
+    for webhook in webhooks {
+        tasks.spawn(webhooks::deliver(Arc::clone(&app), webhook));
+    }
     let (hostnames, life) = (config.hostnames.clone(), config.life());
     tasks.spawn(keep_certified(Arc::clone(&app), hostnames, life, [api_tls, enroll_tls]));
     let urls = [api_url(&config, Some(api_addr)), enroll_url(&config, enroll_addr)];
@@ -248,6 +265,9 @@ pub enum Error {
     /// The journal of revocations.
     #[error(transparent)]
     Journal(#[from] journal::Error),
+    /// A webhook.
+    #[error(transparent)]
+    Webhook(#[from] webhooks::Error),
     /// The first look at what is stored.
     #[error(transparent)]
     App(#[from] app::Error),
@@ -373,6 +393,22 @@ async fn keep_up(app: Arc<App>) {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "who was heard of could not be stored");
             }
+        }
+    }
+}
+
+/// Looks who fell silent, and forgets what is too old.
+async fn keep_watch(app: Arc<App>) {
+    let mut looks = 0_u32;
+    while every(WATCH, &app).await {
+        let watched = app.keep_watch().await;
+        looks = looks.wrapping_add(1);
+        let forgotten = match looks.is_multiple_of(FORGET) {
+            true => app.forget_events().await,
+            false => Ok(()),
+        };
+        if let Err(error) = watched.and(forgotten) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "nobody is watched");
         }
     }
 }

@@ -71,7 +71,7 @@ texts! {
     IdentityName: "Name of an identity.", "lisbon-1";
     AssignmentName: "An assignment (or a grant): TREE@SITE.", "fedora@lisbon";
     TreePath: "A relative path without empty, '.' and '..' components; bytes that are not UTF-8 are escaped.", "repodata/repomd.xml";
-    PointRef: "A publication point: origin, or a base URL.", "https://cdn.example.org/mirror";
+    PointRef: "A publication point: origin, signed, or a base URL.", "https://cdn.example.org/mirror";
     Digest: "BLAKE3-256 in hex.", "b3:af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
     VerifyingKey: "An Ed25519 public key: the base64 of its 32 bytes.", "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
     Bytes: "Bytes in base64.", "aGk=";

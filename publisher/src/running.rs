@@ -9,6 +9,7 @@ use certs::{
     tls::ServerExpectation,
 };
 use filetree::{
+    confine::{self, Confine, Confinement},
     fs::{self, Dir, Fs},
     pack::write::Turns,
 };
@@ -24,6 +25,7 @@ use crate::{
     config::{self, Config, PlaceConfig},
     control, durable, error_chain,
     generate::Places,
+    hub::Hub,
     orders::OrderKeeper,
     points::{
         Directory, Further, Point,
@@ -46,6 +48,9 @@ pub enum Error {
     /// No identity, or one that cannot be used.
     #[error(transparent)]
     Identity(#[from] directory::Error),
+    /// Sessions of rsync have to be confined and cannot be.
+    #[error(transparent)]
+    Confine(#[from] confine::Error),
     /// An identity of another role.
     #[error("the identity in {data} is of the {found}, not of a publisher")]
     WrongRole {
@@ -130,6 +135,13 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
         let program = config.rsync.display().to_string();
         warn!(program, "no rsync program; direct rsync is refused until it is installed");
     }
+    if !confine::is_available() {
+        match config.confine {
+            Confine::Off => {}
+            Confine::Required => return Err(confine::Error::Unavailable.into()),
+            Confine::Auto => warn!(confined = %Confinement::Unavailable, "rsync sessions"),
+        }
+    }
     serve::remove_left_over(&data).map_err(in_data)?;
     let listener = serve::bind(&config.listen).await?;
     let address = listener.local_addr().map_err(in_data)?;
@@ -140,6 +152,7 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
         rsync: rsync.as_ref().map(|rsync| rsync.version.clone()),
     };
     let turns = Turns::within(config.memory.0, publish::AT_A_TIME as u64);
+    let hub = Arc::new(Hub::new(config.agent.as_deref()));
     let state = Arc::new(State {
         config,
         fs,
@@ -148,6 +161,7 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
         identity,
         client,
         orders,
+        hub,
         catalog: Catalog::default(),
         clock,
         turns,
@@ -161,6 +175,7 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
         let (state, shutdown) = (Arc::clone(&state), shutdown.clone());
         async move { state.orders.keep(shutdown).await }
     }));
+    tasks.push(tokio::spawn(Arc::clone(&state.hub).follow(shutdown.clone())));
     tasks.push(tokio::spawn(async move { publishing.keep().await }));
     tasks.push(tokio::spawn(announce(Arc::clone(&state), presence, shutdown.clone())));
     tasks.push(tokio::spawn(renew(Arc::clone(&state), shutdown.clone())));

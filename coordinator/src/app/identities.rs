@@ -8,6 +8,7 @@ use protocol::{
     root::MAX_KEYS,
     v1::{
         enroll::{Certificates, KeysToCertify, RenewRequest, RenewResponse},
+        events::EventKind,
         identities::{IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI},
     },
 };
@@ -16,6 +17,7 @@ use uuid::Uuid;
 use super::{
     App, Error, Picture, Refusal, Write,
     admission::{Caller, Scope},
+    events::Told,
     orders::{Among, concerned},
     picture::Fleet,
 };
@@ -155,6 +157,12 @@ impl App {
             let target = format!("{role}/{name}");
             let who = caller.to_string();
             write.tx.audit(write.now, &who, "revoke", &target, &request.reason).await?;
+            let text = match request.reason.as_str() {
+                "" => format!("{target} was revoked by {who}"),
+                reason => format!("{target} was revoked by {who}: {reason}"),
+            };
+            let told = Told::new(EventKind::IdentityRevoked, &target, text).with("by", &who);
+            self.tell(&mut write, told.with("reason", &request.reason)).await?;
             let mut topics = topics_of(&mut write, &identity).await?;
             topics.extend(self.follow_identities(&mut write).await?);
             self.commit(write, &topics).await?;

@@ -14,12 +14,15 @@ use protocol::{
 };
 
 use super::{App, Error, Picture, admission::Scope};
-use crate::db::{Outcome, StoredHold};
+use crate::db::{Outcome, Queue, StoredHold};
 
 /// An agent that was not heard of for so long is silent: several long polls are missing.
 const SILENT: SignedDuration = SignedDuration::from_mins(10);
 /// A certificate that ends within so long should have been renewed days ago.
 const ENDING: SignedDuration = SignedDuration::from_hours(48);
+
+/// An event that was tried so often without success needs somebody to look.
+const TRIES_UNNOTICED: u64 = 3;
 
 impl App {
     /// Every assignment within `scope` with what it should hold and what it holds.
@@ -38,8 +41,11 @@ impl App {
         let mut attention = holds(&picture, scope);
         attention.extend(failures(&assignments, &outcomes));
         attention.extend(self.identities_in_need(&picture, scope, now));
-        attention.extend(self.rotation(&picture).filter(|_| *scope == Scope::Network));
         attention.extend(self.suspicions(&mut tx, &picture, scope, now).await?);
+        if *scope == Scope::Network {
+            attention.extend(self.rotation(&picture));
+            attention.extend(tx.queues().await?.iter().filter_map(undelivered));
+        }
         tx.commit().await?;
         Ok(NetworkStatus {
             network: self.network().clone(),
@@ -109,6 +115,14 @@ impl App {
         }
         texts
     }
+}
+
+/// What an admin is told of a webhook that takes nothing.
+fn undelivered(queue: &Queue) -> Option<String> {
+    let Queue { webhook, events, tries, error } = queue;
+    (*tries >= TRIES_UNNOTICED).then(|| {
+        format!("{events} events wait for the webhook {webhook}, tried {tries} times: {error}")
+    })
 }
 
 fn holds(picture: &Picture, scope: &Scope) -> Vec<String> {

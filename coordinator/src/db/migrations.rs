@@ -11,8 +11,11 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0004_confirmed", include_str!("migrations/0004_confirmed.sql")),
     ("0005_leases", include_str!("migrations/0005_leases.sql")),
     ("0006_holds", include_str!("migrations/0006_holds.sql")),
+    ("0007_undeletes", include_str!("migrations/0007_undeletes.sql")),
     ("0010_enrollment_approval", include_str!("migrations/0010_enrollment_approval.sql")),
     ("0011_authorities", include_str!("migrations/0011_authorities.sql")),
+    ("0030_run_logs", include_str!("migrations/0030_run_logs.sql")),
+    ("0031_events", include_str!("migrations/0031_events.sql")),
 ];
 
 /// Any number; it only has to be the same in every replica.

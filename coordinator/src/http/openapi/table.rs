@@ -4,13 +4,14 @@ use protocol::{
     dsse::Envelope,
     error::Problem,
     v1::{
-        agent::{AgentOrders, LeaseAnswer, LeaseRequest, RunReport},
+        agent::{AgentOrders, LeaseAnswer, LeaseRequest, RunReport, UndeleteRequest},
         audit::AuditEntry,
         definitions::{ApplyRequest, ApplyResult, Definition, Effective, HoldDecision},
         enroll::{
             EnrollPending, EnrollRequest, EnrollResponse, LateRenewRequest, RenewRequest,
             RenewResponse,
         },
+        events::Event,
         history::{GenerationStatus, RunStatus},
         identities::{
             EnrollmentStatus, IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI,
@@ -41,6 +42,13 @@ const PAGE: &[(&str, &str)] =
 const ROOTS: &[(&str, &str)] = &[("after", "Those after this number; 0 for all")];
 const IDENTITIES: &[(&str, &str)] = &[("role", "Of this role only"), PAGE[0], PAGE[1]];
 const GENERATIONS: &[(&str, &str)] = &[("tree", "Of this tree only"), PAGE[0], PAGE[1]];
+const EVENTS: &[(&str, &str)] = &[
+    ("after", "Those after this number; without it the newest"),
+    ("limit", "Entries, at most 1000; 100 by default"),
+    ("wait", "How long to wait for one, for example 60s; at most 120s"),
+];
+const LOG: &[(&str, &str)] =
+    &[("of", "Of which run: latest (without it), previous, success or change")];
 const RUNS: &[(&str, &str)] = &[
     ("assignment", "Of this assignment only: TREE@SITE"),
     ("tree", "Of this tree only"),
@@ -129,6 +137,9 @@ fn definitions() -> Vec<Endpoint> {
             "Every setting and rule of an assignment with its provenance",
         )
         .answers::<Effective>(),
+        post("/v1/assignments/{name}/undelete", ADMIN, "Bring something back from the trash")
+            .takes::<UndeleteRequest>()
+            .answers::<ApplyResult>(),
         post(
             "/v1/assignments/{name}/{verb}",
             SITE_MANAGER,
@@ -182,8 +193,12 @@ fn history() -> Vec<Endpoint> {
         get("/v1/generations", SITE_READER, "Generations, the newest first; holds before all")
             .query(GENERATIONS)
             .pages::<GenerationStatus>(),
+        get("/v1/events", READER, "What happened, the oldest first").query(EVENTS).pages::<Event>(),
         get("/v1/runs", SITE_READER, "Runs, the newest first").query(RUNS).pages::<RunStatus>(),
         get("/v1/runs/{id}", SITE_READER, "One run").answers::<RunStatus>(),
+        get("/v1/assignments/{name}/log", SITE_READER, "A run of an assignment with its log")
+            .query(LOG)
+            .answers::<RunStatus>(),
     ]
 }
 
