@@ -73,3 +73,37 @@ fn filetree_stays_blocking_and_local() {
         assert!(!used.iter().any(|u| u == banned), "filetree names {banned}");
     }
 }
+
+#[test]
+fn every_test_that_the_table_of_threats_names_is_there() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let page = std::fs::read_to_string(format!("{root}/docs/explanation/threats.md"))
+        .expect("the page is there");
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| A")).collect();
+    assert_eq!(rows.len(), 28, "the threat model has 28 rows");
+    let named = rows.iter().flat_map(|row| row.rsplit('|').nth(1).unwrap_or("").split(','));
+    let named: Vec<String> = named
+        .map(|name| name.trim().trim_matches('`').to_owned())
+        .filter(|name| name != "—" && !name.is_empty())
+        .collect();
+    let mut sources = String::new();
+    for member in
+        ["certs", "coordinator", "filetree", "mirror-agent", "protocol", "publisher", "tests"]
+    {
+        read_sources(std::path::Path::new(&format!("{root}/{member}")), &mut sources);
+    }
+    let missing: Vec<_> =
+        named.iter().filter(|name| !sources.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "no such tests: {missing:#?}");
+}
+
+fn read_sources(dir: &std::path::Path, sources: &mut String) {
+    for entry in std::fs::read_dir(dir).expect("sources are readable") {
+        let path = entry.expect("sources are readable").path();
+        if path.is_dir() {
+            read_sources(&path, sources);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            sources.push_str(&std::fs::read_to_string(&path).expect("sources are readable"));
+        }
+    }
+}

@@ -6,6 +6,10 @@
 //! opens the API however it was made, and the root's key may be taken off the machine: daily work
 //! needs only the two below it.
 //!
+//! The root may be an authority of the operator's own, whose key is used once, to certify the two below
+//! it, and is not kept. And it may be replaced: for a while two roots are trusted side by side, of which
+//! one issues ([`Authority::also_trusting`]).
+//!
 //! Of a certificate request nothing is believed but the public key. Certificates live a week, so a
 //! stolen one is soon worthless and an outage of the coordinator for days harms nobody.
 
@@ -16,6 +20,8 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 use protocol::name::{IdentityName, NetworkName};
 use rcgen::{CertificateParams, Issuer, KeyPair};
+use rustls::server::danger::ClientCertVerifier as _;
+use rustls_pki_types::UnixTime;
 use x509_parser::{
     extensions::GeneralName,
     prelude::{FromDer, X509Certificate},
@@ -41,6 +47,10 @@ const CLIENTS_KEY: &str = "clients.key";
 const CLIENTS: &str = "clients.pem";
 const SERVERS_KEY: &str = "servers.key";
 const SERVERS: &str = "servers.pem";
+/// Names the network where the root, which is somebody else's, does not.
+const NETWORK: &str = "network";
+/// When these files were made, which of a root that is somebody else's its dates do not say.
+const MADE: &str = "made";
 
 /// The network's certificate authority, as the coordinator holds it.
 pub struct Authority {
@@ -49,6 +59,17 @@ pub struct Authority {
     pin: RootPin,
     clients: Intermediate,
     servers: Intermediate,
+    made: Timestamp,
+    others: Vec<Authority>,
+}
+
+/// An authority of the operator's own, below which a network's are made.
+#[derive(Clone, Copy)]
+pub struct OwnAuthority<'a> {
+    /// Its certificate, PEM: what everyone in the network will trust.
+    pub certificate: &'a str,
+    /// Its private key, PEM. It is used now and not kept.
+    pub key: &'a str,
 }
 
 impl Authority {
@@ -57,6 +78,32 @@ impl Authority {
     /// # Errors
     /// When there is already something at `dir`.
     pub fn create(dir: &Path, network: &NetworkName, now: Timestamp) -> Result<Self, Error> {
+        Self::create_with(dir, now, |unfinished| write_new(unfinished, network, now))
+    }
+
+    /// Makes the two authorities of a network below one of the operator's own, in the new directory
+    /// `dir`: complete or not at all.
+    ///
+    /// # Errors
+    /// When there is already something at `dir`; [`Error::NotUsable`] when what would be issued would
+    /// not be accepted.
+    pub fn create_below(
+        dir: &Path,
+        own: &OwnAuthority<'_>,
+        network: &NetworkName,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        Self::create_with(dir, now, |unfinished| {
+            write_below(unfinished, own, network, now)?;
+            Self::open(unfinished)?.check_usable(now)
+        })
+    }
+
+    fn create_with(
+        dir: &Path,
+        now: Timestamp,
+        write: impl FnOnce(&Path) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
         if dir.symlink_metadata().is_ok() {
             return Err(keyfile::Error::Exists { path: dir.into() }.into());
         }
@@ -65,7 +112,8 @@ impl Authority {
         let unfinished = PathBuf::from(unfinished);
         keyfile::remove_dir_if_there(&unfinished)?;
         keyfile::create_dir(&unfinished)?;
-        write_new(&unfinished, network, now)?;
+        keyfile::create(&unfinished.join(MADE), format!("{now}\n").as_bytes())?;
+        write(&unfinished)?;
         keyfile::sync_dir(&unfinished)?;
         std::fs::rename(&unfinished, dir)
             .map_err(|error| keyfile::Error::io("rename into place", dir, error))?;
@@ -82,8 +130,20 @@ impl Authority {
         let root = tls::certificates_from_pem(&root_pem).map_err(|_| invalid())?;
         let [root] = &root[..] else { return Err(invalid()) };
         let (_, root) = X509Certificate::from_der(root).map_err(|_| invalid())?;
-        let network = network_of(&root).ok_or_else(invalid)?;
+        let network = match dir.join(NETWORK).exists() {
+            true => {
+                keyfile::read_text(&dir.join(NETWORK))?.trim().parse().map_err(|_| invalid())?
+            }
+            false => network_of(&root).ok_or_else(invalid)?,
+        };
+        let made = match dir.join(MADE).exists() {
+            true => keyfile::read_text(&dir.join(MADE))?.trim().parse().map_err(|_| invalid())?,
+            false => Timestamp::from_second(root.validity().not_before.timestamp())
+                .map_err(|_| invalid())?,
+        };
         Ok(Self {
+            made,
+            others: Vec::new(),
             network,
             pin: RootPin(sha256(root.public_key().raw)),
             clients: Intermediate::open(&dir.join(CLIENTS), &dir.join(CLIENTS_KEY))?,
@@ -97,9 +157,43 @@ impl Authority {
         &self.network
     }
 
-    /// The root certificate, PEM: what everyone in the network trusts.
+    /// The same, with the root of `other` trusted as well: of one that will issue from now on, or of
+    /// one that did.
+    pub fn also_trusting(mut self, other: Self) -> Self {
+        self.others.push(other);
+        self
+    }
+
+    /// The root certificate of what is issued, PEM.
     pub fn root_pem(&self) -> &str {
         &self.root_pem
+    }
+
+    /// Every root that is trusted, the issuing one first, PEM: what everyone in the network is given.
+    pub fn bundle_pem(&self) -> String {
+        std::iter::once(self).chain(&self.others).map(|of| of.root_pem.as_str()).collect()
+    }
+
+    /// Names what is in the bundle, whichever root of it issues.
+    pub fn bundle_id(&self) -> String {
+        let mut pins: Vec<_> = std::iter::once(self).chain(&self.others).map(|a| a.pin.0).collect();
+        pins.sort_unstable();
+        data_encoding::HEXLOWER.encode(&sha256(&pins.concat()))
+    }
+
+    /// Names the issuing root.
+    pub fn issuer_id(&self) -> String {
+        data_encoding::HEXLOWER.encode(&self.pin.0)
+    }
+
+    /// Whether another root is trusted beside the issuing one.
+    pub fn is_changing(&self) -> bool {
+        !self.others.is_empty()
+    }
+
+    /// When it was made here: of two, the later one takes the place of the other.
+    pub fn made(&self) -> Timestamp {
+        self.made
     }
 
     /// What invites pin.
@@ -107,9 +201,25 @@ impl Authority {
         self.pin
     }
 
-    /// The root as trust anchor, for the coordinator's own servers.
+    /// Every root that is trusted as trust anchor, for the coordinator's own servers.
     pub fn anchors(&self) -> Result<Anchors, Error> {
-        Ok(Anchors::from_pem(self.network.clone(), &self.root_pem)?)
+        Ok(Anchors::from_pem(self.network.clone(), &self.bundle_pem())?)
+    }
+
+    /// Whether what it issues passes our own checks: an authority of the operator's own may be
+    /// constrained in ways that we cannot list.
+    fn check_usable(&self, now: Timestamp) -> Result<(), Error> {
+        let made = KeyRequest::generate()?;
+        let key = PublicKey::from_request(&made.request)?;
+        let name: IdentityName = "trial".parse().map_err(|_| Error::NotUsable)?;
+        let issued = self.issue(&key, Role::Agent, &name, LIFE, now)?;
+        let chain = tls::certificates_from_pem(&issued.chain_pem)?;
+        let seconds = u64::try_from(now.as_second()).unwrap_or(0);
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        tls::ClientVerifier::new(&self.anchors()?)?
+            .verify_client_cert(&chain[0], &chain[1..], now)
+            .map(drop)
+            .map_err(|_| Error::NotUsable)
     }
 
     /// Certifies a client's key.
@@ -174,8 +284,9 @@ impl Authority {
         now: Timestamp,
     ) -> Result<Vec<String>, Error> {
         let params = profile::revocation_list(revoked, number, life, now)?;
-        [&self.clients, &self.servers]
-            .into_iter()
+        std::iter::once(self)
+            .chain(&self.others)
+            .flat_map(|authority| [&authority.clients, &authority.servers])
             .map(|intermediate| {
                 let list = params.signed_by(&intermediate.issuer).map_err(Error::Issue)?;
                 list.pem().map_err(Error::Issue)
@@ -247,20 +358,64 @@ impl Intermediate {
 }
 
 fn write_new(dir: &Path, network: &NetworkName, now: Timestamp) -> Result<(), Error> {
-    let generate = || KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(Error::Issue);
     let root_key = generate()?;
     let root = profile::root(network, now)?;
     let root_pem = root.self_signed(&root_key).map_err(Error::Issue)?.pem();
     keyfile::create(&dir.join(ROOT_KEY), root_key.serialize_pem().as_bytes())?;
     keyfile::create(&dir.join(ROOT), root_pem.as_bytes())?;
-    let root = Issuer::new(root, root_key);
+    write_intermediates(dir, &Issuer::new(root, root_key), network, now, Timestamp::MAX)
+}
+
+/// The same below an authority of the operator's own, whose key is not kept.
+fn write_below(
+    dir: &Path,
+    own: &OwnAuthority<'_>,
+    network: &NetworkName,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let key = KeyPair::from_pem(own.key).map_err(|_| Error::NotUsable)?;
+    let certificates = tls::certificates_from_pem(own.certificate).map_err(|_| Error::NotUsable)?;
+    // What is above it is not trusted, or whoever it certifies too would be.
+    let [der] = &certificates[..] else { return Err(Error::NotOneAuthority) };
+    let (_, parsed) = X509Certificate::from_der(der).map_err(|_| Error::NotUsable)?;
+    if parsed.public_key().subject_public_key.data != rcgen::PublicKeyData::der_bytes(&key) {
+        return Err(Error::NotUsable);
+    }
+    let end = Timestamp::from_second(parsed.validity().not_after.timestamp())
+        .map_err(|_| Error::NotUsable)?;
+    let constraints = parsed.basic_constraints().ok().flatten();
+    let deep_enough = constraints.is_some_and(|constraints| {
+        constraints.value.ca && constraints.value.path_len_constraint.is_none_or(|len| len >= 1)
+    });
+    let usage = parsed.key_usage().map_err(|_| Error::NotUsable)?;
+    let signs = usage.is_none_or(|usage| usage.value.key_cert_sign());
+    if !deep_enough || !signs {
+        return Err(Error::NotUsable);
+    }
+    let issuer = Issuer::from_ca_cert_der(der, key).map_err(|_| Error::NotUsable)?;
+    keyfile::create(&dir.join(ROOT), own.certificate.as_bytes())?;
+    keyfile::create(&dir.join(NETWORK), format!("{network}\n").as_bytes())?;
+    write_intermediates(dir, &issuer, network, now, end)
+}
+
+fn generate() -> Result<KeyPair, Error> {
+    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(Error::Issue)
+}
+
+fn write_intermediates(
+    dir: &Path,
+    root: &Issuer<'_, KeyPair>,
+    network: &NetworkName,
+    now: Timestamp,
+    end: Timestamp,
+) -> Result<(), Error> {
     let below = [
-        (profile::clients(network, now)?, CLIENTS_KEY, CLIENTS),
-        (profile::servers(network, now)?, SERVERS_KEY, SERVERS),
+        (profile::clients(network, now, end)?, CLIENTS_KEY, CLIENTS),
+        (profile::servers(network, now, end)?, SERVERS_KEY, SERVERS),
     ];
     for (params, key_file, certificate_file) in below {
         let key = generate()?;
-        let certificate = params.signed_by(&key, &root).map_err(Error::Issue)?;
+        let certificate = params.signed_by(&key, root).map_err(Error::Issue)?;
         keyfile::create(&dir.join(key_file), key.serialize_pem().as_bytes())?;
         keyfile::create(&dir.join(certificate_file), certificate.pem().as_bytes())?;
     }
@@ -327,6 +482,16 @@ pub enum Error {
         /// The key's file.
         key: PathBuf,
     },
+    /// An authority of the operator's own below which nothing good can be issued.
+    #[error(
+        "this authority cannot stand above a network: it needs a certificate with CA:TRUE, a path length of at least 1 or none, keyCertSign, nothing that forbids names such as ours, and its own key (PKCS #8 PEM)"
+    )]
+    NotUsable,
+    /// A chain where one certificate was expected.
+    #[error(
+        "name the certificate of one authority, without those above it: it is what everyone will trust"
+    )]
+    NotOneAuthority,
     /// The authority itself has expired.
     #[error("the network's authority expired at {not_after}, so it can certify nobody")]
     Expired {

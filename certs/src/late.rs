@@ -55,7 +55,7 @@ pub async fn renew(
     let connection = connect_enrollment_as(dialer, &identity.anchors, address, deadline).await?;
     let request = sign(identity, keys, &connection.exporter)?;
     let late = || Error::Deadline { url: url.to_owned(), seconds: deadline.as_secs() };
-    let exchanged = exchange(connection.stream, url, "/renew", &request);
+    let exchanged = exchange(connection.stream, url, "/renew-after-expiry", &request);
     let (status, body) = timeout(deadline, exchanged)
         .await
         .map_err(|_| late())?

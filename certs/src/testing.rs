@@ -186,6 +186,42 @@ impl TestNetwork {
     }
 }
 
+/// A server by the TLS library alone: it wants a certificate of the network, looks at nothing else, and
+/// answers whatever it is asked with a little JSON. What a benchmark of ours is compared with. Gives its
+/// port, on loopback; it ends with the runtime.
+pub async fn bare_server(authority: &Authority, shown: &Credentials) -> u16 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+    tls::install_provider();
+    let mut roots = rustls::RootCertStore::empty();
+    for root in good(tls::certificates_from_pem(authority.root_pem())) {
+        good(roots.add(root));
+    }
+    let verifier = rustls::server::WebPkiClientVerifier::builder(Arc::new(roots)).build();
+    let mut config = good(
+        rustls::ServerConfig::builder()
+            .with_client_cert_verifier(good(verifier))
+            .with_single_cert(shown.chain.clone(), shown.key.clone_key()),
+    );
+    config.alpn_protocols = vec![tls::ALPN_HTTP1.into()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let (listener, port) = listener().await;
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(tcp).await else { return };
+                let asked = stream.read(&mut [0; 1024]).await;
+                if asked.is_ok() && stream.write_all(ANSWER).await.is_ok() {
+                    // Whoever does not wait for the end needs none.
+                    drop(stream.shutdown().await);
+                }
+            });
+        }
+    });
+    port
+}
+
 /// A listener on a free port of loopback, and the port.
 pub async fn listener() -> (TcpListener, u16) {
     let listener = good(TcpListener::bind(("127.0.0.1", 0)).await);

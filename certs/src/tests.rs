@@ -1,5 +1,7 @@
 //! What has to hold over real connections.
 
+mod authorities;
+mod cases;
 mod connections;
 mod enrolling;
 mod hostile_bytes;

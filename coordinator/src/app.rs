@@ -22,6 +22,7 @@ pub mod picture;
 pub mod poll;
 pub mod publish;
 pub mod roots;
+pub mod rotation;
 mod standing;
 mod state;
 pub mod status;

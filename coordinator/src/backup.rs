@@ -22,12 +22,15 @@ use certs::{
 };
 
 use crate::{
+    authorities::{NEXT, PREVIOUS},
     config::{Config, FILE},
     db::{self, DATABASE_FILE, Database, Topic, backed_up_files, forget_backed_up_files},
     init::{self, ADMIN, AUTHORITY, HEAD_KEY, ROOT_KEY},
     journal::{self, Revocation},
 };
 
+/// The directories in the data directory whose files are saved.
+const DIRECTORIES: [&str; 4] = [AUTHORITY, NEXT, PREVIOUS, ADMIN];
 /// In the data directory, while a backup is made.
 const WORK: &str = "backup.unfinished";
 const PLAIN: &str = "backup";
@@ -54,7 +57,9 @@ pub async fn back_up(config: &Config, out: &Path, key_file: &Path) -> Result<(),
     if data.join(ROOT_KEY).exists() {
         files.push(read(data, ROOT_KEY)?);
     }
-    files.extend(read_all(data, AUTHORITY, AUTHORITY)?);
+    for authority in [AUTHORITY, NEXT, PREVIOUS] {
+        files.extend(read_all(data, authority, authority)?);
+    }
     files.extend(read_all(data, &format!("{ADMIN}/identity"), ADMIN)?);
     let secret = match key_file.symlink_metadata() {
         Ok(_) => read_secret(key_file)?,
@@ -119,8 +124,10 @@ pub async fn restore(
     let database = Database::open_sqlite(data).await?;
     let again = go_on(&database, revoked).await?;
     database.close().await;
-    for dir in [AUTHORITY, ADMIN] {
-        keyfile::create_dir(&data.join(dir))?;
+    for dir in DIRECTORIES {
+        if files.iter().any(|(name, _)| name.split_once('/').is_some_and(|(of, _)| of == dir)) {
+            keyfile::create_dir(&data.join(dir))?;
+        }
     }
     // The configuration last: it is what makes the directory a coordinator's.
     let (configuration, keys): (Vec<_>, Vec<_>) =
@@ -315,7 +322,7 @@ fn is_expected(name: &str) -> bool {
         !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
     };
     match name.split_once('/') {
-        Some((dir, file)) => [AUTHORITY, ADMIN].contains(&dir) && plain(file),
+        Some((dir, file)) => DIRECTORIES.contains(&dir) && plain(file),
         None => [HEAD_KEY, ROOT_KEY, FILE].contains(&name),
     }
 }

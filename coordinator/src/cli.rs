@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use certs::{authority, keyfile};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use jiff::Timestamp;
 use protocol::name::{IdentityName, NetworkName};
@@ -11,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    backup,
+    authorities, backup,
     config::{self, Config, LogFormat},
     init::{InitOptions, init},
     journal, server,
@@ -50,6 +51,9 @@ enum Command {
         after_help = "Example:\n  coordinator restore /var/backups/mirrornet-2026-11-20 \\\n    --key-file /root/mirrornet-backup.key --revocations /mnt/other-disk/revocations \\\n    --data /var/lib/mirrornet/coordinator\n  coordinator restore /var/backups/mirrornet-2026-11-20 --verify"
     )]
     Restore(Restore),
+    /// Replace the root of the network's certificates, while everybody goes on.
+    #[command(after_help = "Example:\n  coordinator ca rotate\n  coordinator ca status")]
+    Ca(Ca),
     /// Print a script that completes the arguments of coordinator in a shell.
     #[command(
         after_help = "Example:\n  coordinator completions bash > /etc/bash_completion.d/coordinator"
@@ -111,7 +115,134 @@ struct Init {
     #[arg(long, default_value = "admin")]
     admin: IdentityName,
     #[command(flatten)]
+    own: Own,
+    #[command(flatten)]
     common: Common,
+}
+
+/// An authority of the operator's own.
+#[derive(Debug, Args)]
+struct Own {
+    /// Certificate, PEM, of an authority of your own below which the network's are made, instead of one
+    /// that is made for it: what everyone in the network will trust.
+    #[arg(long, value_name = "FILE", requires = "authority_key")]
+    authority_certificate: Option<PathBuf>,
+    /// Its private key, PEM, 0600: used once, and not kept.
+    #[arg(long, value_name = "FILE", requires = "authority_certificate")]
+    authority_key: Option<PathBuf>,
+}
+
+impl Own {
+    /// Certificate and key.
+    fn read(&self) -> anyhow::Result<Option<(String, String)>> {
+        let (Some(certificate), Some(key)) = (&self.authority_certificate, &self.authority_key)
+        else {
+            return Ok(None);
+        };
+        let text = std::fs::read_to_string(certificate)
+            .with_context(|| format!("cannot read {}", certificate.display()))?;
+        Ok(Some((text, keyfile::read_text(key)?)))
+    }
+}
+
+#[derive(Debug, Args)]
+struct Ca {
+    #[command(subcommand)]
+    step: Step,
+}
+
+#[derive(Debug, Subcommand)]
+enum Step {
+    /// Make the next root, which everybody is given along with the present one.
+    #[command(
+        after_help = "Example:\n  coordinator ca rotate --data /var/lib/mirrornet/coordinator"
+    )]
+    Rotate {
+        #[command(flatten)]
+        own: Own,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Say how far it has come, who is missing, and what comes next.
+    #[command(
+        after_help = "Example:\n  coordinator ca status --data /var/lib/mirrornet/coordinator"
+    )]
+    Status {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Let the next root issue, once everybody trusts it.
+    #[command(
+        after_help = "Example:\n  coordinator ca switch --data /var/lib/mirrornet/coordinator"
+    )]
+    Switch {
+        /// Although somebody would be cut off.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Forget the root that was, once nobody shows a certificate of it any more.
+    #[command(
+        after_help = "Example:\n  coordinator ca finish --data /var/lib/mirrornet/coordinator"
+    )]
+    Finish {
+        /// Although somebody would be cut off.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Whose authority.
+#[derive(Debug, Args)]
+struct Place {
+    /// Configuration file; the one that `init` left in the data directory by default.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Data directory [default: /var/lib/mirrornet/coordinator].
+    #[arg(long)]
+    data: Option<PathBuf>,
+}
+
+impl Place {
+    fn config(&self) -> anyhow::Result<Config> {
+        let data = self.data.as_ref().map(|data| ("data", data.display().to_string().into()));
+        let flags = data.into_iter().collect();
+        Ok(config::load(self.config.as_deref(), environment(), flags)?.config)
+    }
+}
+
+impl Ca {
+    async fn run(self) -> anyhow::Result<()> {
+        match self.step {
+            Step::Rotate { own, place } => {
+                let own = own.read()?;
+                let own = own
+                    .as_ref()
+                    .map(|(certificate, key)| authority::OwnAuthority { certificate, key });
+                authorities::rotate(&place.config()?.data, own, Timestamp::now())?;
+                println!(
+                    "The next root is made. Restart the coordinator: from then on everybody is given both."
+                );
+                println!("Next: coordinator ca status");
+            }
+            Step::Status { place } => println!("{}", authorities::status(&place.config()?).await?),
+            Step::Switch { force, place } => {
+                authorities::switch(&place.config()?, force).await?;
+                println!(
+                    "The next root issues. Restart the coordinator; open invites name the old root and have to be made anew."
+                );
+                println!("Next: coordinator ca status");
+            }
+            Step::Finish { force, place } => {
+                authorities::finish(&place.config()?, force).await?;
+                println!("The old root and its keys are gone. Restart the coordinator.");
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Args)]
@@ -192,6 +323,7 @@ impl Cli {
             Command::CheckConfig(settings) => settings.check(),
             Command::Backup(arguments) => arguments.run().await,
             Command::Restore(arguments) => arguments.run().await,
+            Command::Ca(arguments) => arguments.run().await,
             Command::Completions(arguments) => arguments.run(),
             Command::Man(arguments) => arguments.run(),
         }
@@ -218,8 +350,12 @@ impl Init {
     async fn run(self) -> anyhow::Result<()> {
         let flags = self.common.flags(&self.hostnames);
         let loaded = config::load_without_file(environment(), flags)?;
-        let options =
-            InitOptions { config: loaded.config, network: self.network, admin: self.admin };
+        let options = InitOptions {
+            config: loaded.config,
+            network: self.network,
+            admin: self.admin,
+            authority: self.own.read()?,
+        };
         init(&options, Timestamp::now()).await?;
         let data = options.config.data.display();
         println!("The network {} is made in {data}.", options.network);

@@ -93,7 +93,7 @@ pub(crate) fn api(api: &Arc<Api>) -> Router {
 pub(crate) fn enroll(api: &Arc<Api>) -> Router {
     let open = Router::new()
         .route("/enroll", post(at::enroll::post))
-        .route("/renew", post(at::renew_late::post))
+        .route("/renew-after-expiry", post(at::renew_late::post))
         .route("/v1/crl", get(at::crl::get));
     finish(open.merge(health()), api)
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use certs::{
-    authority::{self, Authority},
+    authority::{self, Authority, OwnAuthority},
     enrollment::RequestedKeys,
     identity::{
         Identity,
@@ -44,7 +44,7 @@ pub(crate) const ROOT_KEY: &str = "root.key";
 pub(crate) const ADMIN: &str = "admin";
 
 /// What a new network is.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct InitOptions {
     /// The configuration that `serve` will find in the data directory.
     pub config: Config,
@@ -52,6 +52,8 @@ pub struct InitOptions {
     pub network: NetworkName,
     /// The first admin's name.
     pub admin: IdentityName,
+    /// Certificate and key, PEM, of an authority of the operator's own; one is made where it is absent.
+    pub authority: Option<(String, String)>,
 }
 
 /// Makes a network in `options.config.data`, which must not be there or be empty.
@@ -59,7 +61,14 @@ pub async fn init(options: &InitOptions, now: Timestamp) -> Result<(), Error> {
     let data = &options.config.data;
     check_hosts(&options.config.hostnames)?;
     prepare(data)?;
-    let authority = Authority::create(&data.join(AUTHORITY), &options.network, now)?;
+    let dir = data.join(AUTHORITY);
+    let authority = match &options.authority {
+        None => Authority::create(&dir, &options.network, now)?,
+        Some((certificate, key)) => {
+            let own = OwnAuthority { certificate, key };
+            Authority::create_below(&dir, &own, &options.network, now)?
+        }
+    };
     let head_key = SigningKey::generate()?;
     head_key.save(&data.join(HEAD_KEY))?;
     let root_key = SigningKey::generate()?;
@@ -229,6 +238,8 @@ async fn first_admin(
         superseded: None,
         revoked: None,
         confirmed: None,
+        issuer: Some(authority.issuer_id()),
+        bundle: Some(authority.bundle_id()),
     };
     let mut tx = database.write().await?;
     if !tx.identities().await?.is_empty() {

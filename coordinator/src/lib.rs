@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod app;
+pub mod authorities;
 mod backup;
 pub mod cli;
 pub mod config;

@@ -27,10 +27,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::{self, App, Parts, events::Telling, picture},
+    authorities,
     config::{Config, FILE},
     db::{self, Database},
     http::{self, Api},
-    init::{ADMIN, AUTHORITY, HEAD_KEY, ROOT_KEY},
+    init::{ADMIN, HEAD_KEY, ROOT_KEY},
     journal::{self, Journal},
     webhooks::{self, Webhook},
 };
@@ -113,7 +114,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         return Err(Error::NoHost);
     }
     let lock = lock(data)?;
-    let authority = Authority::open(&data.join(AUTHORITY))?;
+    let authority = authorities::open(data)?;
     let head_key = SigningKey::load(&data.join(HEAD_KEY))?;
     let root_key = match data.join(ROOT_KEY).exists() {
         true => Some(SigningKey::load(&data.join(ROOT_KEY))?),
@@ -155,6 +156,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         stopping: stopping.clone(),
     })
     .await?;
+    app.keep_root().await?;
     let alpn = [ALPN_H2, ALPN_HTTP1];
     let peers = Peers::Identities { anchors, registry };
     let api_tls = ServerTls::new(&credentials, peers, &alpn)?;

@@ -69,6 +69,7 @@ impl Network {
             config: config.clone(),
             network: "testnet".parse().unwrap(),
             admin: "root".parse().unwrap(),
+            authority: None,
         };
         coordinator::init(&options, Timestamp::now()).await.unwrap();
         let running = coordinator::start(config).await.unwrap();

@@ -18,14 +18,27 @@ pub enum Role {
     Admin,
     /// A person or program that may only read them.
     Viewer,
+    /// A person or program that sees and does what concerns one site.
+    Operator,
     /// The coordinator's server side; never a client.
     Coordinator,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 5] =
-        [Self::Agent, Self::Publisher, Self::Admin, Self::Viewer, Self::Coordinator];
+    pub const ALL: [Self; 6] = [
+        Self::Agent,
+        Self::Publisher,
+        Self::Admin,
+        Self::Viewer,
+        Self::Operator,
+        Self::Coordinator,
+    ];
+
+    /// Whether an identity of this role belongs to a site.
+    pub const fn has_site(self) -> bool {
+        matches!(self, Self::Agent | Self::Operator)
+    }
 
     /// The role as it is written in certificates, URLs and configuration.
     pub const fn as_str(self) -> &'static str {
@@ -34,6 +47,7 @@ impl Role {
             Self::Publisher => "publisher",
             Self::Admin => "admin",
             Self::Viewer => "viewer",
+            Self::Operator => "operator",
             Self::Coordinator => "coordinator",
         }
     }
@@ -55,7 +69,7 @@ impl FromStr for Role {
 
 /// Text that names no role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a role: expected agent, publisher, admin, viewer or coordinator")]
+#[error("not a role: expected agent, publisher, admin, viewer, operator or coordinator")]
 pub struct UnknownRole;
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 mod corpus;
 mod figure;
 mod fleet;
+mod handshake;
 mod kinds;
 mod line;
 mod memory;
@@ -25,7 +26,7 @@ type Bench = fn() -> Vec<figure::Figure>;
 
 fn main() {
     let only = std::env::args().nth(1);
-    let benches: [(&str, Bench); 12] = [
+    let benches: [(&str, Bench); 13] = [
         ("update", update::run),
         ("kinds", kinds::run),
         ("line-update", line::update),
@@ -38,6 +39,7 @@ fn main() {
         ("fleet", fleet::packs),
         ("serving", fleet::serving),
         ("apply", fleet::apply),
+        ("handshake", handshake::run),
     ];
     let mut figures = Vec::new();
     for (name, bench) in benches {

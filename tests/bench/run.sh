@@ -7,9 +7,14 @@ cargo bench --locked --package protocol --bench filter
 MIRRORNET_FILTER_CASES=100000 \
     cargo test --locked --release --package protocol --test filter_rsync -- --nocapture
 # Parsers of what comes from outside, ten million times each.
+MIRRORNET_DAMAGED_CERTIFICATES=100000 \
+    cargo test --locked --release --package certs --lib damaged_certificates -- --nocapture
 export MIRRORNET_FUZZ_CASES=10000000
 cargo test --locked --release --package protocol --lib fuzz:: -- --nocapture
 cargo test --locked --release --package filetree --lib fuzz:: -- --nocapture
 unset MIRRORNET_FUZZ_CASES
+# How soon a publisher refuses fifty who were revoked.
+MIRRORNET_REVOCATIONS=50 \
+    cargo test --locked --release --package tests --test publisher revoked:: -- --nocapture
 tests/crash/run.sh
 exec "$MIRRORNET_BIN_DIR/bench"

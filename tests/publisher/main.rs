@@ -6,4 +6,5 @@ mod holds;
 mod https;
 mod numbers;
 mod reader;
+mod revoked;
 mod rsync;

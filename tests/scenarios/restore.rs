@@ -72,7 +72,8 @@ fn after_a_restore_agents_obey_the_revoked_stay_out_and_no_mirror_loses_a_file()
     // Forgotten by the backup: five assignments that are no longer carried out, and a revocation.
     net.apply(&definitions(&net, |_| "enabled = false".into()));
     net.ctl(&["revoke", "agent/a2", "--reason", "stolen"]);
-    agent.sync();
+    let disabled = told(&agent.run_once());
+    assert!(disabled.contains("SYNC_DISABLED"), "{disabled}");
     let before = files(&agent.storage.join("pub"));
     assert_eq!(before.len(), 100);
 

@@ -28,17 +28,27 @@ pub(super) fn root(network: &NetworkName, now: Timestamp) -> Result<CertificateP
     Ok(params)
 }
 
-pub(super) fn clients(network: &NetworkName, now: Timestamp) -> Result<CertificateParams, Error> {
+/// At most to `latest`, where what stands above it ends.
+pub(super) fn clients(
+    network: &NetworkName,
+    now: Timestamp,
+    latest: Timestamp,
+) -> Result<CertificateParams, Error> {
     let mut params = authority(format!("{network} clients"), BasicConstraints::Constrained(0));
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    set_life(&mut params, &random_serial()?, now, end(now, INTERMEDIATE_LIFE)?)?;
+    set_life(&mut params, &random_serial()?, now, end(now, INTERMEDIATE_LIFE)?.min(latest))?;
     Ok(params)
 }
 
-pub(super) fn servers(network: &NetworkName, now: Timestamp) -> Result<CertificateParams, Error> {
+/// At most to `latest`, where what stands above it ends.
+pub(super) fn servers(
+    network: &NetworkName,
+    now: Timestamp,
+    latest: Timestamp,
+) -> Result<CertificateParams, Error> {
     let mut params = authority(format!("{network} servers"), BasicConstraints::Constrained(0));
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    set_life(&mut params, &random_serial()?, now, end(now, INTERMEDIATE_LIFE)?)?;
+    set_life(&mut params, &random_serial()?, now, end(now, INTERMEDIATE_LIFE)?.min(latest))?;
     Ok(params)
 }
 

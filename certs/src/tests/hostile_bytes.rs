@@ -50,13 +50,20 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
+/// As many as are asked for: `make bench` tries more.
+fn rounds() -> usize {
+    let asked = std::env::var("MIRRORNET_DAMAGED_CERTIFICATES").ok();
+    asked.map_or(10_000, |asked| asked.parse().unwrap())
+}
+
 #[test]
-fn ten_thousand_damaged_certificates_and_requests_are_read_without_a_panic() {
+fn thousands_of_damaged_certificates_and_requests_are_read_without_a_panic() {
     let mut originals = certificates();
     originals.push(KeyRequest::generate().unwrap().request);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut refused = 0;
-    for round in 0..10_000 {
+    let rounds = rounds();
+    for round in 0..rounds {
         let mut bytes = originals[round % originals.len()].clone();
         mutate(&mut bytes, &mut random);
         let client = PeerIdentity::from_client_certificate(&bytes);
@@ -65,7 +72,7 @@ fn ten_thousand_damaged_certificates_and_requests_are_read_without_a_panic() {
         refused += usize::from(client.is_err() && server.is_err());
         drop(PublicKey::from_request(&bytes));
     }
-    assert!(refused > 5_000, "only {refused} were refused: the damage is too slight");
+    assert!(refused > rounds / 2, "only {refused} were refused: the damage is too slight");
 }
 
 #[test]

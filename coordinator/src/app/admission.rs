@@ -17,7 +17,7 @@ pub struct Caller {
     pub role: Role,
     /// Its name.
     pub name: IdentityName,
-    /// Its site; agents only.
+    /// Its site; agents and operators only.
     pub site: Option<SiteName>,
     /// Serial number of its certificate.
     pub serial: String,
@@ -25,6 +25,59 @@ pub struct Caller {
     pub not_after: Timestamp,
     /// Whether it was used before.
     pub confirmed: bool,
+}
+
+/// How much of the network somebody may see, and do something about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// All of it.
+    Network,
+    /// What concerns one site.
+    Site(SiteName),
+}
+
+impl Scope {
+    /// Whether something that concerns `site` alone is within it.
+    pub fn covers(&self, site: &SiteName) -> bool {
+        match self {
+            Self::Network => true,
+            Self::Site(own) => own == site,
+        }
+    }
+
+    /// Whether something that concerns `site`, or no site alone, is within it.
+    pub fn covers_some(&self, site: Option<&SiteName>) -> bool {
+        match (self, site) {
+            (Self::Network, _) => true,
+            (Self::Site(own), Some(site)) => own == site,
+            (Self::Site(_), None) => false,
+        }
+    }
+}
+
+impl Caller {
+    /// How much of the network it may see and do something about, if its role may at all.
+    pub fn scope(&self) -> Scope {
+        match &self.site {
+            Some(site) => Scope::Site(site.clone()),
+            None => Scope::Network,
+        }
+    }
+
+    /// Refuses what concerns another site than the caller's.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`].
+    pub fn check_site(&self, site: Option<&SiteName>) -> Result<(), Refusal> {
+        let scope = self.scope();
+        if scope.covers_some(site) {
+            return Ok(());
+        }
+        let Scope::Site(own) = scope else { return Ok(()) };
+        Err(Refusal::Forbidden(format!(
+            "{self} is an operator of the site {own} and may do only what concerns that site"
+        )))
+    }
 }
 
 impl std::fmt::Display for Caller {
@@ -53,6 +106,10 @@ pub fn admit(picture: &Picture, peer: &PeerIdentity, now: Timestamp) -> Result<C
         return Err(Refusal::Revoked(format!(
             "{peer} was revoked; what it holds stays as it is. An admin can invite it again"
         )));
+    }
+    if peer.role.has_site() != identity.site.is_some() {
+        // What it may see would depend on it.
+        return Err(Refusal::Unauthenticated(format!("{peer} has no site; enroll it again")));
     }
     if !is_live(certificate, now) {
         return Err(Refusal::Unauthenticated(format!(

@@ -9,7 +9,7 @@ use protocol::{
     v1::{audit::AuditEntry, identities::EnrollmentStatus},
 };
 
-use super::{App, Error, Picture, picture::Fleet};
+use super::{App, Error, Picture, admission::Scope, picture::Fleet};
 use crate::db::Transaction;
 
 /// In the audit log: an invite was used again, with other keys.
@@ -26,29 +26,35 @@ impl App {
         &self,
         tx: &mut Transaction,
         picture: &Picture,
+        scope: &Scope,
         now: Timestamp,
     ) -> Result<Vec<String>, Error> {
         let since = now.saturating_sub(SHOWN).unwrap_or(Timestamp::MIN);
         let alarms = tx.audited_since(since, [INVITE_MISUSED, CLONE_SUSPECTED]).await?;
         let mut texts: Vec<String> = alarms
             .iter()
-            .filter(|alarm| !is_settled(&picture.fleet, alarm))
+            .filter(|alarm| is_shown(&picture.fleet, alarm, scope))
             .map(|alarm| format!("{} ({}): {}", alarm.target, alarm.at, alarm.detail))
             .collect();
-        texts.extend(self.enrollments_in(tx, now).await?.iter().map(asks));
+        texts.extend(self.enrollments_in(tx, scope, now).await?.iter().map(asks));
         Ok(texts)
     }
 }
 
-/// Whether the identity has been shut out, or made anew, since the alarm.
-fn is_settled(fleet: &Fleet, alarm: &AuditEntry) -> bool {
-    let Some((role, name)) = alarm.target.split_once('/') else { return false };
-    let (Ok(role), Ok(name)) = (role.parse::<Role>(), name.parse::<IdentityName>()) else {
-        return false;
-    };
-    fleet
-        .identity(role, &name)
-        .is_some_and(|identity| identity.revoked.is_some() || identity.created > alarm.at)
+/// Whether an alarm is within `scope`, and the identity has neither been shut out nor been made anew
+/// since.
+fn is_shown(fleet: &Fleet, alarm: &AuditEntry, scope: &Scope) -> bool {
+    let target = alarm.target.split_once('/').and_then(|(role, name)| {
+        fleet.identity(role.parse::<Role>().ok()?, &name.parse::<IdentityName>().ok()?)
+    });
+    match target {
+        // Nobody came of that invite.
+        None => *scope == Scope::Network,
+        Some(identity) => {
+            let settled = identity.revoked.is_some() || identity.created > alarm.at;
+            !settled && scope.covers_some(identity.site.as_ref())
+        }
+    }
 }
 
 fn asks(waiting: &EnrollmentStatus) -> String {
@@ -71,7 +77,7 @@ mod tests {
         let identity = StoredIdentity {
             role: Role::Agent,
             name: "a".parse().unwrap(),
-            site: None,
+            site: Some("lisbon".parse().unwrap()),
             signing_key: protocol::key::VerifyingKey::from_bytes([0; 32]),
             trees: vec![],
             created: at(created),
@@ -95,10 +101,15 @@ mod tests {
             previous: String::new(),
             digest: String::new(),
         };
-        assert!(!is_settled(&fleet(50, None), &alarm("agent/a")));
-        assert!(is_settled(&fleet(50, Some(101)), &alarm("agent/a")));
-        assert!(is_settled(&fleet(101, None), &alarm("agent/a")));
-        assert!(!is_settled(&fleet(101, None), &alarm("agent/b")), "nobody came of that invite");
-        assert!(!is_settled(&fleet(101, None), &alarm("publisher/a")));
+        let all = Scope::Network;
+        assert!(is_shown(&fleet(50, None), &alarm("agent/a"), &all));
+        assert!(!is_shown(&fleet(50, Some(101)), &alarm("agent/a"), &all));
+        assert!(!is_shown(&fleet(101, None), &alarm("agent/a"), &all));
+        assert!(is_shown(&fleet(101, None), &alarm("agent/b"), &all), "nobody came of that invite");
+        assert!(is_shown(&fleet(101, None), &alarm("publisher/a"), &all));
+        let of = |site: &str| Scope::Site(site.parse().unwrap());
+        assert!(is_shown(&fleet(50, None), &alarm("agent/a"), &of("lisbon")));
+        assert!(!is_shown(&fleet(50, None), &alarm("agent/a"), &of("oslo")));
+        assert!(!is_shown(&fleet(50, None), &alarm("agent/b"), &of("lisbon")));
     }
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     App, Error, Picture, Refusal, Write,
-    admission::Caller,
+    admission::{Caller, Scope},
     definition::{self, PlannedApply},
     effective,
     orders::{Among, concerned},
@@ -71,6 +71,7 @@ impl App {
         name: &AssignmentName,
         enabled: bool,
     ) -> Result<ApplyResult, Error> {
+        caller.check_site(Some(&name.site))?;
         let write = self.write().await?;
         let planned = definition::plan_enabled(&write.before.wanted.definitions, name, enabled)
             .ok_or_else(|| no_such(Kind::Assignment, name))?;
@@ -84,6 +85,7 @@ impl App {
         caller: &Caller,
         name: &AssignmentName,
     ) -> Result<ApplyResult, Error> {
+        caller.check_site(Some(&name.site))?;
         let mut write = self.write().await?;
         let merged = write.before.effective(name, write.now);
         let merged = merged.ok_or_else(|| no_such(Kind::Assignment, name))?;
@@ -150,22 +152,27 @@ impl App {
         Ok(ApplyResult { revision, dry_run: false, changes: vec![], warnings: vec![] })
     }
 
-    /// One definition.
-    pub fn definition(&self, kind: Kind, name: &str) -> Result<Definition, Error> {
-        let found = self.picture().wanted.definition(kind, name);
+    /// One definition, if it is within `scope`.
+    pub fn definition(&self, kind: Kind, name: &str, scope: &Scope) -> Result<Definition, Error> {
+        let wanted = &self.picture().wanted;
+        let found = wanted.definition(kind, name);
+        let found = found.filter(|_| wanted.definitions.concerns(kind, name, scope));
         Ok(found.ok_or_else(|| no_such(kind, name))?)
     }
 
-    /// Every definition of a kind, by name.
-    pub fn definitions(&self, kind: Kind) -> Vec<Definition> {
+    /// Every definition of a kind within `scope`, by name.
+    pub fn definitions(&self, kind: Kind, scope: &Scope) -> Vec<Definition> {
         let picture = self.picture();
         let names = picture.wanted.definitions.names(kind);
-        names.iter().filter_map(|name| picture.wanted.definition(kind, name)).collect()
+        let names = names.iter();
+        let names = names.filter(|name| picture.wanted.definitions.concerns(kind, name, scope));
+        names.filter_map(|name| picture.wanted.definition(kind, name)).collect()
     }
 
-    /// Every setting of an assignment with its provenance.
-    pub fn describe(&self, name: &AssignmentName) -> Result<Effective, Error> {
+    /// Every setting of an assignment within `scope`, with its provenance.
+    pub fn describe(&self, name: &AssignmentName, scope: &Scope) -> Result<Effective, Error> {
         let found = self.picture().effective(name, self.now());
+        let found = found.filter(|_| scope.covers(&name.site));
         Ok(found.map(|merged| merged.describe()).ok_or_else(|| no_such(Kind::Assignment, name))?)
     }
 

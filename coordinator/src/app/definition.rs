@@ -8,6 +8,7 @@
 //! The functions here are pure: they are given what is stored and say what should be.
 
 mod check;
+mod concern;
 mod diff;
 mod findings;
 mod parse;

@@ -10,7 +10,10 @@ use certs::{
     tls::Exporter,
 };
 use jiff::{SignedDuration, Timestamp};
-use protocol::v1::enroll::{EnrollPending, EnrollRequest, EnrollResponse};
+use protocol::{
+    role::Role,
+    v1::enroll::{EnrollPending, EnrollRequest, EnrollResponse},
+};
 
 use super::{App, Error, Refusal, alarms::INVITE_MISUSED, identities::topics_of};
 use crate::{
@@ -97,6 +100,14 @@ impl App {
             if !invite.replaces {
                 return Err(Refusal::Conflict(format!(
                     "{who} is enrolled and live; its admin can make an invite with --replace"
+                ))
+                .into());
+            }
+            // Somebody else may have taken the name since the invite was made.
+            let moves = earlier.is_some_and(|earlier| earlier.site != invite.site);
+            if moves && invite.made_by.starts_with(&format!("{}/", Role::Operator)) {
+                return Err(Refusal::Conflict(format!(
+                    "{who} is enrolled at another site; an admin can make an invite with --replace"
                 ))
                 .into());
             }

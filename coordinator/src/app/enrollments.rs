@@ -6,16 +6,20 @@
 
 use certs::enrollment::key_fingerprint_of;
 use jiff::Timestamp;
-use protocol::{fingerprint::KeyFingerprint, v1::identities::EnrollmentStatus};
+use protocol::{fingerprint::KeyFingerprint, role::Role, v1::identities::EnrollmentStatus};
 
-use super::{App, Error, Refusal, admission::Caller, enroll::end_of_wait};
+use super::{
+    App, Error, Refusal,
+    admission::{Caller, Scope},
+    enroll::end_of_wait,
+};
 use crate::db::{StoredInvite, Transaction};
 
 impl App {
-    /// The enrollments that wait, the longest wait first.
-    pub async fn enrollments(&self) -> Result<Vec<EnrollmentStatus>, Error> {
+    /// The enrollments within `scope` that wait, the longest wait first.
+    pub async fn enrollments(&self, scope: &Scope) -> Result<Vec<EnrollmentStatus>, Error> {
         let mut tx = self.parts.database.read().await?;
-        let waiting = self.enrollments_in(&mut tx, self.now()).await?;
+        let waiting = self.enrollments_in(&mut tx, scope, self.now()).await?;
         tx.commit().await?;
         Ok(waiting)
     }
@@ -24,9 +28,10 @@ impl App {
     pub(super) async fn enrollments_in(
         &self,
         tx: &mut Transaction,
+        scope: &Scope,
         now: Timestamp,
     ) -> Result<Vec<EnrollmentStatus>, Error> {
-        let waiting = waiting(tx, now).await?;
+        let waiting = waiting(tx, scope, now).await?;
         Ok(waiting.into_iter().map(|(fingerprint, invite)| status(fingerprint, invite)).collect())
     }
 
@@ -38,13 +43,15 @@ impl App {
         approve: bool,
     ) -> Result<(), Error> {
         let mut write = self.write().await?;
-        let waiting = waiting(&mut write.tx, write.now).await?;
+        let waiting = waiting(&mut write.tx, &caller.scope(), write.now).await?;
         let found = waiting.into_iter().find(|(keys, _)| keys == fingerprint);
         let (_, invite) = found.ok_or_else(|| {
             Refusal::NotFound(format!(
                 "no enrollment with the keys {fingerprint} waits; `mirrorctl enrollments` lists those that do"
             ))
         })?;
+        // Whom an operator may not invite it may not let in either.
+        caller.check_site(invite.site.as_ref().filter(|_| invite.role == Role::Agent))?;
         let who = caller.to_string();
         let what = if approve {
             write.tx.approve_invite(&invite.id, &who).await?;
@@ -62,10 +69,13 @@ impl App {
 
 async fn waiting(
     tx: &mut Transaction,
+    scope: &Scope,
     now: Timestamp,
 ) -> Result<Vec<(KeyFingerprint, StoredInvite)>, Error> {
     let invites = tx.waiting_invites().await?;
-    let waiting = invites.into_iter().filter(|invite| now < end_of_wait(invite));
+    let waiting = invites
+        .into_iter()
+        .filter(|invite| now < end_of_wait(invite) && scope.covers_some(invite.site.as_ref()));
     let named = waiting.filter_map(|invite| {
         let keys = key_fingerprint_of(invite.asking.as_deref()?)?;
         Some((keys, invite))

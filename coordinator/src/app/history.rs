@@ -11,13 +11,17 @@ use protocol::{
     statement::{Claim as _, Offer, Receipt},
     v1::{
         agent::{MAX_LOG, RunReport, RunResult},
+        definitions::Kind,
         history::{GenerationStatus, HoldStatus, LogOf, PackStatus, RunStatus},
     },
 };
 use uuid::Uuid;
 
 use super::{
-    App, Error, Picture, Refusal, Write, admission::Caller, effective, publish::MAX_REASON,
+    App, Error, Picture, Refusal, Write,
+    admission::{Caller, Scope},
+    effective,
+    publish::MAX_REASON,
 };
 use crate::db::{Outcome, RunFilter, StoredGeneration, StoredHold, StoredOffer, Topic};
 
@@ -124,26 +128,43 @@ impl App {
         Ok(generations.into_iter().take(reach).map(|generation| generation.statement).collect())
     }
 
-    /// A page of runs, the newest first.
+    /// A page of runs within `scope`, the newest first.
     pub async fn runs(
         &self,
-        filter: &RunFilter,
+        mut filter: RunFilter,
+        scope: &Scope,
         skip: u64,
         limit: u64,
     ) -> Result<Vec<RunStatus>, Error> {
+        if let Scope::Site(own) = scope {
+            if filter.site.as_ref().is_some_and(|site| site != own) {
+                return Ok(vec![]);
+            }
+            filter.site = Some(own.clone());
+        }
+        let filter = &filter;
         let mut tx = self.parts.database.read().await?;
         Ok(tx.runs(filter, skip, limit).await?)
     }
 
-    /// One run.
-    pub async fn run(&self, id: Uuid) -> Result<RunStatus, Error> {
+    /// One run, if it is within `scope`.
+    pub async fn run(&self, id: Uuid, scope: &Scope) -> Result<RunStatus, Error> {
         let mut tx = self.parts.database.read().await?;
         let found = tx.run(id).await?;
+        let found = found.filter(|run| scope.covers(&run.report.assignment.site));
         Ok(found.ok_or_else(|| Refusal::NotFound(format!("there is no run {id}")))?)
     }
 
-    /// A run of an assignment with its log.
-    pub async fn run_log(&self, name: &AssignmentName, of: LogOf) -> Result<RunStatus, Error> {
+    /// A run of an assignment within `scope`, with its log.
+    pub async fn run_log(
+        &self,
+        name: &AssignmentName,
+        of: LogOf,
+        scope: &Scope,
+    ) -> Result<RunStatus, Error> {
+        if !scope.covers(&name.site) {
+            return Err(Refusal::NotFound(format!("there is no assignment {name}")).into());
+        }
         let mut tx = self.parts.database.read().await?;
         let Some((id, log)) = tx.run_log(name, of).await? else {
             let what = match of {
@@ -160,21 +181,40 @@ impl App {
         Ok(run)
     }
 
-    /// A page of generations, the newest first; on the first page after the holds.
+    /// A page of generations, the newest first; on the first page after the holds. Who may not see
+    /// all trees has to name one.
     pub async fn generations(
         &self,
         tree: Option<&TreeName>,
+        scope: &Scope,
         skip: u64,
         limit: u64,
     ) -> Result<Vec<GenerationStatus>, Error> {
         let picture = self.picture();
+        match (tree, scope) {
+            (None, Scope::Site(site)) => {
+                return Err(Refusal::Invalid(format!(
+                    "an operator sees the trees that were granted to {site}; say which one"
+                ))
+                .into());
+            }
+            (Some(tree), scope)
+                if !picture.wanted.definitions.concerns(Kind::Tree, tree.as_str(), scope) =>
+            {
+                return Err(Refusal::NotFound(format!("there is no tree {tree}")).into());
+            }
+            _ => {}
+        }
         let mut tx = self.parts.database.read().await?;
         let mut page = Vec::new();
         if skip == 0 {
             let trees =
                 picture.contents.trees().filter(|(name, _)| tree.is_none_or(|t| t == *name));
             let holds = trees.flat_map(|(_, contents)| &contents.holds);
-            page.extend(holds.filter(|hold| hold.decision.is_none()).map(hold_status));
+            let open = holds.filter(|hold| hold.decision.is_none());
+            let shown =
+                |hold: &&StoredHold| hold.site.is_none() || scope.covers_some(hold.site.as_ref());
+            page.extend(open.filter(shown).map(hold_status));
             page.sort_by_key(|status: &GenerationStatus| std::cmp::Reverse(status.created));
         }
         for generation in tx.generations(tree, skip, limit).await? {

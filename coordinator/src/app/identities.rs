@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{
     App, Error, Picture, Refusal, Write,
-    admission::Caller,
+    admission::{Caller, Scope},
     events::Told,
     orders::{Among, concerned},
     picture::Fleet,
@@ -51,6 +51,7 @@ impl App {
         request: &InviteRequest,
     ) -> Result<InviteAnswer, Error> {
         let mut write = self.write().await?;
+        check_inviter(&write.before, caller, request)?;
         check_invite(&write.before, request)?;
         let life = match request.ttl {
             None => INVITE_LIFE,
@@ -134,6 +135,9 @@ impl App {
         let mut write = self.write().await?;
         let found = write.before.fleet.identity(role, name).cloned();
         let identity = found.ok_or_else(|| no_such(role, name))?;
+        // Of its site an operator shuts out agents, not other operators.
+        let site = identity.site.as_ref().filter(|_| role == Role::Agent);
+        caller.check_site(site)?;
         if identity.revoked.is_none() {
             let last_admin = role == Role::Admin
                 && write.before.fleet.identities().filter(|i| is_live_admin(i)).count() == 1;
@@ -175,10 +179,13 @@ impl App {
             .ok_or_else(|| no_such(role, name))?)
     }
 
-    /// Every identity, by role and name.
-    pub fn identities(&self, role: Option<Role>) -> Vec<IdentityStatus> {
+    /// Every identity within `scope`, by role and name.
+    pub fn identities(&self, role: Option<Role>, scope: &Scope) -> Vec<IdentityStatus> {
         let picture = self.picture();
-        let wanted = |identity: &&StoredIdentity| role.is_none_or(|role| identity.role == role);
+        let wanted = |identity: &&StoredIdentity| {
+            role.is_none_or(|role| identity.role == role)
+                && scope.covers_some(identity.site.as_ref())
+        };
         let found = picture.fleet.identities().filter(wanted);
         found.map(|identity| self.identity_status(&picture, identity)).collect()
     }
@@ -218,11 +225,13 @@ impl App {
             superseded: None,
             revoked: None,
             confirmed: None,
+            issuer: Some(authority.issuer_id()),
+            bundle: Some(authority.bundle_id()),
         };
         let certificates = Certificates {
             chain: client.chain_pem,
             server_chain: server.map(|server| server.chain_pem),
-            ca: authority.root_pem().to_owned(),
+            ca: authority.bundle_pem(),
         };
         Ok((certificate, certificates))
     }
@@ -259,13 +268,13 @@ pub(super) async fn topics_of(
     };
     let mut topics = match role {
         Role::Agent | Role::Publisher => concerned(&write.before, &after, among, write.now),
-        Role::Admin | Role::Viewer | Role::Coordinator => vec![],
+        Role::Admin | Role::Viewer | Role::Operator | Role::Coordinator => vec![],
     };
     topics.push(Topic::Identities);
     match role {
         Role::Agent => topics.push(Topic::Agent(name)),
         Role::Publisher => topics.push(Topic::Publisher(name)),
-        Role::Admin | Role::Viewer | Role::Coordinator => {}
+        Role::Admin | Role::Viewer | Role::Operator | Role::Coordinator => {}
     }
     Ok(topics)
 }
@@ -279,12 +288,16 @@ fn check_invite(picture: &Picture, request: &InviteRequest) -> Result<(), Refusa
                 "the coordinator's identity is made by `coordinator init`, not by an invite".into(),
             ));
         }
-        (Role::Agent, None) => {
-            return Err(Refusal::Invalid("an agent belongs to a site; say which: --site".into()));
+        (role, None) if role.has_site() => {
+            return Err(Refusal::Invalid(format!(
+                "an {role} belongs to a site; say which: --site"
+            )));
         }
-        (Role::Agent, Some(site)) => check_site(picture, site)?,
+        (role, Some(site)) if role.has_site() => check_site(picture, site)?,
         (_, Some(_)) => {
-            return Err(Refusal::Invalid(format!("only agents belong to a site, not a {role}")));
+            return Err(Refusal::Invalid(format!(
+                "only agents and operators belong to a site, not a {role}"
+            )));
         }
         (_, None) => {}
     }
@@ -301,6 +314,20 @@ fn check_invite(picture: &Picture, request: &InviteRequest) -> Result<(), Refusa
         )));
     }
     Ok(())
+}
+
+/// Whether the caller may let in whom the invite is for: an operator agents of its site, and none
+/// that would leave another site for it.
+fn check_inviter(
+    picture: &Picture,
+    caller: &Caller,
+    request: &InviteRequest,
+) -> Result<(), Refusal> {
+    caller.check_site(request.site.as_ref().filter(|_| request.role == Role::Agent))?;
+    match picture.fleet.identity(request.role, &request.name) {
+        Some(taken) if taken.revoked.is_none() => caller.check_site(taken.site.as_ref()),
+        _ => Ok(()),
+    }
 }
 
 fn check_site(picture: &Picture, site: &SiteName) -> Result<(), Refusal> {

@@ -190,6 +190,8 @@ mod tests {
             superseded: None,
             revoked: None,
             confirmed: Some(at(1)),
+            issuer: None,
+            bundle: None,
         }
     }
 

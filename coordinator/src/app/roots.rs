@@ -5,7 +5,7 @@
 //! key is kept elsewhere, an admin fetches the draft, signs it there, and hands it in. A coordinator
 //! without the key can keep the network going but cannot name anyone who signs content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use certs::root::{self, TrustedRoot};
 use jiff::Timestamp;
@@ -43,6 +43,18 @@ impl App {
             changes: differences(current, &wanted),
             next: wanted,
         }
+    }
+
+    /// Signs what the next root should say, where the key is here: at the start, because what it says
+    /// may have changed in the data directory.
+    pub async fn keep_root(&self) -> Result<(), Error> {
+        let mut write = self.write().await?;
+        let topics = self.follow_identities(&mut write).await?;
+        if topics.is_empty() {
+            return self.commit_quietly(write).await;
+        }
+        self.commit(write, &topics).await?;
+        Ok(())
     }
 
     /// Makes a root that was signed elsewhere the current one.
@@ -129,7 +141,7 @@ impl App {
         now: Timestamp,
     ) -> Root {
         let head_key = self.parts.head_key.verifying_key();
-        wanted(current, identities, head_key, self.parts.authority.root_pem(), now)
+        wanted(current, identities, head_key, &self.parts.authority.bundle_pem(), now)
     }
 }
 
@@ -145,8 +157,8 @@ fn wanted<'a>(
     if !next.head_keys.contains(&head_key) {
         next.head_keys.push(head_key);
     }
-    if !next.authorities.contains(authorities.trim()) {
-        next.authorities.push_str(authorities);
+    if certificates(&next.authorities) != certificates(authorities) {
+        authorities.clone_into(&mut next.authorities);
     }
     let live = identities.filter(|i| i.role == Role::Publisher && i.revoked.is_none());
     next.publishers = live
@@ -167,6 +179,12 @@ fn wanted<'a>(
         .collect();
     next.publishers.sort_by(|a, b| (&a.publisher, a.key).cmp(&(&b.publisher, b.key)));
     next
+}
+
+/// The certificates in a PEM text, in whatever order.
+fn certificates(pem: &str) -> BTreeSet<&str> {
+    const END: &str = "-----END CERTIFICATE-----";
+    pem.split(END).map(str::trim).filter(|text| !text.is_empty()).collect()
 }
 
 /// How two roots differ, in words.

@@ -13,7 +13,7 @@ use protocol::{
     },
 };
 
-use super::{App, Error, Picture};
+use super::{App, Error, Picture, admission::Scope};
 use crate::db::{Outcome, Queue, StoredHold};
 
 /// An agent that was not heard of for so long is silent: several long polls are missing.
@@ -25,23 +25,27 @@ const ENDING: SignedDuration = SignedDuration::from_hours(48);
 const TRIES_UNNOTICED: u64 = 3;
 
 impl App {
-    /// Every assignment with what it should hold and what it holds.
-    pub async fn status(&self) -> Result<NetworkStatus, Error> {
+    /// Every assignment within `scope` with what it should hold and what it holds.
+    pub async fn status(&self, scope: &Scope) -> Result<NetworkStatus, Error> {
         let picture = self.picture();
         let now = self.now();
         let mut tx = self.parts.database.read().await?;
         let outcomes: HashMap<_, _> =
             tx.outcomes().await?.into_iter().map(|o| (o.assignment.clone(), o)).collect();
         let names = picture.wanted.definitions.assignments.keys();
+        let names = names.filter(|name| scope.covers(&name.site));
         let mut assignments: Vec<_> = names
             .filter_map(|name| self.assignment_status(&picture, name, outcomes.get(name), now))
             .collect();
         assignments.sort_by(|a, b| (&a.name.site, &a.name.tree).cmp(&(&b.name.site, &b.name.tree)));
-        let mut attention = holds(&picture);
+        let mut attention = holds(&picture, scope);
         attention.extend(failures(&assignments, &outcomes));
-        attention.extend(self.identities_in_need(&picture, now));
-        attention.extend(self.suspicions(&mut tx, &picture, now).await?);
-        attention.extend(tx.queues().await?.iter().filter_map(undelivered));
+        attention.extend(self.identities_in_need(&picture, scope, now));
+        attention.extend(self.suspicions(&mut tx, &picture, scope, now).await?);
+        if *scope == Scope::Network {
+            attention.extend(self.rotation(&picture));
+            attention.extend(tx.queues().await?.iter().filter_map(undelivered));
+        }
         tx.commit().await?;
         Ok(NetworkStatus {
             network: self.network().clone(),
@@ -80,11 +84,12 @@ impl App {
         })
     }
 
-    fn identities_in_need(&self, picture: &Picture, now: Timestamp) -> Vec<String> {
+    fn identities_in_need(&self, picture: &Picture, scope: &Scope, now: Timestamp) -> Vec<String> {
         let mut texts = Vec::new();
         for identity in picture.fleet.identities().filter(|found| found.revoked.is_none()) {
             let (role, name) = (identity.role, &identity.name);
-            if !matches!(role, Role::Agent | Role::Publisher) {
+            let is_daemon = matches!(role, Role::Agent | Role::Publisher);
+            if !is_daemon || !scope.covers_some(identity.site.as_ref()) {
                 continue;
             }
             match self.seen(role, name).max(identity.last_seen) {
@@ -120,10 +125,10 @@ fn undelivered(queue: &Queue) -> Option<String> {
     })
 }
 
-fn holds(picture: &Picture) -> Vec<String> {
+fn holds(picture: &Picture, scope: &Scope) -> Vec<String> {
     let all = picture.contents.trees().flat_map(|(_, contents)| &contents.holds);
     let mut texts: Vec<_> = all
-        .filter(|hold| hold.decision.is_none())
+        .filter(|hold| hold.decision.is_none() && scope.covers_some(hold.site.as_ref()))
         .map(|hold| {
             let StoredHold { tree, report, .. } = hold;
             let id = HoldId::of(&report.manifest);

@@ -62,7 +62,7 @@ impl RejectEnrollment {
     }
 }
 
-fn shown(waiting: &Vec<EnrollmentStatus>, now: Timestamp) -> String {
+fn shown(waiting: &[EnrollmentStatus], now: Timestamp) -> String {
     if waiting.is_empty() {
         return "no enrollment waits".into();
     }

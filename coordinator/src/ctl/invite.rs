@@ -14,17 +14,17 @@ use super::{error::Error, print::Print, session::Session, text};
 /// Make an invite: one line, which can be used once to become an identity.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  mirrorctl invite --role agent --name lisbon-1 --site lisbon\n  mirrorctl invite --role viewer --name dashboard --ttl 1d"
+    after_help = "Example:\n  mirrorctl invite --role agent --name lisbon-1 --site lisbon\n  mirrorctl invite --role viewer --name dashboard --ttl 1d\n  mirrorctl invite --role operator --name olga --site lisbon"
 )]
 pub(super) struct Invite {
-    /// What the new identity is: agent, publisher, admin or viewer.
+    /// What the new identity is: agent, publisher, admin, viewer or operator.
     #[arg(long)]
     role: Role,
     /// Its name.
     #[arg(long)]
     name: IdentityName,
-    /// Its site; agents have one.
-    #[arg(long, required_if_eq("role", "agent"))]
+    /// Its site; agents have one, and operators, who see and do what concerns it.
+    #[arg(long, required_if_eq_any([("role", "agent"), ("role", "operator")]))]
     site: Option<SiteName>,
     /// Trees that a publisher may sign for: a name, in which one * may stand for anything; may be
     /// given several times (default: all).
@@ -48,14 +48,15 @@ impl Invite {
         let program = match role {
             Role::Agent => "mirror-agent enroll --data DIR --invite",
             Role::Publisher => "publisher enroll --data DIR --invite",
-            Role::Admin | Role::Viewer => "mirrorctl login",
+            Role::Admin | Role::Viewer | Role::Operator => "mirrorctl login",
             Role::Coordinator => {
                 let message = "nobody is invited as a coordinator: `coordinator init` makes one";
                 return Err(Error::Usage(message.into()));
             }
         };
-        if site.is_some() && role != Role::Agent {
-            return Err(Error::Usage(format!("--site is for agents, not for a {role}")));
+        if site.is_some() && !role.has_site() {
+            let message = format!("--site is for agents and operators, not for a {role}");
+            return Err(Error::Usage(message));
         }
         let request =
             InviteRequest { role, name: name.clone(), site, trees, ttl, replace, approve };

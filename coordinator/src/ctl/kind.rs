@@ -18,7 +18,7 @@ pub(super) enum Subject {
 }
 
 /// As they are written, in the order of the help.
-const NAMES: [(&str, Subject); 11] = [
+const NAMES: [(&str, Subject); 14] = [
     ("network", Subject::Definition(Kind::Network)),
     ("upstream", Subject::Definition(Kind::Upstream)),
     ("source", Subject::Definition(Kind::Source)),
@@ -26,6 +26,9 @@ const NAMES: [(&str, Subject); 11] = [
     ("site", Subject::Definition(Kind::Site)),
     ("agent", Subject::Identity(Role::Agent)),
     ("publisher", Subject::Identity(Role::Publisher)),
+    ("admin", Subject::Identity(Role::Admin)),
+    ("viewer", Subject::Identity(Role::Viewer)),
+    ("operator", Subject::Identity(Role::Operator)),
     ("grant", Subject::Definition(Kind::Grant)),
     ("assignment", Subject::Definition(Kind::Assignment)),
     ("generation", Subject::Generation),
@@ -33,8 +36,9 @@ const NAMES: [(&str, Subject); 11] = [
 ];
 
 /// For people.
-pub(super) const HELP: &str = "One of network, upstream, source, tree, site, agent, publisher, grant, \
-                               assignment, generation and run, or its plural";
+pub(super) const HELP: &str = "One of network, upstream, source, tree, site, agent, publisher, admin, \
+                               viewer, operator, grant, assignment, generation and run, or its \
+                               plural";
 
 impl FromStr for Subject {
     type Err = String;

@@ -23,7 +23,7 @@ use super::{
     whoami,
 };
 
-const NO_IDENTITY: &str = "this invite gave no identity; `mirrorctl login` is for admins and viewers, agents and publishers have their own `enroll`";
+const NO_IDENTITY: &str = "this invite gave no identity; `mirrorctl login` is for admins, viewers and operators; agents and publishers have their own `enroll`";
 
 /// Use an invite: makes keys, has them certified, and keeps them in the identity's directory.
 #[derive(Debug, Args)]
@@ -65,11 +65,11 @@ impl Login {
     }
 }
 
-/// Asks to become an admin, else a viewer. An invite for a daemon is refused for both roles, before
-/// it is used up.
+/// Asks to become an admin, else a viewer, else an operator. An invite for a daemon is refused for
+/// each of them, before it is used up.
 async fn enroll(invite: &Invite, dir: &Path) -> anyhow::Result<Arc<Identity>> {
     let mut refused = None;
-    for role in [Role::Admin, Role::Viewer] {
+    for role in [Role::Admin, Role::Viewer, Role::Operator] {
         let options = EnrollOptions {
             role: Some(role),
             dialer: dialer()?,

@@ -21,7 +21,7 @@ pub struct StoredIdentity {
     pub role: Role,
     /// Its name.
     pub name: IdentityName,
-    /// Its site; agents only.
+    /// Its site; agents and operators only.
     pub site: Option<SiteName>,
     /// Checks its statements or receipts.
     pub signing_key: VerifyingKey,
@@ -58,6 +58,10 @@ pub struct StoredCertificate {
     pub revoked: Option<Timestamp>,
     /// When it was first used.
     pub confirmed: Option<Timestamp>,
+    /// Which root issued it, where that was noted.
+    pub issuer: Option<String>,
+    /// Which roots its holder was given with it, where that was noted.
+    pub bundle: Option<String>,
 }
 
 type IdentityRow = (
@@ -72,7 +76,18 @@ type IdentityRow = (
     Option<String>,
     Option<i64>,
 );
-type CertificateRow = (String, String, String, i64, i64, Option<i64>, Option<i64>, Option<i64>);
+type CertificateRow = (
+    String,
+    String,
+    String,
+    i64,
+    i64,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<String>,
+    Option<String>,
+);
 
 impl Transaction {
     /// Every identity, the oldest first.
@@ -183,15 +198,15 @@ impl Transaction {
 
     /// Every certificate that ends after `now`, the oldest first.
     pub async fn certificates(&mut self, now: Timestamp) -> Result<Vec<StoredCertificate>, Error> {
-        let sql = "SELECT serial, role, name, issued, not_after, superseded, revoked, confirmed
-             FROM certificates WHERE not_after > $1 ORDER BY issued, serial";
+        let sql = "SELECT serial, role, name, issued, not_after, superseded, revoked, confirmed,
+                issuer, bundle FROM certificates WHERE not_after > $1 ORDER BY issued, serial";
         rows!(self, CertificateRow, sql, to_micros(now))?.into_iter().map(certificate).collect()
     }
 
     /// The certificate with that serial number, also when it has ended.
     pub async fn certificate(&mut self, serial: &str) -> Result<Option<StoredCertificate>, Error> {
-        let sql = "SELECT serial, role, name, issued, not_after, superseded, revoked, confirmed
-             FROM certificates WHERE serial = $1";
+        let sql = "SELECT serial, role, name, issued, not_after, superseded, revoked, confirmed,
+                issuer, bundle FROM certificates WHERE serial = $1";
         row!(self, CertificateRow, sql, serial)?.map(certificate).transpose()
     }
 
@@ -225,8 +240,9 @@ impl Transaction {
         )?;
         execute!(
             self,
-            "INSERT INTO certificates (serial, role, name, issued, not_after, request, answer)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO certificates (serial, role, name, issued, not_after, request, answer,
+                issuer, bundle)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             certificate.serial.as_str(),
             certificate.role.as_str(),
             certificate.name.as_str(),
@@ -234,6 +250,8 @@ impl Transaction {
             to_micros(certificate.not_after),
             request,
             answer,
+            certificate.issuer.as_deref(),
+            certificate.bundle.as_deref(),
         )
         .map(drop)
     }
@@ -289,7 +307,8 @@ fn identity(row: IdentityRow) -> Result<StoredIdentity, Error> {
 }
 
 fn certificate(row: CertificateRow) -> Result<StoredCertificate, Error> {
-    let (serial, role, name, issued, not_after, superseded, revoked, confirmed) = row;
+    let (serial, role, name, issued, not_after, superseded, revoked, confirmed, issuer, bundle) =
+        row;
     Ok(StoredCertificate {
         serial,
         role: parsed("role", &role)?,
@@ -299,5 +318,7 @@ fn certificate(row: CertificateRow) -> Result<StoredCertificate, Error> {
         superseded: from_micros_option(superseded)?,
         revoked: from_micros_option(revoked)?,
         confirmed: from_micros_option(confirmed)?,
+        issuer,
+        bundle,
     })
 }

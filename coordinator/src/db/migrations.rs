@@ -13,6 +13,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0006_holds", include_str!("migrations/0006_holds.sql")),
     ("0007_undeletes", include_str!("migrations/0007_undeletes.sql")),
     ("0010_enrollment_approval", include_str!("migrations/0010_enrollment_approval.sql")),
+    ("0011_authorities", include_str!("migrations/0011_authorities.sql")),
     ("0030_run_logs", include_str!("migrations/0030_run_logs.sql")),
     ("0031_events", include_str!("migrations/0031_events.sql")),
 ];

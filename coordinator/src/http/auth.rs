@@ -12,7 +12,7 @@ use certs::identity::PeerIdentity;
 use protocol::{error::ProblemKind, role::Role};
 
 use super::{Api, error::Error};
-use crate::app::admission::{Caller, admit};
+use crate::app::admission::{Caller, Scope, admit};
 
 /// Lets live certificates pass, each with its [`Caller`].
 pub(super) async fn authenticate(
@@ -81,6 +81,40 @@ roles! {
     Publisher "publishers" Publisher;
     /// An admin.
     Admin "admins" Admin;
+}
+
+/// Whoever may look at something of the network, with how much of it: an admin or a viewer at
+/// everything, an operator at its site. What is asked has to be held to that.
+pub(super) struct ScopedReader(pub Scope);
+
+impl FromRequestParts<Arc<Api>> for ScopedReader {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Error> {
+        let Anyone(caller) = Anyone::from_request_parts(parts, api).await?;
+        if matches!(caller.role, Role::Admin | Role::Viewer | Role::Operator) {
+            return Ok(Self(caller.scope()));
+        }
+        let message = format!("{caller} may not see that; it is for admins, viewers and operators");
+        Err(ProblemKind::Forbidden.with(message).into())
+    }
+}
+
+/// Whoever may do something about sites: an admin, or an operator at its own. What is done has to be
+/// held to the caller's scope.
+pub(super) struct SiteManager(pub Caller);
+
+impl FromRequestParts<Arc<Api>> for SiteManager {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Error> {
+        let Anyone(caller) = Anyone::from_request_parts(parts, api).await?;
+        if matches!(caller.role, Role::Admin | Role::Operator) {
+            return Ok(Self(caller));
+        }
+        let message = format!("{caller} may not do that; it is for admins and operators");
+        Err(ProblemKind::Forbidden.with(message).into())
+    }
 }
 
 /// An admin or a viewer: whoever may look at everything.

@@ -43,14 +43,14 @@ impl Metrics {
             text.gauge(name, help, value);
         }
         text.family("mirrornet_identities", Kind::Gauge, "Identities that are not revoked.");
-        for role in [Role::Agent, Role::Publisher, Role::Admin, Role::Viewer] {
+        for role in Role::ALL.into_iter().filter(|role| *role != Role::Coordinator) {
             let live = |i: &&crate::db::StoredIdentity| i.role == role && i.revoked.is_none();
             let live = picture.fleet.identities().filter(live).count();
             text.sample("mirrornet_identities", &[("role", &role.to_string())], live);
         }
         let name = "mirrornet_certificate_expiry_timestamp_seconds";
         text.family(name, Kind::Gauge, "End of the live certificate that ends first, by role.");
-        for role in [Role::Agent, Role::Publisher, Role::Admin, Role::Viewer] {
+        for role in Role::ALL.into_iter().filter(|role| *role != Role::Coordinator) {
             let live = picture.fleet.identities();
             let live = live.filter(|i| i.role == role && i.revoked.is_none());
             let ends = live.filter_map(|i| picture.fleet.newest_certificate(role, &i.name));

@@ -118,7 +118,7 @@ impl Endpoint {
 
     /// Whether it is answered without a client certificate.
     fn is_open(&self) -> bool {
-        self.path == "/enroll" || self.roles == table::NOBODY
+        ["/enroll", "/renew-after-expiry"].contains(&self.path) || self.roles == table::NOBODY
     }
 
     fn operation_id(&self) -> String {

@@ -42,6 +42,7 @@ async fn replicas(dir: &Path, url: &str) -> (Running, Running) {
         config: first.clone(),
         network: "testnet".parse().unwrap(),
         admin: "ann".parse().unwrap(),
+        authority: None,
     };
     init(&options, Timestamp::now()).await.unwrap();
     let second = config(&dir.join("second"), url);

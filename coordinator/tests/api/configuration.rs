@@ -64,6 +64,7 @@ async fn a_network_is_not_made_over_another_one_or_over_anything_else() {
         config: config(&data),
         network: "second".parse().unwrap(),
         admin: "eve".parse().unwrap(),
+        authority: None,
     };
     let error = init(&options, Timestamp::now()).await.unwrap_err().to_string();
     assert!(error.contains("holds a network already"), "{error}");

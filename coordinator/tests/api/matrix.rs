@@ -67,6 +67,9 @@ const ENDPOINTS: &[(&str, &str, &str, &str)] = &[
         SITE_READERS,
     ),
     ("post", "/v1/assignments/{name}/{verb}", "/v1/assignments/alpha@lisbon/enable", SITE_MANAGERS),
+    ("post", "/v1/assignments/{name}/undelete", "/v1/assignments/alpha@lisbon/undelete", ADMIN),
+    ("get", "/v1/assignments/{name}/log", "/v1/assignments/alpha@lisbon/log", SITE_READERS),
+    ("get", "/v1/events", "/v1/events", READERS),
     ("post", "/v1/trees/{tree}/publish", "/v1/trees/alpha/publish", ADMIN),
     ("post", "/v1/trees/{tree}/approve", "/v1/trees/alpha/approve", ADMIN),
     ("post", "/v1/trees/{tree}/reject", "/v1/trees/alpha/reject", ADMIN),
@@ -179,8 +182,7 @@ async fn an_operator_sees_what_concerns_its_site_and_nothing_else() {
     let shown: Vec<_> = status.assignments.iter().map(|one| one.name.to_string()).collect();
     assert_eq!(shown, ["alpha@lisbon", "beta@lisbon"]);
     let shown: Vec<_> = client.identities(None).await.unwrap();
-    let shown: BTreeSet<_> =
-        shown.iter().map(|one| format!("{}/{}", one.role, one.name)).collect();
+    let shown: BTreeSet<_> = shown.iter().map(|one| format!("{}/{}", one.role, one.name)).collect();
     assert_eq!(shown.into_iter().collect::<Vec<_>>(), ["agent/lisbon-1", "operator/olga"]);
     assert_eq!(kind(client.generations(None).await), ProblemKind::BadRequest);
     client.generations(Some(&"beta".parse().unwrap())).await.unwrap();

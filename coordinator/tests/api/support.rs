@@ -271,6 +271,7 @@ pub async fn make(config: &Config) {
         config: config.clone(),
         network: "testnet".parse().unwrap(),
         admin: "ann".parse().unwrap(),
+        authority: None,
     };
     init(&options, Timestamp::now()).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! `POST /enroll` and `POST /renew` on the enroll port, and `POST /v1/renew` on the API.
+//! `POST /enroll` and `POST /renew-after-expiry` on the enroll port, and `POST /v1/renew` on the API.
 //!
 //! Enrollment turns an invite into a certificate over TLS in which only the server is known;
 //! renewal replaces a certificate that is still good, over mutual TLS. Asking again with the same

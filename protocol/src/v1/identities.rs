@@ -1,9 +1,11 @@
 //! Who takes part.
 //!
 //! - `GET /v1/whoami` → [`WhoAmI`] (every role)
-//! - `POST /v1/invites` ← [`InviteRequest`] → [`InviteAnswer`] (role admin)
-//! - `GET /v1/enrollments` → [`Page`](super::Page)`<`[`EnrollmentStatus`]`>` (admin, viewer)
-//! - `POST /v1/enrollments/{fingerprint}/approve`, `…/reject` → 204 (role admin)
+//! - `POST /v1/invites` ← [`InviteRequest`] → [`InviteAnswer`] (role admin; operators for agents of
+//!   their site)
+//! - `GET /v1/enrollments` → [`Page`](super::Page)`<`[`EnrollmentStatus`]`>` (admin, viewer;
+//!   operators of their site)
+//! - `POST /v1/enrollments/{fingerprint}/approve`, `…/reject` → 204 (as for invites)
 //! - `GET /v1/identities?role=` → [`Page`](super::Page)`<`[`IdentityStatus`]`>` (admin, viewer)
 //! - `POST /v1/identities/{role}/{name}/revoke` ← [`RevokeRequest`] → [`IdentityStatus`] (admin)
 //! - `POST /v1/renew` ← [`RenewRequest`](super::enroll::RenewRequest) →
@@ -33,7 +35,7 @@ pub struct WhoAmI {
     pub role: Role,
     /// Its name.
     pub name: IdentityName,
-    /// Its site, for agents.
+    /// Its site, for agents and operators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site: Option<SiteName>,
     /// Serial number of the certificate that it showed.
@@ -51,7 +53,7 @@ pub struct InviteRequest {
     pub role: Role,
     /// Its name.
     pub name: IdentityName,
-    /// Its site; needed for agents.
+    /// Its site; needed for agents and operators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site: Option<SiteName>,
     /// How long the invite can be used; one hour by default.

@@ -95,6 +95,13 @@ impl Fleet {
         serials.last().and_then(|serial| self.certificates.get(serial))
     }
 
+    /// The newest certificate of an identity that it is known to have used.
+    pub fn newest_used(&self, role: Role, name: &IdentityName) -> Option<&StoredCertificate> {
+        let serials = self.serials.get(&(role, name.clone()))?;
+        let found = serials.iter().rev().filter_map(|serial| self.certificates.get(serial));
+        found.into_iter().find(|certificate| certificate.confirmed.is_some())
+    }
+
     /// The serial numbers under which an identity may act now.
     pub fn live_serials(&self, role: Role, name: &IdentityName, now: Timestamp) -> Vec<&str> {
         let Some(serials) = self.serials.get(&(role, name.clone())) else { return vec![] };
@@ -146,6 +153,8 @@ mod tests {
             superseded: (serial == "old").then(|| at(issued + 1)),
             revoked: None,
             confirmed: confirmed.map(at),
+            issuer: None,
+            bundle: None,
         }
     }
 

@@ -42,6 +42,8 @@ fn certificate(serial: &str, issued: Timestamp) -> StoredCertificate {
         superseded: None,
         revoked: None,
         confirmed: None,
+        issuer: None,
+        bundle: None,
     }
 }
 

@@ -1,5 +1,5 @@
-//! `GET /v1/assignments/{name}/log?of=` → `RunStatus` with its log; roles admin and viewer. `of` is
-//! `latest` (without it), `previous`, `success` or `change`.
+//! `GET /v1/assignments/{name}/log?of=` → `RunStatus` with its log; roles admin and viewer;
+//! operators of their site. `of` is `latest` (without it), `previous`, `success` or `change`.
 
 use axum::{Json, extract::State};
 use protocol::{
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::http::{
     Rules,
-    auth::Reader,
+    auth::ScopedReader,
     error::Error,
     extract::{Path, Query},
 };
@@ -24,9 +24,9 @@ pub(in crate::http) struct Wanted {
 
 pub(in crate::http) async fn get(
     State(api): Rules,
-    _: Reader,
+    ScopedReader(scope): ScopedReader,
     Path(name): Path<AssignmentName>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<RunStatus>, Error> {
-    Ok(Json(api.app.run_log(&name, wanted.of).await?))
+    Ok(Json(api.app.run_log(&name, wanted.of, &scope).await?))
 }

@@ -1,10 +1,11 @@
-//! `POST /v1/assignments/{name}/enable`, `…/disable` and `…/sync` → `ApplyResult`; role admin.
+//! `POST /v1/assignments/{name}/enable`, `…/disable` and `…/sync` → `ApplyResult`; roles admin
+//! and, at its site, operator.
 
 use axum::{Json, extract::State};
 use protocol::{spec::AssignmentName, v1::definitions::ApplyResult};
 use serde::Deserialize;
 
-use crate::http::{Rules, auth::Admin, error::Error, extract::Path};
+use crate::http::{Rules, auth::SiteManager, error::Error, extract::Path};
 
 /// What an assignment can be told.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -17,7 +18,7 @@ pub(in crate::http) enum Verb {
 
 pub(in crate::http) async fn post(
     State(api): Rules,
-    Admin(caller): Admin,
+    SiteManager(caller): SiteManager,
     Path((name, verb)): Path<(AssignmentName, Verb)>,
 ) -> Result<Json<ApplyResult>, Error> {
     Ok(Json(match verb {

@@ -1,4 +1,5 @@
-//! `GET /v1/definitions/{kind}/{name}` → `Definition`; roles admin and viewer.
+//! `GET /v1/definitions/{kind}/{name}` → `Definition`; roles admin and viewer;
+//! operators what concerns their site.
 //!
 //! `DELETE /v1/definitions/{kind}/{name}` → `ApplyResult`; role admin. Refused while others refer to it.
 
@@ -7,17 +8,17 @@ use protocol::v1::definitions::{ApplyResult, Definition, Kind};
 
 use crate::http::{
     Rules,
-    auth::{Admin, Reader},
+    auth::{Admin, ScopedReader},
     error::Error,
     extract::Path,
 };
 
 pub(in crate::http) async fn get(
     State(api): Rules,
-    _: Reader,
+    ScopedReader(scope): ScopedReader,
     Path((kind, name)): Path<(Kind, String)>,
 ) -> Result<Json<Definition>, Error> {
-    Ok(Json(api.app.definition(kind, &name)?))
+    Ok(Json(api.app.definition(kind, &name, &scope)?))
 }
 
 pub(in crate::http) async fn delete(

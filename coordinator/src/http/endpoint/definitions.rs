@@ -1,7 +1,8 @@
 //! `POST /v1/definitions` ← `ApplyRequest` → `ApplyResult`; role admin. Problem `invalid-definition`
 //! with every finding, and nothing stored, when anything is wrong.
 //!
-//! `GET /v1/definitions/{kind}` → `Page<Definition>`; roles admin and viewer.
+//! `GET /v1/definitions/{kind}` → `Page<Definition>`; roles admin and viewer; operators what
+//! concerns their site.
 
 use axum::extract::State;
 use protocol::v1::{
@@ -12,7 +13,7 @@ use serde::Deserialize;
 
 use crate::http::{
     Rules,
-    auth::{Admin, Reader},
+    auth::{Admin, ScopedReader},
     error::Error,
     extract::{Json, Path, Query, Window},
 };
@@ -34,10 +35,10 @@ pub(in crate::http) async fn post(
 
 pub(in crate::http) async fn get(
     State(api): Rules,
-    _: Reader,
+    ScopedReader(scope): ScopedReader,
     Path(kind): Path<Kind>,
     Query(wanted): Query<Wanted>,
 ) -> Result<axum::Json<Page<Definition>>, Error> {
     let window = Window::new(wanted.cursor.as_deref(), wanted.limit)?;
-    Ok(axum::Json(window.page(api.app.definitions(kind))))
+    Ok(axum::Json(window.page(api.app.definitions(kind, &scope))))
 }

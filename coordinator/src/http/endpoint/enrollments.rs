@@ -1,5 +1,7 @@
-//! `GET /v1/enrollments` → `Page<EnrollmentStatus>`; roles admin and viewer.
-//! `POST /v1/enrollments/{fingerprint}/approve` and `…/reject` → 204; role admin. The enrollment is
+//! `GET /v1/enrollments` → `Page<EnrollmentStatus>`; roles admin and viewer; operators of
+//! their site.
+//! `POST /v1/enrollments/{fingerprint}/approve` and `…/reject` → 204; roles admin and, of
+//! agents of its site, operator. The enrollment is
 //! named by its keys, so that no others are approved by mistake.
 
 use axum::{Json, extract::State, http::StatusCode};
@@ -11,7 +13,7 @@ use serde::Deserialize;
 
 use crate::http::{
     Rules,
-    auth::{Admin, Reader},
+    auth::{ScopedReader, SiteManager},
     error::Error,
     extract::{Path, Query, Window},
 };
@@ -25,16 +27,16 @@ pub(in crate::http) struct Wanted {
 
 pub(in crate::http) async fn get(
     State(api): Rules,
-    _: Reader,
+    ScopedReader(scope): ScopedReader,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Page<EnrollmentStatus>>, Error> {
     let window = Window::new(wanted.cursor.as_deref(), wanted.limit)?;
-    Ok(Json(window.page(api.app.enrollments().await?)))
+    Ok(Json(window.page(api.app.enrollments(&scope).await?)))
 }
 
 pub(in crate::http) async fn approve(
     State(api): Rules,
-    Admin(caller): Admin,
+    SiteManager(caller): SiteManager,
     Path(keys): Path<KeyFingerprint>,
 ) -> Result<StatusCode, Error> {
     api.app.decide_enrollment(&caller, &keys, true).await?;
@@ -43,7 +45,7 @@ pub(in crate::http) async fn approve(
 
 pub(in crate::http) async fn reject(
     State(api): Rules,
-    Admin(caller): Admin,
+    SiteManager(caller): SiteManager,
     Path(keys): Path<KeyFingerprint>,
 ) -> Result<StatusCode, Error> {
     api.app.decide_enrollment(&caller, &keys, false).await?;

@@ -1,4 +1,5 @@
-//! `GET /v1/identities?role=` → `Page<IdentityStatus>`; roles admin and viewer.
+//! `GET /v1/identities?role=` → `Page<IdentityStatus>`; roles admin and viewer;
+//! operators of their site.
 
 use axum::{Json, extract::State};
 use protocol::{
@@ -9,7 +10,7 @@ use serde::Deserialize;
 
 use crate::http::{
     Rules,
-    auth::Reader,
+    auth::ScopedReader,
     error::Error,
     extract::{Query, Window},
 };
@@ -24,9 +25,9 @@ pub(in crate::http) struct Wanted {
 
 pub(in crate::http) async fn get(
     State(api): Rules,
-    _: Reader,
+    ScopedReader(scope): ScopedReader,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Page<IdentityStatus>>, Error> {
     let window = Window::new(wanted.cursor.as_deref(), wanted.limit)?;
-    Ok(Json(window.page(api.app.identities(wanted.role))))
+    Ok(Json(window.page(api.app.identities(wanted.role, &scope))))
 }

@@ -1,4 +1,5 @@
-//! `POST /v1/identities/{role}/{name}/revoke` ← `RevokeRequest` → `IdentityStatus`; role admin.
+//! `POST /v1/identities/{role}/{name}/revoke` ← `RevokeRequest` → `IdentityStatus`; roles admin
+//! and, for agents of its site, operator.
 //! Effective at the next request; open connections are closed.
 
 use axum::extract::State;
@@ -10,14 +11,14 @@ use protocol::{
 
 use crate::http::{
     Rules,
-    auth::Admin,
+    auth::SiteManager,
     error::Error,
     extract::{Json, Path},
 };
 
 pub(in crate::http) async fn post(
     State(api): Rules,
-    Admin(caller): Admin,
+    SiteManager(caller): SiteManager,
     Path((role, name)): Path<(Role, IdentityName)>,
     Json(request): Json<RevokeRequest>,
 ) -> Result<axum::Json<IdentityStatus>, Error> {

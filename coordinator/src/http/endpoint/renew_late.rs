@@ -1,4 +1,4 @@
-//! `POST /renew` ← `LateRenewRequest` → `RenewResponse`; on the enroll port, where only the server is
+//! `POST /renew-after-expiry` ← `LateRenewRequest` → `RenewResponse`; on the enroll port, where only the server is
 //! known: whoever signs with the key of a certificate that ended not long ago. The same request again
 //! gives the same certificate.
 

@@ -1,4 +1,5 @@
-//! `GET /v1/runs?assignment=&tree=&site=` → `Page<RunStatus>`, the newest first; roles admin and viewer.
+//! `GET /v1/runs?assignment=&tree=&site=` → `Page<RunStatus>`, the newest first; roles admin and
+//! viewer; operators of their site.
 
 use axum::{Json, extract::State};
 use protocol::{
@@ -12,7 +13,7 @@ use crate::{
     db::RunFilter,
     http::{
         Rules,
-        auth::Reader,
+        auth::ScopedReader,
         error::Error,
         extract::{Query, Window},
     },
@@ -30,7 +31,7 @@ pub(in crate::http) struct Wanted {
 
 pub(in crate::http) async fn get(
     State(api): Rules,
-    _: Reader,
+    ScopedReader(scope): ScopedReader,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Page<RunStatus>>, Error> {
     let window = Window::new(wanted.cursor.as_deref(), wanted.limit)?;
@@ -38,6 +39,6 @@ pub(in crate::http) async fn get(
         Some(AssignmentName { tree, site }) => RunFilter { tree: Some(tree), site: Some(site) },
         None => RunFilter { tree: wanted.tree, site: wanted.site },
     };
-    let items = api.app.runs(&filter, window.skip, window.limit).await?;
+    let items = api.app.runs(filter, &scope, window.skip, window.limit).await?;
     Ok(Json(Page { next: window.next(items.len()), items }))
 }

@@ -1,13 +1,14 @@
-//! `GET /v1/status` → `NetworkStatus`; roles admin and viewer.
+//! `GET /v1/status` → `NetworkStatus`; roles admin and viewer; operators of their
+//! site.
 
 use axum::{Json, extract::State};
 use protocol::v1::status::NetworkStatus;
 
-use crate::http::{Rules, auth::Reader, error::Error};
+use crate::http::{Rules, auth::ScopedReader, error::Error};
 
 pub(in crate::http) async fn get(
     State(api): Rules,
-    _: Reader,
+    ScopedReader(scope): ScopedReader,
 ) -> Result<Json<NetworkStatus>, Error> {
-    Ok(Json(api.app.status().await?))
+    Ok(Json(api.app.status(&scope).await?))
 }

@@ -27,6 +27,8 @@ use super::Endpoint;
 const EVERYONE: &str = "every role";
 const ADMIN: &str = "admin";
 const READER: &str = "admin and viewer";
+const SITE_READER: &str = "admin and viewer; operator what concerns its site";
+const SITE_MANAGER: &str = "admin; operator at its site";
 const AGENT: &str = "agent, its own only";
 const PUBLISHER: &str = "publisher, its own only";
 pub(super) const NOBODY: &str = "anyone";
@@ -76,7 +78,7 @@ fn identities() -> Vec<Endpoint> {
             .answers::<EnrollResponse>()
             .with::<EnrollPending>(),
         post(
-            "/renew",
+            "/renew-after-expiry",
             "whoever signs with the key of a certificate that ended not long ago; on the enroll port",
             "Replace a certificate that has ended",
         )
@@ -86,16 +88,16 @@ fn identities() -> Vec<Endpoint> {
         post("/v1/renew", EVERYONE, "Replace the asker's certificate")
             .takes::<RenewRequest>()
             .answers::<RenewResponse>(),
-        post("/v1/invites", ADMIN, "Make an invite")
+        post("/v1/invites", SITE_MANAGER, "Make an invite; an operator for agents of its site")
             .takes::<InviteRequest>()
             .answers::<InviteAnswer>(),
-        get("/v1/enrollments", READER, "Enrollments that wait for an admin's approval")
+        get("/v1/enrollments", SITE_READER, "Enrollments that wait for an admin's approval")
             .query(PAGE)
             .pages::<EnrollmentStatus>(),
-        post("/v1/enrollments/{fingerprint}/approve", ADMIN, "Let an enrollment go on"),
-        post("/v1/enrollments/{fingerprint}/reject", ADMIN, "End an enrollment"),
-        get("/v1/identities", READER, "Every identity").query(IDENTITIES).pages::<IdentityStatus>(),
-        post("/v1/identities/{role}/{name}/revoke", ADMIN, "Revoke an identity")
+        post("/v1/enrollments/{fingerprint}/approve", SITE_MANAGER, "Let an enrollment go on"),
+        post("/v1/enrollments/{fingerprint}/reject", SITE_MANAGER, "End an enrollment"),
+        get("/v1/identities", SITE_READER, "Every identity").query(IDENTITIES).pages::<IdentityStatus>(),
+        post("/v1/identities/{role}/{name}/revoke", SITE_MANAGER, "Revoke an identity; an operator agents of its site")
             .takes::<RevokeRequest>()
             .answers::<IdentityStatus>(),
         get(
@@ -123,15 +125,15 @@ fn definitions() -> Vec<Endpoint> {
         post("/v1/definitions", ADMIN, "Add, change and, with prune, remove definitions")
             .takes::<ApplyRequest>()
             .answers::<ApplyResult>(),
-        get("/v1/definitions/{kind}", READER, "Every definition of a kind")
+        get("/v1/definitions/{kind}", SITE_READER, "Every definition of a kind")
             .query(PAGE)
             .pages::<Definition>(),
-        get("/v1/definitions/{kind}/{name}", READER, "One definition").answers::<Definition>(),
+        get("/v1/definitions/{kind}/{name}", SITE_READER, "One definition").answers::<Definition>(),
         Endpoint::new("delete", "/v1/definitions/{kind}/{name}", ADMIN, "Remove a definition")
             .answers::<ApplyResult>(),
         get(
             "/v1/assignments/{name}/effective",
-            READER,
+            SITE_READER,
             "Every setting and rule of an assignment with its provenance",
         )
         .answers::<Effective>(),
@@ -140,7 +142,7 @@ fn definitions() -> Vec<Endpoint> {
             .answers::<ApplyResult>(),
         post(
             "/v1/assignments/{name}/{verb}",
-            ADMIN,
+            SITE_MANAGER,
             "Enable or disable an assignment, or ask for a run: verb is enable, disable or sync",
         )
         .answers::<ApplyResult>(),
@@ -187,14 +189,14 @@ fn agent() -> Vec<Endpoint> {
 
 fn history() -> Vec<Endpoint> {
     vec![
-        get("/v1/status", READER, "The whole network at a glance").answers::<NetworkStatus>(),
-        get("/v1/generations", READER, "Generations, the newest first; holds before all")
+        get("/v1/status", SITE_READER, "The whole network at a glance").answers::<NetworkStatus>(),
+        get("/v1/generations", SITE_READER, "Generations, the newest first; holds before all")
             .query(GENERATIONS)
             .pages::<GenerationStatus>(),
         get("/v1/events", READER, "What happened, the oldest first").query(EVENTS).pages::<Event>(),
-        get("/v1/runs", READER, "Runs, the newest first").query(RUNS).pages::<RunStatus>(),
-        get("/v1/runs/{id}", READER, "One run").answers::<RunStatus>(),
-        get("/v1/assignments/{name}/log", READER, "A run of an assignment with its log")
+        get("/v1/runs", SITE_READER, "Runs, the newest first").query(RUNS).pages::<RunStatus>(),
+        get("/v1/runs/{id}", SITE_READER, "One run").answers::<RunStatus>(),
+        get("/v1/assignments/{name}/log", SITE_READER, "A run of an assignment with its log")
             .query(LOG)
             .answers::<RunStatus>(),
     ]
