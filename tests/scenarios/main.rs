@@ -10,6 +10,7 @@
 mod adopt;
 mod assignments;
 mod bad_start;
+mod bombs;
 mod certificates;
 mod chains;
 mod confined;
@@ -32,6 +33,7 @@ mod points;
 mod postgres;
 mod protected;
 mod proxy;
+mod resume;
 mod schedules;
 mod stock;
 mod storage;

@@ -23,6 +23,8 @@ use protocol::{
     statement::Offer,
 };
 
+use tokio::sync::Semaphore;
+
 use super::{
     points::{Point, Points},
     ranges::{self, Ask, Patience, not_signed},
@@ -31,6 +33,8 @@ use super::{
 
 /// Ranges of one pack that are asked for at a time.
 const PARALLEL: usize = 4;
+/// Bytes of frames that may be on their way at a time: what is fetched again after an interruption.
+const UNDER_WAY: u32 = 8 << 20;
 
 /// Why a pack, or a part of it, is not there.
 #[derive(Debug, thiserror::Error)]
@@ -116,10 +120,17 @@ impl Remote<'_> {
         let mut missing = frames_of(index, numbers)?;
         missing.retain(|frame| !is_there(file, frame));
         let absent = Absent::default();
+        let room = Semaphore::new(UNDER_WAY as usize);
         let batches = batches(&missing);
         let mut fetching = Vec::with_capacity(batches.len());
         for batch in batches {
-            fetching.push(self.batch(batch, &absent, file, progress));
+            let largest = batch.iter().map(|frame| frame.stored_len).max().unwrap_or(0);
+            let place = room.acquire_many(largest.min(UNDER_WAY));
+            fetching.push(async {
+                // Nobody closes it.
+                let _place = place.await;
+                self.batch(batch, &absent, file, progress).await
+            });
         }
         let mut left = 0;
         let mut last = None;
