@@ -18,19 +18,21 @@ mod line;
 mod memory;
 mod nothing;
 mod scan;
+mod switch;
 mod update;
 
 type Bench = fn() -> Vec<figure::Figure>;
 
 fn main() {
     let only = std::env::args().nth(1);
-    let benches: [(&str, Bench); 10] = [
+    let benches: [(&str, Bench); 11] = [
         ("update", update::run),
         ("line-update", line::update),
         ("line-first", line::first),
         ("line-idle", line::idle),
         ("nothing", nothing::run),
         ("scan", scan::run),
+        ("switch", switch::run),
         ("memory", memory::run),
         ("fleet", fleet::packs),
         ("serving", fleet::serving),
