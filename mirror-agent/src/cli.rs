@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod drop_in;
+mod logs;
 mod print;
 #[cfg(test)]
 mod reference;

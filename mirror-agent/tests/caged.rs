@@ -19,6 +19,7 @@ use mirror_agent::rsync::{
     connect::to_stock,
     source::{Asked, Source},
 };
+use mirror_agent::run_log::RunLog;
 use protocol::{path::TreePath, spec::Transport, v1::agent::RsyncdOrigin};
 
 const HELPER: &str = env!("CARGO_BIN_EXE_mirror-agent");
@@ -60,7 +61,7 @@ impl Site {
         let source = self.source(program);
         let files = [Asked { path: TreePath::parse(b"f").unwrap(), size: LARGEST }];
         let (live, stage, work) = (self.at("live"), self.at("stage"), self.at("work"));
-        let (_, result) = source.fetch(&files, Some(&live), &stage, &work).await;
+        let (_, result) = source.fetch(&files, &[live], &stage, &work).await;
         result.unwrap();
         let done = fs::read_to_string(stage.join("done")).unwrap_or_default();
         let prefix = format!("{}/", self.dir.path().display());
@@ -75,6 +76,7 @@ impl Site {
             user: None,
             password_file: None,
             transport: Transport::Plain,
+            ssh: None,
             max_connections: None,
         };
         let programs = Programs {
@@ -84,7 +86,7 @@ impl Site {
             list_first: false,
         };
         Source {
-            connect: to_stock(Dialer::default(), &origin),
+            connect: to_stock(Dialer::default(), &origin, Path::new("/"), Path::new("")),
             line: Arc::default(),
             host: origin.host,
             path: origin.path,
@@ -93,6 +95,7 @@ impl Site {
             compress: false,
             programs,
             limits: Limits { total: Duration::from_secs(60), ..Limits::default() },
+            log: RunLog::none(),
         }
     }
 }

@@ -25,6 +25,7 @@ use mirror_agent::rsync::{
     listing::{ListedKind, Listing},
     source::{Asked, Source},
 };
+use mirror_agent::run_log::RunLog;
 use protocol::{filter::Filter, path::TreePath, spec::Transport, v1::agent::RsyncdOrigin};
 use speaker::{End, Item, Moment, Play};
 
@@ -91,10 +92,11 @@ impl Site {
             user: None,
             password_file: None,
             transport: Transport::Plain,
+            ssh: None,
             max_connections: None,
         };
         Source {
-            connect: to_stock(Dialer::default(), &origin),
+            connect: to_stock(Dialer::default(), &origin, Path::new("/"), Path::new("")),
             line: Arc::default(),
             host: origin.host,
             path: origin.path,
@@ -108,6 +110,7 @@ impl Site {
                 list_first: false,
             },
             limits,
+            log: RunLog::none(),
         }
     }
 
@@ -124,7 +127,7 @@ impl Site {
         fs::create_dir(&stage).unwrap();
         let asked = |name: &[u8]| Asked { path: TreePath::parse(name).unwrap(), size: SIZE as u64 };
         let files = [asked(b"d/f"), asked(b"f")];
-        source.fetch(&files, Some(&self.at("live")), &stage, &work).await.1
+        source.fetch(&files, &[self.at("live")], &stage, &work).await.1
     }
 
     /// The stage holds plain files and directories, none of them with a set user id or for others to

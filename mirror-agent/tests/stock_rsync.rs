@@ -20,6 +20,7 @@ use mirror_agent::rsync::{
     listing::ListedKind,
     source::{Asked, Source},
 };
+use mirror_agent::run_log::RunLog;
 use protocol::{filter::Filter, path::TreePath, spec::Transport, v1::agent::RsyncdOrigin};
 
 struct Daemon {
@@ -89,10 +90,11 @@ fn source(port: u16, module: &str) -> Source {
         user: None,
         password_file: None,
         transport: Transport::Plain,
+        ssh: None,
         max_connections: None,
     };
     Source {
-        connect: to_stock(Dialer::default(), &origin),
+        connect: to_stock(Dialer::default(), &origin, Path::new("/nonexistent"), Path::new("")),
         line: Arc::default(),
         host: origin.host,
         path: origin.path,
@@ -106,6 +108,7 @@ fn source(port: u16, module: &str) -> Source {
             list_first: false,
         },
         limits: Limits::default(),
+        log: RunLog::none(),
     }
 }
 
@@ -269,7 +272,7 @@ async fn exactly_the_named_files_come_and_old_versions_save_bytes() {
     fs::write(old.join("d/big"), &content).unwrap();
     let files = [asked("d/big")];
     let source = daemon.source("pub");
-    let (passed, result) = source.fetch(&files, Some(&old), &stage, &daemon.work()).await;
+    let (passed, result) = source.fetch(&files, &[old.clone()], &stage, &daemon.work()).await;
     result.unwrap();
     assert_eq!(fs::read(stage.join("d/big")).unwrap(), changed);
     assert!(!stage.join("other").exists());
@@ -290,7 +293,7 @@ async fn a_tree_below_a_module_is_listed_and_fetched_at_its_own_paths() {
     let (_, listing) = source.list(&Filter::all(), &daemon.work()).await;
     assert!(listing.unwrap().get(&path("d/big")).is_some());
     let files = [asked("d/big")];
-    let (passed, result) = source.fetch(&files, Some(&old), &stage, &daemon.work()).await;
+    let (passed, result) = source.fetch(&files, &[old.clone()], &stage, &daemon.work()).await;
     result.unwrap();
     assert_eq!(fs::read(stage.join("d/big")).unwrap(), content);
     assert!(passed.received < 20_000, "the old version was not used: {passed:?}");
@@ -318,7 +321,7 @@ async fn a_file_that_vanished_is_never_a_success() {
     let stage = stage(&daemon);
     let files = [asked("gone"), asked("there")];
     let source = daemon.source("pub");
-    let (_, result) = source.fetch(&files, None, &stage, &daemon.work()).await;
+    let (_, result) = source.fetch(&files, &[], &stage, &daemon.work()).await;
     assert!(!failure(result.unwrap_err()).to_string().is_empty());
 }
 
@@ -329,7 +332,7 @@ async fn a_server_that_refuses_compression_is_asked_without() {
     let stage = stage(&daemon);
     let files = [asked("f")];
     let source = daemon.source("pub");
-    let (_, result) = source.fetch(&files, None, &stage, &daemon.work()).await;
+    let (_, result) = source.fetch(&files, &[], &stage, &daemon.work()).await;
     result.unwrap();
     assert_eq!(fs::read(stage.join("f")).unwrap(), b"content");
 }

@@ -14,8 +14,10 @@ pub mod digest;
 pub mod dsse;
 pub mod error;
 pub mod filter;
+pub mod fingerprint;
 pub mod generation;
 pub mod hold;
+pub mod hub;
 pub mod key;
 pub mod manifest;
 #[cfg(test)]

@@ -14,7 +14,7 @@ use filetree::{
     pack::write::Turns,
 };
 use jiff::Timestamp;
-use protocol::{client::Client, v1::publisher::Presence};
+use protocol::{client::Client, error::ProblemKind, v1::publisher::Presence};
 use tokio::{runtime::Handle, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -25,6 +25,7 @@ use crate::{
     config::{self, Config, PlaceConfig},
     control, durable, error_chain,
     generate::Places,
+    hub::Hub,
     orders::OrderKeeper,
     points::{
         Directory, Further, Point,
@@ -35,6 +36,8 @@ use crate::{
     state::State,
     view::{self, Views},
 };
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why the publisher does not run.
 #[derive(Debug, thiserror::Error)]
@@ -149,6 +152,7 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
         rsync: rsync.as_ref().map(|rsync| rsync.version.clone()),
     };
     let turns = Turns::within(config.memory.0, publish::AT_A_TIME as u64);
+    let hub = Arc::new(Hub::new(config.agent.as_deref()));
     let state = Arc::new(State {
         config,
         fs,
@@ -157,6 +161,7 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
         identity,
         client,
         orders,
+        hub,
         catalog: Catalog::default(),
         clock,
         turns,
@@ -170,6 +175,7 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
         let (state, shutdown) = (Arc::clone(&state), shutdown.clone());
         async move { state.orders.keep(shutdown).await }
     }));
+    tasks.push(tokio::spawn(Arc::clone(&state.hub).follow(shutdown.clone())));
     tasks.push(tokio::spawn(async move { publishing.keep().await }));
     tasks.push(tokio::spawn(announce(Arc::clone(&state), presence, shutdown.clone())));
     tasks.push(tokio::spawn(renew(Arc::clone(&state), shutdown.clone())));
@@ -286,21 +292,35 @@ async fn renew(state: Arc<State>, shutdown: CancellationToken) {
     let renewing = Arc::clone(&state);
     let renew = move |request| {
         let state = Arc::clone(&renewing);
-        async move { state.client.renew(&request).await }
+        async move {
+            let expired = |error: &protocol::client::Error| {
+                error.problem().is_some_and(|problem| problem.kind == ProblemKind::Expired)
+            };
+            match state.client.renew(&request).await {
+                Ok(response) => Ok(response),
+                Err(error) if state.identity.has_ended() || expired(&error) => {
+                    let dialer = dialer()?;
+                    Ok(state.identity.renew_late(&request, &dialer).await?)
+                }
+                Err(error) => Err(BoxError::from(error)),
+            }
+        }
     };
     let check = |identity: Arc<directory::Identity>| async move { works(&identity).await };
     state.identity.keep_renewed(renew, check, shutdown).await;
 }
 
 /// Asks the coordinator who an identity is: a certificate that it does not accept is not taken.
-pub(crate) async fn works(
-    identity: &directory::Identity,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let dialer = Dialer { proxy: ProxySettings::from_env()?, ..Dialer::default() };
+pub(crate) async fn works(identity: &directory::Identity) -> Result<(), BoxError> {
+    let dialer = dialer()?;
     let http = live::http_client(identity, &ServerExpectation::Coordinator, &dialer)?;
     let client = Client::new(&identity.membership.api_url, Arc::new(move || http.clone()));
     client.whoami().await?;
     Ok(())
+}
+
+fn dialer() -> Result<Dialer, BoxError> {
+    Ok(Dialer { proxy: ProxySettings::from_env()?, ..Dialer::default() })
 }
 
 /// Whether a directory can be the data directory of a publisher, for `check-config`.

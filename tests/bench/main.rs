@@ -14,6 +14,7 @@
 mod corpus;
 mod figure;
 mod fleet;
+mod kinds;
 mod line;
 mod memory;
 mod nothing;
@@ -25,8 +26,9 @@ type Bench = fn() -> Vec<figure::Figure>;
 
 fn main() {
     let only = std::env::args().nth(1);
-    let benches: [(&str, Bench); 11] = [
+    let benches: [(&str, Bench); 13] = [
         ("update", update::run),
+        ("kinds", kinds::run),
         ("line-update", line::update),
         ("line-first", line::first),
         ("line-idle", line::idle),
@@ -34,6 +36,7 @@ fn main() {
         ("scan", scan::run),
         ("switch", switch::run),
         ("memory", memory::run),
+        ("memory-entries", memory::entries),
         ("fleet", fleet::packs),
         ("serving", fleet::serving),
         ("apply", fleet::apply),

@@ -1,5 +1,6 @@
 //! A stock server that turns against its mirrors, with the real agent: what is published stays.
 
+#[allow(dead_code, reason = "other tests play the other parts")]
 #[path = "../../mirror-agent/tests/hostile_rsync/speaker.rs"]
 mod speaker;
 

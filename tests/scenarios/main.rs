@@ -7,6 +7,7 @@
     reason = "a test that cannot go on should say so"
 )]
 
+mod access;
 mod adopt;
 mod assignments;
 mod bad_start;
@@ -18,11 +19,17 @@ mod crash;
 mod damage;
 mod docs;
 mod enrollment;
+mod events;
+mod fallback;
 mod filters;
 mod guards;
+mod hooks;
 mod hostile_rsync;
+mod hub;
 mod interrupted;
+mod layouts;
 mod line;
+mod logs;
 mod make;
 mod monitoring;
 mod moves;
@@ -33,6 +40,7 @@ mod points;
 mod postgres;
 mod protected;
 mod proxy;
+mod restore;
 mod resume;
 mod schedules;
 mod stock;
@@ -40,6 +48,9 @@ mod storage;
 mod symlinks;
 mod tools;
 mod transport;
+mod trash;
 mod trust;
 mod unchanged;
 mod update;
+mod verify;
+mod withdrawn;

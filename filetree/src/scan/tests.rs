@@ -64,6 +64,26 @@ fn an_unchanged_tree_is_scanned_without_opening_a_file() {
 }
 
 #[test]
+fn what_somebody_vouches_for_is_not_opened_and_what_differs_in_time_or_size_is() {
+    let (temp, dir) = tree();
+    let vouched = scan_with(&dir, &ScanRecord::empty()).manifest;
+    // Hard links give every file another ctime, as the next generation of a mirror does.
+    for name in ["a/one", "a/deep/two", "a-b", "b/three", "c"] {
+        std::fs::hard_link(temp.path().join(name), temp.path().join("twin")).unwrap();
+        std::fs::remove_file(temp.path().join("twin")).unwrap();
+    }
+    std::fs::write(temp.path().join("c"), "other").unwrap();
+    let options = ScanOptions { vouched: Some(&vouched), ..ScanOptions::new(LATER) };
+    let before = dir.fs().counters().snapshot();
+    let scan = scan(&dir, &ScanRecord::empty(), &options).unwrap();
+    let done = dir.fs().counters().snapshot().since(&before);
+    assert_eq!((scan.stats.read_files, done.count(Op::OpenFile)), (1, 1));
+    assert_eq!(scan.manifest.get(&path("c")).unwrap().digest(), Some(Digest::of(b"other")));
+    let kept = |name: &str| scan.manifest.get(&path(name)) == vouched.get(&path(name));
+    assert!(kept("a/one") && kept("a/deep/two") && kept("a-b") && kept("b/three"));
+}
+
+#[test]
 fn exactly_the_changed_files_are_read_again() {
     let (temp, dir) = tree();
     let first = scan_with(&dir, &ScanRecord::empty());

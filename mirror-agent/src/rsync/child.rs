@@ -16,17 +16,22 @@ use std::{
 };
 
 use filetree::confine::{Bounds, Cage, Confine, find_program};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Signal;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
-    process::{Child, Command},
+    process::Command,
     time::{interval, timeout},
 };
 
 use super::{
     exit::{Exit, Failure, classify},
+    figures::Figures,
     listing::MAX_LINE,
     pipe::{Pipe, TOKEN_ENV},
+};
+use crate::{
+    process::{Group, lines},
+    run_log::RunLog,
 };
 
 /// The word by which this program, as its first argument, is asked to become a caged rsync.
@@ -186,6 +191,8 @@ pub struct Call<'a> {
     pub dir: &'a Path,
     /// What it needs, and is given.
     pub needs: Needs,
+    /// Where the call and its messages are written.
+    pub log: &'a RunLog,
 }
 
 /// Runs rsync through `pipe`; every line that it prints goes to `line`. The bytes that passed are
@@ -196,7 +203,11 @@ pub async fn run(
     line: impl FnMut(&[u8]) -> Result<(), super::listing::Error> + Send,
 ) -> (Passed, Result<(), Error>) {
     let ended = run_through(&call, &pipe, line).await;
-    let passed = Passed { received: pipe.meter().received(), sent: pipe.meter().sent() };
+    let passed = Passed {
+        received: pipe.meter().received(),
+        sent: pipe.meter().sent(),
+        figures: Figures::default(),
+    };
     let connection = pipe.finish().await;
     let result = ended.and_then(|(exit, messages)| match (classify(exit, &messages), connection) {
         (Ok(()), _) => Ok(()),
@@ -238,6 +249,7 @@ async fn run_through(
     if let Some(path) = std::env::var_os("PATH") {
         command.env("PATH", path);
     }
+    call.log.line(&told(call));
     let mut child = command.spawn()?;
     let group = Group::of(&child);
     let mut stdin = child.stdin.take();
@@ -249,7 +261,8 @@ async fn run_through(
         }
     };
     let work = async {
-        let ((), lines, messages) = tokio::join!(feed, read_lines(stdout, line), read_text(stderr));
+        let ((), lines, messages) =
+            tokio::join!(feed, read_lines(stdout, line), read_text(stderr, call.log));
         if lines.is_err() {
             group.signal(Signal::TERM);
         }
@@ -282,12 +295,15 @@ pub struct Passed {
     pub received: u64,
     /// To the server.
     pub sent: u64,
+    /// What rsync says of it.
+    pub figures: Figures,
 }
 
 impl std::ops::AddAssign for Passed {
     fn add_assign(&mut self, other: Self) {
         self.received += other.received;
         self.sent += other.sent;
+        self.figures += other.figures;
     }
 }
 
@@ -307,28 +323,6 @@ fn quoted(text: &OsStr) -> OsString {
     }
     out.push(b'\'');
     OsStr::from_bytes(&out).to_owned()
-}
-
-/// The process group of a child: ended, helper and all, whenever this goes.
-struct Group(Option<Pid>);
-
-impl Group {
-    fn of(child: &Child) -> Self {
-        Self(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.0 {
-            // It may be gone already, which is what is wanted.
-            kill_process_group(pid, signal).ok();
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.signal(Signal::KILL);
-    }
 }
 
 /// Ends when a limit is passed.
@@ -374,18 +368,26 @@ async fn read_lines(
     }
 }
 
-/// Keeps the first [`MAX_STDERR`] bytes and drains the rest.
-async fn read_text(from: Option<impl AsyncRead + Unpin>) -> String {
-    let Some(mut from) = from else { return String::new() };
+/// Logs what comes, line by line, keeps the first [`MAX_STDERR`] bytes and drains the rest.
+async fn read_text(from: Option<impl AsyncRead + Unpin>, log: &RunLog) -> String {
+    let Some(from) = from else { return String::new() };
     let mut kept = Vec::new();
-    let mut buffer = vec![0; 8 << 10];
-    while let Ok(len) = from.read(&mut buffer).await
-        && len > 0
-    {
-        let room = MAX_STDERR.saturating_sub(kept.len()).min(len);
-        kept.extend_from_slice(&buffer[..room]);
-    }
+    lines::read(from, |line| {
+        log.line(&format!("rsync: {}", String::from_utf8_lossy(line)));
+        let room = MAX_STDERR.saturating_sub(kept.len());
+        kept.extend_from_slice(&line[..line.len().min(room)]);
+        if room > line.len() {
+            kept.push(b'\n');
+        }
+    })
+    .await;
     String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// A call as a log tells it: without the rules and names that it is given otherwise.
+fn told(call: &Call<'_>) -> String {
+    let args: Vec<_> = call.args.iter().map(|arg| arg.to_string_lossy()).collect();
+    format!("{} {}", call.programs.rsync.display(), args.join(" "))
 }
 
 fn exit_of(status: std::process::ExitStatus) -> Exit {

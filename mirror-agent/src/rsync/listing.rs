@@ -169,6 +169,15 @@ impl Listing {
         self
     }
 
+    /// What lies inside the directory `above`, as seen from there.
+    pub fn below(&self, above: &TreePath) -> Self {
+        let inside = self
+            .entries
+            .iter()
+            .filter_map(|entry| Some(Listed { path: entry.path.below(above)?, ..entry.clone() }));
+        Self { entries: inside.collect(), ..Self::default() }
+    }
+
     /// Leaves out the links that a tree may not have.
     pub fn without_links(mut self, symlinks: Symlinks) -> Self {
         for entry in std::mem::take(&mut self.entries) {

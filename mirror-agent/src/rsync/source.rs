@@ -14,13 +14,16 @@ use protocol::{filter::Filter, path::TreePath};
 use super::{
     child::{Call, Error, Limits, Needs, Passed, Programs, run},
     exit::Failure,
+    figures::Figures,
     listing::{Listing, OUT_FORMAT},
     pipe::{Duplex, Pipe, new_token},
 };
-use crate::line::Line;
+use crate::{line::Line, run_log::RunLog};
 
 /// Most paths that one rsync run is given.
 pub const BATCH_FILES: usize = 20_000;
+/// Most directories that rsync takes with `--copy-dest`.
+const MAX_BASES: usize = 20;
 /// Most bytes of rules that go as arguments; the system limits what a program may be given.
 const MAX_RULE_ARGUMENTS: usize = 16 << 10;
 /// Where rsync keeps what it has of a file until it is whole.
@@ -69,6 +72,8 @@ pub struct Source {
     pub programs: Programs,
     /// Limits of each run.
     pub limits: Limits,
+    /// Where calls, messages and what came are written.
+    pub log: RunLog,
 }
 
 impl std::fmt::Debug for Source {
@@ -88,7 +93,7 @@ impl Source {
             Err(error) => return (Passed::default(), Err(error)),
         };
         let mut args: Vec<OsString> =
-            ["-rlptn", "--no-h", "-8", "--no-motd"].map(Into::into).into();
+            ["-rlptn", "--stats", "--no-h", "-8", "--no-motd"].map(Into::into).into();
         args.push(format!("--timeout={}", self.limits.silence.as_secs().max(1)).into());
         args.push(format!("--out-format={OUT_FORMAT}").into());
         if self.programs.list_first {
@@ -102,19 +107,25 @@ impl Source {
         needs.file_bytes = NOTES_BYTES;
         needs.read.extend([empty.clone(), work.join(RULES)]);
         let call = self.call(args, Vec::new(), &empty, needs);
-        let (passed, done) = run(call, pipe, |line| listing.push_line(line)).await;
+        let mut figures = Figures::default();
+        let each = |line: &[u8]| match figures.take(line) {
+            true => Ok(()),
+            false => listing.push_line(line),
+        };
+        let (passed, done) = run(call, pipe, each).await;
+        let passed = Passed { figures, ..passed };
         (passed, done.map(|()| listing.finish(|path, is_dir| filter.keeps(path, is_dir))))
     }
 
     /// Brings exactly these files into `stage`, an existing private directory, at the same paths.
-    /// Old versions in `base` (the live tree) save bytes; what lies in `stage` already is resumed.
+    /// Old versions in `bases` (the live tree first) save bytes; what lies in `stage` already is resumed.
     ///
     /// On an error some files may have arrived all the same; whatever lies in `stage` has to be
     /// digested before it is believed.
     pub async fn fetch(
         &self,
         files: &[Asked],
-        base: Option<&Path>,
+        bases: &[PathBuf],
         stage: &Path,
         work: &Path,
     ) -> (Passed, Result<(), Error>) {
@@ -122,7 +133,7 @@ impl Source {
         let mut compress = self.compress;
         for batch in files.chunks(BATCH_FILES) {
             loop {
-                let (moved, result) = self.fetch_batch(batch, base, stage, work, compress).await;
+                let (moved, result) = self.fetch_batch(batch, bases, stage, work, compress).await;
                 passed += moved;
                 match result {
                     Err(Error::Failed(Failure::RefusedOption { .. })) if compress => {
@@ -139,7 +150,7 @@ impl Source {
     async fn fetch_batch(
         &self,
         files: &[Asked],
-        base: Option<&Path>,
+        bases: &[PathBuf],
         stage: &Path,
         work: &Path,
         compress: bool,
@@ -162,10 +173,12 @@ impl Source {
             "--no-specials",
             "--chmod=D700,F600",
             "--fsync",
+            "--stats",
             "--ignore-times",
             "--no-h",
             "-8",
             "--no-motd",
+            "--out-format=%n %l",
         ]
         .map(Into::into)
         .into();
@@ -174,7 +187,7 @@ impl Source {
         if compress {
             args.push("-z".into());
         }
-        if let Some(base) = base {
+        for base in bases.iter().take(MAX_BASES) {
             let mut arg = OsString::from("--copy-dest=");
             arg.push(base);
             args.push(arg);
@@ -195,11 +208,19 @@ impl Source {
         // What did not come out right the first time is sent once more.
         let mut needs =
             self.needs(2 * total_bytes + OVERHEAD_BYTES + FILE_OVERHEAD_BYTES * files.len() as u64);
-        needs.read.extend(base.map(Path::to_owned));
+        needs.read.extend(bases.iter().take(MAX_BASES).cloned());
         needs.write.push(stage.to_owned());
         needs.file_bytes = files.iter().map(|file| file.size).max().unwrap_or(0);
         needs.total_bytes = total_bytes;
-        run(self.call(args, input, stage, needs), pipe, |_| Ok(())).await
+        let mut figures = Figures::default();
+        let came = |line: &[u8]| {
+            if !figures.take(line) {
+                self.log.line(&format!("rsync: {}", String::from_utf8_lossy(line)));
+            }
+            Ok(())
+        };
+        let (passed, done) = run(self.call(args, input, stage, needs), pipe, came).await;
+        (Passed { figures, ..passed }, done)
     }
 
     fn needs(&self, received_bytes: u64) -> Needs {
@@ -217,7 +238,8 @@ impl Source {
         dir: &'a Path,
         needs: Needs,
     ) -> Call<'a> {
-        Call { programs: &self.programs, args, input, limits: self.limits, dir, needs }
+        let (programs, limits, log) = (&self.programs, self.limits, &self.log);
+        Call { programs, args, input, limits, dir, needs, log }
     }
 
     /// The module, and the path below it with a slash at its end; empty for the module's root.

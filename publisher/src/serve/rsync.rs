@@ -424,6 +424,7 @@ mod tests {
         Arc::new(ServedTree {
             generations: vec![generation(3), generation(4)],
             limit: limit.iter().map(ToString::to_string).collect(),
+            ..ServedTree::default()
         })
     }
 
