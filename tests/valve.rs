@@ -74,6 +74,12 @@ impl Valve {
         self.state.counts.lock().unwrap().cuts = true;
     }
 
+    /// Lets so many bytes pass, counted from the beginning.
+    pub fn open_up_to(&self, limit: u64) {
+        self.state.counts.lock().unwrap().limit = limit;
+        self.state.changed.notify_all();
+    }
+
     /// Lets everything pass.
     pub fn open(&self) {
         self.state.counts.lock().unwrap().limit = u64::MAX;

@@ -552,6 +552,12 @@ impl Stage for PlanStage<'_> {
             |writer| Ok(Box::new(writer) as Box<dyn StageWriter>),
         )
     }
+
+    fn take(&self, content: &Content, dir: &disk::Dir, name: &[u8]) -> io::Result<()> {
+        let unwanted = || io::Error::other(format!("{} is not needed", content.path));
+        let need = self.need(&content.digest).ok_or_else(unwanted)?;
+        self.staging.take(need, dir, name).map(drop).map_err(to_io)
+    }
 }
 
 impl StageWriter for StagedWriter<'_> {

@@ -32,7 +32,7 @@ use crate::{
     fetch::{
         points::{ORIGIN, Points},
         ranges::Patience,
-        whole,
+        whole::{self, Beginnings},
     },
     report::{Came, Run},
     route::{self, Candidate, Means},
@@ -278,11 +278,13 @@ impl Gather<'_> {
     async fn whole(&self, batch: &[Pending]) -> Result<Failures, Error> {
         let start = Instant::now();
         let contents: Vec<Content> = batch.iter().map(|item| content(&item.need)).collect();
+        let beginnings = self.beginnings()?;
         let request = whole::Request {
             points: self.sources.points,
             tree: self.sources.tree,
             manifest: self.sources.manifest,
             patience: self.sources.patience,
+            beginnings: &beginnings,
         };
         let received = Counter::default();
         let progress = Arc::clone(self.run.progress());
@@ -299,7 +301,20 @@ impl Gather<'_> {
         let done = contents.iter().filter(|content| !failures.contains_key(&content.digest));
         let came = Came { received_bytes: received.get(), ..sums(done.map(|c| c.size)) };
         self.run.add_way(Way::Whole, ORIGIN, came.since(start));
+        if failures.is_empty() {
+            // Of contents that nobody asks for any more.
+            std::fs::remove_dir_all(&beginnings.path).ok();
+        }
         Ok(failures)
+    }
+
+    /// Where the beginnings of large contents are kept.
+    fn beginnings(&self) -> Result<Beginnings, Error> {
+        let path = self.site.scratch()?.join("whole");
+        let partial =
+            self.site.area().work_dir().open_child(b"partial").map_err(apply::Error::from)?;
+        let dir = partial.ensure_dir(b"whole", 0o700).map_err(apply::Error::from)?;
+        Ok(Beginnings { path, dir })
     }
 }
 

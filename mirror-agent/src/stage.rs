@@ -5,6 +5,7 @@
 
 use std::io;
 
+use filetree::fs::Dir;
 use protocol::{digest::Digest, path::TreePath};
 
 /// A content that is needed.
@@ -22,6 +23,12 @@ pub struct Content {
 pub trait Stage: Send + Sync {
     /// Begins a content.
     fn writer<'s>(&'s self, content: &Content) -> io::Result<Box<dyn StageWriter + 's>>;
+
+    /// Takes a content that lies in a file, which goes if it is the content.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] when it is not.
+    fn take(&self, content: &Content, dir: &Dir, name: &[u8]) -> io::Result<()>;
 }
 
 /// One content on its way into staging; dropped before its end, it leaves nothing.

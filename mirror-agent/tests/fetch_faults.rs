@@ -24,6 +24,7 @@ use certs::{
     testing::TestNetwork,
     tls::{self, ServerExpectation},
 };
+use filetree::fs::{Dir, Fs};
 use futures_util::{StreamExt, stream};
 use mirror_agent::{
     fetch::{
@@ -239,6 +240,15 @@ impl Stage for Memory {
     fn writer<'s>(&'s self, content: &Content) -> io::Result<Box<dyn StageWriter + 's>> {
         Ok(Box::new(MemoryWriter(self, content.digest, Vec::new())))
     }
+
+    fn take(&self, content: &Content, dir: &Dir, name: &[u8]) -> io::Result<()> {
+        let mut writer = self.writer(content)?;
+        let mut bytes = Vec::new();
+        let file = dir.open_file(name).map_err(io::Error::other)?;
+        io::Read::read_to_end(&mut file.reader(), &mut bytes)?;
+        writer.write_all(&bytes)?;
+        writer.finish()
+    }
 }
 
 impl StageWriter for MemoryWriter<'_> {
@@ -256,6 +266,57 @@ impl StageWriter for MemoryWriter<'_> {
     }
 }
 
+fn beginnings(dir: &std::path::Path) -> whole::Beginnings {
+    whole::Beginnings { path: dir.to_owned(), dir: Fs::disk().open_root(dir).unwrap() }
+}
+
+#[tokio::test]
+async fn the_beginning_of_a_large_content_is_kept_and_only_believed_when_it_is_whole() {
+    let tree = "fedora".parse().unwrap();
+    let manifest = Digest::of(b"manifest");
+    let path = TreePath::parse(b"big").unwrap();
+    let content: Vec<u8> = (0..10 << 20).map(|n: u32| (n / 7) as u8).collect();
+    let url = origin::content_path(&tree, &manifest, &path);
+    let world = world(&[(&url, &content)]).await;
+    let (digest, size) = (Digest::of(&content), content.len() as u64);
+    let wanted = [Content { digest, size, path }];
+    let dir = tempfile::tempdir().unwrap();
+    let beginnings = beginnings(dir.path());
+    let request = whole::Request {
+        points: &world.points,
+        tree: &tree,
+        manifest,
+        patience: FAST,
+        beginnings: &beginnings,
+    };
+    let kept = dir.path().join(digest.hex());
+    // The right beginning, too much of it, and a beginning of something else.
+    let mut wrong = content[..9 << 20].to_vec();
+    wrong[1 << 20] ^= 1;
+    for (beginning, came) in [
+        (content[..9 << 20].to_vec(), 1 << 20),
+        ([&content[..], b"and more"].concat(), 10 << 20),
+        (content.clone(), 0),
+        (wrong, 1 << 20),
+    ] {
+        std::fs::write(&kept, &beginning).unwrap();
+        let stage = Memory::default();
+        let received = std::sync::atomic::AtomicU64::new(0);
+        let count = |bytes| {
+            received.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+        };
+        let failed = whole::fetch(&request, &wanted, &stage, &count).await.unwrap();
+        assert_eq!(received.into_inner(), came);
+        let is_wrong = content.get(..beginning.len()).is_some_and(|right| right != beginning);
+        match failed.first() {
+            Some(failed) => assert!(is_wrong && failed.reason == NoDelta::Corrupt, "{failed:?}"),
+            None => assert!(!is_wrong && stage.0.lock().unwrap()[&digest] == content),
+        }
+        // A beginning that led nowhere is not tried again.
+        assert!(!is_wrong || !kept.exists());
+    }
+}
+
 #[tokio::test]
 async fn whole_content_that_is_not_what_was_signed_is_given_up_file_by_file() {
     let tree = "fedora".parse().unwrap();
@@ -266,7 +327,15 @@ async fn whole_content_that_is_not_what_was_signed_is_given_up_file_by_file() {
     let world = world(&[(&url("good"), &good), (&url("bad"), &other)]).await;
     let content = |name: &str| Content { digest: Digest::of(&good), size: 5_000, path: path(name) };
     let stage = Memory::default();
-    let request = whole::Request { points: &world.points, tree: &tree, manifest, patience: FAST };
+    let dir = tempfile::tempdir().unwrap();
+    let beginnings = beginnings(dir.path());
+    let request = whole::Request {
+        points: &world.points,
+        tree: &tree,
+        manifest,
+        patience: FAST,
+        beginnings: &beginnings,
+    };
     let contents = [content("good"), content("bad"), content("missing")];
     let failed = whole::fetch(&request, &contents, &stage, &|_| {}).await.unwrap();
     let mut failed: Vec<_> = failed.iter().map(|f| (f.content, f.reason)).collect();

@@ -139,7 +139,7 @@ impl Site {
             assert!(meta.is_dir() || meta.is_file(), "{case}: {path:?} is {:?}", meta.file_type());
             // The directory above is nobody else's to enter; what is staged later gets its own mode.
             assert_eq!(meta.permissions().mode() & 0o7022, 0, "{case}: {path:?}");
-            assert_eq!(meta.nlink() > 1 && meta.is_file(), false, "{case}: {path:?} is shared");
+            assert!(!(meta.nlink() > 1 && meta.is_file()), "{case}: {path:?} is shared");
             assert!(meta.is_dir() || meta.len() <= SIZE as u64, "{case}: {path:?} is too large");
         }
     }

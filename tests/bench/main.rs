@@ -20,6 +20,7 @@ mod line;
 mod memory;
 mod nothing;
 mod scan;
+mod switch;
 mod update;
 
 type Bench = fn() -> Vec<figure::Figure>;
@@ -34,6 +35,7 @@ fn main() {
         ("line-idle", line::idle),
         ("nothing", nothing::run),
         ("scan", scan::run),
+        ("switch", switch::run),
         ("memory", memory::run),
         ("memory-entries", memory::entries),
         ("fleet", fleet::packs),

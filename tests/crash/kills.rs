@@ -28,7 +28,12 @@ use crate::{
 
 /// A tree that is exchanged, and one that is replaced in place.
 const TREES: [&str; 2] = ["swap", "place"];
+/// How long kills beyond the first at each site, and errors, are tried.
 const PATIENCE: Duration = Duration::from_secs(100);
+/// How long the first kill at each site may take on a machine that is busy.
+const MOST: Duration = Duration::from_secs(270);
+/// What is done in a round, between two generations.
+const AT_ONCE: usize = 8;
 const FULL: i32 = 28;
 const BROKEN: i32 = 5;
 
@@ -69,6 +74,9 @@ impl Net {
         }
         testbed.apply(&definitions);
         let publisher = testbed.enroll_publisher("build");
+        // Nobody but this test writes to the upstream.
+        let config = fs::read_to_string(&publisher.config).unwrap();
+        fs::write(&publisher.config, config + "settle = \"0s\"\n").unwrap();
         let publishing = testbed.run_publisher(&publisher);
         let agent = testbed.enroll_agent("agent", "site");
         let (number, kills, errors) = (0, 0, 0);
@@ -204,7 +212,8 @@ impl Net {
 #[test]
 fn a_kill_or_a_failing_disk_at_every_site_leaves_whole_generations() {
     let wanted = count("MIRRORNET_KILLS", 300);
-    // On a busy machine fewer are tried, and it is said how many; asked for by number, all are.
+    // On a busy machine fewer are tried, and it is said how many; asked for by number, all are. One kill at
+    // each site there is in any case.
     let is_bounded = std::env::var_os("MIRRORNET_KILLS").is_none();
     let begin = Instant::now();
     let mut net = Net::start();
@@ -221,25 +230,35 @@ fn a_kill_or_a_failing_disk_at_every_site_leaves_whole_generations() {
     let mut open: Vec<(usize, Action)> = actions.into_iter().flat_map(each).collect();
     let mut seed = 7_u64;
     let mut rounds = 0;
+    let is_unkilled = |open: &[(usize, Action)]| open.iter().any(|(_, left)| *left == Action::Kill);
     while net.kills < wanted || (!open.is_empty() && rounds < 4 * sites.len()) {
-        if is_bounded && begin.elapsed() > PATIENCE {
+        let most = if is_unkilled(&open) { MOST } else { PATIENCE };
+        if is_bounded && begin.elapsed() > most {
             break;
         }
         rounds += 1;
         net.publish();
         // What a run was kept from doing, the next one does: so the chain goes on to later sites.
         let (mut next, mut tried) = (0, 0);
-        while tried < 4
-            && let Some(found) = open.iter().position(|(at, _)| *at >= next)
+        // A kill at each site comes before everything else.
+        let kills_alone = is_unkilled(&open);
+        while tried < AT_ONCE
+            && let Some((found, _)) = open
+                .iter()
+                .enumerate()
+                .filter(|(_, (at, action))| {
+                    *at >= next && (!kills_alone || *action == Action::Kill)
+                })
+                .min_by_key(|(_, (at, _))| *at)
         {
             let (at, action) = open.remove(found);
             tried += 1;
-            next = at + 1 + sites.len() / 6;
+            next = at + 1 + sites.len() / (AT_ONCE + 2);
             if !net.act(&sites[at], action) {
                 open.push((at, action));
             }
         }
-        for _ in 0..2 {
+        for _ in 0..if kills_alone { 0 } else { 2 } {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             net.run(&format!("any:{}", 1 + (seed >> 33) % steps));
         }
@@ -255,6 +274,8 @@ fn a_kill_or_a_failing_disk_at_every_site_leaves_whole_generations() {
     );
     tell("kills of the real agent, at every site", net.kills, 0);
     tell("errors told to the real agent, at every site", net.errors, 0);
-    assert!(net.kills >= 10, "only {} kills", net.kills);
+    let unkilled = open.iter().filter(|(_, action)| *action == Action::Kill);
+    let unkilled: Vec<_> = unkilled.map(|(at, _)| &sites[*at]).collect();
+    assert!(unkilled.is_empty(), "not killed at: {unkilled:?}");
     assert!(is_bounded || open.is_empty(), "{left:?}");
 }

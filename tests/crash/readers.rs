@@ -29,6 +29,10 @@ use crate::{
 
 const FILES: u64 = 24;
 const FILLING: usize = 40_000;
+/// Sessions that have to span three switches and more.
+const SPANNING: u64 = 5;
+/// How long it may take on a machine that is busy.
+const MOST: Duration = Duration::from_secs(240);
 
 #[derive(Default)]
 struct Seen {
@@ -108,7 +112,7 @@ fn session(url: &str, to: &Path) -> Vec<Option<u64>> {
     let mut command = Command::new("rsync");
     isolate(&mut command);
     // Slow enough that the tree is switched several times meanwhile.
-    command.args(["-a", "--bwlimit=2000", "--timeout=60", url]).arg(to);
+    command.args(["-a", "--bwlimit=400", "--timeout=60", url]).arg(to);
     let output = command.output().unwrap();
     // 24: files vanished while the session ran, as they may below the parent.
     let code = output.status.code();
@@ -163,15 +167,15 @@ fn readers_see_one_generation_while_the_tree_is_switched() {
             }
         });
         let begin = Instant::now();
-        let patience = PATIENCE.max(Duration::from_millis(wanted_answers * 4));
+        let patience = MOST.max(Duration::from_millis(wanted_answers * 4));
         while switches.load(Ordering::Relaxed) < wanted_switches
             || seen.answers.load(Ordering::Relaxed) < wanted_answers
-            || seen.spanning.load(Ordering::Relaxed) < 5
+            || seen.spanning.load(Ordering::Relaxed) < SPANNING
         {
             mirror.switch();
             switches.fetch_add(1, Ordering::Relaxed);
             std::thread::sleep(Duration::from_millis(20));
-            if begin.elapsed() > patience + patience / 2 {
+            if begin.elapsed() > patience {
                 break;
             }
         }
@@ -199,6 +203,6 @@ fn readers_see_one_generation_while_the_tree_is_switched() {
         of(&seen.parent_mixed),
     );
     assert_eq!((of(&seen.mixed_answers), of(&seen.mixed)), (0, 0));
-    assert!(switches >= 20, "only {switches} switches");
-    assert!(of(&seen.spanning) >= 1, "{} sessions over three switches", of(&seen.spanning));
+    assert!(switches >= wanted_switches, "only {switches} switches");
+    assert!(of(&seen.spanning) >= SPANNING, "{} sessions over three switches", of(&seen.spanning));
 }

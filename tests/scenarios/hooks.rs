@@ -24,6 +24,14 @@ fn script(net: &OneTree, name: &str, body: &str) -> String {
     format!("[{path:?}]")
 }
 
+/// A network whose agent lets commands leave their marks in the test's own directory: they are kept to
+/// the agent's directories like the agent itself.
+fn with_marks() -> OneTree {
+    let net = OneTree::start("", "");
+    net.configure_agent(&format!("writable = [{:?}]", net.testbed.path("")));
+    net
+}
+
 fn lines(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
@@ -31,7 +39,7 @@ fn lines(path: &Path) -> Vec<String> {
 
 #[test]
 fn a_command_before_a_run_can_stop_it_and_failure_and_recovery_are_each_told_once() {
-    let net = OneTree::start("", "");
+    let net = with_marks();
     let (told_file, mounted) = (net.testbed.path("told"), net.testbed.path("mounted"));
     let say = format!(
         "echo \"$MIRROR_HOOK $MIRROR_ASSIGNMENT $MIRROR_RESULT [$MIRROR_GENERATION_BEFORE>$MIRROR_GENERATION]\" >> {}",
@@ -73,7 +81,7 @@ fn a_command_before_a_run_can_stop_it_and_failure_and_recovery_are_each_told_onc
 
 #[test]
 fn a_change_is_told_of_although_the_agent_was_killed_before_the_command_had_ended() {
-    let net = OneTree::start("", "");
+    let net = with_marks();
     let (begun, told_file) = (net.testbed.path("begun"), net.testbed.path("told"));
     let slow = format!("echo $$ >> {}; exec sleep 600", begun.display());
     let hook = script(&net, "hook", &slow);

@@ -87,7 +87,7 @@ fn a_mirror_of_a_stock_server_has_the_links_that_its_tree_may_have() {
          [[source]]\nname = \"source\"\nupstream = \"stock\"\npath = \"pub\"\n{}\
          [[site]]\nname = \"site\"\n\
          [[grant]]\nsite = \"site\"\ntree = \"tree\"\n\
-         [[assignment]]\nsite = \"site\"\ntree = \"tree\"\n",
+         [[assignment]]\nsite = \"site\"\ntree = \"tree\"\nkeep-withdrawn = \"0s\"\n",
         rsyncd.url(),
         tree("inside")
     ));

@@ -124,7 +124,7 @@ fn allow(
 }
 
 fn restrict(rules: RulesetCreated) -> Result<Confinement, Error> {
-    let status = rules.restrict_self().map_err(RulesetError::from)?;
+    let status = rules.restrict_self()?;
     Ok(match status.ruleset {
         RulesetStatus::FullyEnforced => Confinement::Full,
         RulesetStatus::PartiallyEnforced => Confinement::Partial,

@@ -24,6 +24,8 @@ use protocol::{
     statement::Offer,
 };
 
+use tokio::sync::Semaphore;
+
 use super::{
     points::{Point, Points},
     ranges::{self, Ask, Patience, not_signed},
@@ -32,6 +34,8 @@ use super::{
 
 /// Ranges of one pack that are asked for at a time.
 const PARALLEL: usize = 4;
+/// Bytes of frames that may be on their way at a time: what is fetched again after an interruption.
+const UNDER_WAY: u32 = 8 << 20;
 
 /// Why a pack, or a part of it, is not there.
 #[derive(Debug, thiserror::Error)]
@@ -130,11 +134,18 @@ impl Remote<'_> {
         let mut missing = frames_of(index, numbers)?;
         missing.retain(|frame| !is_there(file, frame));
         let absent = Absent::default();
+        let room = Semaphore::new(UNDER_WAY as usize);
         let batches = batches(&missing);
         let mut fetching = Vec::with_capacity(batches.len());
         for batch in batches {
+            let largest = batch.iter().map(|frame| frame.stored_len).max().unwrap_or(0);
+            let turn = room.acquire_many(largest.min(UNDER_WAY));
             let place = self.place(batch.first().and_then(|frame| index.shared_part(frame)));
-            fetching.push(self.batch(place, batch, &absent, file, progress));
+            fetching.push(async {
+                // Nobody closes it.
+                let _turn = turn.await;
+                self.batch(place, batch, &absent, file, progress).await
+            });
         }
         let mut left = 0;
         let mut last = None;

@@ -1,7 +1,12 @@
 //! Whole content from the publisher: many files at a time over one connection.
+//!
+//! What came of a large file is kept over an interruption, in a file named by its digest, and made durable
+//! now and then: what a killed process, or a loss of power, costs is fetched again, and no more. It is
+//! believed when it is whole and has its digest, and not before.
 
-use std::{io, time::Instant};
+use std::{fs::File, io, os::unix::fs::FileExt, path::PathBuf, time::Instant};
 
+use filetree::fs::Dir;
 use futures_util::{FutureExt, StreamExt, stream};
 use protocol::{digest::Digest, name::TreeName, origin, transfer::NoDelta};
 
@@ -17,6 +22,18 @@ const PARALLEL: usize = 16;
 /// Files that are prepared at a time, so that a tree of a million needs no more memory.
 const BATCH: usize = 512;
 
+/// From this length on the beginning of a content is kept, and so often it is made durable.
+const KEPT: u64 = 8 << 20;
+
+/// A private directory for the beginnings of large contents.
+#[derive(Debug)]
+pub struct Beginnings {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// The same, opened.
+    pub dir: Dir,
+}
+
 /// Which generation's files are asked for, and where.
 #[derive(Debug)]
 pub struct Request<'a> {
@@ -28,6 +45,8 @@ pub struct Request<'a> {
     pub manifest: Digest,
     /// How patient transfers are.
     pub patience: Patience,
+    /// Where the beginnings of large contents are kept.
+    pub beginnings: &'a Beginnings,
 }
 
 /// A content that did not come.
@@ -92,17 +111,28 @@ async fn fetch_one(
     stage: &dyn Stage,
     progress: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<(), Problem> {
-    let mut writer = stage.writer(content).map_err(Problem::Stage)?;
     let path = origin::content_path(request.tree, &request.manifest, &content.path);
     let ask = Ask::whole(path, content.size);
     let start = Instant::now();
-    get_from(origin, &ask, request.patience, |piece| {
-        progress(piece.len() as u64);
-        writer.write_all(piece)
-    })
-    .await
-    .map_err(explain)?;
-    match writer.finish() {
+    let taken = if content.size < KEPT {
+        let mut writer = stage.writer(content).map_err(Problem::Stage)?;
+        get_from(origin, &ask, request.patience, |piece| {
+            progress(piece.len() as u64);
+            writer.write_all(piece)
+        })
+        .await
+        .map_err(explain)?;
+        writer.finish()
+    } else {
+        fetch_rest(request, origin, &ask, content, progress).await?;
+        let name = content.digest.hex();
+        let taken = stage.take(content, &request.beginnings.dir, name.as_bytes());
+        if taken.is_err() {
+            std::fs::remove_file(request.beginnings.path.join(&name)).ok();
+        }
+        taken
+    };
+    match taken {
         Ok(()) => {
             origin.note_good(content.size, start.elapsed());
             Ok(())
@@ -114,6 +144,43 @@ async fn fetch_one(
         }
         Err(error) => Err(Problem::Stage(error)),
     }
+}
+
+/// Fetches what is missing of a large content.
+async fn fetch_rest(
+    request: &Request<'_>,
+    origin: &Point,
+    whole: &Ask,
+    content: &Content,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> Result<(), Problem> {
+    let path = request.beginnings.path.join(content.digest.hex());
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(Problem::Stage)?;
+    let mut have = file.metadata().map_err(Problem::Stage)?.len();
+    if have > content.size {
+        file.set_len(0).map_err(Problem::Stage)?;
+        have = 0;
+    }
+    let mut ask = whole.clone();
+    ask.range.start = have;
+    let mut durable = have;
+    let came = get_from(origin, &ask, request.patience, |piece| {
+        progress(piece.len() as u64);
+        file.write_all_at(piece, have)?;
+        have += piece.len() as u64;
+        if have - durable >= KEPT {
+            file.sync_data()?;
+            durable = have;
+        }
+        Ok(())
+    });
+    let came = came.await;
+    if let Err(ranges::Error::Wrong { .. } | ranges::Error::Long { .. }) = &came {
+        // Whatever it began as, it does not go on like this.
+        std::fs::remove_file(&path).ok();
+    }
+    came.map_err(explain)
 }
 
 fn explain(error: ranges::Error) -> Problem {

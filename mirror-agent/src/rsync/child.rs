@@ -20,7 +20,7 @@ use rustix::process::Signal;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
     process::Command,
-    time::interval,
+    time::{interval, timeout},
 };
 
 use super::{
@@ -45,6 +45,9 @@ const OPEN_FILES: u64 = 256;
 const CPU_SECONDS: u64 = 3600;
 /// How fast the slowest machine digests and decompresses what comes.
 const CPU_BYTES_A_SECOND: u64 = 4 << 20;
+
+/// How long rsync may take to end when it is asked to.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Messages that are kept of an rsync run, in bytes.
 const MAX_STDERR: usize = 64 << 10;
@@ -267,9 +270,17 @@ async fn run_through(
         Ok::<_, Error>((lines, messages, status))
     };
     let started = Instant::now();
-    let ended = tokio::select! {
-        done = work => done,
-        error = watch(pipe, started, call) => Err(error),
+    let ended = {
+        tokio::pin!(work);
+        tokio::select! {
+            done = &mut work => done,
+            error = watch(pipe, started, call) => {
+                // Asked to end, it keeps what has come of the file that it is at.
+                group.signal(Signal::TERM);
+                timeout(LAST_WORDS, work).await.ok();
+                Err(error)
+            }
+        }
     };
     drop(group);
     let (lines, messages, status) = ended?;

@@ -336,8 +336,10 @@ impl Dialog {
             return self.skip(usize::MAX);
         }
         let piece = vec![b'x'; 32 << 10];
-        while play.endless_content {
-            self.data(&[&int(piece.len() as i32)[..], &piece].concat())?;
+        if play.endless_content {
+            loop {
+                self.data(&[&int(piece.len() as i32)[..], &piece].concat())?;
+            }
         }
         let (first, second) = content.split_at(content.len() / 2);
         for part in [first, second] {

@@ -1,0 +1,147 @@
+//! A thousand changes in a tree of a million entries: from the staged content to what readers see.
+//!
+//! `MIRRORNET_SWITCH_ENTRIES` makes the tree smaller. How many operations it takes is asserted in
+//! `filetree`, where they are counted; here it is the time.
+
+use std::{sync::Arc, sync::Mutex, time::Instant};
+
+use filetree::{
+    area::{Area, Place, Target},
+    fs::{Fs, Op},
+    plan::View,
+    switch::SwitchOptions,
+};
+use protocol::{
+    digest::Digest,
+    generation::{Epoch, Generation, Version},
+    manifest::{Entry, EntryKind, Manifest},
+    path::TreePath,
+};
+
+use crate::figure::{Figure, median};
+
+const CHANGES: usize = 1_000;
+const IN_A_DIRECTORY: usize = 1_000;
+const TIME: i64 = 1_600_000_000_000_000_000;
+
+fn content(n: usize, round: u64) -> String {
+    // The same thousand files, from one end of the tree to the other, change in each round.
+    format!("{n} {}", if n.is_multiple_of(spread()) { round } else { 0 })
+}
+
+fn entries() -> usize {
+    let wanted = std::env::var("MIRRORNET_SWITCH_ENTRIES").ok();
+    wanted.map_or(1_000_000, |n| n.replace('_', "").parse().unwrap())
+}
+
+fn spread() -> usize {
+    (entries() / CHANGES).max(1)
+}
+
+fn manifest(round: u64) -> Arc<Manifest> {
+    let path = |text: String| TreePath::parse(text.as_bytes()).unwrap();
+    let dirs = entries().div_ceil(IN_A_DIRECTORY);
+    let dirs = (0..dirs).map(|n| Entry {
+        path: path(format!("d{n:04}")),
+        mode: 0o755,
+        mtime: TIME,
+        kind: EntryKind::Dir,
+    });
+    let files = (0..entries()).map(|n| {
+        let content = content(n, round);
+        let (size, digest) = (content.len() as u64, Digest::of(content.as_bytes()));
+        let kind = EntryKind::File { size, digest, link_group: None };
+        let at = format!("d{:04}/f{:03}", n / IN_A_DIRECTORY, n % IN_A_DIRECTORY);
+        Entry { path: path(at), mode: 0o644, mtime: TIME + round as i64, kind }
+    });
+    let mut all: Vec<Entry> = dirs.chain(files).collect();
+    // What did not change has the time that it had.
+    for entry in all.iter_mut().filter(|entry| entry.is_file()) {
+        let name = entry.path.to_string();
+        let number = |text: &str| text.parse::<usize>().unwrap();
+        let n = number(&name[1..5]) * IN_A_DIRECTORY + number(&name[7..10]);
+        if !n.is_multiple_of(spread()) {
+            entry.mtime = TIME;
+        }
+    }
+    all.sort_by(|a, b| a.path.cmp(&b.path));
+    Arc::new(Manifest::new(all).unwrap())
+}
+
+/// One update; seconds from the staged content to what readers see, whether a twin had to be made, and
+/// how many operations that took.
+fn update(
+    fs: &Fs,
+    place: &Place,
+    have: &Manifest,
+    want: &Arc<Manifest>,
+    round: u64,
+) -> (f64, bool, u64) {
+    let mut area = Area::open(fs, place.clone()).unwrap();
+    let plan = area.plan(have, View::AS_IS, want, View::AS_IS).unwrap();
+    for need in plan.needs() {
+        let name = need.path.to_string();
+        let number = |text: &str| text.parse::<usize>().unwrap();
+        let n = number(&name[1..5]) * IN_A_DIRECTORY + number(&name[7..10]);
+        let mut writer = area.staging().writer(need).unwrap();
+        writer.push(content(n, round).as_bytes()).unwrap();
+        writer.finish().unwrap();
+    }
+    area.staging().seal().unwrap();
+    let (begin, before) = (Instant::now(), fs.counters().snapshot());
+    let after = Mutex::new(None);
+    let switched = || {
+        let seen = (begin.elapsed().as_secs_f64(), fs.counters().snapshot());
+        *after.lock().unwrap() = Some(seen);
+    };
+    // Hours apart: every retired tree is past its linger.
+    let now = 1_700_000_000 + round as i64 * 3_600;
+    let options = SwitchOptions { switched: &switched, ..SwitchOptions::new(now) };
+    let version = Version { epoch: Epoch(1), generation: Generation(round) };
+    let target = Target { version, manifest: want.digest(), note: String::new() };
+    let report = area.switch(&plan, &target, &options).unwrap();
+    let (seconds, counts) = after.into_inner().unwrap().unwrap();
+    let done = counts.since(&before);
+    let looks: u64 = [Op::OpenDir, Op::Stat, Op::ReadDir].iter().map(|op| done.count(*op)).sum();
+    (seconds, report.fresh_twin, done.mutations() + looks)
+}
+
+pub(crate) fn run() -> Vec<Figure> {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place {
+        publish: dir.path().join("pub"),
+        work: dir.path().join("work"),
+        name: "tree".into(),
+        path: TreePath::parse(b"tree").unwrap(),
+    };
+    let fs = Fs::disk();
+    let mut have = Arc::new(Manifest::empty());
+    let (mut times, mut operations) = (Vec::new(), 0);
+    for round in 1..=6 {
+        let want = manifest(round);
+        let (seconds, twin, done) = update(&fs, &place, &have, &want, round);
+        println!("round {round}: {seconds:.3} s, {done} operations, fresh twin: {twin}");
+        have = want;
+        if round > 2 && !twin {
+            times.push(seconds);
+            operations = done;
+        }
+    }
+    assert!(times.len() >= 2, "retired trees were not brought forward");
+    vec![
+        Figure {
+            what: format!("switch of {CHANGES} changes in a tree of {} entries", entries()),
+            ours: median(times),
+            unit: "s",
+            peer: None,
+            most: 1.0,
+        },
+        Figure {
+            what: "operations on the disk for it, for each change".into(),
+            ours: operations as f64 / CHANGES as f64,
+            unit: "",
+            peer: None,
+            most: 10.0,
+        },
+    ]
+}
