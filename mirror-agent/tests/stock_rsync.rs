@@ -259,7 +259,8 @@ async fn exactly_the_named_files_come_and_old_versions_save_bytes() {
     fs::write(old.join("d/big"), &content).unwrap();
     let paths = [path("d/big")];
     let source = daemon.source("pub");
-    let (passed, result) = source.fetch(&paths, &[old.clone()], &stage, &daemon.work()).await;
+    let (passed, result) =
+        source.fetch(&paths, std::slice::from_ref(&old), &stage, &daemon.work()).await;
     result.unwrap();
     assert_eq!(fs::read(stage.join("d/big")).unwrap(), changed);
     assert!(!stage.join("other").exists());
@@ -280,7 +281,8 @@ async fn a_tree_below_a_module_is_listed_and_fetched_at_its_own_paths() {
     let (_, listing) = source.list(&Filter::all(), &daemon.work()).await;
     assert!(listing.unwrap().get(&path("d/big")).is_some());
     let paths = [path("d/big")];
-    let (passed, result) = source.fetch(&paths, &[old.clone()], &stage, &daemon.work()).await;
+    let (passed, result) =
+        source.fetch(&paths, std::slice::from_ref(&old), &stage, &daemon.work()).await;
     result.unwrap();
     assert_eq!(fs::read(stage.join("d/big")).unwrap(), content);
     assert!(passed.received < 20_000, "the old version was not used: {passed:?}");

@@ -84,8 +84,7 @@ mod tests {
             (0..changed).for_each(|_| tally.add(Done::Changed));
             (0..same).for_each(|_| tally.add(Done::UpToDate));
             removed.then(|| tally.remove());
-            let result = tally.all_failed().map_or(tally.result(false), |_| RunResult::Failed);
-            result
+            tally.all_failed().map_or(tally.result(false), |_| RunResult::Failed)
         };
         assert_eq!(tally(0, 0, 0, false), RunResult::UpToDate, "all were passed over");
         assert_eq!(tally(0, 0, 2, false), RunResult::UpToDate);
