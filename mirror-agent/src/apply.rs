@@ -11,9 +11,12 @@ use std::{
 };
 
 use filetree::{
-    area::{self, AdoptError, Adopted, Area, Place, Target},
+    area::{
+        self, AdoptError, Adopted, Area, Finding, Footprint, Place, ScrubOptions, ScrubReport,
+        Target, TrashLimits,
+    },
     fs::{self as disk, Fs},
-    plan::{Modes, Need, Plan, View},
+    plan::{Grace, Modes, Need, Plan, View},
     scan::{ScanOptions, ScanRecord, scan},
     staging::{self, StagedWriter, Staging},
     switch::{SwitchOptions, SwitchReport, WantedMode},
@@ -23,9 +26,10 @@ use protocol::{
     digest::Digest,
     filter::{Filter, Level},
     generation::Version,
-    manifest::Manifest,
+    manifest::{Entry, EntryKind, Manifest},
     path::TreePath,
     spec::Switch,
+    symlinks::Symlinks,
     transfer::rsync_estimate,
     v1::agent::{AssignmentOrder, Changes, VersionsOrder},
 };
@@ -33,6 +37,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::Config,
+    ledger::Withdrawn,
     modes::{self, InvalidChmod},
     removal::Removals,
     report::Progress,
@@ -46,6 +51,8 @@ pub struct Rules {
     pub filter: Filter,
     /// What becomes of modes.
     pub modes: Modes,
+    /// Which symbolic links are kept.
+    pub symlinks: Symlinks,
     note: Note,
 }
 
@@ -64,6 +71,13 @@ struct Note {
     /// Of one version: its name, below which the rules are asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     below: Option<TreePath>,
+    /// What was applied before there was a choice has all.
+    #[serde(default = "all_links")]
+    symlinks: Symlinks,
+}
+
+const fn all_links() -> Symlinks {
+    Symlinks::All
 }
 
 /// Why the disk does not do what is wanted.
@@ -104,6 +118,7 @@ impl Rules {
             observed,
             versions: order.versions.clone(),
             below: None,
+            symlinks: order.symlinks,
         })
     }
 
@@ -150,6 +165,7 @@ impl Rules {
         Ok(Self {
             filter: Filter::build(&note.filter)?,
             modes: modes::parse(note.chmod.as_deref())?,
+            symlinks: note.symlinks,
             note,
         })
     }
@@ -158,8 +174,24 @@ impl Rules {
     pub fn same_as(&self, other: &Self) -> bool {
         self.filter == other.filter
             && self.modes == other.modes
+            && self.symlinks == other.symlinks
             && self.note.versions == other.note.versions
             && self.note.below == other.note.below
+    }
+
+    /// Whether a link is one that this site may have; anything else is. A link of a version may not
+    /// leave it: versions come and go by themselves.
+    pub fn carries(&self, entry: &Entry) -> bool {
+        match &entry.kind {
+            EntryKind::Symlink { target } => self.symlinks.allows(&entry.path, target),
+            EntryKind::File { .. } | EntryKind::Dir => true,
+        }
+    }
+
+    /// Links of a manifest that are not kept, though the filter keeps them.
+    pub fn refused_links<'m>(&'m self, manifest: &'m Manifest) -> impl Iterator<Item = &'m Entry> {
+        let entries = manifest.entries().iter();
+        entries.filter(|e| !self.carries(e) && self.keeps(&e.path, false))
     }
 
     /// Files that are kept, and their content bytes.
@@ -189,6 +221,7 @@ pub struct Applied {
 #[derive(Debug)]
 pub struct Site {
     area: Area,
+    trash: TrashLimits,
     /// Where it is published, by its absolute path.
     pub live: std::path::PathBuf,
 }
@@ -206,13 +239,13 @@ impl Site {
         let live = publish.join(os_path(path));
         let place =
             Place { publish, work: config.work(), name: name.to_owned(), path: path.clone() };
-        Ok(Self { area: Area::open(fs(), place)?, live })
+        Ok(Self { area: Area::open(fs(), place)?, trash: config.trash(), live })
     }
 
     /// The place of one version, where the path is a directory of versions; locked as well.
     pub fn version(&self, name: &TreePath) -> Result<Self, Error> {
         let area = Area::open(fs(), self.area.unit_place(name))?;
-        Ok(Self { area, live: self.live.join(os_path(name)) })
+        Ok(Self { area, trash: self.trash, live: self.live.join(os_path(name)) })
     }
 
     /// What one version durably holds, without opening its place: the digest of its manifest, and
@@ -309,14 +342,14 @@ impl Site {
     ) -> Result<Adopted, Error> {
         progress.phase("adopt", "bytes", 0);
         let keep = |path: &TreePath, is_dir: bool| rules.decides(path, is_dir);
-        let view = View { keep: &keep, modes: rules.modes };
+        let view = View { keep: &keep, modes: rules.modes, symlinks: rules.symlinks };
         let tell = |scan: filetree::scan::Progress| progress.set(scan.bytes, scan.total_bytes);
         let options = ScanOptions { progress: &tell, ..ScanOptions::new(nanoseconds(now)) };
         Ok(self.area.adopt(want, view, record, &options)?)
     }
 
     /// Plans the way from what was applied to what is wanted; `removals` are those between the two.
-    /// What stays apart is known as local from now on.
+    /// What stays apart is known as local from now on; what goes stays readable for `grace`.
     pub fn plan(
         &self,
         have: &Manifest,
@@ -324,15 +357,49 @@ impl Site {
         want: &Arc<Manifest>,
         want_rules: &Rules,
         removals: &Removals,
+        grace: Grace,
     ) -> Result<Plan, Error> {
         let keep_want = |path: &TreePath, is_dir: bool| want_rules.decides(path, is_dir);
         let keep_have = |path: &TreePath, is_dir: bool| {
             have_rules.is_none_or(|rules| rules.decides(path, is_dir)) && removals.concerns(path)
         };
         let have_modes = have_rules.map_or(Modes::AS_IS, |rules| rules.modes);
-        let have_view = View { keep: &keep_have, modes: have_modes };
-        let want_view = View { keep: &keep_want, modes: want_rules.modes };
-        Ok(self.area.plan(have, have_view, want, want_view)?)
+        let have_links = have_rules.map_or(Symlinks::All, |rules| rules.symlinks);
+        let have_view = View { keep: &keep_have, modes: have_modes, symlinks: have_links };
+        let (modes, symlinks) = (want_rules.modes, want_rules.symlinks);
+        let want_view = View { keep: &keep_want, modes, symlinks };
+        Ok(self.area.plan_with_grace(have, have_view, want, want_view, Some(grace))?)
+    }
+
+    /// Removed paths that are still readable.
+    pub fn withdrawn(&self) -> Result<Option<Withdrawn>, Error> {
+        let next = self.area.next_withdrawal().map(Timestamp::from_second);
+        let Some(Ok(next)) = next else { return Ok(None) };
+        Ok(Some(Withdrawn { paths: self.area.withdrawn_entries()?, next, failures: 0 }))
+    }
+
+    /// Reads what is published, or a part of it, and compares it with what was applied.
+    pub fn scrub(
+        &self,
+        have: &Arc<Manifest>,
+        rules: &Rules,
+        options: &ScrubOptions<'_>,
+    ) -> Result<ScrubReport, Error> {
+        let keep = |path: &TreePath, is_dir: bool| rules.decides(path, is_dir);
+        let view = View { keep: &keep, modes: rules.modes, symlinks: rules.symlinks };
+        Ok(self.area.scrub(have, view, options)?)
+    }
+
+    /// Plans the repair of what was found.
+    pub fn plan_repair(
+        &self,
+        have: &Arc<Manifest>,
+        rules: &Rules,
+        findings: &[Finding],
+    ) -> Result<Plan, Error> {
+        let keep = |path: &TreePath, is_dir: bool| rules.decides(path, is_dir);
+        let view = View { keep: &keep, modes: rules.modes, symlinks: rules.symlinks };
+        Ok(self.area.plan_repair(have, view, findings)?)
     }
 
     /// From now on these paths are local: they stay where they are, and no switch moves them.
@@ -363,18 +430,68 @@ impl Site {
                 Switch::InPlace => WantedMode::InPlace,
                 Switch::Auto | Switch::Symlink => WantedMode::Auto,
             },
+            trash_removed: self.trash.keep > 0,
             linger: i64::try_from(order.linger.duration().as_secs()).unwrap_or(i64::MAX),
             progress: &tell,
             ..SwitchOptions::new(now.as_second())
         };
-        Ok(self.area.switch(plan, &target, &options)?)
+        let report = self.area.switch(plan, &target, &options)?;
+        if let Some(trash) = self.area.trash()? {
+            trash.expire(now.as_second(), self.trash)?;
+        }
+        Ok(report)
+    }
+
+    /// Refuses a plan that would fill the disk. What the trash holds of upstreams gives way first,
+    /// the oldest before the rest.
+    pub fn check_room(&self, plan: &Plan, notice: &dyn Fn(String)) -> Result<(), Error> {
+        self.make_room(&|area| area.check_room(plan), notice)
+    }
+
+    /// [`Site::check_room`] before there is a plan.
+    pub fn check_room_for(
+        &self,
+        footprint: Footprint,
+        notice: &dyn Fn(String),
+    ) -> Result<(), Error> {
+        self.make_room(&|area| area.check_room_for(footprint), notice)
+    }
+
+    fn make_room(
+        &self,
+        fits: &dyn Fn(&Area) -> Result<(), area::Error>,
+        notice: &dyn Fn(String),
+    ) -> Result<(), Error> {
+        loop {
+            let Err(error) = fits(&self.area) else { return Ok(()) };
+            let is_short =
+                matches!(error, area::Error::DoesNotFit { .. } | area::Error::NoInodes { .. });
+            let trash = if is_short { self.area.trash()? } else { None };
+            match trash.map(|trash| trash.give_way()).transpose()?.flatten() {
+                Some(batch) => {
+                    notice(format!("room is short: batch {batch} of the trash was removed"));
+                }
+                None => return Err(error.into()),
+            }
+        }
     }
 }
 
-/// What a plan changes, counted.
+/// For how long an order lets removed paths stay readable, from `now` on. In a directory of versions
+/// what a version loses goes with its switch: it is the version that stays or goes.
+pub fn grace(order: &AssignmentOrder, now: Timestamp) -> Grace {
+    let keep = i64::try_from(order.keep_withdrawn.duration().as_secs()).unwrap_or(i64::MAX);
+    Grace { now: now.as_second(), keep: if order.versions.is_some() { 0 } else { keep } }
+}
+
+/// What a plan changes, counted. What it withdraws counts as deleted now, and not once more when it
+/// goes.
 pub fn changes(plan: &Plan, have: &Manifest, want: &Manifest) -> Changes {
-    let mut changes = Changes::default();
+    let mut changes = Changes { deleted: plan.withdrawn_entries().1, ..Changes::default() };
     for change in plan.changes() {
+        if !change.wanted && have.get(&change.path).is_none() {
+            continue;
+        }
         let new = want.get(&change.path);
         let same_content = have.get(&change.path).zip(new).is_some_and(|(old, new)| {
             old.digest() == new.digest()
@@ -391,7 +508,7 @@ pub fn changes(plan: &Plan, have: &Manifest, want: &Manifest) -> Changes {
             (true, true) => changes.changed += 1,
         }
         if let Some(new) = new.filter(|new| change.wanted && new.is_file()) {
-            let has_old = have.get(&change.path).is_some_and(protocol::manifest::Entry::is_file);
+            let has_old = have.get(&change.path).is_some_and(Entry::is_file);
             changes.bytes += new.size();
             changes.rsync_bytes += rsync_estimate(new.size(), has_old);
         }

@@ -52,7 +52,7 @@ pub struct Link {
 }
 
 /// Everything by which contents may come.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Sources<'a> {
     /// Which tree.
     pub tree: &'a TreeName,
@@ -68,6 +68,8 @@ pub struct Sources<'a> {
     pub no_pack: Option<(NoDelta, String)>,
     /// Direct rsync, or why it is not possible.
     pub rsync: Result<&'a Source, NoDelta>,
+    /// Whether whole files are asked for at the publisher.
+    pub whole: bool,
     /// What is held, whole.
     pub have: &'a Manifest,
     /// What of it is there; all where there is no filter.
@@ -176,7 +178,7 @@ fn decide(
         pack_bytes: None,
         no_pack: sources.no_pack.as_ref().map(|(reason, _)| *reason),
         no_rsync: sources.rsync.err(),
-        whole: sources.points.origin().is_some(),
+        whole: sources.whole && sources.points.origin().is_some(),
         first_sync: !is_published,
     };
     let mut candidates: Vec<Candidate> = needs

@@ -7,6 +7,8 @@
 
 mod in_versions;
 mod quick;
+pub(crate) mod ranked;
+mod recorded;
 
 use std::{
     collections::HashMap,
@@ -14,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-use filetree::{fs::Dir, plan::Need, scan::ScanRecord};
+use filetree::{area::Footprint, fs::Dir, plan::Need, scan::ScanRecord};
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
@@ -44,9 +46,9 @@ use crate::{
         child::{Error as RsyncError, Limits, Passed},
         connect::to_stock,
         listing::{Listed, ListedKind, Listing, NANOS},
-        source::Source,
+        source::{Asked, Source},
     },
-    versions,
+    versions, withdraw,
 };
 
 /// How often a listing or a transfer that broke off is tried within one run.
@@ -88,6 +90,25 @@ pub enum Error {
         #[source]
         source: Guarded,
     },
+    /// Another server than before shows an earlier state of the tree.
+    #[error(
+        "tree {tree}: {host} shows an earlier state than is held ({path} is of {there} there, of {here} here), so nothing is taken from it"
+    )]
+    Behind {
+        /// Which tree.
+        tree: protocol::name::TreeName,
+        /// The server.
+        host: String,
+        /// A file that shows it.
+        path: TreePath,
+        /// Its time there, or the newest time there.
+        there: Timestamp,
+        /// Its time here.
+        here: Timestamp,
+    },
+    /// There is no server to ask.
+    #[error("the tree has no server that could be asked; 'mirrorctl describe' shows its upstreams")]
+    NoServer,
     /// The upstream changed while it was read.
     #[error("tree {tree}: {path} changed at the upstream while it was fetched; it is tried again")]
     Unsettled {
@@ -138,8 +159,8 @@ pub async fn sync(
     let last = applied.as_ref().map(|applied| applied.version);
     let same_rules = applied.as_ref().is_some_and(|applied| applied.rules.same_as(&rules));
     run.set_versions(last, last);
-    let upstream = source(agent, from);
     let (work, home) = (site.scratch()?, site.home()?);
+    let upstream = source(agent, from, run, &work);
     let content = upstream.clone();
     let look = Look { agent, order, from, rules: &rules, upstream, content, run, home };
     run.progress().phase("list", "bytes", 0);
@@ -148,8 +169,7 @@ pub async fn sync(
         && quick::is_unchanged(agent, order, quick)?
     {
         run.notice("the files of quick-list are as they were; the tree was not listed");
-        let result = if run.is_dry() { RunResult::UpToDateDryRun } else { RunResult::UpToDate };
-        return Ok((result, None));
+        return unchanged(agent, &mut site, order, &rules, run);
     }
     let listing = look.list(&work).await?;
     look.tell_refused(&listing);
@@ -157,16 +177,16 @@ pub async fn sync(
     let unit = Unit { listing: &listing, applied, version, bases: &[] };
     match look.bring_unit(&mut site, unit, &work, &mut |_, _| Ok(())).await? {
         Brought::Nothing => {
-            if run.is_dry() {
-                return Ok((RunResult::UpToDateDryRun, None));
+            if !run.is_dry() {
+                quick::remember(agent, order, quick)?;
             }
-            quick::remember(agent, order, quick)?;
-            Ok((RunResult::UpToDate, None))
+            unchanged(agent, &mut site, order, &rules, run)
         }
         Brought::Foreseen => Ok((RunResult::CompletedDryRun, None)),
         Brought::Switched(want, digest) => {
             run.set_versions(last, Some(version));
             quick::remember(agent, order, quick)?;
+            recorded::remember_server(agent, order, from)?;
             Ok((RunResult::Completed, Some(held_of(&want, version, digest, &rules, true))))
         }
     }
@@ -201,6 +221,22 @@ enum Brought {
 
 /// Stages contents that lie elsewhere on this disk already.
 type Share<'a> = dyn FnMut(&Site, &[Need]) -> Result<(), apply::Error> + Send + 'a;
+
+/// The upstream shows what is held; what was withdrawn goes all the same once its time is up.
+fn unchanged(
+    agent: &Agent,
+    site: &mut Site,
+    order: &AssignmentOrder,
+    rules: &Rules,
+    run: &Run,
+) -> Result<Outcome, Error> {
+    if run.is_dry() {
+        return Ok((RunResult::UpToDateDryRun, None));
+    }
+    let held = recorded::missing(agent, order, site, rules)?;
+    let Some(applied) = site.applied()? else { return Ok((RunResult::UpToDate, held)) };
+    Ok((withdraw::if_due(agent, site, &applied, order, run)?, held))
+}
 
 /// Name of rsync's directory below the scratch directory.
 const STAGE: &str = "rsync";
@@ -241,6 +277,9 @@ impl Look<'_> {
             // The listing has no digests, so what lies here has to be read before it is compared.
             (base.manifest, record) = read(site, &filetree::scan::keep_all, run)?;
         }
+        if !base.adopted {
+            ranked::check_time(agent, order, self.from, listing, &base.manifest)?;
+        }
         self.guard(listing, &base)?;
         if same_rules && base.rules.is_some() && listing.agrees_with(&base.manifest) {
             return Ok(Brought::Nothing);
@@ -252,13 +291,15 @@ impl Look<'_> {
             run.notice(format!("{} files of {bytes} bytes would be fetched at most", wanted.len()));
             return Ok(Brought::Foreseen);
         }
+        block_in_place(|| self.check_room(site, listing, &wanted, work))?;
         let digests = self.bring(site, &wanted, bases, work).await?;
         let want = Arc::new(observe(listing, &base.manifest, &digests, self.tree())?);
         let digest = agent.manifests.put(&want)?;
         base.adopt(site, &want, rules, &record, run)?;
         let removals = block_in_place(|| base.removals(&want, rules, false, order))?;
         let plan = block_in_place(|| {
-            site.plan(&base.manifest, base.rules.as_ref(), &want, rules, &removals)
+            let grace = apply::grace(order, Timestamp::now());
+            site.plan(&base.manifest, base.rules.as_ref(), &want, rules, &removals, grace)
         })?;
         run.add_changes(apply::changes(&plan, &base.manifest, &want));
         block_in_place(|| share(site, plan.needs()))?;
@@ -269,7 +310,7 @@ impl Look<'_> {
         let report = block_in_place(|| {
             site.switch(&plan, (version, digest), rules, order, &progress, Timestamp::now())
         })?;
-        note_switch(run, &report);
+        note_switch(run, site, &report)?;
         std::fs::remove_dir_all(work.join(STAGE)).ok();
         Ok(Brought::Switched(want, digest))
     }
@@ -288,13 +329,16 @@ impl Look<'_> {
         Ok(quick::digest(listing.entries()))
     }
 
-    /// Lists the unit.
+    /// Lists the unit, without the links that it may not have.
     async fn list(&self, work: &Path) -> Result<Listing, Error> {
-        let Some(version) = self.rules.version() else {
-            return self.list_through(&self.rules.filter, work).await;
+        let listing = match self.rules.version() {
+            None => self.list_through(&self.rules.filter, work).await?,
+            Some(version) => {
+                let filter = in_versions::filter_of(self.order, [version])?;
+                self.list_through(&filter, work).await?.below(version)
+            }
         };
-        let filter = in_versions::filter_of(self.order, [version])?;
-        Ok(self.list_through(&filter, work).await?.below(version))
+        Ok(listing.without_links(self.rules.symlinks))
     }
 
     async fn list_through(&self, filter: &Filter, work: &Path) -> Result<Listing, Error> {
@@ -421,12 +465,34 @@ impl Look<'_> {
         }
         if self.run.is_dry() {
             let plan = block_in_place(|| {
-                site.plan(&base.manifest, base.rules.as_ref(), &want, self.rules, &removals)
+                let grace = apply::grace(self.order, Timestamp::now());
+                site.plan(&base.manifest, base.rules.as_ref(), &want, self.rules, &removals, grace)
             })?;
             self.run.add_changes(apply::changes(&plan, &base.manifest, &want));
             self.run.foresee(&plan, &base.manifest, &want, self.rules.version());
         }
         Ok(())
+    }
+
+    /// Refuses a run that would fill the disk before anything is fetched for it: the files, the
+    /// directories of rsync's stage, and a new twin of the tree where none can be used again.
+    fn check_room(
+        &self,
+        site: &Site,
+        listing: &Listing,
+        wanted: &[&Listed],
+        work: &Path,
+    ) -> Result<(), Error> {
+        let there = arrived_already(&work.join(STAGE));
+        let staged = site.area().staging().held().map_err(apply::Error::from)?;
+        let bytes: u64 = wanted.iter().map(|listed| size(listed)).sum();
+        let others = listing.entries().iter();
+        let others = others.filter(|l| !matches!(l.kind, ListedKind::File { .. })).count() as u64;
+        let footprint = Footprint {
+            bytes: bytes.saturating_sub(there + staged.0),
+            inodes: (wanted.len() as u64).saturating_sub(staged.1).saturating_add(others),
+        };
+        Ok(site.check_room_for(footprint, &|notice| self.run.notice(notice))?)
     }
 
     /// Fetches these files into a stage, and makes sure that they did not change meanwhile.
@@ -445,14 +511,15 @@ impl Look<'_> {
         self.run.progress().phase("fetch", "bytes", bytes);
         self.run.not_taken(Way::Pack, NoDelta::StockUpstream, wanted.len() as u64, "");
         let stage = stage_dir(work).map_err(|source| self.failed(source))?;
-        let paths: Vec<TreePath> = wanted.iter().map(|listed| listed.path.clone()).collect();
+        let asked = |listed: &&Listed| Asked { path: listed.path.clone(), size: size(listed) };
+        let files: Vec<Asked> = wanted.iter().map(asked).collect();
         let own = site.is_published()?.then(|| site.live.clone());
         let all: Vec<PathBuf> = own.into_iter().chain(bases.iter().cloned()).collect();
         let mut total = Passed::default();
         let mut tries = 0;
         let result = loop {
             tries += 1;
-            let (passed, result) = self.content.fetch(&paths, &all, &stage, work).await;
+            let (passed, result) = self.content.fetch(&files, &all, &stage, work).await;
             total += passed;
             self.run.progress().add(passed.received);
             match result {
@@ -461,7 +528,7 @@ impl Look<'_> {
             }
         };
         let came = Came {
-            files: if result.is_ok() { paths.len() as u64 } else { 0 },
+            files: if result.is_ok() { files.len() as u64 } else { 0 },
             content_bytes: if result.is_ok() { bytes } else { 0 },
             received_bytes: total.received,
             sent_bytes: total.sent,
@@ -529,18 +596,37 @@ impl Look<'_> {
     }
 }
 
-fn source(agent: &Agent, from: &RsyncdOrigin) -> Source {
+/// rsync from a stock server; `work` is a private directory.
+pub(crate) fn source(agent: &Agent, from: &RsyncdOrigin, run: &Run, work: &Path) -> Source {
     Source {
-        connect: to_stock(agent.dialer.clone(), from),
+        connect: to_stock(agent.dialer.clone(), from, work, &agent.programs.helper),
         line: Arc::clone(&agent.line),
         host: from.host.clone(),
         path: from.path.clone(),
-        user: from.user.clone(),
+        // Behind ssh the user is ssh's, unless the daemon asks for a password besides.
+        user: from.user.clone().filter(|_| from.ssh.is_none() || from.password_file.is_some()),
         password_file: from.password_file.as_ref().map(Into::into),
         compress: true,
         programs: agent.programs.clone(),
         limits: Limits::default(),
+        log: run.log().clone(),
     }
+}
+
+/// Bytes that an interrupted run left in rsync's stage.
+fn arrived_already(stage: &std::path::Path) -> u64 {
+    let mut open = vec![stage.to_owned()];
+    let mut bytes = 0;
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(meta) if meta.is_dir() => open.push(entry.path()),
+                Ok(meta) => bytes += meta.len(),
+                Err(_) => {}
+            }
+        }
+    }
+    bytes
 }
 
 async fn pause(tries: u32) {
@@ -602,6 +688,12 @@ fn observe(
 }
 
 impl Error {
+    /// Whether another server that has the same tree may have better luck: this one could not be
+    /// had, or is behind.
+    fn lets_another_try(&self) -> bool {
+        matches!(self, Self::Rsync { .. } | Self::Behind { .. })
+    }
+
     /// Whether the server was reached: what it said, or what came of it, is another matter.
     pub fn reached(&self) -> bool {
         match self {

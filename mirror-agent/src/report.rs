@@ -20,15 +20,18 @@ use protocol::{
     transfer::{Encoder, NoDelta, Way},
     v1::{
         agent::{
-            Changes, EncoderReport, Foreseen, NotTaken, RunKind, RunReport, RunResult, SyncStats,
-            WayReport,
+            Changes, Checked, EncoderReport, Foreseen, NotTaken, RunKind, RunReport, RunResult,
+            SyncStats, WayReport,
         },
         publisher::HoldReport,
     },
 };
 use uuid::Uuid;
 
-use crate::{fetch::points::Points, route::Reasons, rsync::figures::Figures};
+use crate::{
+    fetch::points::Points, ledger::Withdrawn, route::Reasons, rsync::figures::Figures,
+    run_log::RunLog,
+};
 
 /// Most paths that a dry run names.
 const MAX_FORESEEN: usize = 1_000;
@@ -44,6 +47,7 @@ pub struct Run {
     started: Timestamp,
     dry: bool,
     progress: Arc<Progress>,
+    log: RunLog,
     state: Mutex<State>,
 }
 
@@ -62,13 +66,16 @@ struct State {
     points: Arc<Points>,
     hold: Option<HoldReport>,
     foreseen: Foreseen,
+    withdrawn: Option<Option<Withdrawn>>,
+    checked: Option<Checked>,
+    undelete: Option<Uuid>,
     figures: Figures,
     held: Option<(u64, u64)>,
     incomplete: String,
 }
 
 impl Run {
-    /// Begins a run.
+    /// Begins a run that has no log.
     pub fn begin(assignment: AssignmentName, dry: bool, progress: Arc<Progress>) -> Self {
         let state = State {
             kind: RunKind::Sync,
@@ -84,12 +91,37 @@ impl Run {
             points: Arc::default(),
             hold: None,
             foreseen: Foreseen::default(),
+            withdrawn: None,
+            checked: None,
+            undelete: None,
             figures: Figures::default(),
             held: None,
             incomplete: String::new(),
         };
-        let started = Timestamp::now();
-        Self { id: Uuid::now_v7(), assignment, started, dry, progress, state: Mutex::new(state) }
+        let (id, started, log) = (Uuid::now_v7(), Timestamp::now(), RunLog::none());
+        Self { id, assignment, started, dry, progress, log, state: Mutex::new(state) }
+    }
+
+    /// Has everything written down that is noted from here on.
+    pub fn with_log(mut self, log: RunLog) -> Self {
+        self.progress.tell(&log);
+        self.log = log;
+        self
+    }
+
+    /// Its id.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// When it began.
+    pub fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    /// Its log.
+    pub fn log(&self) -> &RunLog {
+        &self.log
     }
 
     /// Which assignment.
@@ -115,23 +147,35 @@ impl Run {
     /// From which generation to which.
     pub fn set_versions(&self, from: Option<Version>, to: Option<Version>) {
         let mut state = self.lock();
+        if (state.from, state.to) != (from, to) {
+            let shown = |version: Option<Version>| {
+                version.map_or_else(|| "nothing".into(), |version| version.to_string())
+            };
+            self.log.line(&format!("it holds {}, and goes to {}", shown(from), shown(to)));
+        }
         (state.from, state.to) = (from, to);
     }
 
     /// What changes in the published tree; of several units, in one more.
     pub fn add_changes(&self, more: Changes) {
+        let Changes { added, changed, attributes, deleted, bytes, rsync_bytes } = more;
+        self.log.line(&format!(
+            "changes: {added} added, {changed} changed, {attributes} with another mode or time, \
+             {deleted} deleted; {bytes} bytes of content"
+        ));
         let mut state = self.lock();
         let sum = &mut state.changes;
-        sum.added += more.added;
-        sum.changed += more.changed;
-        sum.attributes += more.attributes;
-        sum.deleted += more.deleted;
-        sum.bytes += more.bytes;
-        sum.rsync_bytes += more.rsync_bytes;
+        sum.added += added;
+        sum.changed += changed;
+        sum.attributes += attributes;
+        sum.deleted += deleted;
+        sum.bytes += bytes;
+        sum.rsync_bytes += rsync_bytes;
     }
 
     /// How the tree was switched, and why so.
     pub fn set_switch(&self, switch: String) {
+        self.log.line(&format!("switch: {switch}"));
         self.lock().switch = Some(switch);
     }
 
@@ -157,9 +201,11 @@ impl Run {
 
     /// Something that an admin should know.
     pub fn notice(&self, notice: impl Into<String>) {
+        let notice = notice.into();
+        self.log.line(&format!("note: {notice}"));
         let mut state = self.lock();
         if state.notices.len() < MAX_NOTICES {
-            state.notices.push(notice.into());
+            state.notices.push(notice);
         } else {
             state.left_out += 1;
         }
@@ -206,7 +252,28 @@ impl Run {
 
     /// What a guard stopped: an admin may approve exactly this.
     pub fn set_hold(&self, hold: HoldReport) {
+        self.log.line(&format!("held: {}", hold.reason));
         self.lock().hold = Some(hold);
+    }
+
+    /// What stays readable in the published tree though its generation does not have it.
+    pub fn set_withdrawn(&self, withdrawn: Option<Withdrawn>) {
+        self.lock().withdrawn = Some(withdrawn);
+    }
+
+    /// What was read and compared.
+    pub fn set_checked(&self, checked: Checked) {
+        self.lock().checked = Some(checked);
+    }
+
+    /// The wish that the run answers.
+    pub fn set_undelete(&self, id: Uuid) {
+        self.lock().undelete = Some(id);
+    }
+
+    /// What was said by [`Run::set_withdrawn`]; `None` where nothing was switched.
+    pub fn withdrawn(&self) -> Option<Option<Withdrawn>> {
+        self.lock().withdrawn
     }
 
     /// Adds what came by a way from a point.
@@ -214,6 +281,10 @@ impl Run {
         if came.is_nothing() {
             return;
         }
+        self.log.line(&format!(
+            "by {way} from {point}: {} files of {} bytes; {} bytes received, {} sent",
+            came.files, came.content_bytes, came.received_bytes, came.sent_bytes
+        ));
         let mut state = self.lock();
         let entry = state.ways.entry((way, point.to_owned()));
         let report = entry.or_insert_with(|| WayReport {
@@ -249,11 +320,15 @@ impl Run {
     /// Says why a way was not taken.
     pub fn not_taken(&self, way: Way, reason: NoDelta, files: u64, detail: &str) {
         tracing::debug!(assignment = %self.assignment, %way, %reason, files, detail, "not taken");
+        self.log.line(&format!("not by {way} for {files} files: {reason} {detail}"));
         self.lock().reasons.note(way, reason, files, detail);
     }
 
     /// Says it for several.
     pub fn extend_not_taken(&self, reasons: Vec<NotTaken>) {
+        for NotTaken { way, reason, files, detail } in &reasons {
+            self.log.line(&format!("not by {way} for {files} files: {reason} {detail}"));
+        }
         self.lock().reasons.extend(reasons);
     }
 
@@ -267,12 +342,22 @@ impl Run {
         if error.is_empty() {
             error = std::mem::take(&mut state.incomplete);
         }
+        self.progress.tell(&RunLog::none());
+        let ended = Timestamp::now();
+        if !error.is_empty() {
+            self.log.line(&format!("error: {error}"));
+        }
+        let took = ended.duration_since(self.started).as_secs_f64();
+        self.log.end(&format!("{} after {took:.1} s", crate::agent::result_name(result)));
+        if matches!(result, RunResult::Completed | RunResult::Partial) {
+            self.log.keep_as_changed();
+        }
         RunReport {
             id: self.id,
             assignment: self.assignment,
             kind: state.kind,
             started: self.started,
-            ended: Timestamp::now(),
+            ended,
             result,
             from: state.from,
             to: state.to,
@@ -287,7 +372,10 @@ impl Run {
             error,
             notices: state.notices,
             hold: state.hold,
+            checked: state.checked,
+            undelete: state.undelete,
             receipt: None,
+            log: String::new(),
         }
     }
 
@@ -377,6 +465,7 @@ pub struct Progress {
     done: AtomicU64,
     total: AtomicU64,
     phase: Mutex<(&'static str, &'static str)>,
+    log: Mutex<RunLog>,
 }
 
 /// How far a run is, at one moment.
@@ -398,6 +487,16 @@ impl Progress {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = (phase, unit);
         self.done.store(0, Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        match total {
+            0 => log.line(phase),
+            total => log.line(&format!("{phase}: {total} {unit}")),
+        }
+    }
+
+    /// Has each phase written to a log.
+    fn tell(&self, log: &RunLog) {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone_from(log);
     }
 
     /// Counts on.

@@ -10,3 +10,5 @@ pub mod figures;
 pub mod listing;
 pub mod pipe;
 pub mod source;
+pub mod ssh;
+pub mod version;

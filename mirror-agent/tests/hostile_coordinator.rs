@@ -265,12 +265,14 @@ impl World {
                 address: Some(self.publisher_address.clone()),
                 points: vec![],
             }),
+            fallback: vec![],
             target: Some(Target { statement: signed, offers: vec![] }),
             interval: Span::from_secs(1),
             schedule: None,
             splay: None,
             priority: 0,
             quick_list: vec![],
+            symlinks: protocol::symlinks::Symlinks::default(),
             sync_requests: 0,
             guard: GuardSpec::default(),
             approved: Vec::new(),
@@ -281,6 +283,7 @@ impl World {
             chmod: None,
             linger: Span::from_secs(900),
             keep_withdrawn: Span::from_secs(900),
+            undelete: vec![],
         };
         AgentOrders {
             revision: self.head.revision,

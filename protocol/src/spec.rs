@@ -12,6 +12,7 @@ use crate::{
     path::TreePath,
     point::PointRef,
     schedule::{Cron, Schedule, SyncHours},
+    symlinks::Symlinks,
     units::{ByteSize, Span, Threshold},
 };
 
@@ -59,6 +60,12 @@ pub struct UpstreamSpec {
     /// How a stock daemon is reached.
     #[serde(default, skip_serializing_if = "is_default")]
     pub transport: Transport,
+    /// File with the private key for ssh, on the agent's host; never sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<String>,
+    /// The server's ssh host key, `TYPE BASE64`: no other is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_key: Option<String>,
     /// Most connections from this network at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
@@ -89,6 +96,19 @@ pub enum Transport {
     Plain,
     /// TLS, with a server certificate that the agent's system trusts.
     Tls,
+    /// ssh, with a key of the agent's and a host key that the definition pins.
+    Ssh,
+}
+
+impl Transport {
+    /// The port where the URL names none.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Plain => 873,
+            Self::Tls => 874,
+            Self::Ssh => 22,
+        }
+    }
 }
 
 /// A group of trees under one path of an upstream.
@@ -119,6 +139,10 @@ pub struct TreeSpec {
     pub name: TreeName,
     /// The source that it belongs to.
     pub source: SourceName,
+    /// Sources of other stock rsync upstreams that have the same tree, in the order in which they
+    /// are asked while those before them cannot be reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallback: Vec<SourceName>,
     /// Below the source's path; the whole source by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<TreePath>,
@@ -161,6 +185,9 @@ pub struct TreeSpec {
     /// Default patterns to leave out, after the rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
+    /// Which symbolic links it has; others are left out and reported.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub symlinks: Symlinks,
     /// Which encoders its packs may use.
     #[serde(default, skip_serializing_if = "is_default")]
     pub encoders: EncoderChoice,

@@ -52,7 +52,10 @@ fn report(assignment: &str) -> RunReport {
         error: String::new(),
         notices: vec![],
         hold: None,
+        checked: None,
+        undelete: None,
         receipt: None,
+        log: String::new(),
     }
 }
 

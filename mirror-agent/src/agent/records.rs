@@ -14,7 +14,7 @@ use super::{Agent, gates, runs::Error};
 use crate::{
     calendar,
     fetch::retries,
-    ledger::{self, Held, Record},
+    ledger::{self, Held, Record, Withdrawn},
     observed,
     orders::Verified,
 };
@@ -46,12 +46,16 @@ impl Agent {
         order: &AssignmentOrder,
         target: Option<&Verified>,
         held: Option<Held>,
+        withdrawn: Option<Option<Withdrawn>>,
         report: &mut RunReport,
     ) -> Result<(), Error> {
         let now = Timestamp::now();
         let mut record = self.record_of(order)?;
         let is_news = is_news(order, &record, held.as_ref(), report);
+        self.owe(&mut record, held.as_ref(), report);
         record.unassigned = false;
+        record.on_end = order.on_end;
+        record.withdrawn = withdrawn.unwrap_or(record.withdrawn);
         record.sync_requests = order.sync_requests;
         if matches!(report.result, RunResult::Failed | RunResult::Partial) {
             record.failures = record.failures.saturating_add(1);
@@ -79,9 +83,11 @@ impl Agent {
         }
         record.add_run(report.clone());
         self.ledger.set_record(&record)?;
+        self.applied.notify_waiters();
         self.collect()?;
-        if is_news {
-            self.ledger.add_unsent(report)?;
+        if is_news && !Self::waits_for_command(&record, report) {
+            let log = self.logs.excerpt(&report.assignment, report.id);
+            self.ledger.add_unsent(&RunReport { log, ..report.clone() })?;
             self.unsent.notify_one();
         }
         Ok(())

@@ -7,18 +7,17 @@ use std::{
 };
 
 use filetree::{fs::Dir, plan::Need};
-
-use protocol::{
-    path::TreePath,
-    transfer::{NoDelta, Way},
-};
+use protocol::transfer::{NoDelta, Way};
 use tokio::task::block_in_place;
 
 use super::{Error, Failures, Gather, Pending, sums};
 use crate::{
     apply::{self, PlanStage},
     report::Came,
-    rsync::{child::Error as RsyncError, source::fresh_dir},
+    rsync::{
+        child::Error as RsyncError,
+        source::{Asked, fresh_dir},
+    },
 };
 
 impl Gather<'_> {
@@ -33,10 +32,11 @@ impl Gather<'_> {
         };
         let work = self.site.scratch()?;
         let stage_dir = stage_dir(&work).map_err(|error| Error::Stage(io::Error::other(error)))?;
-        let paths: Vec<TreePath> = batch.iter().map(|item| item.need.path.clone()).collect();
+        let asked = |item: &Pending| Asked { path: item.need.path.clone(), size: item.need.size };
+        let files: Vec<Asked> = batch.iter().map(asked).collect();
         let bases: Vec<PathBuf> =
             self.site.is_published()?.then(|| self.site.live.clone()).into_iter().collect();
-        let (passed, result) = source.fetch(&paths, &bases, &stage_dir, &work).await;
+        let (passed, result) = source.fetch(&files, &bases, &stage_dir, &work).await;
         self.run.progress().add(passed.received);
         let (reason, detail) = match &result {
             Ok(()) => (NoDelta::RsyncFailed, "rsync did not bring it".to_owned()),

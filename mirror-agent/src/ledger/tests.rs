@@ -35,7 +35,10 @@ fn report(at: i64) -> RunReport {
         error: String::new(),
         notices: vec![],
         hold: None,
+        checked: None,
+        undelete: None,
         receipt: None,
+        log: String::new(),
     }
 }
 

@@ -26,7 +26,10 @@ use crate::{
     ledger::Held,
     published::{Outcome, held_of},
     report::Run,
-    rsync::listing::{ListedKind, Listing, NANOS},
+    rsync::{
+        listing::{ListedKind, Listing, NANOS},
+        source::Asked,
+    },
     versions::{Directory, Done, MAX_STATUS, Shown, Top},
 };
 
@@ -44,8 +47,8 @@ pub(super) async fn sync(
     let last = applied.as_ref().map(|applied| applied.version);
     let same_rules = applied.as_ref().is_some_and(|applied| applied.rules.same_as(&rules));
     run.set_versions(last, last);
-    let upstream = source(agent, from);
     let (work, home) = (site.scratch()?, site.home()?);
+    let upstream = source(agent, from, run, &work);
     let content = upstream.clone();
     let look = Look { agent, order, from, rules: &rules, upstream, content, run, home };
     run.progress().phase("list", "bytes", 0);
@@ -164,7 +167,9 @@ impl Look<'_> {
         }
         let start = std::time::Instant::now();
         let stage = stage_dir(work).map_err(|source| self.failed(source))?;
-        let (passed, result) = self.upstream.fetch(&paths, &[], &stage, work).await;
+        let asked = |path: &TreePath| Asked { path: path.clone(), size: MAX_STATUS };
+        let files: Vec<Asked> = paths.iter().map(asked).collect();
+        let (passed, result) = self.upstream.fetch(&files, &[], &stage, work).await;
         let came = crate::report::Came {
             received_bytes: passed.received,
             sent_bytes: passed.sent,
@@ -206,7 +211,8 @@ impl Look<'_> {
                 self.tell_refused(&all);
                 for Shown { name, .. } in versions {
                     if all.get(name).is_some() {
-                        listings.insert(name.clone(), Ok(all.below(name)));
+                        let own = all.below(name).without_links(self.rules.symlinks);
+                        listings.insert(name.clone(), Ok(own));
                     }
                 }
             }

@@ -57,7 +57,7 @@ pub(super) async fn sync(
         target_of(agent, order, target, &base, &rules, &points, run).await?;
     let mut directory = Directory::new(site, order, versions, &rules, top(&want), run)?;
     let held = directory.held(&agent.manifests)?;
-    let rsync = rsync_source(agent, order, from, target);
+    let rsync = rsync_source(agent, order, from, target.statement.generation, run);
     let round = Round {
         agent,
         order,
@@ -129,6 +129,7 @@ impl Round<'_> {
             no_pack: self.no_pack.clone(),
             rsync: self.rsync,
             have: &self.have,
+            whole: true,
             kept: None,
         }
     }
@@ -240,7 +241,8 @@ impl Round<'_> {
         base.adopt(&mut site, &want, &rules, &ScanRecord::empty(), run)?;
         let removals = block_in_place(|| base.removals(&want, &rules, true, order))?;
         let plan = block_in_place(|| {
-            site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, &removals)
+            let grace = apply::grace(order, Timestamp::now());
+            site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, &removals, grace)
         })?;
         run.add_changes(apply::changes(&plan, &base.manifest, &want));
         if run.is_dry() {
@@ -248,7 +250,7 @@ impl Round<'_> {
             return Ok(if plan.is_empty() { Done::UpToDate } else { Done::Changed });
         }
         let same = plan.is_empty();
-        block_in_place(|| site.area().check_room(&plan)).map_err(apply::Error::from)?;
+        block_in_place(|| site.check_room(&plan, &|why| run.notice(why)))?;
         agent.manifests.put(&want)?;
         block_in_place(|| directory.share(name, &site, plan.needs(), &agent.manifests))?;
         let needs = self.in_tree(plan.needs(), name);
@@ -263,7 +265,7 @@ impl Round<'_> {
             }
             other => other?,
         };
-        crate::agent::note_switch(run, &report);
+        crate::agent::note_switch(run, &site, &report)?;
         Ok(if same { Done::UpToDate } else { Done::Changed })
     }
 

@@ -1,6 +1,7 @@
 //! What an agent is told, and what it reports.
 //!
 //! - `GET /v1/agent/orders?revision=N&wait=60s` → [`AgentOrders`] (role agent; its own only)
+//! - `POST /v1/assignments/{name}/undelete` ← [`UndeleteRequest`] → `ApplyResult` (role admin)
 //! - `POST /v1/agent/leases` ← [`LeaseRequest`] → [`LeaseAnswer`] (role agent; for its own assignments)
 //! - `POST /v1/agent/runs` ← [`RunReport`] → 204 (role agent; idempotent by run id)
 
@@ -21,6 +22,7 @@ use crate::{
         AssignmentName, BandwidthWindow, Budget, GuardSpec, OnEnd, OnExclude, Rate, Switch,
         Transport,
     },
+    symlinks::Symlinks,
     transfer::{Encoder, NoDelta, Way},
     units::{Span, Threshold},
 };
@@ -86,8 +88,15 @@ pub struct AssignmentOrder {
     /// Where the path is a directory of versions: how they are chosen and kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub versions: Option<VersionsOrder>,
+    /// Which symbolic links it keeps.
+    #[serde(default)]
+    pub symlinks: Symlinks,
     /// Where the tree comes from.
     pub origin: Origin,
+    /// Other stock rsync servers that have the same tree, asked in this order while the origin and
+    /// those before them cannot be had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallback: Vec<RsyncdOrigin>,
     /// What it should hold; absent for a stock rsync upstream and before the first generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
@@ -129,6 +138,35 @@ pub struct AssignmentOrder {
     pub linger: Span,
     /// How long removed paths stay readable.
     pub keep_withdrawn: Span,
+    /// What admins want back from the trash, and no report has answered yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undelete: Vec<UndeleteOrder>,
+}
+
+/// Brings back what lies in an assignment's trash: once, however often it is ordered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct UndeleteOrder {
+    /// Names the wish; the report of the run repeats it.
+    pub id: Uuid,
+    /// What is wanted back, and where from.
+    #[serde(flatten)]
+    pub what: UndeleteRequest,
+}
+
+/// What is wanted back from an assignment's trash.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct UndeleteRequest {
+    /// A file, or a directory with all that is in it; everything where none is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<TreePath>,
+    /// One batch, as `mirror-agent trash` names it; where none is named, each that has the path,
+    /// the newest first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
 }
 
 /// How the versions in a directory of versions are chosen and kept.
@@ -208,7 +246,7 @@ pub struct PublisherOrigin {
 pub struct RsyncdOrigin {
     /// Host name or address.
     pub host: String,
-    /// Port, 873 by default.
+    /// Port.
     pub port: u16,
     /// `MODULE` or `MODULE/PATH` of the tree.
     pub path: String,
@@ -220,10 +258,24 @@ pub struct RsyncdOrigin {
     pub password_file: Option<String>,
     /// How the connection is made.
     pub transport: Transport,
+    /// With what, where that is ssh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<SshAccess>,
     /// Most connections of the whole network at a time: one is made only under a lease of the
     /// coordinator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
+}
+
+/// What an agent needs to reach a stock rsync daemon through ssh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SshAccess {
+    /// File with the private key, on the agent's host.
+    pub key_file: String,
+    /// The only host key that is accepted: `TYPE BASE64`.
+    pub host_key: String,
 }
 
 /// Asks for a connection to an upstream that allows only so many, prolongs it, or gives it back.
@@ -262,6 +314,9 @@ pub struct Target {
     /// Signed [`Offer`](crate::statement::Offer)s, to the target and to what leads there.
     pub offers: Vec<Envelope>,
 }
+
+/// Longest log that goes with a report, in bytes.
+pub const MAX_LOG: usize = 64 << 10;
 
 /// What one run did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -318,9 +373,19 @@ pub struct RunReport {
     /// What the agent's guard stopped; the run failed because of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<HoldReport>,
+    /// What was read and compared, of a run that verifies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked: Option<Checked>,
+    /// The wish that it answers, of a run that brought something back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undelete: Option<Uuid>,
     /// Signed [`Receipt`](crate::statement::Receipt), when a generation is durably held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Envelope>,
+    /// The run's log, or its beginning and its end, at most [`MAX_LOG`] bytes; empty where none is
+    /// at hand.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub log: String,
 }
 
 /// What a run moved, all ways and all units together.
@@ -369,6 +434,18 @@ pub struct Foreseen {
     pub unnamed: u64,
 }
 
+impl RunKind {
+    /// Whether such a run brings, or was to bring, a generation.
+    pub const fn is_sync(self) -> bool {
+        matches!(self, Self::Sync | Self::Adopt)
+    }
+
+    /// Whether it says how an assignment stands: what was only tidied up does not.
+    pub const fn is_verdict(self) -> bool {
+        !matches!(self, Self::Withdraw | Self::Undelete | Self::End)
+    }
+}
+
 /// Kinds of run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -376,10 +453,16 @@ pub struct Foreseen {
 pub enum RunKind {
     /// Brings an assignment to its target.
     Sync,
-    /// Compares the published files with the manifest.
+    /// Compares the published files with the manifest, and repairs them.
     Verify,
     /// Takes over files that were there before.
     Adopt,
+    /// Takes away removed paths whose time to stay readable is up.
+    Withdraw,
+    /// Brings back what lies in the trash.
+    Undelete,
+    /// Moves what is published to the trash, because the assignment ended.
+    End,
     /// A kind that this program does not know yet.
     #[serde(other)]
     Other,
@@ -429,12 +512,60 @@ pub struct Changes {
     pub changed: u64,
     /// Entries with another mode or time only.
     pub attributes: u64,
-    /// Entries that are gone.
+    /// Entries that are gone, or stay readable only for the assignment's `keep-withdrawn`.
     pub deleted: u64,
     /// Content bytes of added and changed files.
     pub bytes: u64,
     /// What rsync would be expected to move for those: an estimate.
     pub rsync_bytes: u64,
+}
+
+/// What was read and compared with the manifest, and what was found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Checked {
+    /// Files that were read.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files with other content of the right length.
+    pub flipped: u64,
+    /// Files of another length.
+    pub cut: u64,
+    /// Entries that are missing.
+    pub missing: u64,
+    /// Entries that cannot be read.
+    pub unreadable: u64,
+    /// Entries that do not belong there.
+    pub extra: u64,
+    /// Entries of another kind, or with another mode or time.
+    pub attributes: u64,
+    /// Entries that were repaired.
+    pub repaired: u64,
+    /// Entries that were moved to the trash.
+    pub trashed: u64,
+}
+
+impl Checked {
+    /// Adds what another part of the tree came to.
+    pub fn add(&mut self, other: &Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.flipped += other.flipped;
+        self.cut += other.cut;
+        self.missing += other.missing;
+        self.unreadable += other.unreadable;
+        self.extra += other.extra;
+        self.attributes += other.attributes;
+        self.repaired += other.repaired;
+        self.trashed += other.trashed;
+    }
+
+    /// Entries that were not as they should be.
+    pub fn wrong(&self) -> u64 {
+        self.flipped + self.cut + self.missing + self.unreadable + self.extra + self.attributes
+    }
 }
 
 /// What came by one way.

@@ -149,7 +149,18 @@ pub fn assignment(
         Setting::first([(site.timezone.clone().map(Some), at_site.as_str())], None)
             .shown("timezone"),
     ]);
-    let EffectiveTree { origin, interval, schedule, splay, priority, quick_list, guard, .. } = tree;
+    let EffectiveTree {
+        symlinks,
+        origin,
+        fallback,
+        interval,
+        schedule,
+        splay,
+        priority,
+        quick_list,
+        guard,
+        ..
+    } = tree;
     Some(EffectiveAssignment {
         agent,
         rules: rules(&filter),
@@ -159,7 +170,9 @@ pub fn assignment(
             stopped,
             filter,
             versions,
+            symlinks,
             origin,
+            fallback,
             target: None,
             interval,
             schedule,
@@ -176,6 +189,7 @@ pub fn assignment(
             chmod: spec.chmod.clone(),
             linger: linger.value,
             keep_withdrawn: keep_withdrawn.value,
+            undelete: Vec::new(),
         },
         settings,
     })
