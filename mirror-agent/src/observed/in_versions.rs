@@ -105,6 +105,7 @@ pub(super) async fn sync(
     }
     let held = note_held(agent, &mut directory, last)?;
     run.set_versions(last, Some(held.version));
+    directory.withdraw(agent)?;
     Ok((directory.tally.result(false), Some(held)))
 }
 
