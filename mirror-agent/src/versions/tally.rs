@@ -43,6 +43,11 @@ impl Tally {
         self.failed.is_empty() && self.withheld.is_none()
     }
 
+    /// Whether a version was brought up to date.
+    pub fn has_changed(&self) -> bool {
+        self.changed > 0
+    }
+
     /// What was left undone, where the run did the rest.
     pub fn undone(&self) -> Option<String> {
         let failed = self.failed.first().map(|(name, detail)| match self.failed.len() {
