@@ -8,7 +8,7 @@ use super::{Versions, upstream::names};
 fn r50_r51_r52_r53_r55_r56_what_is_protected_in_a_version_does_not_change_at_all() {
     let net = Versions::start(
         "layout = \"versioned\"\nguard = { max-delete-files = \"100%\", max-delete-bytes = \"100%\" }",
-        "keep-withdrawn = \"0s\"",
+        "",
     );
     net.version("v1", 1);
     for path in ["a/b/f", "a/gone/f", "q[1]/f", "both/a", "x/safe/f", "safe/f"] {
