@@ -25,7 +25,7 @@ use protocol::{
     manifest::{self, Entry, EntryKind, Manifest},
     name::TreeName,
     path::TreePath,
-    v1::agent::{AssignmentOrder, RunResult, VersionsOrder},
+    v1::agent::{AssignmentOrder, VersionsOrder},
 };
 
 pub use self::{
@@ -33,12 +33,10 @@ pub use self::{
     tally::Tally,
 };
 use crate::{
-    agent::Agent,
     apply::{self, Rules, Site},
     fetch::manifest::Error as StoreError,
     ledger::{self, Ledger, Record},
     report::Run,
-    withdraw,
 };
 
 /// Largest file that is read to see whether a version is finished.
@@ -306,18 +304,6 @@ impl<'a> Directory<'a> {
                 Err(Error::AllFailed { tree, count, first, detail })
             }
         }
-    }
-
-    /// Takes away, of each version, removed paths whose time to stay readable is up, and tells the
-    /// run what is left of them. Looks only where there is something.
-    pub fn withdraw(&mut self, agent: &Agent) -> Result<RunResult, Error> {
-        let record = agent.ledger.record(&self.order.name)?;
-        let known = record.is_some_and(|record| record.withdrawn.is_some());
-        let new = self.run.withdrawn().flatten().is_some();
-        let Some(applied) = self.site.applied()?.filter(|_| known || new) else {
-            return Ok(RunResult::UpToDate);
-        };
-        Ok(withdraw::if_due(agent, &mut self.site, &applied, self.order, self.run)?)
     }
 
     /// What the versions that lie here make up together, and the manifest of each.

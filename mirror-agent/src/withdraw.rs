@@ -12,46 +12,12 @@ use tokio::task::block_in_place;
 use crate::{
     agent::{Agent, note_switch},
     apply::{self, Applied, Site},
-    ledger::Withdrawn,
     removal::Removals,
     report::Run,
 };
 
-/// Takes away what is due, if anything is: the tree stays at the generation that it holds. In a
-/// directory of versions, of each version.
+/// Takes away what is due, if anything is: the tree stays at the generation that it holds.
 pub(crate) fn if_due(
-    agent: &Agent,
-    site: &mut Site,
-    applied: &Applied,
-    order: &AssignmentOrder,
-    run: &Run,
-) -> Result<RunResult, apply::Error> {
-    if applied.rules.versions().is_none() {
-        return of_unit(agent, site, applied, order, run);
-    }
-    let mut result = RunResult::UpToDate;
-    let mut all: Option<Withdrawn> = None;
-    for name in site.versions_held()? {
-        let mut version = block_in_place(|| site.version(&name))?;
-        let Some(applied) = version.applied()? else { continue };
-        if of_unit(agent, &mut version, &applied, order, run)? == RunResult::Completed {
-            result = RunResult::Completed;
-        }
-        if let Some(more) = version.withdrawn()? {
-            all = Some(all.map_or(more, |sum| Withdrawn {
-                paths: sum.paths.saturating_add(more.paths),
-                next: sum.next.min(more.next),
-                ..sum
-            }));
-        }
-        drop(version);
-        site.area().gather_trash(&name)?;
-    }
-    run.set_withdrawn(all);
-    Ok(result)
-}
-
-fn of_unit(
     agent: &Agent,
     site: &mut Site,
     applied: &Applied,

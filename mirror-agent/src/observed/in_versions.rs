@@ -107,7 +107,6 @@ pub(super) async fn sync(
     }
     let held = note_held(agent, &mut directory, last)?;
     run.set_versions(last, Some(held.version));
-    directory.withdraw(agent)?;
     if directory.tally.is_whole() && directory.tally.has_changed() {
         recorded::remember_server(agent, order, from)?;
     }

@@ -98,7 +98,6 @@ pub(super) async fn sync(
         directory.prepare()?;
         directory.site.note_applied(generation, &rules)?;
     }
-    directory.withdraw(agent)?;
     // What is counted is what lies here; what it is called is what the publisher announced.
     let held = held_of(&union.manifest()?, generation.0, generation.1, &rules, false);
     Ok((result, Some(held)))
