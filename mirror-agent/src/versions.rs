@@ -136,6 +136,8 @@ pub struct Directory<'a> {
     pub rules: &'a Rules,
     /// How many versions did what.
     pub tally: Tally,
+    /// Whether this upstream's word is enough to remove what it does not have.
+    pub may_remove: bool,
     order: &'a AssignmentOrder,
     run: &'a Run,
     names: Names,
@@ -182,7 +184,19 @@ impl<'a> Directory<'a> {
             );
         }
         let tally = Tally::default();
-        Ok(Self { site, versions, rules, tally, order, run, names, top, chosen, frozen })
+        Ok(Self {
+            site,
+            versions,
+            rules,
+            tally,
+            may_remove: true,
+            order,
+            run,
+            names,
+            top,
+            chosen,
+            frozen,
+        })
     }
 
     /// The versions that may have to be worked on, the oldest first. Of a sealed tree, those that
@@ -240,6 +254,7 @@ impl<'a> Directory<'a> {
             }
             return Ok(());
         }
+        self.site.area().gather_trash(&shown.name)?;
         let modes = self.rules.modes;
         let mode = (shown.mode & !modes.dir_clear) | modes.dir_set;
         self.site.area().dress_unit(&shown.name, mode, shown.mtime)?;

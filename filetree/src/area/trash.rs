@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The directory of all batches, below the work directory.
-const TRASH: &[u8] = b"trash";
+pub(super) const TRASH: &[u8] = b"trash";
 /// The root of an ended tree, in its batch.
 const ROOT: &[u8] = b"tree";
 /// Most paths of a batch that are told.

@@ -10,8 +10,9 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 use protocol::{digest::Digest, path::TreePath};
 
 use super::{
-    Area, Error, Place, Target,
+    Area, Error, Place, Target, is_no_directory,
     marks::{Marks, TreeState},
+    trash::TRASH,
 };
 use crate::{
     fs::{Dir, FileId, Kind},
@@ -212,8 +213,39 @@ impl Area {
         Ok(holds_protected(&live.open_child(name.name())?)?)
     }
 
+    /// Moves what a unit's own switches put into its trash to the trash of the directory, where
+    /// it is listed, brought back and let go as everything else is.
+    pub fn gather_trash(&self, name: &TreePath) -> Result<(), Error> {
+        let own = self
+            .work
+            .open_child(UNITS)
+            .and_then(|units| units.open_child(unit_name(name).as_bytes())?.open_child(TRASH));
+        let own = match own {
+            Ok(own) => own,
+            Err(error) if is_no_directory(&error) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let batches = own.entries()?;
+        for batch in &batches {
+            let trash = self.work.ensure_dir(TRASH, 0o700)?;
+            let to = trash.ensure_dir(&batch.name, 0o700)?;
+            let mut place = name.name().to_vec();
+            let mut again = 0;
+            while let Err(error) = own.rename_new(&batch.name, &to, &place) {
+                if !error.is_already_there() || again > 1_000 {
+                    return Err(error.into());
+                }
+                again += 1;
+                let short = &name.name()[..name.name().len().min(200)];
+                place = [short, b".", again.to_string().as_bytes()].concat();
+            }
+        }
+        if batches.is_empty() { Ok(()) } else { Ok(self.work.sync_fs()?) }
+    }
+
     /// Removes the work of a unit that is no longer there.
     fn forget_unit(&self, name: &TreePath) -> Result<(), Error> {
+        self.gather_trash(name)?;
         match self.work.open_child(UNITS) {
             Ok(units) => Ok(remove_all(&units, unit_name(name).as_bytes())?),
             Err(error) if error.is_not_found() => Ok(()),

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use protocol::{
     spec::{AssignmentName, OnEnd},
-    v1::agent::{AssignmentOrder, Origin, RunReport, RunResult},
+    v1::agent::{AssignmentOrder, Origin, RunReport, RunResult, Stopped},
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -190,14 +190,14 @@ impl Agent {
         let orders = self.orders();
         let order = orders.as_deref().and_then(|orders| orders.order(name));
         // What is not due waits for nobody.
-        if matches!(self.find_step(name, orders.as_deref(), forced), Ok(None)) {
+        if matches!(self.find_step(name, orders.as_deref(), forced, dry), Ok(None)) {
             return None;
         }
         let _turn = self.turns.take(order.map_or(Rank::LAST, Rank::of)).await;
         // One look at the orders for the decision and for what follows from it.
         let orders = self.orders();
         let order = orders.as_deref().and_then(|orders| orders.order(name));
-        match self.find_step(name, orders.as_deref(), forced) {
+        match self.find_step(name, orders.as_deref(), forced, dry) {
             Ok(None) => None,
             Ok(Some((Step::Sync, _)))
                 if !is_forced && order.is_some_and(|order| !self.lets_through(order)) =>
@@ -270,6 +270,7 @@ impl Agent {
         name: &AssignmentName,
         orders: Option<&Orders>,
         forced: &Forced,
+        dry: bool,
     ) -> Result<Option<(Step, Option<Verified>)>, Error> {
         let record = self.ledger.record(name)?;
         let order = orders.and_then(|orders| orders.order(name));
@@ -302,7 +303,11 @@ impl Agent {
         }
         let step = match order {
             Some(order) if forced.includes(name) && matches!(step, None | Some(Step::Withdraw)) => {
-                if order.stopped.is_some() {
+                // What a disabled assignment would do may be asked for before it is enabled.
+                let may_look = dry
+                    && order.stopped == Some(Stopped::Disabled)
+                    && matches!(order.origin, Origin::Rsyncd(_));
+                if order.stopped.is_some() && !may_look {
                     return Err(Error::Stopped(name.tree.clone()));
                 }
                 let is_held = is_held(record.as_ref(), target.as_ref());

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use protocol::{
     filter::Filter,
     path::TreePath,
-    v1::agent::{RunReport, UndeleteRequest},
+    v1::agent::{RunReport, RunResult, UndeleteRequest},
 };
 
 use super::{
@@ -46,10 +46,11 @@ pub(super) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             if once { run_once(config, format).await } else { daemon(config).await }
         }
         Command::Sync { tree, dry_run, settings, format } => {
+            let asked_for = tree.is_some();
             let Some(value) = ask(&settings, Request::Sync { tree, dry_run }).await? else {
                 return Ok(ExitCode::SUCCESS);
             };
-            print_reports(value, format)
+            print_reports(value, format, asked_for)
         }
         Command::Scrub { what, settings, format } => {
             let paused = what == Scrubbing::Pause;
@@ -66,7 +67,7 @@ pub(super) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let Some(value) = ask(&settings, Request::Verify { tree, dry_run }).await? else {
                 return Ok(ExitCode::SUCCESS);
             };
-            print_reports(value, format)
+            print_reports(value, format, true)
         }
         Command::Status { settings, format } => {
             if let Some(value) = ask(&settings, Request::Status).await? {
@@ -134,7 +135,7 @@ pub(super) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let Some(value) = ask(&settings, Request::Undelete { tree, what }).await? else {
                 return Ok(ExitCode::SUCCESS);
             };
-            print_reports(value, format)
+            print_reports(value, format, true)
         }
         Command::Claim { settings, format } => {
             let Some(config) = load(&settings)? else { return Ok(ExitCode::SUCCESS) };
@@ -227,7 +228,7 @@ async fn run_once(config: Config, format: Format) -> anyhow::Result<ExitCode> {
     let agent = Agent::open(config).await?;
     let request = Request::Sync { tree: None, dry_run: false };
     let value = locally(&agent, &request).await?;
-    print_reports(value, format)
+    print_reports(value, format, false)
 }
 
 /// Asks the running daemon, or does it here where none runs; `None` when only the configuration
@@ -264,13 +265,21 @@ async fn locally(agent: &Arc<Agent>, request: &Request) -> anyhow::Result<serde_
     }
 }
 
-fn print_reports(value: serde_json::Value, format: Format) -> anyhow::Result<ExitCode> {
+/// Of all assignments, those that an admin disabled are no failure; one that was asked for is.
+fn print_reports(
+    value: serde_json::Value,
+    format: Format,
+    asked_for: bool,
+) -> anyhow::Result<ExitCode> {
     let reports: Vec<RunReport> = serde_json::from_value(value.clone())?;
     match format.output {
         Output::Json => print::json(&value),
         Output::Text => print::runs(&reports),
     }
-    let failed: Vec<_> = reports.iter().filter(|report| !report.error.is_empty()).collect();
+    let has_failed = |report: &&RunReport| {
+        !report.error.is_empty() && (asked_for || report.result != RunResult::Disabled)
+    };
+    let failed: Vec<_> = reports.iter().filter(has_failed).collect();
     for report in &failed {
         print::problem(&format!("{}: {}", report.assignment, report.error));
     }

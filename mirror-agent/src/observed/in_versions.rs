@@ -18,7 +18,7 @@ use protocol::{
 };
 use tokio::task::block_in_place;
 
-use super::{Brought, Error, Look, STAGE, Unit, next_version, quick, source};
+use super::{Brought, Error, Look, STAGE, Unit, next_version, quick, recorded, source};
 use crate::{
     agent::Agent,
     apply::{self, Rules, Site},
@@ -63,6 +63,8 @@ pub(super) async fn sync(
     let shown = look.list_through(&top_filter(versions)?, &work).await?;
     look.tell_refused(&shown);
     let mut directory = Directory::new(site, order, versions, &rules, top(&shown), run)?;
+    // Another server may be behind, and lack what is newest here.
+    directory.may_remove = recorded::is_usual_server(agent, order, from)?;
     let candidates = directory.candidates()?;
     let ready = look.ready(&directory, &shown, &candidates, &work).await?;
     let taken = directory.take(candidates, &ready);
@@ -105,6 +107,9 @@ pub(super) async fn sync(
     }
     let held = note_held(agent, &mut directory, last)?;
     run.set_versions(last, Some(held.version));
+    if directory.tally.is_whole() && directory.tally.has_changed() {
+        recorded::remember_server(agent, order, from)?;
+    }
     Ok((directory.tally.result(false), Some(held)))
 }
 

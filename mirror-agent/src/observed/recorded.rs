@@ -31,6 +31,17 @@ pub(super) fn missing(
     Ok(manifest.map(held))
 }
 
+/// Whether what is held was taken from this server, or nothing is held yet.
+pub(super) fn is_usual_server(
+    agent: &Agent,
+    order: &AssignmentOrder,
+    from: &RsyncdOrigin,
+) -> Result<bool, Error> {
+    let record = agent.ledger.record(&order.name)?;
+    let taken_from = record.and_then(|record| record.taken_from);
+    Ok(taken_from.is_none_or(|server| server == ranked::server(from)))
+}
+
 /// Writes down which server what is held was taken from.
 pub(super) fn remember_server(
     agent: &Agent,

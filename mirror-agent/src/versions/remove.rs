@@ -16,6 +16,10 @@ impl Directory<'_> {
             self.run.notice("no version is removed, because one could not be brought");
             return Ok(());
         }
+        if !self.may_remove {
+            self.run.notice("no version is removed by the word of another server than the usual");
+            return Ok(());
+        }
         let local = self.local()?;
         let ours = |shown: &&Shown| self.names.may_be_removed(&shown.name);
         let versions = local.iter().filter(ours).count() as u64;

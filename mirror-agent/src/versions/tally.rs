@@ -43,6 +43,11 @@ impl Tally {
         self.failed.is_empty() && self.withheld.is_none()
     }
 
+    /// Whether a version was brought up to date.
+    pub fn has_changed(&self) -> bool {
+        self.changed > 0
+    }
+
     /// What was left undone, where the run did the rest.
     pub fn undone(&self) -> Option<String> {
         let failed = self.failed.first().map(|(name, detail)| match self.failed.len() {
@@ -84,8 +89,7 @@ mod tests {
             (0..changed).for_each(|_| tally.add(Done::Changed));
             (0..same).for_each(|_| tally.add(Done::UpToDate));
             removed.then(|| tally.remove());
-            let result = tally.all_failed().map_or(tally.result(false), |_| RunResult::Failed);
-            result
+            tally.all_failed().map_or(tally.result(false), |_| RunResult::Failed)
         };
         assert_eq!(tally(0, 0, 0, false), RunResult::UpToDate, "all were passed over");
         assert_eq!(tally(0, 0, 2, false), RunResult::UpToDate);

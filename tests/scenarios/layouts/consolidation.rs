@@ -28,6 +28,18 @@ fn r30_r31_r32_equal_files_of_versions_are_one_and_come_once() {
             .filter_map(|way| way["received-bytes"].as_u64())
             .sum();
         assert!(received < 300_000, "the second and third came as differences: {received}");
+        // F38, by rsync's own count: one version's bytes came, the others were here.
+        let stats = |key: &str| run["stats"][key].as_u64().unwrap();
+        assert!(stats("literal-bytes") < 301_000, "{run:#}");
+        assert!(stats("matched-bytes") >= 599_000, "{run:#}");
+        assert!(stats("listing-bytes") > 0 && stats("sent-bytes") > 0, "{run:#}");
+        // The small files that say what is finished came beside.
+        let beside = stats("literal-bytes") + stats("matched-bytes") - stats("transferred-bytes");
+        assert!(beside < 100, "{run:#}");
+        // Of a sealed tree the status files do not come.
+        let files = if layout == "sealed" { 9 } else { 12 };
+        assert_eq!(stats("transferred-file-count"), files, "{run:#}");
+        assert_eq!(stats("total-file-count"), files, "{run:#}");
     }
 }
 

@@ -94,6 +94,8 @@ fn an_imported_site_holds_exactly_what_pulpdists_rules_say_first_in_a_dry_run_th
             { "mirror_id": "simple", "tree_id": "simple", "enabled": true },
             { "mirror_id": "versions", "tree_id": "versions", "enabled": true },
             { "mirror_id": "snaps", "tree_id": "snaps", "enabled": true, "mirror_path": "snaps" },
+            { "mirror_id": "only_look", "tree_id": "versions", "enabled": true, "dry_run_only": true,
+              "mirror_path": "looked/at" },
         ],
     });
     let file = testbed.path("site.json");
@@ -117,6 +119,7 @@ fn an_imported_site_holds_exactly_what_pulpdists_rules_say_first_in_a_dry_run_th
     let dry = agent.command(&["sync", "--dry-run", "--output", "json"]).output().unwrap();
     let reports: serde_json::Value = serde_json::from_slice(&dry.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", told(&dry)));
+    assert_eq!(reports.as_array().map(Vec::len), Some(4), "{reports:#}");
     for report in reports.as_array().unwrap() {
         assert_eq!(report["result"], "SYNC_COMPLETED_DRY_RUN", "{report:#}");
     }
@@ -153,6 +156,7 @@ fn an_imported_site_holds_exactly_what_pulpdists_rules_say_first_in_a_dry_run_th
             ("latest", "-> 2012"),
         ])
     );
+    assert!(!agent.published("demo_prefix/looked").exists(), "dry_run_only");
     for tree in ["simple", "versions", "snaps"] {
         let run = testbed.runs(&format!("{tree}@default")).into_iter().next().unwrap();
         assert_eq!(run["result"], "SYNC_COMPLETED", "{run:#}");

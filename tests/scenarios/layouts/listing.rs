@@ -102,3 +102,21 @@ fn r21_r22_a_sites_include_comes_before_the_trees_exclude() {
     net.sync();
     assert_eq!(names(&net.at("v1")), ["common", "content", "keep.log", "keep.txt"]);
 }
+
+#[test]
+fn what_a_version_loses_goes_with_its_switch_to_the_trash_of_the_directory() {
+    let net = Versions::start("layout = \"versioned\"", "");
+    net.version("v1", 1);
+    for n in 0..30 {
+        net.file("v1", &format!("f{n}"), "kept", 1);
+    }
+    net.file("v1", "gone", "wanted back", 1);
+    net.sync();
+    fs::remove_file(net.upstream.join("v1/gone")).unwrap();
+    net.sync();
+    assert!(!net.at("v1/gone").exists());
+    let trash = net.agent.storage.join("work/tree@site/trash");
+    let found = fs::read_dir(trash).unwrap().flatten().map(|at| at.path().join("v1/gone"));
+    let kept: Vec<String> = found.filter_map(|path| fs::read_to_string(path).ok()).collect();
+    assert_eq!(kept, ["wanted back"]);
+}

@@ -134,6 +134,6 @@ fn warn_of_mirror(mirror: &Mirror, tree: &Tree, warnings: &mut Vec<String>) {
     }
 }
 
-fn set<'k>((key, is_set): (&'k str, bool)) -> Option<&'k str> {
+fn set((key, is_set): (&str, bool)) -> Option<&str> {
     is_set.then_some(key)
 }

@@ -286,7 +286,7 @@ impl Writer<'_> {
             mirror.excludes.iter().map(|text| pattern(text, in_versions)).collect();
         if mirror.dry_run_only && mirror.enabled {
             self.warnings.push(format!(
-                "{}: dry_run_only has no place in definitions, so it is written as disabled; `mirror-agent sync {tree} --dry-run` after enabling it shows what it would do",
+                "{}: dry_run_only has no place in definitions, so it is written as disabled; `mirror-agent sync {tree} --dry-run` shows what it would do",
                 mirror.display_id
             ));
         }
