@@ -21,6 +21,7 @@ mod fallback;
 mod filters;
 mod guards;
 mod hooks;
+mod hub;
 mod interrupted;
 mod line;
 mod logs;
