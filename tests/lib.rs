@@ -22,6 +22,7 @@ pub mod nginx;
 pub mod programs;
 pub mod rsyncd;
 pub mod sink;
+pub mod sshd;
 pub mod stores;
 pub mod valve;
 

@@ -31,6 +31,7 @@ use crate::{
     db::{self, Database},
     http::{self, Api},
     init::{ADMIN, AUTHORITY, HEAD_KEY, ROOT_KEY},
+    journal::{self, Journal},
     webhooks::{self, Webhook},
 };
 
@@ -147,8 +148,10 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         api_url: api_url(&config, Some(api_addr)),
         enroll_url: enroll_url(&config, enroll_addr),
         certificate_life: config.life(),
+        late_renewal: config.late_renewal(),
         telling,
         clock: Arc::new(Timestamp::now),
+        journal: Journal::open(&config.journal())?,
         stopping: stopping.clone(),
     })
     .await?;
@@ -183,7 +186,8 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     }
     let (hostnames, life) = (config.hostnames.clone(), config.life());
     tasks.spawn(keep_certified(Arc::clone(&app), hostnames, life, [api_tls, enroll_tls]));
-    point_admin_here(&data.join(ADMIN), &api_url(&config, Some(api_addr)))?;
+    let urls = [api_url(&config, Some(api_addr)), enroll_url(&config, enroll_addr)];
+    point_admin_here(&data.join(ADMIN), urls)?;
     write_address(data, LISTEN, api_addr)?;
     write_address(data, ENROLL_LISTEN, enroll_addr)?;
     Ok(Running {
@@ -256,6 +260,9 @@ pub enum Error {
     /// The database.
     #[error(transparent)]
     Database(#[from] db::Error),
+    /// The journal of revocations.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
     /// A webhook.
     #[error(transparent)]
     Webhook(#[from] webhooks::Error),
@@ -284,9 +291,9 @@ fn url(config: &Config, asked: &str, taken: Option<SocketAddr>) -> String {
     format!("https://{host}:{port}")
 }
 
-/// The first admin's identity says where the API is; at `init`, the port that `serve` would take
-/// was not known yet.
-fn point_admin_here(admin: &Path, url: &str) -> Result<(), Error> {
+/// The first admin's identity says where the API and the enroll port are; at `init`, the ports that
+/// `serve` would take were not known yet.
+fn point_admin_here(admin: &Path, [api_url, enroll_url]: [String; 2]) -> Result<(), Error> {
     let path = admin.join("identity").join("identity.json");
     if !path.exists() {
         return Ok(());
@@ -294,10 +301,11 @@ fn point_admin_here(admin: &Path, url: &str) -> Result<(), Error> {
     let text = keyfile::read_text(&path)?;
     // A file that somebody made unreadable is the admin's to repair, no reason not to serve.
     let Ok(mut membership) = serde_json::from_str::<Membership>(&text) else { return Ok(()) };
-    if membership.api_url == url {
+    if membership.api_url == api_url && membership.enroll_url.as_ref() == Some(&enroll_url) {
         return Ok(());
     }
-    url.clone_into(&mut membership.api_url);
+    membership.api_url = api_url;
+    membership.enroll_url = Some(enroll_url);
     let text = serde_json::to_string_pretty(&membership).map_err(app::Error::from)?;
     Ok(keyfile::replace(&path, text.as_bytes())?)
 }

@@ -11,6 +11,9 @@ mod owed;
 mod records;
 mod roots;
 mod runs;
+mod scrubbing;
+mod trash;
+mod upkeep;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -30,7 +33,7 @@ use filetree::switch::{Mode, SwitchReport};
 use protocol::{
     client::{Client, HttpSource},
     name::IdentityName,
-    point::BaseUrl,
+    point::{self, BaseUrl},
     spec::AssignmentName,
 };
 use tokio::sync::Notify;
@@ -40,8 +43,10 @@ pub use self::{
     contact::Error as AskError,
     names::{Forced, NoSuchTree},
     runs::result_name,
+    trash::TrashStatus,
 };
 use crate::{
+    apply::{self, Site},
     breaker::Breaker,
     claim::{self, Claim, Claimed},
     config::{self, Config},
@@ -52,11 +57,11 @@ use crate::{
         points::{Point, SharedHealth},
         ranges::Patience,
     },
-    ledger::{self, Ledger},
+    ledger::{self, Ledger, Withdrawn},
     line::Line,
     orders::{Orders, Trust},
     report::{Progress, Run},
-    rsync::child::{self, Programs},
+    rsync::{self, child::Programs},
     run_log::Shelf,
     turns::Turns,
 };
@@ -118,12 +123,14 @@ pub struct Agent {
     pub(crate) logs: Shelf,
     pub(crate) patience: Patience,
     pub(crate) programs: Programs,
-    /// The first line of `rsync --version`; `None` where there is no rsync.
-    pub(crate) rsync_version: Option<String>,
+    /// The rsync of this host; `None` where there is none.
+    pub(crate) rsync: Option<rsync::version::Version>,
     trust: Mutex<Trust>,
     client: Client,
     public: reqwest::Client,
     state: Mutex<State>,
+    /// Whether an admin of the site lets nothing be scrubbed for now.
+    scrub_paused: std::sync::atomic::AtomicBool,
     /// Held while orders are taken up: the daemon asks, and so may a command meanwhile.
     accepting: Mutex<()>,
     /// Held while trees are renamed: their order matters.
@@ -135,6 +142,8 @@ pub struct Agent {
     pub(crate) wake: Notify,
     /// A report waits to be sent.
     pub(crate) unsent: Notify,
+    /// A run ended, and something else may be published.
+    pub(crate) applied: Notify,
     // The storage before the data directory: whoever waits for the latter finds the former free.
     _storage: Claimed,
     _lock: File,
@@ -173,6 +182,7 @@ impl Agent {
             root: Arc::new(roots::known(&ledger, &membership.root)?),
         };
         let line = Arc::new(Line::new(ledger.account()?));
+        let paused = ledger.is_scrub_paused()?;
         let turns = Turns::new(config.parallel);
         let manifests = Store::open(&config.data)?;
         let logs = Shelf::of(&config.data);
@@ -180,8 +190,13 @@ impl Agent {
             Some(program) => program.clone(),
             None => std::env::current_exe().map_err(Error::Program)?,
         };
-        let programs = Programs { rsync: config.rsync.clone(), helper };
-        let rsync_version = child::version(&programs).await;
+        let (program, confine) = (config.rsync.clone(), config.confine);
+        let mut programs = Programs { rsync: program, helper, confine, list_first: true };
+        let rsync = rsync::version::Version::of(&programs).await;
+        if let Some(warning) = rsync.as_ref().and_then(rsync::version::Version::warning) {
+            tracing::warn!("{warning}");
+        }
+        programs.list_first = rsync.as_ref().is_none_or(rsync::version::Version::list_first);
         let public = public_http_client(&roots(&config)?, &dialer, &config.points.reach())?;
         let agent = Self {
             config,
@@ -192,17 +207,19 @@ impl Agent {
             logs,
             patience: Patience::default(),
             programs,
-            rsync_version,
+            rsync,
             trust: Mutex::new(trust),
             client,
             public,
             state: Mutex::default(),
+            scrub_paused: paused.into(),
             accepting: Mutex::default(),
             moving: Mutex::default(),
             turns,
             line,
             wake: Notify::new(),
             unsent: Notify::new(),
+            applied: Notify::new(),
             _storage: storage,
             _lock: lock,
         };
@@ -248,6 +265,17 @@ impl Agent {
         let client = self.public.clone();
         let point = Point::new(url.as_str(), url.as_str(), Arc::new(move || client.clone()));
         Ok(point.allowing(allowed).over(&self.line).with_health(self.health_of(url.as_str())))
+    }
+
+    /// The publisher's private buckets: `http` asks the publisher, at `base`, for a URL, and what lies
+    /// there is asked as a public point is, if this site's admin lets that host be asked.
+    pub(crate) fn signed_point(&self, base: &str, http: HttpSource) -> Point {
+        let client = self.public.clone();
+        Point::new(point::SIGNED, base, http)
+            .redirecting_by(Arc::new(move || client.clone()))
+            .allowing(Allowed::new(&self.config.points))
+            .over(&self.line)
+            .with_health(self.health_of(base))
     }
 
     /// What this process has seen of a point.
@@ -300,13 +328,24 @@ fn roots(config: &Config) -> Result<PublicRoots, live::Error> {
 }
 
 /// Puts a switch into a run's report.
-pub(crate) fn note_switch(run: &Run, report: &SwitchReport) {
+pub(crate) fn note_switch(
+    run: &Run,
+    site: &Site,
+    report: &SwitchReport,
+) -> Result<(), apply::Error> {
     let mode = match report.mode {
         None => "none",
         Some(Mode::Exchange) => "exchange",
         Some(Mode::InPlace) => "in-place",
     };
     run.set_switch(format!("{mode}: {}", report.why));
+    let withdrawn = site.withdrawn()?;
+    if let Some(Withdrawn { paths, next, .. }) = &withdrawn {
+        run.notice(format!(
+            "{paths} removed paths stay readable for now (keep-withdrawn), the first until {next}"
+        ));
+    }
+    run.set_withdrawn(withdrawn);
     for path in &report.exceptions {
         run.notice(format!("not touched, because a PROTECTED file is there: {path}"));
     }
@@ -316,6 +355,7 @@ pub(crate) fn note_switch(run: &Run, report: &SwitchReport) {
     for path in &report.trashed {
         run.notice(format!("local content was moved to the trash: {path}"));
     }
+    Ok(())
 }
 
 /// Takes the lock of the data directory, and waits a little for whoever only looked something up:

@@ -6,7 +6,12 @@ use std::{
 };
 
 use certs::dial::{AddressFamily, Dialer, NoProxy, ProxySettings, ProxyUrl};
-use protocol::config::{self, Loaded, Sources};
+use filetree::{area::TrashLimits, confine::Confine};
+use protocol::{
+    config::{self, Loaded, Sources},
+    spec::Rate,
+    units::{ByteSize, Span},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -39,12 +44,40 @@ pub struct Config {
     /// `ADDRESS:PORT` where the status page, `/status`, `/metrics`, `/healthz` and `/readyz` are
     /// answered by plain HTTP; nowhere by default.
     pub monitor: Option<String>,
+    /// How long what left a published tree can be brought back; `0s` keeps nothing of it.
+    pub trash_keep: Span,
+    /// Most bytes that the trash of one assignment keeps of what its upstream removed.
+    pub trash_max: ByteSize,
+    /// How published files are read again, to see whether they are as they should be.
+    pub scrub: ScrubConfig,
     /// Runs at a time.
     pub parallel: usize,
     /// The rsync program: a name that is looked up in PATH, or a path.
     pub rsync: PathBuf,
     /// The `mirror-agent` program that rsync calls back; the running one by default.
     pub program: Option<PathBuf>,
+    /// Whether the kernel keeps the agent and its rsync to their directories: `auto`, `required` or
+    /// `off`.
+    pub confine: Confine,
+    /// Further directories that the agent, and what it starts, may write below.
+    pub writable: Vec<PathBuf>,
+}
+
+/// How published files are read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct ScrubConfig {
+    /// Every file is read once in this time; `0s` reads nothing by itself.
+    pub every: Span,
+    /// Bytes read per second.
+    pub rate: Rate,
+}
+
+impl Default for ScrubConfig {
+    fn default() -> Self {
+        let every = Span::from_secs(30 * 24 * 3_600);
+        Self { every, rate: Rate(Some(ByteSize(20 << 20))) }
+    }
 }
 
 impl Default for Config {
@@ -60,9 +93,14 @@ impl Default for Config {
             points: PointsConfig::default(),
             hooks: HooksConfig::default(),
             monitor: None,
+            trash_keep: Span::from_secs(7 * 24 * 3_600),
+            trash_max: ByteSize(20 << 30),
+            scrub: ScrubConfig::default(),
             parallel: 2,
             rsync: "rsync".into(),
             program: None,
+            confine: Confine::default(),
+            writable: Vec::new(),
         }
     }
 }
@@ -116,6 +154,12 @@ impl Config {
         self.work.clone().unwrap_or_else(|| self.storage.join("work"))
     }
 
+    /// What the trash of each assignment keeps.
+    pub fn trash(&self) -> TrashLimits {
+        let keep = i64::try_from(self.trash_keep.duration().as_secs()).unwrap_or(i64::MAX);
+        TrashLimits { keep, removed_bytes: self.trash_max.0 }
+    }
+
     /// How connections are opened.
     pub fn dialer(&self) -> Result<Dialer, Error> {
         let proxy = match &self.proxy {
@@ -138,6 +182,9 @@ impl Config {
             if let Some(path) = path.filter(|path| !path.is_absolute()) {
                 return Err(Error::Relative { key, path: path.clone() });
             }
+        }
+        if let Some(path) = self.writable.iter().find(|path| !path.is_absolute()) {
+            return Err(Error::Relative { key: "writable", path: path.clone() });
         }
         let (publish, work) = (self.publish(), self.work());
         if publish.starts_with(&work) || work.starts_with(&publish) {

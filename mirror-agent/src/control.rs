@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use protocol::{hub::Question, v1::agent::UndeleteRequest};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Failure,
     agent::{Agent, Forced},
+    hub,
     report::Progress,
     run_log::Kept,
     status,
@@ -49,15 +51,35 @@ pub enum Request {
         /// Change nothing.
         dry_run: bool,
     },
-    /// Compare what is published with its manifest.
+    /// Compare what is published with its manifest, and repair it.
+    #[serde(rename_all = "kebab-case")]
     Verify {
         /// `TREE` or `TREE@SITE`; all without it.
         tree: Option<String>,
+        /// Change nothing.
+        dry_run: bool,
+    },
+    /// Let published files be read again by themselves, or not.
+    Scrub {
+        /// Whether not.
+        paused: bool,
     },
     /// What the last runs did, with the logs of those whose logs are kept.
     Log {
         /// `TREE` or `TREE@SITE`; all without it.
         tree: Option<String>,
+    },
+    /// What can be brought back.
+    Trash {
+        /// `TREE` or `TREE@SITE`; all without it.
+        tree: Option<String>,
+    },
+    /// Bring something back from the trash.
+    Undelete {
+        /// `TREE` or `TREE@SITE`.
+        tree: String,
+        /// What, and where from.
+        what: UndeleteRequest,
     },
     /// The texts of logs.
     Text {
@@ -76,6 +98,9 @@ pub enum Request {
         /// `TREE` or `TREE@SITE`.
         tree: String,
     },
+    /// What a publisher on this host asks.
+    #[serde(untagged)]
+    Hub(Question),
 }
 
 /// One line of an answer.
@@ -228,7 +253,7 @@ pub(crate) fn moment_of(
     idle: &Progress,
 ) -> crate::report::Moment {
     let tree = match request {
-        Request::Sync { tree, .. } | Request::Verify { tree } => tree.as_deref(),
+        Request::Sync { tree, .. } | Request::Verify { tree, .. } => tree.as_deref(),
         _ => return idle.moment(),
     };
     let names = agent.names_of(tree).unwrap_or_default();
@@ -255,10 +280,28 @@ pub async fn perform(agent: &Arc<Agent>, request: &Request) -> Result<serde_json
             agent.names_of(tree.as_deref())?;
             Ok(value(serde_json::to_value(reports)))
         }
-        Request::Verify { tree } => {
+        Request::Scrub { paused } => {
+            agent.pause_scrub(*paused)?;
+            Ok(serde_json::json!({ "paused": paused }))
+        }
+        Request::Verify { tree, dry_run } => {
             let mut reports = Vec::new();
             for name in agent.names_of(tree.as_deref())? {
-                reports.push(agent.verify(&name).await);
+                reports.push(agent.verify(&name, !dry_run).await);
+            }
+            Ok(value(serde_json::to_value(reports)))
+        }
+        Request::Hub(Question::Published { known, wait }) => {
+            Ok(value(serde_json::to_value(hub::published(agent, *known, *wait).await?)))
+        }
+        Request::Hub(Question::Vouched { assignment }) => {
+            Ok(value(serde_json::to_value(hub::vouched(agent, assignment)?)))
+        }
+        Request::Trash { tree } => Ok(value(serde_json::to_value(agent.trash(tree.as_deref())?))),
+        Request::Undelete { tree, what } => {
+            let mut reports = Vec::new();
+            for name in agent.names_of(Some(tree))? {
+                reports.push(agent.undelete(&name, what).await?);
             }
             Ok(value(serde_json::to_value(reports)))
         }

@@ -15,10 +15,12 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod enroll;
+pub mod fence;
 pub mod fetch;
 pub mod gather;
 pub mod guard;
 pub mod hooks;
+pub mod hub;
 pub mod ledger;
 pub mod line;
 pub mod modes;
@@ -37,6 +39,9 @@ pub mod run_log;
 pub mod stage;
 pub mod status;
 pub mod turns;
+pub mod verify;
+pub mod versions;
+pub mod withdraw;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -115,6 +120,9 @@ pub enum Failure {
         /// Which assignment.
         assignment: AssignmentName,
     },
+    /// The trash cannot be looked at.
+    #[error("the trash cannot be listed")]
+    Trash(#[source] apply::Error),
     /// Its files could not be removed.
     #[error("the files of {tree} could not be removed to the end; purge it again")]
     Remove {
@@ -151,6 +159,7 @@ pub async fn start(config: Config) -> Result<Running, Failure> {
     tasks.spawn(Arc::clone(&agent).keep_reporting(shutdown.clone()));
     tasks.spawn(Arc::clone(&agent).keep_renewed(shutdown.clone()));
     tasks.spawn(control::serve(control, Arc::clone(&agent), shutdown.clone()));
+    tasks.spawn(Arc::clone(&agent).keep_scrubbing(shutdown.clone()));
     tasks.spawn(Arc::clone(&agent).work(shutdown.clone()));
     Ok(Running { agent, monitor, shutdown, tasks })
 }
@@ -191,6 +200,8 @@ pub(crate) async fn activate_once(
     forced: &Forced,
     dry: bool,
 ) -> Result<Vec<RunReport>, Failure> {
+    // Nobody else renews for an agent that is run by a timer.
+    agent.renew_if_due().await;
     match tokio::time::timeout(ASK * 3, agent.ask(Revision(0), Duration::ZERO)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) if error.is_revoked() => return Err(Failure::Revoked),

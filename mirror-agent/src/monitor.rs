@@ -167,6 +167,19 @@ fn render(status: &Status) -> String {
     });
     each("mirrornet_files", "Files that are kept.", &|one| Some(one.files));
     each("mirrornet_content_bytes", "Their content bytes.", &|one| Some(one.bytes));
+    each("mirrornet_withdrawn_paths", "Removed paths that stay readable for now.", &|one| {
+        Some(one.withdrawn.map_or(0, |withdrawn| withdrawn.paths))
+    });
+    each("mirrornet_damaged_entries", "Published entries that are damaged still.", &|one| {
+        Some(one.scrub.as_ref().map_or(0, |scrub| scrub.damaged.len() as u64))
+    });
+    each("mirrornet_scrubbed_bytes", "Bytes read in the scrub that is under way.", &|one| {
+        Some(one.scrub.as_ref().map_or(0, |scrub| scrub.checked.bytes))
+    });
+    let help = "When the last whole scrub ended, since 1970.";
+    each("mirrornet_last_scrub_seconds", help, &|one| {
+        u64::try_from(one.scrub.as_ref()?.last?.as_second()).ok()
+    });
     each("mirrornet_last_run_seconds", "When the last run ended, since 1970.", &|one| {
         one.last_run.and_then(|at| u64::try_from(at.as_second()).ok())
     });

@@ -1,5 +1,6 @@
 //! What `mirror-agent status` tells.
 
+use filetree::confine::Confinement;
 use jiff::Timestamp;
 use protocol::{
     generation::{Revision, Version},
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     agent::{Agent, result_name},
-    ledger,
+    fence, ledger, rsync,
     run_log::{Kept, Shelf},
 };
 
@@ -36,8 +37,14 @@ pub struct Status {
     pub trouble: Option<String>,
     /// The rsync program, absent where there is none.
     pub rsync: Option<String>,
+    /// What is known against that rsync; absent where nothing is.
+    pub rsync_warning: Option<String>,
+    /// How far the kernel keeps the agent to its directories.
+    pub confined: Option<Confinement>,
     /// Reports that the coordinator has not taken yet.
     pub unsent_reports: usize,
+    /// Whether an admin paused the reading of published files.
+    pub scrub_paused: bool,
     /// Everything that is, or was, assigned.
     pub assignments: Vec<AssignmentStatus>,
 }
@@ -68,6 +75,10 @@ pub struct AssignmentStatus {
     pub error: Option<String>,
     /// When it is tried or asked again.
     pub due: Option<Timestamp>,
+    /// How far its published files were read again.
+    pub scrub: Option<ledger::Scrub>,
+    /// Removed paths that stay readable for now.
+    pub withdrawn: Option<ledger::Withdrawn>,
 }
 
 /// How an assignment stands.
@@ -128,7 +139,7 @@ pub fn status(agent: &Agent) -> Result<Status, ledger::Error> {
         let record = records.iter().find(|record| record.name == *name);
         let order = ordered.iter().find(|order| order.name == *name);
         let held = record.and_then(|record| record.held.as_ref());
-        let last = record.and_then(|record| record.runs.last());
+        let last = record.and_then(ledger::Record::last_sync);
         let named = head.and_then(|head| head.trees.get(&name.tree));
         let has_target = order.is_some_and(|order| order.target.is_some());
         let target = named.filter(|_| has_target).map(|tree| tree.version);
@@ -159,6 +170,8 @@ pub fn status(agent: &Agent) -> Result<Status, ledger::Error> {
             last_run: last.map(|run| run.ended),
             error: last.map(|run| run.error.clone()).filter(|error| !error.is_empty()),
             due: record.and_then(|record| record.due),
+            scrub: record.and_then(|record| record.scrub.clone()),
+            withdrawn: record.and_then(|record| record.withdrawn),
         });
     }
     Ok(Status {
@@ -169,7 +182,10 @@ pub fn status(agent: &Agent) -> Result<Status, ledger::Error> {
         head_until: head.map(|head| head.expires),
         stale: orders.as_ref().is_some_and(|orders| orders.is_stale(certs::clock::now())),
         trouble: agent.trouble(),
-        rsync: agent.rsync_version.clone(),
+        rsync: agent.rsync.as_ref().map(|rsync| rsync.line.clone()),
+        rsync_warning: agent.rsync.as_ref().and_then(rsync::version::Version::warning),
+        confined: fence::closed(),
+        scrub_paused: agent.is_scrub_paused(),
         unsent_reports: agent.ledger.unsent()?.len(),
         assignments,
     })

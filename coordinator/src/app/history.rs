@@ -51,8 +51,15 @@ impl App {
             return Ok(());
         }
         self.tell_of_run(&mut write, caller, report).await?;
-        write.tx.put_outcome(&outcome(report)).await?;
+        if report.kind.is_verdict() {
+            write.tx.put_outcome(&outcome(report)).await?;
+        }
         let mut topics = self.note_hold(&mut write, caller, report).await?;
+        if let Some(id) = report.undelete
+            && write.tx.end_undelete(&report.assignment, id).await?
+        {
+            topics.extend([Topic::Definitions, Topic::Agent(caller.name.clone())]);
+        }
         if let (Some(receipt), Some(envelope)) = (&receipt, &report.receipt)
             && write.tx.put_receipt(receipt, envelope).await?
         {
@@ -87,7 +94,7 @@ impl App {
                 }
                 added || ended
             }
-            (None, RunResult::UpToDate | RunResult::Completed) => {
+            (None, RunResult::UpToDate | RunResult::Completed) if report.kind.is_sync() => {
                 write.tx.end_holds(tree, Some(site), None).await?
             }
             (None, _) => false,

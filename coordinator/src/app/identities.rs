@@ -21,7 +21,10 @@ use super::{
     orders::{Among, concerned},
     picture::Fleet,
 };
-use crate::db::{StoredCertificate, StoredIdentity, StoredInvite, Topic};
+use crate::{
+    db::{StoredCertificate, StoredIdentity, StoredInvite, Topic},
+    journal::Revocation,
+};
 
 /// How long an invite can be used where nothing is said.
 const INVITE_LIFE: SignedDuration = SignedDuration::from_hours(1);
@@ -73,6 +76,10 @@ impl App {
             site: request.site.clone(),
             trees: request.trees.clone(),
             replaces: request.replace,
+            approve: request.approve,
+            asked: None,
+            asking: None,
+            approved_by: None,
             made_by: caller.to_string(),
             expires,
             consumed: None,
@@ -81,7 +88,8 @@ impl App {
         };
         write.tx.add_invite(&stored).await?;
         let target = format!("{}/{}", request.role, request.name);
-        let detail = format!("invite {}, until {expires}", invite.id);
+        let approval = if request.approve { ", wants approval" } else { "" };
+        let detail = format!("invite {}, until {expires}{approval}", invite.id);
         write.tx.audit(write.now, &caller.to_string(), "invite", &target, &detail).await?;
         self.commit_quietly(write).await?;
         Ok(InviteAnswer { invite: invite.to_string(), expires })
@@ -104,7 +112,8 @@ impl App {
         let identity = identity
             .ok_or_else(|| Refusal::Revoked(format!("{caller} was revoked in the meantime")))?;
         let (certificate, certificates) = self.certify(role, name, &request.keys, write.now)?;
-        let response = RenewResponse { certificates };
+        let enroll_url = Some(self.parts.enroll_url.clone());
+        let response = RenewResponse { certificates, enroll_url };
         let answer = serde_json::to_string(&response)?;
         write.tx.add_certificate(&certificate, &asked, &answer).await?;
         let who = caller.to_string();
@@ -135,6 +144,12 @@ impl App {
                 .into());
             }
             write.tx.revoke_identity(role, name, &request.reason, write.now).await?;
+            self.note_revocation(&Revocation {
+                role,
+                name: name.clone(),
+                at: write.now,
+                reason: request.reason.clone(),
+            });
             let target = format!("{role}/{name}");
             let who = caller.to_string();
             write.tx.audit(write.now, &who, "revoke", &target, &request.reason).await?;

@@ -23,8 +23,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Error, Picture,
     events::{self, Telling},
+    late::LateAsks,
 };
-use crate::db::{Database, Topic, Transaction};
+use crate::{
+    db::{Database, Topic, Transaction},
+    journal::{Journal, Revocation},
+};
 
 /// Gives the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -50,10 +54,14 @@ pub struct Parts {
     pub enroll_url: String,
     /// How long the certificates live that it makes.
     pub certificate_life: SignedDuration,
+    /// How long after its end a certificate may be renewed; zero for never.
+    pub late_renewal: SignedDuration,
     /// Who is told of what.
     pub telling: Telling,
     /// Gives the time.
     pub clock: Clock,
+    /// Where revocations are kept beside the database.
+    pub journal: Journal,
     /// Ends every wait when the coordinator stops.
     pub stopping: CancellationToken,
 }
@@ -72,6 +80,7 @@ pub struct App {
     told: Notify,
     /// Serials whose first use, or whose use after their time, was noted by this replica.
     noted: Mutex<HashSet<String>>,
+    pub(super) late_asks: LateAsks,
 }
 
 /// A change under way: the one writer's place, with the picture as it is in the database.
@@ -101,6 +110,7 @@ impl App {
             began: (parts.clock)(),
             told: Notify::new(),
             noted: Mutex::default(),
+            late_asks: LateAsks::default(),
             parts,
         };
         app.close_revoked(&picture);
@@ -211,6 +221,17 @@ impl App {
         write.tx.commit().await?;
         self.log_told(&write.told);
         Ok(())
+    }
+
+    /// Notes a revocation beside the database, durably. One that cannot be noted is made all the same:
+    /// it counts now, and the log says that a restore would forget it.
+    pub(super) fn note_revocation(&self, revocation: &Revocation) {
+        // A few milliseconds, seldom: not worth another thread.
+        if let Err(error) = self.parts.journal.append(revocation) {
+            let Revocation { role, name, .. } = revocation;
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "the revocation of {role}/{name} is not in the journal");
+        }
     }
 
     /// When this replica began to listen.

@@ -40,7 +40,9 @@ impl App {
         let mut attention = holds(&picture);
         attention.extend(failures(&assignments, &outcomes));
         attention.extend(self.identities_in_need(&picture, now));
+        attention.extend(self.suspicions(&mut tx, &picture, now).await?);
         attention.extend(tx.queues().await?.iter().filter_map(undelivered));
+        tx.commit().await?;
         Ok(NetworkStatus {
             network: self.network().clone(),
             revision: picture.revision,
@@ -97,8 +99,12 @@ impl App {
                     "the certificate of {role} {name} ends at {} and was not renewed; see its log",
                     newest.not_after
                 )),
-                None => texts.push(format!(
+                None if self.parts.late_renewal.is_zero() => texts.push(format!(
                     "the certificate of {role} {name} has ended; invite it again with --replace"
+                )),
+                None => texts.push(format!(
+                    "the certificate of {role} {name} has ended; it is renewed when that machine comes back within {:#} of the end, later it has to be invited again with --replace",
+                    self.parts.late_renewal
                 )),
             }
         }

@@ -5,11 +5,10 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use protocol::{
-    filter::Filter,
-    spec::AssignmentName,
-    v1::agent::{AssignmentOrder, Origin, RunKind, RunReport, RunResult},
+    spec::{AssignmentName, OnEnd},
+    v1::agent::{AssignmentOrder, Origin, RunReport, RunResult},
 };
-use tokio::task::{JoinSet, block_in_place};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -20,8 +19,7 @@ use super::{
     names::{Forced, NoSuchTree},
 };
 use crate::{
-    apply::{self, Site},
-    fetch, hooks,
+    apply, fetch, hooks,
     ledger::{self, Marks, Record},
     observed,
     orders::{self, Orders, Verified},
@@ -83,10 +81,18 @@ pub(super) enum Error {
         "it is to be published where the tree of {by} still lies, which has to be renamed first"
     )]
     InTheWay { by: AssignmentName },
-    #[error("{count} of the published files are not what they should be, the first is {first}")]
-    Differs { count: usize, first: protocol::path::TreePath },
+    #[error(transparent)]
+    Verify(#[from] crate::verify::Error),
     #[error("nothing of it is held here yet")]
     NothingHeld,
+    #[error(transparent)]
+    NoBatch(#[from] filetree::area::NoBatch),
+    #[error("the trash has nothing of that; 'mirror-agent trash' lists what it has")]
+    NotInTrash,
+    #[error(
+        "nothing was brought back: {count} paths are taken or protected, the first is {first}; move what lies there away first"
+    )]
+    Occupied { count: usize, first: protocol::path::TreePath },
 }
 
 impl Agent {
@@ -101,6 +107,10 @@ impl Agent {
             }
         };
         let mut reports = if dry { Vec::new() } else { self.move_and_report(forced) };
+        if !dry {
+            self.note_ends();
+            self.tidy_trash();
+        }
         let failed: Vec<_> = reports.iter().map(|report| report.assignment.clone()).collect();
         let mut steps = Vec::with_capacity(names.len());
         for name in names.into_iter().filter(|name| !failed.contains(name)) {
@@ -127,6 +137,8 @@ impl Agent {
         let mut steps = JoinSet::new();
         loop {
             self.move_and_report(&Forced::Due);
+            self.note_ends();
+            self.tidy_trash();
             self.save_account();
             for name in self.names().unwrap_or_default() {
                 if !self.is_busy(&name) {
@@ -134,7 +146,7 @@ impl Agent {
                     steps.spawn(async move { agent.step(name, &Forced::Due, false).await });
                 }
             }
-            let mut rest = pin!(tokio::time::sleep(TICK));
+            let mut rest = pin!(tokio::time::sleep(self.rest(TICK)));
             loop {
                 tokio::select! {
                     () = shutdown.cancelled() => {
@@ -208,17 +220,22 @@ impl Agent {
                 }
                 report
             }
-            Ok(Some((Step::Release, _))) => {
-                if let Err(error) = self.release(name) {
+            Ok(Some((Step::Release | Step::Undelete, _))) if dry => None,
+            Ok(Some((Step::Release, _))) => match self.release(name) {
+                Ok(report) => report,
+                Err(error) => {
                     tracing::error!(assignment = %name, error = crate::chain(&error), "not released");
+                    None
                 }
-                None
-            }
+            },
+            Ok(Some((Step::Undelete, _))) => order.and_then(|order| self.undelete_ordered(order)),
             Ok(Some((Step::Move { from, to }, _))) if dry => {
                 let run = Run::begin(name.clone(), dry, Arc::default());
                 run.notice(format!("it would be renamed from {from} to {to}, and then compared"));
                 Some(run.finish(RunResult::CompletedDryRun, String::new()))
             }
+            Ok(Some((Step::Withdraw, _))) if dry => None,
+            Ok(Some((Step::Withdraw, _))) => order.map(|order| self.withdraw(order)),
             // All renames were tried together, before anything else.
             Ok(Some((Step::Move { from, to }, _))) => {
                 is_forced.then(|| self.failed(name, &Error::ToBeMoved { from, to }, dry))
@@ -230,7 +247,11 @@ impl Agent {
 
     /// Marks an assignment as being worked on. What was asked for waits for the run that is under
     /// way; what is merely due comes again by itself.
-    async fn take_turn(&self, name: &AssignmentName, is_forced: bool) -> Option<Busy<'_>> {
+    pub(super) async fn take_turn(
+        &self,
+        name: &AssignmentName,
+        is_forced: bool,
+    ) -> Option<Busy<'_>> {
         loop {
             match Busy::take(self, name) {
                 None if is_forced => tokio::time::sleep(TURN).await,
@@ -279,19 +300,20 @@ impl Agent {
         {
             return if forced.includes(name) { Err(Error::InTheWay { by }) } else { Ok(None) };
         }
-        let step = match (step, order) {
-            (None, Some(order)) if forced.includes(name) => {
+        let step = match order {
+            Some(order) if forced.includes(name) && matches!(step, None | Some(Step::Withdraw)) => {
                 if order.stopped.is_some() {
                     return Err(Error::Stopped(name.tree.clone()));
                 }
                 let is_held = is_held(record.as_ref(), target.as_ref());
-                if target.is_some() && !is_held && !reconcile::may_follow(&situation) {
+                let is_stale = target.is_some() && !is_held && !reconcile::may_follow(&situation);
+                if is_stale && step.is_none() {
                     return Err(Error::Stale);
                 }
                 let has_target = target.is_some() || matches!(order.origin, Origin::Rsyncd(_));
-                has_target.then_some(Step::Sync)
+                (has_target && !is_stale).then_some(Step::Sync).or(step)
             }
-            (step, _) => step,
+            _ => step,
         };
         Ok(step.map(|step| (step, target)))
     }
@@ -363,15 +385,22 @@ impl Agent {
             }
             Err(error) => (RunResult::Failed, None, crate::chain(&error)),
         };
+        let withdrawn = run.withdrawn();
+        let held_before = self.ledger.record(name).ok().flatten().and_then(|record| record.held);
+        if let Some(now) = held.as_ref().or(held_before.as_ref()) {
+            run.set_held(now.files, now.bytes);
+        }
         let mut report = run.finish(result, error);
         self.tell(&report);
-        if !dry && let Err(error) = self.record(order, target.as_ref(), held, &mut report) {
+        if !dry
+            && let Err(error) = self.record(order, target.as_ref(), held, withdrawn, &mut report)
+        {
             tracing::error!(assignment = %name, error = crate::chain(&error), "not recorded");
         }
         report
     }
 
-    fn tell(&self, report: &RunReport) {
+    pub(super) fn tell(&self, report: &RunReport) {
         let (assignment, result) = (&report.assignment, result_name(report.result));
         let received: u64 = report.ways.iter().map(|way| way.received_bytes).sum();
         if report.error.is_empty() {
@@ -402,71 +431,28 @@ impl Agent {
         let orders = self.orders();
         let order = orders.as_ref().and_then(|orders| orders.order(name));
         if let Some(order) = order.filter(|_| result == RunResult::Failed)
-            && let Err(error) = self.record(order, None, None, &mut report)
+            && let Err(error) = self.record(order, None, None, None, &mut report)
         {
             tracing::error!(assignment = %name, error = crate::chain(&error), "not recorded");
         }
         report
     }
 
-    fn release(&self, name: &AssignmentName) -> Result<(), Error> {
-        if let Some(mut record) = self.ledger.record(name)? {
-            record.unassigned = true;
-            self.ledger.set_record(&record)?;
+    fn release(&self, name: &AssignmentName) -> Result<Option<RunReport>, Error> {
+        let Some(record) = self.ledger.record(name)? else { return Ok(None) };
+        let goes = record.on_end == OnEnd::Trash && record.held.is_some();
+        let report = if goes { Some(self.end(&record)?) } else { None };
+        let Some(mut record) = self.ledger.record(name)? else { return Ok(report) };
+        record.unassigned = true;
+        self.ledger.set_record(&record)?;
+        if record.held.is_some() {
             tracing::info!(
                 assignment = %name,
                 "no longer assigned; its files stay. 'mirror-agent purge {}' removes them",
                 name.tree
             );
         }
-        Ok(())
-    }
-
-    /// Reads everything that is published and compares it with the manifest.
-    pub async fn verify(&self, name: &AssignmentName) -> RunReport {
-        let run = Run::begin(name.clone(), false, self.progress(name));
-        run.set_kind(RunKind::Verify);
-        let busy = Busy::take(self, name);
-        let (result, error) = match busy {
-            None => (RunResult::Failed, "a run of it is under way; try again later".to_owned()),
-            Some(_busy) => match block_in_place(|| self.compare(name, &run)) {
-                Ok(()) => (RunResult::UpToDate, String::new()),
-                Err(error) => (RunResult::Failed, crate::chain(&error)),
-            },
-        };
-        let report = run.finish(result, error);
-        self.tell(&report);
-        if let Err(error) = self.ledger.add_unsent(&report) {
-            tracing::error!(error = crate::chain(&error), "the report is lost");
-        }
-        self.unsent.notify_one();
-        report
-    }
-
-    fn compare(&self, name: &AssignmentName, run: &Run) -> Result<(), Error> {
-        let record = self.ledger.record(name)?.ok_or(Error::NothingHeld)?;
-        if let Some(to) = record.moving {
-            return Err(Error::ToBeMoved { from: record.path, to });
-        }
-        let site = Site::open(&self.config, &name.to_string(), &record.path)?;
-        let applied = site.applied()?.ok_or(Error::NothingHeld)?;
-        run.set_versions(Some(applied.version), Some(applied.version));
-        let want = self.manifests.get(&applied.manifest).ok_or(Error::NothingHeld)?;
-        let filter = &applied.rules.filter;
-        let (found, _) = published::read(&site, filter, run)?;
-        let kept = |filter: &Filter, entry: &protocol::manifest::Entry| {
-            filter.keeps(&entry.path, entry.is_dir())
-        };
-        let mut wrong = want.entries().iter().filter(|entry| {
-            kept(filter, entry)
-                && !found.get(&entry.path).is_some_and(|there| {
-                    there.digest() == entry.digest()
-                        && (entry.is_file() || there.kind == entry.kind)
-                })
-        });
-        let Some(first) = wrong.next() else { return Ok(()) };
-        let first = first.path.clone();
-        Err(Error::Differs { count: 1 + wrong.count(), first })
+        Ok(report)
     }
 
     /// Removes the published files, the work directory and the record of an assignment that has
@@ -487,13 +473,7 @@ impl Agent {
         if let Some(other) = self.other_user_of(name, &record.path)? {
             return Err(crate::Failure::InUse { assignment: name.clone(), other });
         }
-        let place = filetree::area::Place {
-            publish: self.config.publish(),
-            work: self.config.work(),
-            name: name.to_string(),
-            path: record.path.clone(),
-        };
-        filetree::area::purge(&filetree::fs::Fs::disk(), &place)
+        filetree::area::purge(&filetree::fs::Fs::disk(), &self.place(&record))
             .map_err(|source| crate::Failure::Remove { tree: name.tree.clone(), source })?;
         self.logs.remove(name);
         Ok(self.ledger.remove_record(name)?)
@@ -501,7 +481,7 @@ impl Agent {
 
     /// Whose files lie at, below or above a path that an assignment had: a later assignment may
     /// have adopted them.
-    fn other_user_of(
+    pub(super) fn other_user_of(
         &self,
         name: &AssignmentName,
         path: &protocol::path::TreePath,

@@ -49,6 +49,7 @@ fn offer(from: Option<&str>, to: &str, length: u64) -> Offer {
         length,
         index_length: 1,
         index: digest("index"),
+        shared_length: 0,
         encryption: None,
         figures: None,
     }
@@ -145,6 +146,7 @@ impl World {
             path: protocol::path::TreePath::parse(b"fedora").unwrap(),
             stopped: None,
             filter: vec![],
+            versions: None,
             origin: Origin::Publisher(PublisherOrigin {
                 publisher: "build".parse().unwrap(),
                 address: None,
@@ -160,6 +162,7 @@ impl World {
             splay: None,
             priority: 0,
             quick_list: vec![],
+            symlinks: protocol::symlinks::Symlinks::default(),
             sync_requests: 0,
             guard: GuardSpec::default(),
             approved: Vec::new(),
@@ -170,6 +173,7 @@ impl World {
             chmod: None,
             linger: Span::from_secs(900),
             keep_withdrawn: Span::from_secs(900),
+            undelete: vec![],
         };
         AgentOrders {
             revision: head.revision,

@@ -9,19 +9,22 @@ use super::{Client, Error};
 use crate::{
     digest::Digest,
     dsse::Envelope,
+    fingerprint::KeyFingerprint,
     generation::{Revision, RootNumber},
     name::{IdentityName, TreeName},
     role::Role,
     spec::AssignmentName,
     v1::{
         Page,
-        agent::{AgentOrders, LeaseAnswer, LeaseRequest, RunReport},
+        agent::{AgentOrders, LeaseAnswer, LeaseRequest, RunReport, UndeleteRequest},
         audit::AuditEntry,
         definitions::{ApplyRequest, ApplyResult, Definition, Effective, HoldDecision, Kind},
         enroll::{RenewRequest, RenewResponse},
         events::Event,
         history::{GenerationStatus, LogOf, RunStatus},
-        identities::{IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI},
+        identities::{
+            EnrollmentStatus, IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI,
+        },
         publisher::{Accepted, HoldReport, Presence, PublisherOrders},
         roots::{RootDraft, Roots},
         status::NetworkStatus,
@@ -181,9 +184,33 @@ impl Client {
         self.post(&format!("/v1/assignments/{name}/{}", segment(verb)), &()).await
     }
 
+    /// `POST /v1/assignments/{name}/undelete`
+    pub async fn undelete(
+        &self,
+        name: &AssignmentName,
+        request: &UndeleteRequest,
+    ) -> Result<ApplyResult, Error> {
+        self.post(&format!("/v1/assignments/{name}/undelete"), request).await
+    }
+
     /// `POST /v1/invites`
     pub async fn invite(&self, request: &InviteRequest) -> Result<InviteAnswer, Error> {
         self.post("/v1/invites", request).await
+    }
+
+    /// `GET /v1/enrollments`: every page.
+    pub async fn enrollments(&self) -> Result<Vec<EnrollmentStatus>, Error> {
+        self.all("/v1/enrollments").await
+    }
+
+    /// `POST /v1/enrollments/{fingerprint}/approve`
+    pub async fn approve_enrollment(&self, keys: &KeyFingerprint) -> Result<(), Error> {
+        self.send(Method::POST, &format!("/v1/enrollments/{keys}/approve"), &()).await
+    }
+
+    /// `POST /v1/enrollments/{fingerprint}/reject`
+    pub async fn reject_enrollment(&self, keys: &KeyFingerprint) -> Result<(), Error> {
+        self.send(Method::POST, &format!("/v1/enrollments/{keys}/reject"), &()).await
     }
 
     /// `GET /v1/identities`: every page.

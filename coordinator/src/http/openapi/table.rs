@@ -4,13 +4,18 @@ use protocol::{
     dsse::Envelope,
     error::Problem,
     v1::{
-        agent::{AgentOrders, LeaseAnswer, LeaseRequest, RunReport},
+        agent::{AgentOrders, LeaseAnswer, LeaseRequest, RunReport, UndeleteRequest},
         audit::AuditEntry,
         definitions::{ApplyRequest, ApplyResult, Definition, Effective, HoldDecision},
-        enroll::{EnrollRequest, EnrollResponse, RenewRequest, RenewResponse},
+        enroll::{
+            EnrollPending, EnrollRequest, EnrollResponse, LateRenewRequest, RenewRequest,
+            RenewResponse,
+        },
         events::Event,
         history::{GenerationStatus, RunStatus},
-        identities::{IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI},
+        identities::{
+            EnrollmentStatus, IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI,
+        },
         publisher::{Accepted, HoldReport, Presence, PublisherOrders},
         roots::{RootDraft, Roots},
         status::NetworkStatus,
@@ -66,9 +71,17 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 
 fn identities() -> Vec<Endpoint> {
     vec![
-        post("/enroll", "whoever holds an invite; on the enroll port", "Become an identity")
+        post("/enroll", "whoever holds an invite; on the enroll port", "Become an identity; 202 and `EnrollPending` while an admin has to approve it")
             .takes::<EnrollRequest>()
-            .answers::<EnrollResponse>(),
+            .answers::<EnrollResponse>()
+            .with::<EnrollPending>(),
+        post(
+            "/renew",
+            "whoever signs with the key of a certificate that ended not long ago; on the enroll port",
+            "Replace a certificate that has ended",
+        )
+        .takes::<LateRenewRequest>()
+        .answers::<RenewResponse>(),
         get("/v1/whoami", EVERYONE, "Who the asking identity is").answers::<WhoAmI>(),
         post("/v1/renew", EVERYONE, "Replace the asker's certificate")
             .takes::<RenewRequest>()
@@ -76,6 +89,11 @@ fn identities() -> Vec<Endpoint> {
         post("/v1/invites", ADMIN, "Make an invite")
             .takes::<InviteRequest>()
             .answers::<InviteAnswer>(),
+        get("/v1/enrollments", READER, "Enrollments that wait for an admin's approval")
+            .query(PAGE)
+            .pages::<EnrollmentStatus>(),
+        post("/v1/enrollments/{fingerprint}/approve", ADMIN, "Let an enrollment go on"),
+        post("/v1/enrollments/{fingerprint}/reject", ADMIN, "End an enrollment"),
         get("/v1/identities", READER, "Every identity").query(IDENTITIES).pages::<IdentityStatus>(),
         post("/v1/identities/{role}/{name}/revoke", ADMIN, "Revoke an identity")
             .takes::<RevokeRequest>()
@@ -117,6 +135,9 @@ fn definitions() -> Vec<Endpoint> {
             "Every setting and rule of an assignment with its provenance",
         )
         .answers::<Effective>(),
+        post("/v1/assignments/{name}/undelete", ADMIN, "Bring something back from the trash")
+            .takes::<UndeleteRequest>()
+            .answers::<ApplyResult>(),
         post(
             "/v1/assignments/{name}/{verb}",
             ADMIN,

@@ -4,7 +4,7 @@ use protocol::{
     filter::{Filter, Level, Origin},
     name::SourceName,
     path::TreePath,
-    spec::{EncoderChoice, GuardSpec, TreeSpec, UpstreamKind},
+    spec::{EncoderChoice, GuardSpec, Layout, TreeSpec, UpstreamKind},
     units::{Span, Threshold},
     v1::definitions::Kind,
 };
@@ -89,6 +89,11 @@ fn check_fallback(subject: &Subject<'_>, tree: &TreeSpec, findings: &mut Finding
     };
     if tree.fallback.is_empty() {
         return;
+    }
+    if tree.layout != Layout::Simple {
+        refuse(
+            "fallback is for layout = \"simple\": a server that lags would lack versions, which then could not be told from removed ones",
+        );
     }
     if tree.fallback.len() > MAX_FALLBACK {
         refuse("fallback names more than 8 sources; keep the best ones");
