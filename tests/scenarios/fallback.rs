@@ -164,6 +164,11 @@ fn the_files_of_quick_list_tell_which_server_is_behind() {
     assert!(error.contains(&ports[0].to_string()), "the first one's error is told: {error}");
     let notices = net.testbed.ctl(&["log", "tree@site"]);
     assert!(notices.contains("is asked instead"), "{notices}");
+
+    // Whoever wants what the other one has all the same takes the first one out.
+    net.testbed.apply("[[tree]]\nname = \"tree\"\nsource = \"second\"\npath = \"tree\"\n");
+    net.agent.sync();
+    net.assert_same(1);
 }
 
 #[test]

@@ -24,12 +24,9 @@ fn script(net: &OneTree, name: &str, body: &str) -> String {
     format!("[{path:?}]")
 }
 
-/// A network whose agent lets commands leave their marks in the test's own directory: they are kept to
-/// the agent's directories like the agent itself.
-fn with_marks() -> OneTree {
-    let net = OneTree::start("", "");
-    net.configure_agent(&format!("writable = [{:?}]", net.testbed.path("")));
-    net
+/// Sets the hooks of the agent, which may write below the network's directory.
+fn set_hooks(net: &OneTree, lines: &str) {
+    net.configure_agent(&format!("writable = [{:?}]\n[hooks]\n{lines}", net.testbed.path("")));
 }
 
 fn lines(path: &Path) -> Vec<String> {
@@ -39,7 +36,7 @@ fn lines(path: &Path) -> Vec<String> {
 
 #[test]
 fn a_command_before_a_run_can_stop_it_and_failure_and_recovery_are_each_told_once() {
-    let net = with_marks();
+    let net = OneTree::start("", "");
     let (told_file, mounted) = (net.testbed.path("told"), net.testbed.path("mounted"));
     let say = format!(
         "echo \"$MIRROR_HOOK $MIRROR_ASSIGNMENT $MIRROR_RESULT [$MIRROR_GENERATION_BEFORE>$MIRROR_GENERATION]\" >> {}",
@@ -47,9 +44,8 @@ fn a_command_before_a_run_can_stop_it_and_failure_and_recovery_are_each_told_onc
     );
     let check = format!("test -e {} || {{ echo the disk is away; exit 7; }}", mounted.display());
     let (before, tell) = (script(&net, "before", &check), script(&net, "tell", &say));
-    net.configure_agent(&format!(
-        "[hooks]\nbefore = {before}\nafter-change = {tell}\non-failure = {tell}\non-recovery = {tell}"
-    ));
+    let all = ["after-change", "on-failure", "on-recovery"].map(|hook| format!("{hook} = {tell}"));
+    set_hooks(&net, &format!("before = {before}\n{}", all.join("\n")));
     net.write("f", prose(1, 3_000));
     net.publish();
     for _ in 0..2 {
@@ -81,11 +77,11 @@ fn a_command_before_a_run_can_stop_it_and_failure_and_recovery_are_each_told_onc
 
 #[test]
 fn a_change_is_told_of_although_the_agent_was_killed_before_the_command_had_ended() {
-    let net = with_marks();
+    let net = OneTree::start("", "");
     let (begun, told_file) = (net.testbed.path("begun"), net.testbed.path("told"));
     let slow = format!("echo $$ >> {}; exec sleep 600", begun.display());
     let hook = script(&net, "hook", &slow);
-    net.configure_agent(&format!("[hooks]\nafter-change = {hook}"));
+    set_hooks(&net, &format!("after-change = {hook}"));
     net.write("f", prose(1, 3_000));
     net.publish();
     let agent = net.testbed.run_agent(&net.agent);
@@ -113,7 +109,7 @@ fn a_change_is_told_of_although_the_agent_was_killed_before_the_command_had_ende
 fn a_command_that_fails_after_a_change_leaves_the_tree_and_says_so() {
     let net = OneTree::start("", "");
     let hook = script(&net, "hook", "echo the cache is down >&2; exit 1");
-    net.configure_agent(&format!("[hooks]\nafter-change = {hook}"));
+    set_hooks(&net, &format!("after-change = {hook}"));
     net.write("f", prose(1, 3_000));
     let run = net.publish_and_sync();
     net.assert_same();

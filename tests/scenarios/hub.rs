@@ -113,7 +113,7 @@ fn a_hub_whose_agent_is_away_goes_on_by_its_own_looks() {
     let mut hub = chain.testbed.run_publisher(&chain.hub);
     hub.wait_for_log("the agent cannot be asked");
     // It is published once it is settled, as any tree is, and the agent is heard when it is back.
-    let text = fs::read_to_string(&chain.hub.config).unwrap().replace("\"1h\"", "\"10ms\"");
+    let text = fs::read_to_string(&chain.hub.config).unwrap().replace("\"1h\"", "\"1s\"");
     fs::write(&chain.hub.config, text).unwrap();
     assert!(hub.stop().success());
     let _hub = chain.testbed.run_publisher(&chain.hub);

@@ -103,10 +103,13 @@ impl App {
                 None => told,
             }
         };
-        if report.result == Failed
+        if matches!(report.result, Failed | Partial)
             && write.tx.begin_trouble(EventKind::RunFailed, &name.to_string(), write.now).await?
         {
-            let text = format!("{name} fails: {}", report.error);
+            let text = match report.result {
+                Partial => format!("{name} is up to date only in part: {}", report.error),
+                _ => format!("{name} fails: {}", report.error),
+            };
             let told = Told::new(EventKind::RunFailed, name, text).with("error", &report.error);
             self.tell(write, with(told)).await?;
         }

@@ -26,7 +26,7 @@ impl Agent {
         let mut state = self.lock();
         let now = certs::clock::now();
         let mut lets = |from| state.breakers.entry(server(from)).or_default().lets_through(now);
-        servers(order).any(|from| lets(from))
+        servers(order).any(&mut lets)
     }
 
     /// Whether a server is not left alone at present.

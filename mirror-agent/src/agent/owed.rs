@@ -55,7 +55,7 @@ impl Agent {
         let switched = matches!(report.result, RunResult::Completed | RunResult::Partial);
         // A run before it may have been killed after the switch: this one found what it had done.
         let changed = switched || held.is_some_and(|held| !same(held));
-        let failed = report.result == RunResult::Failed;
+        let failed = matches!(report.result, RunResult::Failed | RunResult::Partial);
         let mut from = record.held.as_ref().map(|held| held.version);
         let mut hooks = Vec::new();
         if failed && record.failures == 0 {

@@ -534,5 +534,7 @@ impl<'a> Busy<'a> {
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.lock().busy.remove(&self.1);
+        // A publisher beside this agent waits until a tree is not about to change.
+        self.0.applied.notify_waiters();
     }
 }

@@ -109,7 +109,7 @@ mod tests {
         let status: Status = serde_json::from_value(serde_json::json!({
             "network": "test", "agent": "lisbon-1", "certificate-until": "2026-06-01T12:00:00Z",
             "revision": 3, "head-until": null, "stale": false, "trouble": "gone <b>",
-            "rsync": null, "unsent-reports": 2,
+            "rsync": null, "unsent-reports": 2, "scrub-paused": false,
             "assignments": [{
                 "name": "fedora@lisbon", "path": "fedora", "state": "failed", "held": null,
                 "target": null, "files": 1, "bytes": 2, "last-result": "SYNC_FAILED",

@@ -97,7 +97,11 @@ pub(super) fn check_time(
 ) -> Result<(), Error> {
     let record = agent.ledger.record(&order.name)?;
     let taken_from = record.and_then(|record| record.taken_from);
-    if taken_from.is_none_or(|taken_from| taken_from == server(from)) {
+    // Who took a server out of the definitions wants what the others have, whatever its age.
+    let counts = |taken_from: &String| {
+        *taken_from != server(from) && servers(order).any(|other| server(other) == *taken_from)
+    };
+    if !taken_from.as_ref().is_some_and(counts) {
         return Ok(());
     }
     match older(listing, held, &order.quick_list) {

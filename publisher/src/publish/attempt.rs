@@ -311,7 +311,8 @@ impl Worker {
             a_day_ago: a_day_ago.as_ref(),
             scanned,
             manifest,
-            root_before: known.and_then(|kept| kept.root),
+            // An agent exchanges its tree's directory at each switch, and vouches for what lies there.
+            root_before: known.and_then(|kept| kept.root).filter(|_| self.taken.is_none()),
             root_now,
             approved: &order.approved,
         }))
