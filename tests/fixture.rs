@@ -28,7 +28,7 @@ pub struct OneTree {
 
 impl OneTree {
     /// Starts it; `tree` are further lines for the tree's definition, `assignment` for the
-    /// assignment's.
+    /// assignment's. What the upstream removes goes at once, unless the assignment says otherwise.
     pub fn start(tree: &str, assignment: &str) -> Self {
         Self::start_in(Testbed::start(), tree, assignment)
     }
@@ -42,6 +42,10 @@ impl OneTree {
     pub fn start_in(testbed: Testbed, tree: &str, assignment: &str) -> Self {
         let upstream = testbed.make_dir("upstream/tree");
         let source = testbed.path("upstream");
+        let keep = match assignment.contains("keep-withdrawn") {
+            true => "",
+            false => "keep-withdrawn = \"0s\"",
+        };
         testbed.apply(&format!(
             r#"
 [[upstream]]
@@ -71,6 +75,7 @@ tree = "tree"
 site = "site"
 tree = "tree"
 {assignment}
+{keep}
 "#
         ));
         let publisher = testbed.enroll_publisher("build");

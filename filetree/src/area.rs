@@ -37,17 +37,20 @@ pub(crate) mod marks;
 mod protected;
 mod recover;
 pub(crate) mod scrub;
+pub(crate) mod trash;
+pub mod units;
 pub(crate) mod withdrawn;
 
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
-use protocol::{manifest::Manifest, path::TreePath};
+use protocol::{manifest::Manifest, path::TreePath, units::ByteSize};
 
 pub use self::{
     adopt::{AdoptError, Adopted, ForeignFiles},
     marks::{Locals, Target},
     recover::Recovery,
-    scrub::{Damage, Finding, ScrubError, ScrubReport},
+    scrub::{Damage, Finding, ScrubOptions, ScrubReport},
+    trash::{Batch, Cause, Contents, Ended, NoBatch, Trash, TrashLimits, Undeleted},
 };
 use self::{
     marks::{Journal, Marks},
@@ -80,6 +83,15 @@ pub struct Place {
     pub name: String,
     /// The published path below `publish`.
     pub path: TreePath,
+}
+
+/// What something takes of a disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Bytes of content.
+    pub bytes: u64,
+    /// Files, directories and symlinks.
+    pub inodes: u64,
 }
 
 /// Why an area cannot be used, planned for, or switched.
@@ -130,21 +142,27 @@ pub enum Error {
     },
     /// It does not fit.
     #[error(
-        "does not fit: {needed} more bytes are needed and {free} are free (with a tenth to spare)"
+        "does not fit: needs {needed}, has {free} free on {on}; make room, or keep less of the tree by a filter", needed = ByteSize(*.needed), free = ByteSize(*.free), on = .on.display()
     )]
     DoesNotFit {
-        /// Bytes needed, with the reserve.
+        /// Bytes needed, with a tenth to spare.
         needed: u64,
         /// Bytes free.
         free: u64,
+        /// A directory on that file system.
+        on: PathBuf,
     },
     /// Not enough inodes.
-    #[error("does not fit: {needed} more inodes are needed and {free} are free")]
+    #[error(
+        "does not fit: needs {needed} inodes, has {free} free on {on}; that file system has to be made with more of them", on = .on.display()
+    )]
     NoInodes {
-        /// Inodes needed, with the reserve.
+        /// Inodes needed, with a tenth to spare.
         needed: u64,
         /// Inodes free.
         free: u64,
+        /// A directory on that file system.
+        on: PathBuf,
     },
     /// `exchange` was asked for and cannot be had.
     #[error(
@@ -310,6 +328,7 @@ impl Area {
             protected: locals.protected.clone(),
             unsure,
             settled,
+            unread: false,
         };
         let plan = plan::compare_with(have, have_view, want, want_view, &reserve);
         let found = self.protected_now(have, &plan)?;
@@ -335,20 +354,29 @@ impl Area {
 
     /// Refuses a plan that would fill the disk, before anything is fetched for it.
     pub fn check_room(&self, plan: &Plan) -> Result<(), Error> {
-        let room = self.work.room()?;
-        let (held_bytes, held_files) = self.staging.held()?;
-        let reserve = |needed: u64| needed.saturating_add(needed / 10);
-        let needed = reserve(plan.staged_bytes().saturating_sub(held_bytes));
-        if needed > room.bytes {
-            return Err(Error::DoesNotFit { needed, free: room.bytes });
-        }
         let files: u64 =
             plan.needs().iter().chain(plan.copies()).map(|need| need.keys.len() as u64).sum();
+        let (held_bytes, held_files) = self.staging.held()?;
         let has_spare_tree = self.marks.trees.iter().any(|tree| tree.swept);
         let twin = if has_spare_tree { plan.changes().len() } else { plan.kept_without_files() };
-        let needed = reserve(files.saturating_sub(held_files).saturating_add(twin as u64));
+        self.check_room_for(Footprint {
+            bytes: plan.staged_bytes().saturating_sub(held_bytes),
+            inodes: files.saturating_sub(held_files).saturating_add(twin as u64),
+        })
+    }
+
+    /// Refuses what would fill the disk, with a tenth to spare.
+    pub fn check_room_for(&self, footprint: Footprint) -> Result<(), Error> {
+        let room = self.work.room()?;
+        let reserve = |needed: u64| needed.saturating_add(needed / 10);
+        let on = || self.work.path().to_owned();
+        let needed = reserve(footprint.bytes);
+        if needed > room.bytes {
+            return Err(Error::DoesNotFit { needed, free: room.bytes, on: on() });
+        }
+        let needed = reserve(footprint.inodes);
         match room.inodes {
-            Some(free) if needed > free => Err(Error::NoInodes { needed, free }),
+            Some(free) if needed > free => Err(Error::NoInodes { needed, free, on: on() }),
             _ => Ok(()),
         }
     }

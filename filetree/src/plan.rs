@@ -16,6 +16,7 @@ use protocol::{
     digest::Digest,
     manifest::{Entry, EntryKind, LinkGroup, Manifest},
     path::TreePath,
+    symlinks::Symlinks,
 };
 
 use crate::{record::PathList, safe_path, scan::Keep};
@@ -56,11 +57,14 @@ pub struct View<'a> {
     pub keep: Keep<'a>,
     /// The assignment's modes.
     pub modes: Modes,
+    /// Symbolic links that are kept, as far as `keep` keeps them.
+    pub symlinks: Symlinks,
 }
 
 impl View<'_> {
     /// Everything, as it is.
-    pub const AS_IS: View<'static> = View { keep: &crate::scan::keep_all, modes: Modes::AS_IS };
+    pub const AS_IS: View<'static> =
+        View { keep: &crate::scan::keep_all, modes: Modes::AS_IS, symlinks: Symlinks::All };
 
     /// Numbers of the entries that are kept, in order. What lies inside a directory that is not
     /// kept is not kept.
@@ -72,12 +76,23 @@ impl View<'_> {
                 continue;
             }
             if (self.keep)(&entry.path, entry.is_dir()) {
-                kept.push(at as u32);
+                if self.carries(entry) {
+                    kept.push(at as u32);
+                }
             } else if entry.is_dir() {
                 hidden = Some(&entry.path);
             }
         }
         kept
+    }
+}
+
+impl View<'_> {
+    fn carries(&self, entry: &Entry) -> bool {
+        match &entry.kind {
+            EntryKind::Symlink { target } => self.symlinks.allows(&entry.path, target),
+            EntryKind::File { .. } | EntryKind::Dir => true,
+        }
     }
 }
 
@@ -203,6 +218,8 @@ pub(crate) struct Reserve {
     pub(crate) unsure: HashSet<TreePath>,
     /// Those of them that were looked at and hold what the newer manifest wants.
     pub(crate) settled: HashSet<TreePath>,
+    /// What the live tree has is read before it is used: files may share what is damaged.
+    pub(crate) unread: bool,
 }
 
 impl Reserve {
@@ -266,6 +283,7 @@ pub struct Plan {
     needs: Vec<Need>,
     copies: Vec<Need>,
     exceptions: Vec<TreePath>,
+    removed_bytes: u64,
     /// What holds a PROTECTED file, as far as it is known: the root, and directories.
     pub(crate) protected: (bool, Vec<TreePath>),
 }
@@ -302,6 +320,7 @@ pub(crate) fn compare_with(
         needs: Vec::new(),
         copies: Vec::new(),
         exceptions: Vec::new(),
+        removed_bytes: 0,
         protected: (reserve.protected_root, reserve.protected.clone()),
     };
     plan.withdrawn = reserve.still_readable(&plan, have_kept.iter().map(|at| had(*at)));
@@ -312,6 +331,7 @@ pub(crate) fn compare_with(
     let mut older = all_had().peekable();
     let mut changes = Vec::new();
     let mut exceptions = Vec::new();
+    let mut removed_bytes = 0_u64;
     let mut note = |path: &TreePath, old: Option<Item<'_>>, new: Option<Item<'_>>| {
         if reserve.settled.contains(path) {
             return;
@@ -328,6 +348,9 @@ pub(crate) fn compare_with(
         {
             exceptions.push(path.clone());
             return;
+        }
+        if new.is_none() {
+            removed_bytes += old.map_or(0, |old| old.entry.size());
         }
         changes.push(Change {
             path: path.clone(),
@@ -369,6 +392,7 @@ pub(crate) fn compare_with(
     }
     plan.changes = changes;
     plan.exceptions = exceptions;
+    plan.removed_bytes = removed_bytes;
     let (needs, copies) = gather(&plan);
     (plan.needs, plan.copies) = (needs, copies);
     plan
@@ -401,6 +425,7 @@ fn merge<'a>(
 struct LocalContents<'a> {
     by_key: HashMap<FileKey, &'a TreePath>,
     by_digest: HashMap<Digest, &'a TreePath>,
+    unread: bool,
 }
 
 impl<'a> LocalContents<'a> {
@@ -409,7 +434,8 @@ impl<'a> LocalContents<'a> {
         items: impl Iterator<Item = Item<'a>>,
         reserve: &Reserve,
     ) -> Self {
-        let mut local = Self { by_key: HashMap::new(), by_digest: HashMap::new() };
+        let (by_key, by_digest) = (HashMap::new(), HashMap::new());
+        let mut local = Self { by_key, by_digest, unread: reserve.unread };
         for item in items {
             let path = &item.entry.path;
             if let Some(key) = item.key()
@@ -426,7 +452,8 @@ impl<'a> LocalContents<'a> {
     fn source(&self, item: &Item<'_>) -> Option<Source> {
         let key = item.key()?;
         let copy = || self.by_digest.get(&key.digest).map(|path| Source::Copy((*path).clone()));
-        let live = self.by_key.get(&key).map(|path| Source::Live((*path).clone()));
+        let live = self.by_key.get(&key).filter(|_| !self.unread);
+        let live = live.map(|path| Source::Live((*path).clone()));
         Some(live.or_else(copy).unwrap_or(Source::Fetch))
     }
 }
@@ -501,6 +528,11 @@ impl Plan {
     /// Paths that the older generation has and the newer has not.
     pub fn removals(&self) -> impl Iterator<Item = &TreePath> {
         self.changes.iter().filter(|change| !change.wanted).map(|change| &change.path)
+    }
+
+    /// Content bytes of the files that the older generation has and the newer has not.
+    pub fn removed_bytes(&self) -> u64 {
+        self.removed_bytes
     }
 
     /// How many directories and symlinks this site will hold: what a new twin takes inodes for.

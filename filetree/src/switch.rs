@@ -62,6 +62,8 @@ pub struct SwitchOptions<'a> {
     pub retired_trees: usize,
     /// Names of files that name others and are replaced after them, in place.
     pub index_names: &'a [&'a str],
+    /// Whether what the older generation had and the newer has not goes to the trash.
+    pub trash_removed: bool,
     /// Called now and then with (paths done, paths in all).
     pub progress: &'a (dyn Fn(u64, u64) + Sync),
     /// Called once the new generation is what readers see, durably; what follows is tidying up.
@@ -95,6 +97,7 @@ impl SwitchOptions<'static> {
             linger: 15 * 60,
             retired_trees: 3,
             index_names: Self::INDEX_NAMES,
+            trash_removed: false,
             progress: &|_, _| {},
             switched: &|| {},
             #[cfg(test)]

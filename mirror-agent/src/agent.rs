@@ -1,13 +1,19 @@
 //! The agent itself: who it is, what it was told, what it is doing.
 
+mod bring;
 mod contact;
 mod gates;
 mod latest;
 mod leases;
 mod moves;
+mod names;
+mod owed;
 mod records;
 mod roots;
 mod runs;
+mod scrubbing;
+mod trash;
+mod upkeep;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,11 +38,15 @@ use protocol::{
 };
 use tokio::sync::Notify;
 
+pub(crate) use self::names::only;
 pub use self::{
     contact::Error as AskError,
-    runs::{Forced, NoSuchTree, result_name},
+    names::{Forced, NoSuchTree},
+    runs::result_name,
+    trash::TrashStatus,
 };
 use crate::{
+    apply::{self, Site},
     breaker::Breaker,
     claim::{self, Claim, Claimed},
     config::{self, Config},
@@ -47,11 +57,12 @@ use crate::{
         points::{Point, SharedHealth},
         ranges::Patience,
     },
-    ledger::{self, Ledger},
+    ledger::{self, Ledger, Withdrawn},
     line::Line,
     orders::{Orders, Trust},
     report::{Progress, Run},
-    rsync::child::{self, Programs},
+    rsync::{self, child::Programs},
+    run_log::Shelf,
     turns::Turns,
 };
 
@@ -109,14 +120,17 @@ pub struct Agent {
     pub(crate) dialer: Dialer,
     pub(crate) ledger: Ledger,
     pub(crate) manifests: Store,
+    pub(crate) logs: Shelf,
     pub(crate) patience: Patience,
     pub(crate) programs: Programs,
-    /// The first line of `rsync --version`; `None` where there is no rsync.
-    pub(crate) rsync_version: Option<String>,
+    /// The rsync of this host; `None` where there is none.
+    pub(crate) rsync: Option<rsync::version::Version>,
     trust: Mutex<Trust>,
     client: Client,
     public: reqwest::Client,
     state: Mutex<State>,
+    /// Whether an admin of the site lets nothing be scrubbed for now.
+    scrub_paused: std::sync::atomic::AtomicBool,
     /// Held while orders are taken up: the daemon asks, and so may a command meanwhile.
     accepting: Mutex<()>,
     /// Held while trees are renamed: their order matters.
@@ -128,6 +142,8 @@ pub struct Agent {
     pub(crate) wake: Notify,
     /// A report waits to be sent.
     pub(crate) unsent: Notify,
+    /// A run ended, and something else may be published.
+    pub(crate) applied: Notify,
     // The storage before the data directory: whoever waits for the latter finds the former free.
     _storage: Claimed,
     _lock: File,
@@ -166,14 +182,21 @@ impl Agent {
             root: Arc::new(roots::known(&ledger, &membership.root)?),
         };
         let line = Arc::new(Line::new(ledger.account()?));
+        let paused = ledger.is_scrub_paused()?;
         let turns = Turns::new(config.parallel);
         let manifests = Store::open(&config.data)?;
+        let logs = Shelf::of(&config.data);
         let helper = match &config.program {
             Some(program) => program.clone(),
             None => std::env::current_exe().map_err(Error::Program)?,
         };
-        let programs = Programs { rsync: config.rsync.clone(), helper };
-        let rsync_version = child::version(&programs).await;
+        let (program, confine) = (config.rsync.clone(), config.confine);
+        let mut programs = Programs { rsync: program, helper, confine, list_first: true };
+        let rsync = rsync::version::Version::of(&programs).await;
+        if let Some(warning) = rsync.as_ref().and_then(rsync::version::Version::warning) {
+            tracing::warn!("{warning}");
+        }
+        programs.list_first = rsync.as_ref().is_none_or(rsync::version::Version::list_first);
         let public = public_http_client(&roots(&config)?, &dialer, &config.points.reach())?;
         let agent = Self {
             config,
@@ -181,19 +204,22 @@ impl Agent {
             dialer,
             ledger,
             manifests,
+            logs,
             patience: Patience::default(),
             programs,
-            rsync_version,
+            rsync,
             trust: Mutex::new(trust),
             client,
             public,
             state: Mutex::default(),
+            scrub_paused: paused.into(),
             accepting: Mutex::default(),
             moving: Mutex::default(),
             turns,
             line,
             wake: Notify::new(),
             unsent: Notify::new(),
+            applied: Notify::new(),
             _storage: storage,
             _lock: lock,
         };
@@ -302,13 +328,24 @@ fn roots(config: &Config) -> Result<PublicRoots, live::Error> {
 }
 
 /// Puts a switch into a run's report.
-pub(crate) fn note_switch(run: &Run, report: &SwitchReport) {
+pub(crate) fn note_switch(
+    run: &Run,
+    site: &Site,
+    report: &SwitchReport,
+) -> Result<(), apply::Error> {
     let mode = match report.mode {
         None => "none",
         Some(Mode::Exchange) => "exchange",
         Some(Mode::InPlace) => "in-place",
     };
     run.set_switch(format!("{mode}: {}", report.why));
+    let withdrawn = site.withdrawn()?;
+    if let Some(Withdrawn { paths, next, .. }) = &withdrawn {
+        run.notice(format!(
+            "{paths} removed paths stay readable for now (keep-withdrawn), the first until {next}"
+        ));
+    }
+    run.set_withdrawn(withdrawn);
     for path in &report.exceptions {
         run.notice(format!("not touched, because a PROTECTED file is there: {path}"));
     }
@@ -318,6 +355,7 @@ pub(crate) fn note_switch(run: &Run, report: &SwitchReport) {
     for path in &report.trashed {
         run.notice(format!("local content was moved to the trash: {path}"));
     }
+    Ok(())
 }
 
 /// Takes the lock of the data directory, and waits a little for whoever only looked something up:

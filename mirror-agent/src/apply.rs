@@ -4,15 +4,19 @@
 //! there: which generation, seen through which rules.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     io,
     sync::{Arc, OnceLock},
 };
 
 use filetree::{
-    area::{self, AdoptError, Adopted, Area, Place, Target},
+    area::{
+        self, AdoptError, Adopted, Area, Finding, Footprint, Place, ScrubOptions, ScrubReport,
+        Target, TrashLimits,
+    },
     fs::{self as disk, Fs},
-    plan::{Modes, Need, Plan, View},
+    plan::{Grace, Modes, Need, Plan, View},
     scan::{ScanOptions, ScanRecord, scan},
     staging::{self, StagedWriter, Staging},
     switch::{SwitchOptions, SwitchReport, WantedMode},
@@ -22,16 +26,18 @@ use protocol::{
     digest::Digest,
     filter::{Filter, Level},
     generation::Version,
-    manifest::Manifest,
+    manifest::{Entry, EntryKind, Manifest},
     path::TreePath,
     spec::Switch,
+    symlinks::Symlinks,
     transfer::rsync_estimate,
-    v1::agent::{AssignmentOrder, Changes},
+    v1::agent::{AssignmentOrder, Changes, VersionsOrder},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     config::Config,
+    ledger::Withdrawn,
     modes::{self, InvalidChmod},
     removal::Removals,
     report::Progress,
@@ -45,6 +51,8 @@ pub struct Rules {
     pub filter: Filter,
     /// What becomes of modes.
     pub modes: Modes,
+    /// Which symbolic links are kept.
+    pub symlinks: Symlinks,
     note: Note,
 }
 
@@ -57,6 +65,19 @@ struct Note {
     chmod: Option<String>,
     #[serde(default)]
     observed: bool,
+    /// Where the path is a directory of versions: how they are chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    versions: Option<VersionsOrder>,
+    /// Of one version: its name, below which the rules are asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    below: Option<TreePath>,
+    /// What was applied before there was a choice has all.
+    #[serde(default = "all_links")]
+    symlinks: Symlinks,
+}
+
+const fn all_links() -> Symlinks {
+    Symlinks::All
 }
 
 /// Why the disk does not do what is wanted.
@@ -91,20 +112,86 @@ pub enum Error {
 impl Rules {
     /// What an order says.
     pub fn of(order: &AssignmentOrder, observed: bool) -> Result<Self, Error> {
-        Self::read(Note { filter: order.filter.clone(), chmod: order.chmod.clone(), observed })
+        Self::read(Note {
+            filter: order.filter.clone(),
+            chmod: order.chmod.clone(),
+            observed,
+            versions: order.versions.clone(),
+            below: None,
+            symlinks: order.symlinks,
+        })
+    }
+
+    /// The same rules as they are for one version, whose paths begin below its name.
+    pub fn of_version(&self, name: &TreePath) -> Self {
+        let note = Note { versions: None, below: Some(name.clone()), ..self.note.clone() };
+        Self { note, ..self.clone() }
+    }
+
+    /// The version that these rules are for, where they are for one.
+    pub fn version(&self) -> Option<&TreePath> {
+        self.note.below.as_ref()
+    }
+
+    /// How the versions of a directory of versions are chosen; `None` where the path is one unit.
+    pub fn versions(&self) -> Option<&VersionsOrder> {
+        self.note.versions.as_ref()
+    }
+
+    /// Decides about this entry alone, its parents taken as kept.
+    pub fn decides(&self, path: &TreePath, is_dir: bool) -> bool {
+        self.in_tree(path).is_some_and(|path| self.filter.decide(&path, is_dir).kept)
+    }
+
+    /// Whether an entry and every directory above it is kept.
+    pub fn keeps(&self, path: &TreePath, is_dir: bool) -> bool {
+        self.in_tree(path).is_some_and(|path| self.filter.keeps(&path, is_dir))
+    }
+
+    /// Whether an entry that the upstream does not have must stay.
+    pub fn protects(&self, path: &TreePath, is_dir: bool) -> bool {
+        self.in_tree(path).is_some_and(|path| self.filter.protects(&path, is_dir))
+    }
+
+    /// The path as the rules name it; `None` where it would be too long to be one.
+    fn in_tree<'p>(&self, path: &'p TreePath) -> Option<Cow<'p, TreePath>> {
+        match &self.note.below {
+            None => Some(Cow::Borrowed(path)),
+            Some(version) => version.child(path.as_bytes()).ok().map(Cow::Owned),
+        }
     }
 
     fn read(note: Note) -> Result<Self, Error> {
         Ok(Self {
             filter: Filter::build(&note.filter)?,
             modes: modes::parse(note.chmod.as_deref())?,
+            symlinks: note.symlinks,
             note,
         })
     }
 
     /// Whether a manifest looks the same through both.
     pub fn same_as(&self, other: &Self) -> bool {
-        self.filter == other.filter && self.modes == other.modes
+        self.filter == other.filter
+            && self.modes == other.modes
+            && self.symlinks == other.symlinks
+            && self.note.versions == other.note.versions
+            && self.note.below == other.note.below
+    }
+
+    /// Whether a link is one that this site may have; anything else is. A link of a version may not
+    /// leave it: versions come and go by themselves.
+    pub fn carries(&self, entry: &Entry) -> bool {
+        match &entry.kind {
+            EntryKind::Symlink { target } => self.symlinks.allows(&entry.path, target),
+            EntryKind::File { .. } | EntryKind::Dir => true,
+        }
+    }
+
+    /// Links of a manifest that are not kept, though the filter keeps them.
+    pub fn refused_links<'m>(&'m self, manifest: &'m Manifest) -> impl Iterator<Item = &'m Entry> {
+        let entries = manifest.entries().iter();
+        entries.filter(|e| !self.carries(e) && self.keeps(&e.path, false))
     }
 
     /// Files that are kept, and their content bytes.
@@ -112,7 +199,7 @@ impl Rules {
         let kept = manifest
             .entries()
             .iter()
-            .filter(|entry| entry.is_file() && self.filter.keeps(&entry.path, false));
+            .filter(|entry| entry.is_file() && self.keeps(&entry.path, false));
         kept.fold((0, 0), |(files, bytes), entry| (files + 1, bytes + entry.size()))
     }
 }
@@ -134,6 +221,7 @@ pub struct Applied {
 #[derive(Debug)]
 pub struct Site {
     area: Area,
+    trash: TrashLimits,
     /// Where it is published, by its absolute path.
     pub live: std::path::PathBuf,
 }
@@ -151,7 +239,45 @@ impl Site {
         let live = publish.join(os_path(path));
         let place =
             Place { publish, work: config.work(), name: name.to_owned(), path: path.clone() };
-        Ok(Self { area: Area::open(fs(), place)?, live })
+        Ok(Self { area: Area::open(fs(), place)?, trash: config.trash(), live })
+    }
+
+    /// The place of one version, where the path is a directory of versions; locked as well.
+    pub fn version(&self, name: &TreePath) -> Result<Self, Error> {
+        let area = Area::open(fs(), self.area.unit_place(name))?;
+        Ok(Self { area, trash: self.trash, live: self.live.join(os_path(name)) })
+    }
+
+    /// What one version durably holds, without opening its place: the digest of its manifest, and
+    /// its rules.
+    pub fn version_held(&self, name: &TreePath) -> Result<Option<(Digest, Rules)>, Error> {
+        let Some(target) = self.area.unit_target(name)? else { return Ok(None) };
+        let Ok(note) = serde_json::from_str::<Note>(&target.note) else { return Ok(None) };
+        Ok(Some((target.manifest, Rules::read(note)?)))
+    }
+
+    /// The versions that lie here and are known, by name.
+    pub fn versions_held(&self) -> Result<Vec<TreePath>, Error> {
+        let Some(dir) = self.area.directory()? else { return Ok(Vec::new()) };
+        let mut held = Vec::new();
+        for entry in dir.entries()? {
+            if let Ok(name) = TreePath::parse(&entry.name)
+                && self.area.unit_target(&name)?.is_some()
+            {
+                held.push(name);
+            }
+        }
+        Ok(held)
+    }
+
+    /// Notes which generation the versions make up.
+    pub fn note_applied(
+        &mut self,
+        (version, manifest): (Version, Digest),
+        rules: &Rules,
+    ) -> Result<(), Error> {
+        let note = serde_json::to_string(&rules.note).unwrap_or_default();
+        Ok(self.area.note_applied(&Target { version, manifest, note })?)
     }
 
     /// What is published, durably.
@@ -179,6 +305,11 @@ impl Site {
         &mut self.area
     }
 
+    /// The assignment's own work directory.
+    pub fn home(&self) -> Result<disk::Dir, Error> {
+        Ok(self.area.work_dir().reopen()?)
+    }
+
     /// A private directory for downloads and rsync, by its absolute path.
     pub fn scratch(&self) -> Result<std::path::PathBuf, Error> {
         let dir = self.area.work_dir().ensure_dir(b"partial", 0o700)?;
@@ -188,15 +319,13 @@ impl Site {
     /// Reads and digests what is published; `keep` leaves out what is not looked at.
     pub fn scan(
         &self,
-        filter: &Filter,
+        keep: filetree::scan::Keep<'_>,
         progress: &Arc<Progress>,
         now: Timestamp,
     ) -> Result<(Manifest, ScanRecord), Error> {
         let root = fs().open_root(&self.live)?;
-        let keep = |path: &TreePath, is_dir: bool| filter.decide(path, is_dir).kept;
         let tell = |scan: filetree::scan::Progress| progress.set(scan.bytes, scan.total_bytes);
-        let options =
-            ScanOptions { keep: &keep, progress: &tell, ..ScanOptions::new(nanoseconds(now)) };
+        let options = ScanOptions { keep, progress: &tell, ..ScanOptions::new(nanoseconds(now)) };
         let scan = scan(&root, &ScanRecord::empty(), &options)?;
         Ok((scan.manifest, scan.record))
     }
@@ -212,15 +341,15 @@ impl Site {
         now: Timestamp,
     ) -> Result<Adopted, Error> {
         progress.phase("adopt", "bytes", 0);
-        let keep = |path: &TreePath, is_dir: bool| rules.filter.decide(path, is_dir).kept;
-        let view = View { keep: &keep, modes: rules.modes };
+        let keep = |path: &TreePath, is_dir: bool| rules.decides(path, is_dir);
+        let view = View { keep: &keep, modes: rules.modes, symlinks: rules.symlinks };
         let tell = |scan: filetree::scan::Progress| progress.set(scan.bytes, scan.total_bytes);
         let options = ScanOptions { progress: &tell, ..ScanOptions::new(nanoseconds(now)) };
         Ok(self.area.adopt(want, view, record, &options)?)
     }
 
     /// Plans the way from what was applied to what is wanted; `removals` are those between the two.
-    /// What stays apart is known as local from now on.
+    /// What stays apart is known as local from now on; what goes stays readable for `grace`.
     pub fn plan(
         &self,
         have: &Manifest,
@@ -228,16 +357,49 @@ impl Site {
         want: &Arc<Manifest>,
         want_rules: &Rules,
         removals: &Removals,
+        grace: Grace,
     ) -> Result<Plan, Error> {
-        let keep_want = |path: &TreePath, is_dir: bool| want_rules.filter.decide(path, is_dir).kept;
+        let keep_want = |path: &TreePath, is_dir: bool| want_rules.decides(path, is_dir);
         let keep_have = |path: &TreePath, is_dir: bool| {
-            have_rules.is_none_or(|rules| rules.filter.decide(path, is_dir).kept)
-                && removals.concerns(path)
+            have_rules.is_none_or(|rules| rules.decides(path, is_dir)) && removals.concerns(path)
         };
         let have_modes = have_rules.map_or(Modes::AS_IS, |rules| rules.modes);
-        let have_view = View { keep: &keep_have, modes: have_modes };
-        let want_view = View { keep: &keep_want, modes: want_rules.modes };
-        Ok(self.area.plan(have, have_view, want, want_view)?)
+        let have_links = have_rules.map_or(Symlinks::All, |rules| rules.symlinks);
+        let have_view = View { keep: &keep_have, modes: have_modes, symlinks: have_links };
+        let (modes, symlinks) = (want_rules.modes, want_rules.symlinks);
+        let want_view = View { keep: &keep_want, modes, symlinks };
+        Ok(self.area.plan_with_grace(have, have_view, want, want_view, Some(grace))?)
+    }
+
+    /// Removed paths that are still readable.
+    pub fn withdrawn(&self) -> Result<Option<Withdrawn>, Error> {
+        let next = self.area.next_withdrawal().map(Timestamp::from_second);
+        let Some(Ok(next)) = next else { return Ok(None) };
+        Ok(Some(Withdrawn { paths: self.area.withdrawn_entries()?, next, failures: 0 }))
+    }
+
+    /// Reads what is published, or a part of it, and compares it with what was applied.
+    pub fn scrub(
+        &self,
+        have: &Arc<Manifest>,
+        rules: &Rules,
+        options: &ScrubOptions<'_>,
+    ) -> Result<ScrubReport, Error> {
+        let keep = |path: &TreePath, is_dir: bool| rules.decides(path, is_dir);
+        let view = View { keep: &keep, modes: rules.modes, symlinks: rules.symlinks };
+        Ok(self.area.scrub(have, view, options)?)
+    }
+
+    /// Plans the repair of what was found.
+    pub fn plan_repair(
+        &self,
+        have: &Arc<Manifest>,
+        rules: &Rules,
+        findings: &[Finding],
+    ) -> Result<Plan, Error> {
+        let keep = |path: &TreePath, is_dir: bool| rules.decides(path, is_dir);
+        let view = View { keep: &keep, modes: rules.modes, symlinks: rules.symlinks };
+        Ok(self.area.plan_repair(have, view, findings)?)
     }
 
     /// From now on these paths are local: they stay where they are, and no switch moves them.
@@ -259,7 +421,7 @@ impl Site {
         let target = Target { version, manifest, note };
         // What is local and what a rule speaks of stays, whichever side the rule speaks to.
         let keep = |path: &TreePath, is_dir: bool| {
-            rules.filter.keeps(path, is_dir) && !rules.filter.protects(path, is_dir)
+            rules.keeps(path, is_dir) && !rules.protects(path, is_dir)
         };
         let tell = |done, total| progress.set(done, total);
         let options = SwitchOptions {
@@ -268,18 +430,68 @@ impl Site {
                 Switch::InPlace => WantedMode::InPlace,
                 Switch::Auto | Switch::Symlink => WantedMode::Auto,
             },
+            trash_removed: self.trash.keep > 0,
             linger: i64::try_from(order.linger.duration().as_secs()).unwrap_or(i64::MAX),
             progress: &tell,
             ..SwitchOptions::new(now.as_second())
         };
-        Ok(self.area.switch(plan, &target, &options)?)
+        let report = self.area.switch(plan, &target, &options)?;
+        if let Some(trash) = self.area.trash()? {
+            trash.expire(now.as_second(), self.trash)?;
+        }
+        Ok(report)
+    }
+
+    /// Refuses a plan that would fill the disk. What the trash holds of upstreams gives way first,
+    /// the oldest before the rest.
+    pub fn check_room(&self, plan: &Plan, notice: &dyn Fn(String)) -> Result<(), Error> {
+        self.make_room(&|area| area.check_room(plan), notice)
+    }
+
+    /// [`Site::check_room`] before there is a plan.
+    pub fn check_room_for(
+        &self,
+        footprint: Footprint,
+        notice: &dyn Fn(String),
+    ) -> Result<(), Error> {
+        self.make_room(&|area| area.check_room_for(footprint), notice)
+    }
+
+    fn make_room(
+        &self,
+        fits: &dyn Fn(&Area) -> Result<(), area::Error>,
+        notice: &dyn Fn(String),
+    ) -> Result<(), Error> {
+        loop {
+            let Err(error) = fits(&self.area) else { return Ok(()) };
+            let is_short =
+                matches!(error, area::Error::DoesNotFit { .. } | area::Error::NoInodes { .. });
+            let trash = if is_short { self.area.trash()? } else { None };
+            match trash.map(|trash| trash.give_way()).transpose()?.flatten() {
+                Some(batch) => {
+                    notice(format!("room is short: batch {batch} of the trash was removed"));
+                }
+                None => return Err(error.into()),
+            }
+        }
     }
 }
 
-/// What a plan changes, counted.
+/// For how long an order lets removed paths stay readable, from `now` on. In a directory of versions
+/// what a version loses goes with its switch: it is the version that stays or goes.
+pub fn grace(order: &AssignmentOrder, now: Timestamp) -> Grace {
+    let keep = i64::try_from(order.keep_withdrawn.duration().as_secs()).unwrap_or(i64::MAX);
+    Grace { now: now.as_second(), keep: if order.versions.is_some() { 0 } else { keep } }
+}
+
+/// What a plan changes, counted. What it withdraws counts as deleted now, and not once more when it
+/// goes.
 pub fn changes(plan: &Plan, have: &Manifest, want: &Manifest) -> Changes {
-    let mut changes = Changes::default();
+    let mut changes = Changes { deleted: plan.withdrawn_entries().1, ..Changes::default() };
     for change in plan.changes() {
+        if !change.wanted && have.get(&change.path).is_none() {
+            continue;
+        }
         let new = want.get(&change.path);
         let same_content = have.get(&change.path).zip(new).is_some_and(|(old, new)| {
             old.digest() == new.digest()
@@ -296,7 +508,7 @@ pub fn changes(plan: &Plan, have: &Manifest, want: &Manifest) -> Changes {
             (true, true) => changes.changed += 1,
         }
         if let Some(new) = new.filter(|new| change.wanted && new.is_file()) {
-            let has_old = have.get(&change.path).is_some_and(protocol::manifest::Entry::is_file);
+            let has_old = have.get(&change.path).is_some_and(Entry::is_file);
             changes.bytes += new.size();
             changes.rsync_bytes += rsync_estimate(new.size(), has_old);
         }

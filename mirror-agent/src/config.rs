@@ -6,10 +6,18 @@ use std::{
 };
 
 use certs::dial::{AddressFamily, Dialer, NoProxy, ProxySettings, ProxyUrl};
-use protocol::config::{self, Loaded, Sources};
+use filetree::{area::TrashLimits, confine::Confine};
+use protocol::{
+    config::{self, Loaded, Sources},
+    spec::Rate,
+    units::{ByteSize, Span},
+};
 use serde::{Deserialize, Serialize};
 
-use crate::fetch::allowed::PointsConfig;
+use crate::{
+    fetch::allowed::PointsConfig,
+    hooks::{self, HooksConfig},
+};
 
 /// Everything that an admin of a site sets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,15 +39,45 @@ pub struct Config {
     pub address_family: AddressFamily,
     /// Which publication points outside of the network are asked.
     pub points: PointsConfig,
-    /// `ADDRESS:PORT` where `/healthz`, `/readyz` and `/metrics` are answered by plain HTTP; nowhere
-    /// by default.
+    /// What this site has run around the runs.
+    pub hooks: HooksConfig,
+    /// `ADDRESS:PORT` where the status page, `/status`, `/metrics`, `/healthz` and `/readyz` are
+    /// answered by plain HTTP; nowhere by default.
     pub monitor: Option<String>,
+    /// How long what left a published tree can be brought back; `0s` keeps nothing of it.
+    pub trash_keep: Span,
+    /// Most bytes that the trash of one assignment keeps of what its upstream removed.
+    pub trash_max: ByteSize,
+    /// How published files are read again, to see whether they are as they should be.
+    pub scrub: ScrubConfig,
     /// Runs at a time.
     pub parallel: usize,
     /// The rsync program: a name that is looked up in PATH, or a path.
     pub rsync: PathBuf,
     /// The `mirror-agent` program that rsync calls back; the running one by default.
     pub program: Option<PathBuf>,
+    /// Whether the kernel keeps the agent and its rsync to their directories: `auto`, `required` or
+    /// `off`.
+    pub confine: Confine,
+    /// Further directories that the agent, and what it starts, may write below.
+    pub writable: Vec<PathBuf>,
+}
+
+/// How published files are read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct ScrubConfig {
+    /// Every file is read once in this time; `0s` reads nothing by itself.
+    pub every: Span,
+    /// Bytes read per second.
+    pub rate: Rate,
+}
+
+impl Default for ScrubConfig {
+    fn default() -> Self {
+        let every = Span::from_secs(30 * 24 * 3_600);
+        Self { every, rate: Rate(Some(ByteSize(20 << 20))) }
+    }
 }
 
 impl Default for Config {
@@ -53,10 +91,16 @@ impl Default for Config {
             bind: None,
             address_family: AddressFamily::default(),
             points: PointsConfig::default(),
+            hooks: HooksConfig::default(),
             monitor: None,
+            trash_keep: Span::from_secs(7 * 24 * 3_600),
+            trash_max: ByteSize(20 << 30),
+            scrub: ScrubConfig::default(),
             parallel: 2,
             rsync: "rsync".into(),
             program: None,
+            confine: Confine::default(),
+            writable: Vec::new(),
         }
     }
 }
@@ -91,6 +135,9 @@ pub enum Error {
         /// Where work is done.
         work: PathBuf,
     },
+    /// Commands that cannot be run.
+    #[error(transparent)]
+    Hooks(#[from] hooks::Invalid),
     /// A proxy that is none.
     #[error("the proxy cannot be used")]
     Proxy(#[from] certs::dial::InvalidProxy),
@@ -105,6 +152,12 @@ impl Config {
     /// Where all work is done.
     pub fn work(&self) -> PathBuf {
         self.work.clone().unwrap_or_else(|| self.storage.join("work"))
+    }
+
+    /// What the trash of each assignment keeps.
+    pub fn trash(&self) -> TrashLimits {
+        let keep = i64::try_from(self.trash_keep.duration().as_secs()).unwrap_or(i64::MAX);
+        TrashLimits { keep, removed_bytes: self.trash_max.0 }
     }
 
     /// How connections are opened.
@@ -130,10 +183,14 @@ impl Config {
                 return Err(Error::Relative { key, path: path.clone() });
             }
         }
+        if let Some(path) = self.writable.iter().find(|path| !path.is_absolute()) {
+            return Err(Error::Relative { key: "writable", path: path.clone() });
+        }
         let (publish, work) = (self.publish(), self.work());
         if publish.starts_with(&work) || work.starts_with(&publish) {
             return Err(Error::Nested { publish, work });
         }
+        self.hooks.check()?;
         self.dialer().map(drop)
     }
 }

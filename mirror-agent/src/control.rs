@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use protocol::{hub::Question, v1::agent::UndeleteRequest};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -22,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Failure,
     agent::{Agent, Forced},
+    hub,
     report::Progress,
+    run_log::Kept,
     status,
 };
 
@@ -48,21 +51,56 @@ pub enum Request {
         /// Change nothing.
         dry_run: bool,
     },
-    /// Compare what is published with its manifest.
+    /// Compare what is published with its manifest, and repair it.
+    #[serde(rename_all = "kebab-case")]
     Verify {
         /// `TREE` or `TREE@SITE`; all without it.
         tree: Option<String>,
+        /// Change nothing.
+        dry_run: bool,
     },
-    /// What was done.
+    /// Let published files be read again by themselves, or not.
+    Scrub {
+        /// Whether not.
+        paused: bool,
+    },
+    /// What the last runs did, with the logs of those whose logs are kept.
     Log {
         /// `TREE` or `TREE@SITE`; all without it.
         tree: Option<String>,
+    },
+    /// What can be brought back.
+    Trash {
+        /// `TREE` or `TREE@SITE`; all without it.
+        tree: Option<String>,
+    },
+    /// Bring something back from the trash.
+    Undelete {
+        /// `TREE` or `TREE@SITE`.
+        tree: String,
+        /// What, and where from.
+        what: UndeleteRequest,
+    },
+    /// The texts of logs.
+    Text {
+        /// `TREE` or `TREE@SITE`; all without it.
+        tree: Option<String>,
+        /// Which of each assignment's logs.
+        kept: Kept,
+    },
+    /// The latest log of one assignment, and what is added to it for as long as the asker listens.
+    Follow {
+        /// `TREE` or `TREE@SITE`.
+        tree: String,
     },
     /// Remove the files of an assignment that ended.
     Purge {
         /// `TREE` or `TREE@SITE`.
         tree: String,
     },
+    /// What a publisher on this host asks.
+    #[serde(untagged)]
+    Hub(Question),
 }
 
 /// One line of an answer.
@@ -81,6 +119,8 @@ pub enum Line {
         /// Of so much; 0 where it is not known.
         total: u64,
     },
+    /// Lines of a log.
+    Text(String),
     /// The answer.
     Answer(serde_json::Value),
     /// It was not done.
@@ -167,6 +207,22 @@ async fn answer(stream: UnixStream, agent: &Arc<Agent>) -> io::Result<()> {
         Ok(request) => request,
         Err(error) => return send(&mut to, &Line::Error(error.to_string())).await,
     };
+    if let Request::Follow { tree } = &request {
+        return match agent.name_of(tree) {
+            Err(error) => send(&mut to, &Line::Error(crate::chain(&error))).await,
+            Ok(name) => {
+                let mut follower = agent.logs.follow(&name);
+                let mut gone = [0];
+                loop {
+                    tokio::select! {
+                        text = follower.next() => send(&mut to, &Line::Text(text)).await?,
+                        // Nothing more is asked on this connection: it was closed.
+                        _ = from.read(&mut gone) => return Ok(()),
+                    }
+                }
+            }
+        };
+    }
     let progress = Arc::new(Progress::default());
     let work = perform(agent, &request);
     tokio::pin!(work);
@@ -197,7 +253,7 @@ pub(crate) fn moment_of(
     idle: &Progress,
 ) -> crate::report::Moment {
     let tree = match request {
-        Request::Sync { tree, .. } | Request::Verify { tree } => tree.as_deref(),
+        Request::Sync { tree, .. } | Request::Verify { tree, .. } => tree.as_deref(),
         _ => return idle.moment(),
     };
     let names = agent.names_of(tree).unwrap_or_default();
@@ -213,16 +269,39 @@ pub async fn perform(agent: &Arc<Agent>, request: &Request) -> Result<serde_json
         Request::Log { tree } => {
             Ok(value(serde_json::to_value(status::log(agent, tree.as_deref())?)))
         }
+        Request::Text { tree, kept } => {
+            let names = agent.names_of(tree.as_deref())?;
+            Ok(value(serde_json::to_value(status::texts(&agent.logs, &names, *kept))))
+        }
+        Request::Follow { tree } => Ok(value(serde_json::to_value(agent.name_of(tree)?))),
         Request::Sync { tree, dry_run } => {
             let forced = tree.clone().map_or(Forced::All, Forced::Tree);
             let reports = crate::activate_once(agent, &forced, *dry_run).await?;
             agent.names_of(tree.as_deref())?;
             Ok(value(serde_json::to_value(reports)))
         }
-        Request::Verify { tree } => {
+        Request::Scrub { paused } => {
+            agent.pause_scrub(*paused)?;
+            Ok(serde_json::json!({ "paused": paused }))
+        }
+        Request::Verify { tree, dry_run } => {
             let mut reports = Vec::new();
             for name in agent.names_of(tree.as_deref())? {
-                reports.push(agent.verify(&name).await);
+                reports.push(agent.verify(&name, !dry_run).await);
+            }
+            Ok(value(serde_json::to_value(reports)))
+        }
+        Request::Hub(Question::Published { known, wait }) => {
+            Ok(value(serde_json::to_value(hub::published(agent, *known, *wait).await?)))
+        }
+        Request::Hub(Question::Vouched { assignment }) => {
+            Ok(value(serde_json::to_value(hub::vouched(agent, assignment)?)))
+        }
+        Request::Trash { tree } => Ok(value(serde_json::to_value(agent.trash(tree.as_deref())?))),
+        Request::Undelete { tree, what } => {
+            let mut reports = Vec::new();
+            for name in agent.names_of(Some(tree))? {
+                reports.push(agent.undelete(&name, what).await?);
             }
             Ok(value(serde_json::to_value(reports)))
         }
@@ -242,11 +321,29 @@ async fn send(to: &mut (impl AsyncWriteExt + Unpin), line: &Line) -> io::Result<
     to.write_all(&text).await
 }
 
+/// What is heard before the answer.
+#[derive(Debug, Clone, Copy)]
+pub enum Heard<'a> {
+    /// How far it is.
+    Progress {
+        /// What is done now.
+        phase: &'a str,
+        /// What is counted.
+        unit: &'a str,
+        /// So much is done.
+        done: u64,
+        /// Of so much; 0 where it is not known.
+        total: u64,
+    },
+    /// Lines of a log.
+    Text(&'a str),
+}
+
 /// Asks the agent that runs with `data`; `Ok(None)` where none runs.
 pub async fn ask(
     data: &Path,
     request: &Request,
-    mut progress: impl FnMut(&str, &str, u64, u64),
+    mut heard: impl FnMut(Heard<'_>),
 ) -> Result<Option<serde_json::Value>, Error> {
     let path = socket(data);
     let stream = match UnixStream::connect(&path).await {
@@ -274,7 +371,10 @@ pub async fn ask(
             return Err(Error::Ended);
         }
         match serde_json::from_slice(&line) {
-            Ok(Line::Progress { phase, unit, done, total }) => progress(&phase, &unit, done, total),
+            Ok(Line::Progress { phase, unit, done, total }) => {
+                heard(Heard::Progress { phase: &phase, unit: &unit, done, total });
+            }
+            Ok(Line::Text(text)) => heard(Heard::Text(&text)),
             Ok(Line::Answer(value)) => return Ok(Some(value)),
             Ok(Line::Error(error)) => return Err(Error::Told(error)),
             Err(_) => return Err(Error::Ended),

@@ -13,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use filetree::{pack::read::PackIndex, plan::Need};
+use filetree::{pack::read::PackIndex, plan::Need, staging::Staging};
 use protocol::{
     digest::Digest,
     filter::Filter,
@@ -123,14 +123,15 @@ struct Pending {
     in_pack: Option<usize>,
 }
 
-/// Brings all of `needs` into staging.
+/// Brings all of `needs` into `staging`. `site` is where old content lies, and where the work is
+/// done that may be resumed.
 pub async fn gather(
     site: &Site,
+    staging: &Staging,
     needs: &[Need],
     sources: &Sources<'_>,
     run: &Run,
 ) -> Result<(), Error> {
-    let staging = site.area().staging();
     let mut missing = Vec::new();
     for need in needs {
         if !block_in_place(|| staging.has(need))? {

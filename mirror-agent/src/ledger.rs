@@ -9,6 +9,7 @@
 //! DATA/ledger/orders.json            the last orders that were believed
 //! DATA/ledger/marks.json             highest revision, restore epoch, and version of each tree
 //! DATA/ledger/assignments/NAME.json  what it holds, its runs, when it is due
+//! DATA/ledger/scrub-paused.json      whether an admin paused the reading of published files
 //! DATA/ledger/account.json           what came over the site's line in this month
 //! DATA/ledger/unsent/ID.json         reports that the coordinator has not taken yet
 //! ```
@@ -27,8 +28,8 @@ use protocol::{
     dsse::Envelope,
     generation::Version,
     path::TreePath,
-    spec::AssignmentName,
-    v1::agent::{AgentOrders, RunReport},
+    spec::{AssignmentName, OnEnd},
+    v1::agent::{AgentOrders, Checked, RunReport, VersionsOrder},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -38,8 +39,7 @@ pub use self::{
     marks::{GoesBack, Mark, Marks},
     store::Error,
 };
-use crate::line::Account;
-use crate::orders::Found;
+use crate::{hooks::Hook, line::Account, orders::Found};
 
 /// Runs of an assignment that are remembered here; the coordinator has all of them.
 pub const KEPT_RUNS: usize = 50;
@@ -72,6 +72,15 @@ pub struct Record {
     /// When it is tried or asked again.
     #[serde(default)]
     pub due: Option<Timestamp>,
+    /// Removed paths that stay readable for now.
+    #[serde(default)]
+    pub withdrawn: Option<Withdrawn>,
+    /// What becomes of its files when it ends: its orders are not there any more by then.
+    #[serde(default)]
+    pub on_end: OnEnd,
+    /// Wishes to undelete that were answered and are still ordered.
+    #[serde(default)]
+    pub undeleted: Vec<Uuid>,
     /// The slot of its schedule in which it last ran.
     #[serde(default)]
     pub slot: Option<Timestamp>,
@@ -87,12 +96,104 @@ pub struct Record {
     /// When the publication points are asked again.
     #[serde(default)]
     pub look_again: Option<Timestamp>,
+    /// The stock server that what is held was taken from: `HOST:PORT`.
+    #[serde(default)]
+    pub taken_from: Option<String>,
+    /// Commands of the site that are still to be run, in this order.
+    #[serde(default)]
+    pub owed: Vec<Owed>,
+    /// How far the published files were read to see whether they are as they should be.
+    #[serde(default)]
+    pub scrub: Option<Scrub>,
     /// What it failed for: a newer target is tried at once.
     #[serde(default)]
     pub failed_target: Option<Digest>,
+    /// Where it is a directory of versions: the manifests of those that are held.
+    #[serde(default)]
+    pub version_manifests: Vec<Digest>,
+    /// How its versions were chosen in the last run.
+    #[serde(default)]
+    pub versions: Option<VersionsOrder>,
     /// The last runs, the newest last.
     #[serde(default)]
     pub runs: Vec<RunReport>,
+}
+
+/// Removed paths that stay readable in the published tree for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Withdrawn {
+    /// How many entries.
+    pub paths: u64,
+    /// When the first of them goes.
+    pub next: Timestamp,
+    /// How often that failed.
+    #[serde(default)]
+    pub failures: u32,
+}
+
+/// A command of the site that is owed to a run which ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Owed {
+    /// Which command.
+    pub hook: Hook,
+    /// The run that it is about, one of those that are remembered.
+    pub run: Uuid,
+    /// What was held before: by the first of the runs that no command was told of yet.
+    #[serde(default)]
+    pub from: Option<Version>,
+    /// How often it was tried.
+    #[serde(default)]
+    pub tries: u32,
+    /// When it is tried again.
+    #[serde(default)]
+    pub due: Option<Timestamp>,
+}
+
+/// How far the files of an assignment were read, round after round.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Scrub {
+    /// When the next part is read.
+    pub due: Timestamp,
+    /// When the round that is under way began.
+    #[serde(default)]
+    pub begun: Option<Timestamp>,
+    /// Where its next part begins.
+    #[serde(default)]
+    pub at: Option<TreePath>,
+    /// What it came to so far.
+    #[serde(default)]
+    pub checked: Checked,
+    /// Damaged paths that are not repaired yet, in order.
+    #[serde(default)]
+    pub damaged: Vec<TreePath>,
+    /// When their repair is tried again.
+    #[serde(default)]
+    pub again: Option<Timestamp>,
+    /// How often it failed in a row.
+    #[serde(default)]
+    pub failures: u32,
+    /// When the last round ended.
+    #[serde(default)]
+    pub last: Option<Timestamp>,
+}
+
+impl Scrub {
+    /// One whose first round begins then.
+    pub fn new(due: Timestamp) -> Self {
+        Self {
+            due,
+            begun: None,
+            at: None,
+            checked: Checked::default(),
+            damaged: Vec::new(),
+            again: None,
+            failures: 0,
+            last: None,
+        }
+    }
 }
 
 /// What a stock server's small files showed.
@@ -148,14 +249,27 @@ impl Record {
             sync_requests: 0,
             failures: 0,
             due: None,
+            withdrawn: None,
+            on_end: OnEnd::Keep,
+            undeleted: Vec::new(),
             slot: None,
             quick: None,
             planned: None,
             found: None,
             look_again: None,
+            taken_from: None,
+            owed: Vec::new(),
+            scrub: None,
             failed_target: None,
+            version_manifests: Vec::new(),
+            versions: None,
             runs: Vec::new(),
         }
+    }
+
+    /// The last run that brought, or was to bring, a generation.
+    pub fn last_sync(&self) -> Option<&RunReport> {
+        self.runs.iter().rev().find(|run| run.kind.is_sync())
     }
 
     /// Remembers a run.
@@ -222,6 +336,16 @@ impl Ledger {
     /// Stores what came over the site's line.
     pub fn set_account(&self, account: &Account) -> Result<(), Error> {
         self.root.write("account", account)
+    }
+
+    /// Whether an admin of the site lets nothing be scrubbed for now.
+    pub fn is_scrub_paused(&self) -> Result<bool, Error> {
+        Ok(self.root.read("scrub-paused")?.unwrap_or_default())
+    }
+
+    /// Remembers whether anything is scrubbed.
+    pub fn set_scrub_paused(&self, paused: bool) -> Result<(), Error> {
+        self.root.write("scrub-paused", &paused)
     }
 
     /// What is known of one assignment.

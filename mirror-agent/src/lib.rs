@@ -15,9 +15,12 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod enroll;
+pub mod fence;
 pub mod fetch;
 pub mod gather;
 pub mod guard;
+pub mod hooks;
+pub mod hub;
 pub mod ledger;
 pub mod line;
 pub mod modes;
@@ -25,15 +28,20 @@ pub mod monitor;
 pub mod moves;
 pub mod observed;
 pub mod orders;
+mod process;
 pub mod published;
 pub mod reconcile;
 pub mod removal;
 pub mod report;
 pub mod route;
 pub mod rsync;
+pub mod run_log;
 pub mod stage;
 pub mod status;
 pub mod turns;
+pub mod verify;
+pub mod versions;
+pub mod withdraw;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -80,6 +88,14 @@ pub enum Failure {
     /// No such tree.
     #[error(transparent)]
     NoSuchTree(#[from] NoSuchTree),
+    /// Following several logs at once.
+    #[error("{tree} has several assignments here; name one: {names}")]
+    Several {
+        /// What was asked for.
+        tree: String,
+        /// Which there are.
+        names: String,
+    },
     /// Purging what is still assigned.
     #[error(
         "{assignment} is still assigned to this agent; end the assignment first (mirrorctl delete assignment {assignment})"
@@ -104,6 +120,9 @@ pub enum Failure {
         /// Which assignment.
         assignment: AssignmentName,
     },
+    /// The trash cannot be looked at.
+    #[error("the trash cannot be listed")]
+    Trash(#[source] apply::Error),
     /// Its files could not be removed.
     #[error("the files of {tree} could not be removed to the end; purge it again")]
     Remove {
@@ -140,6 +159,7 @@ pub async fn start(config: Config) -> Result<Running, Failure> {
     tasks.spawn(Arc::clone(&agent).keep_reporting(shutdown.clone()));
     tasks.spawn(Arc::clone(&agent).keep_renewed(shutdown.clone()));
     tasks.spawn(control::serve(control, Arc::clone(&agent), shutdown.clone()));
+    tasks.spawn(Arc::clone(&agent).keep_scrubbing(shutdown.clone()));
     tasks.spawn(Arc::clone(&agent).work(shutdown.clone()));
     Ok(Running { agent, monitor, shutdown, tasks })
 }
@@ -180,6 +200,8 @@ pub(crate) async fn activate_once(
     forced: &Forced,
     dry: bool,
 ) -> Result<Vec<RunReport>, Failure> {
+    // Nobody else renews for an agent that is run by a timer.
+    agent.renew_if_due().await;
     match tokio::time::timeout(ASK * 3, agent.ask(Revision(0), Duration::ZERO)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) if error.is_revoked() => return Err(Failure::Revoked),

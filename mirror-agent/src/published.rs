@@ -1,16 +1,18 @@
 //! One run for a tree of a publisher: from what is held to the signed target.
 
-use std::sync::Arc;
+mod in_versions;
+
+use std::{borrow::Cow, sync::Arc};
 
 use filetree::{plan::Need, scan::ScanRecord};
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
-    filter::Filter,
-    generation::Version,
+    generation::{Generation, Version},
     manifest::Manifest,
     origin,
     pack::target_manifest,
+    path::TreePath,
     point::PointRef,
     statement::{Offer, Statement},
     transfer::{NoDelta, Way},
@@ -40,6 +42,8 @@ use crate::{
         connect::{host_and_port, to_publisher},
         source::Source,
     },
+    versions::{self, within},
+    withdraw,
 };
 
 /// Why a run did not bring a tree to its target.
@@ -71,6 +75,9 @@ pub enum Error {
         /// Which publisher.
         publisher: protocol::name::IdentityName,
     },
+    /// The directory of versions.
+    #[error(transparent)]
+    Versions(#[from] versions::Error),
     /// No client for it can be made.
     #[error(transparent)]
     Client(#[from] certs::live::Error),
@@ -87,14 +94,18 @@ pub async fn sync(
     target: &Verified,
     run: &Run,
 ) -> Result<Outcome, Error> {
+    if let Some(order_of_versions) = &order.versions {
+        return in_versions::sync(agent, order, order_of_versions, from, target, run).await;
+    }
     let rules = Rules::of(order, false)?;
     let mut site =
         block_in_place(|| Site::open(&agent.config, &order.name.to_string(), &order.path))?;
-    let applied = site.applied()?;
+    let applied = site.applied()?.filter(|applied| applied.rules.versions().is_none());
     run.set_versions(applied.as_ref().map(|applied| applied.version), Some(target.version()));
     if let Some(applied) = applied.as_ref().filter(|applied| is_target(applied, target, &rules)) {
+        let result = withdraw::if_due(agent, &mut site, applied, order, run)?;
         let held = held(agent, applied.version, applied.manifest, &rules, false);
-        return Ok((RunResult::UpToDate, held));
+        return Ok((result, held));
     }
     let points = Arc::new(points(agent, from, |why| run.notice(why))?);
     run.set_points(&points);
@@ -111,21 +122,26 @@ pub async fn sync(
     base.adopt(&mut site, &want, &rules, &ScanRecord::empty(), run)?;
     let removals = block_in_place(|| base.removals(&want, &rules, true, order))?;
     removals.notices().for_each(|notice| run.notice(notice));
+    for entry in rules.refused_links(&want) {
+        run.notice(format!("left out: {}: {}", entry.path, rules.symlinks.why()));
+    }
     Step { agent, order, target, base: &base, want: &want, rules: &rules }
         .guard(&removals, run)
         .await?;
     let plan = block_in_place(|| {
-        site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, &removals)
+        let grace = apply::grace(order, Timestamp::now());
+        site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, &removals, grace)
     })?;
-    run.set_changes(apply::changes(&plan, &base.manifest, &want));
+    run.add_changes(apply::changes(&plan, &base.manifest, &want));
     if run.is_dry() {
         let result =
             if plan.is_empty() { RunResult::UpToDateDryRun } else { RunResult::CompletedDryRun };
+        run.foresee(&plan, &base.manifest, &want, None);
         run.notice(format!("{} bytes of content would be fetched at most", plan.fetch_bytes()));
         return Ok((result, None));
     }
-    block_in_place(|| site.area().check_room(&plan)).map_err(apply::Error::from)?;
-    let rsync = rsync_source(agent, order, from, target);
+    block_in_place(|| site.check_room(&plan, &|notice| run.notice(notice)))?;
+    let rsync = rsync_source(agent, order, from, target.statement.generation, run);
     let sources = Sources {
         tree: &order.name.tree,
         manifest: target.statement.manifest,
@@ -149,7 +165,7 @@ pub async fn sync(
         }
         other => other?,
     };
-    crate::agent::note_switch(run, &report);
+    crate::agent::note_switch(run, &site, &report)?;
     let held = held_of(&want, target.version(), target.statement.manifest, &rules, false);
     Ok((RunResult::Completed, Some(held)))
 }
@@ -167,7 +183,8 @@ impl Bring<'_> {
     /// Brings all of `needs` into staging.
     async fn all(&self, site: &Site, needs: &[Need]) -> Result<(), gather::Error> {
         let Self { sources, run, .. } = *self;
-        let failed = match gather(site, needs, sources, run).await {
+        let staging = site.area().staging();
+        let failed = match gather(site, staging, needs, sources, run).await {
             Err(error @ gather::Error::NoWay { .. }) => error,
             other => return other,
         };
@@ -193,7 +210,7 @@ impl Bring<'_> {
         let rsync = Err(NoDelta::PointUnreachable);
         let sources =
             Sources { chain: &chain, no_pack: None, rsync, whole: false, ..sources.clone() };
-        gather(site, needs, &sources, run).await
+        gather(site, staging, needs, &sources, run).await
     }
 }
 
@@ -337,7 +354,8 @@ impl Base {
             let manifest = Manifest::empty();
             return Ok(Self { manifest, digest: None, rules: None, adopted: true });
         }
-        let manifest = read(site, &rules.filter, run)?.0;
+        let keep = |path: &TreePath, is_dir: bool| rules.decides(path, is_dir);
+        let manifest = read(site, &keep, run)?.0;
         Ok(Self { manifest, digest: None, rules: None, adopted: false })
     }
 
@@ -384,15 +402,26 @@ impl Base {
         signed: bool,
         order: &AssignmentOrder,
     ) -> Result<Removals, apply::Error> {
+        // Rules are written for the whole tree, so a version is looked at as it lies in it.
+        let (have, want) = match rules.version() {
+            None => (Cow::Borrowed(&self.manifest), Cow::Borrowed(want)),
+            Some(version) => {
+                (Cow::Owned(within(&self.manifest, version)), Cow::Owned(within(want, version)))
+            }
+        };
         let change = Change {
-            have: &self.manifest,
+            have: &have,
             have_filter: self.rules.as_ref().map(|rules| &rules.filter),
-            want,
+            want: &want,
             filter: &rules.filter,
             signed,
             on_exclude: order.on_exclude,
         };
-        Ok(change.removals()?)
+        let removals = change.removals()?;
+        Ok(match rules.version() {
+            None => removals,
+            Some(version) => removals.below(version),
+        })
     }
 
     /// The part of the tree's content, from 0 to 1, that these rules keep; all of it where nothing
@@ -410,9 +439,8 @@ impl Base {
             return;
         }
         let entries = self.manifest.entries().to_vec();
-        let is_wanted = |path: &protocol::path::TreePath| {
-            want.get(path).is_some_and(|entry| rules.filter.keeps(path, entry.is_dir()))
-        };
+        let is_wanted =
+            |path: &TreePath| want.get(path).is_some_and(|entry| rules.keeps(path, entry.is_dir()));
         let kept: Vec<_> = entries.into_iter().filter(|entry| is_wanted(&entry.path)).collect();
         // Parents of wanted paths are wanted, but one may be no directory here.
         self.manifest = Manifest::new(kept).unwrap_or_default();
@@ -422,13 +450,13 @@ impl Base {
 /// Reads and digests what lies at the published path.
 pub(crate) fn read(
     site: &Site,
-    filter: &Filter,
+    keep: filetree::scan::Keep<'_>,
     run: &Run,
 ) -> Result<(Manifest, ScanRecord), apply::Error> {
     run.progress().phase("scan", "bytes", 0);
     let path = site.live.display();
     tracing::info!(assignment = %run.assignment(), %path, "reading what lies there");
-    block_in_place(|| site.scan(filter, run.progress(), Timestamp::now()))
+    block_in_place(|| site.scan(keep, run.progress(), Timestamp::now()))
 }
 
 /// The manifest of the target: from the packs that lead to it, else from its blocks.
@@ -556,13 +584,15 @@ pub(crate) fn points(
     Ok(Points::new(points))
 }
 
-fn rsync_source(
+/// Direct rsync of one generation from the publisher, or why it is not possible.
+pub(crate) fn rsync_source(
     agent: &Agent,
     order: &AssignmentOrder,
     from: &PublisherOrigin,
-    target: &Verified,
+    generation: Generation,
+    run: &Run,
 ) -> Result<Source, NoDelta> {
-    if agent.rsync_version.is_none() {
+    if agent.rsync.is_none() {
         return Err(NoDelta::NoRsync);
     }
     let address = from.address.as_deref().and_then(host_and_port);
@@ -578,12 +608,13 @@ fn rsync_source(
         ),
         line: Arc::clone(&agent.line),
         host: publisher.to_string(),
-        path: origin::rsync_module(&order.name.tree, target.statement.generation),
+        path: origin::rsync_module(&order.name.tree, generation),
         user: None,
         password_file: None,
         compress: true,
         programs: agent.programs.clone(),
         limits: Limits::default(),
+        log: run.log().clone(),
     })
 }
 

@@ -32,6 +32,10 @@ pub enum Step {
     },
     /// Bring it to its target, or look at its stock server.
     Sync,
+    /// Bring back from the trash what an admin wants.
+    Undelete,
+    /// Take away removed paths whose time to stay readable is up.
+    Withdraw,
 }
 
 /// Everything that the decision about one assignment depends on.
@@ -66,6 +70,14 @@ pub fn next_step(situation: &Situation<'_>) -> Option<Step> {
     if record.path != order.path && record.held.is_some() || record.moving.is_some() {
         return Some(Step::Move { from: record.path.clone(), to: order.path.clone() });
     }
+    if order.undelete.iter().any(|wish| !record.undeleted.contains(&wish.id)) {
+        return Some(Step::Undelete);
+    }
+    let withdrawal = record.withdrawn.filter(|withdrawn| withdrawn.next <= situation.now);
+    sync_step(order, record, situation).or(withdrawal.map(|_| Step::Withdraw))
+}
+
+fn sync_step(order: &AssignmentOrder, record: &Record, situation: &Situation<'_>) -> Option<Step> {
     let waits = record.due.is_some_and(|due| due > situation.now);
     let asked = order.sync_requests > record.sync_requests;
     match &order.origin {
@@ -115,6 +127,7 @@ pub fn may_follow(situation: &Situation<'_>) -> bool {
 /// cannot be read change nothing: the run says what is wrong with them.
 fn filter_changed(order: &AssignmentOrder, record: &Record) -> bool {
     match (&record.held, Filter::build(&order.filter)) {
+        (Some(_), _) if record.versions != order.versions => true,
         (Some(held), Ok(filter)) => held.filter != filter.digest(),
         _ => false,
     }
@@ -165,6 +178,7 @@ mod tests {
                 user: None,
                 password_file: None,
                 transport: Transport::Plain,
+                ssh: None,
                 max_connections: None,
             })
         } else {
@@ -179,13 +193,16 @@ mod tests {
             path: path("fedora"),
             stopped: None,
             filter: vec![],
+            versions: None,
             origin,
+            fallback: vec![],
             target: None,
             interval: Span::from_secs(600),
             schedule: None,
             splay: None,
             priority: 0,
             quick_list: vec![],
+            symlinks: protocol::symlinks::Symlinks::default(),
             sync_requests: 0,
             guard: GuardSpec::default(),
             approved: Vec::new(),
@@ -196,6 +213,7 @@ mod tests {
             chmod: None,
             linger: Span::from_secs(900),
             keep_withdrawn: Span::from_secs(900),
+            undelete: vec![],
         }
     }
 
@@ -228,6 +246,25 @@ mod tests {
         assert_eq!(next_step(&situation(Some(&order), Some(&record), 3)), None);
         assert_eq!(next_step(&situation(Some(&order), Some(&record), 4)), Some(Step::Sync));
         assert_eq!(next_step(&situation(Some(&order), None, 4)), Some(Step::Sync));
+    }
+
+    #[test]
+    fn what_was_withdrawn_goes_when_its_time_is_up_whoever_answers() {
+        let (order, mut record) = (order(false), record(3));
+        record.withdrawn =
+            Some(crate::ledger::Withdrawn { paths: 2, next: at(1_000), failures: 0 });
+        let none = Situation { target: None, stale: true, ..situation(Some(&order), None, 3) };
+        let look = |record: &Record, now| {
+            next_step(&Situation { record: Some(record), now: at(now), ..none })
+        };
+        assert_eq!(look(&record, 999), None);
+        assert_eq!(look(&record, 1_000), Some(Step::Withdraw));
+        // What is newer takes it along, and what is stopped or has ended is left alone.
+        assert_eq!(next_step(&situation(Some(&order), Some(&record), 4)), Some(Step::Sync));
+        let stopped = AssignmentOrder { stopped: Some(Stopped::Disabled), ..order.clone() };
+        assert_eq!(next_step(&situation(Some(&stopped), Some(&record), 3)), None);
+        record.unassigned = true;
+        assert_eq!(next_step(&situation(None, Some(&record), 3)), None);
     }
 
     #[test]

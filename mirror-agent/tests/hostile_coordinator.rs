@@ -259,17 +259,20 @@ impl World {
             path: TreePath::parse(b"fedora").unwrap(),
             stopped: None,
             filter: vec![filter::Level::rules(filter::Origin::Tree, "fedora", [""; 0])],
+            versions: None,
             origin: Origin::Publisher(PublisherOrigin {
                 publisher: "build".parse().unwrap(),
                 address: Some(self.publisher_address.clone()),
                 points: vec![],
             }),
+            fallback: vec![],
             target: Some(Target { statement: signed, offers: vec![] }),
             interval: Span::from_secs(1),
             schedule: None,
             splay: None,
             priority: 0,
             quick_list: vec![],
+            symlinks: protocol::symlinks::Symlinks::default(),
             sync_requests: 0,
             guard: GuardSpec::default(),
             approved: Vec::new(),
@@ -280,6 +283,7 @@ impl World {
             chmod: None,
             linger: Span::from_secs(900),
             keep_withdrawn: Span::from_secs(900),
+            undelete: vec![],
         };
         AgentOrders {
             revision: self.head.revision,

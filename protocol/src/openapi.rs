@@ -11,6 +11,7 @@ use utoipa::{
 use crate::{
     digest::Digest,
     dsse::Bytes,
+    fingerprint::KeyFingerprint,
     generation::{Epoch, Generation, HeadNumber, RestoreEpoch, Revision, RootNumber},
     hold::HoldId,
     key::VerifyingKey,
@@ -59,6 +60,7 @@ macro_rules! numbers {
 }
 
 texts! {
+    KeyFingerprint: "Names the keys that an enrollment asks for", "01ab-23cd-45ef-0167-89ab-cdef-0123-4567";
     HoldId: "Short name of a hold.", "hold-9f2c1a7b3d04";
     NetworkName: "Name of the network.", "example";
     UpstreamName: "Name of an upstream.", "build";

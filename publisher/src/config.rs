@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use filetree::confine::Confine;
 use protocol::units::{ByteSize, Span};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,9 @@ pub struct Config {
     pub level: Option<i32>,
     /// CPU time that a pack should take, roughly: levels follow from it.
     pub pack_time: Span,
+    /// Data directory of a mirror agent on this host: where a tree's source is one that this agent
+    /// publishes, each of its generations is published further at once.
+    pub agent: Option<PathBuf>,
     /// How long a changed tree must stay as it is before it is taken.
     pub settle: Span,
     /// How long readers are served after the coordinator was last heard.
@@ -43,6 +47,9 @@ pub struct Config {
     pub rsync_max_time: Span,
     /// Most rsync sessions at a time.
     pub rsync_max_sessions: u32,
+    /// Whether the kernel keeps the rsync of a session to the trees that its peer may read: `auto`,
+    /// `required` or `off`.
+    pub confine: Confine,
     /// How long what no kept generation needs stays readable at every point.
     pub collect_after: Span,
     /// Further places that packs and manifests are written to.
@@ -260,7 +267,8 @@ impl Config {
             return Err(Error::CollectAfter(self.collect_after));
         }
         let view = self.view.iter().map(|path| ("view", path));
-        let paths = std::iter::once(("data", &self.data)).chain(view);
+        let agent = self.agent.iter().map(|path| ("agent", path));
+        let paths = std::iter::once(("data", &self.data)).chain(view).chain(agent);
         for (key, path) in paths {
             if !path.is_absolute() {
                 return Err(Error::Relative { key, path: path.clone() });
@@ -286,12 +294,14 @@ impl Default for Config {
             view: None,
             level: None,
             pack_time: Span::from_secs(300),
+            agent: None,
             settle: Span::from_secs(1),
             readers_max_age: Span::from_secs(24 * 3600),
             statement_lifetime: Span::from_secs(30 * 24 * 3600),
             rsync: "rsync".into(),
             rsync_max_time: Span::from_secs(12 * 3600),
             rsync_max_sessions: 32,
+            confine: Confine::default(),
             collect_after: Span::from_secs(24 * 3600),
             points: Vec::new(),
         }

@@ -36,7 +36,7 @@ pub(crate) fn packs() -> Vec<Figure> {
     let mut site = |name: &str, more: &str| {
         definitions.push_str(&format!(
             "\n[[site]]\nname = {name:?}\n[[grant]]\nsite = {name:?}\ntree = \"tree\"\n\
-             [[assignment]]\nsite = {name:?}\ntree = \"tree\"\n{more}\n"
+             [[assignment]]\nsite = {name:?}\ntree = \"tree\"\nkeep-withdrawn = \"0s\"\n{more}\n"
         ));
     };
     (1..AGENTS).for_each(|n| site(&format!("site{n}"), ""));

@@ -9,6 +9,7 @@ use std::{
 };
 
 use tests::{
+    Rsyncd, Testbed,
     fixture::{OneTree, noise},
     programs::told,
     wait_until,
@@ -74,6 +75,8 @@ impl Site {
             "guard = { max-delete-files = \"100%\", max-delete-bytes = \"100%\" }",
             "",
         );
+        // Else it gives way, and the disk is hardly ever full.
+        net.configure_agent("trash-keep = \"0s\"");
         let volume = Volume::mount(&net.agent.storage)?;
         let mut site = Self { net, volume, number: 0 };
         site.publish();
@@ -169,4 +172,55 @@ fn a_full_disk_leaves_the_old_tree_and_the_run_resumes_when_there_is_room() {
     site.volume.give_room();
     wait_until("the daemon to go on by itself", || site.holds(site.number));
     assert!(daemon.stop().success());
+}
+
+#[test]
+fn the_trash_gives_way_where_a_run_would_not_fit() {
+    let guard = "guard = { max-delete-files = \"100%\", max-delete-bytes = \"100%\" }";
+    // In place, so that no retired tree holds the same files.
+    let net = OneTree::start(guard, "switch = \"in-place\"");
+    let Some(volume) = Volume::mount(&net.agent.storage) else { return };
+    let mut site = Site { net, volume, number: 0 };
+    for _ in 0..2 {
+        site.publish();
+        site.net.agent.sync();
+    }
+    // Thirty files of 60 kB come, eight lie in the trash.
+    site.publish();
+    site.volume.leave(Some(1_700_000), None);
+    let run = site.net.sync();
+    assert!(site.holds(site.number), "{run:#}");
+    assert!(run["notices"].to_string().contains("room is short: batch"), "{run:#}");
+}
+
+#[test]
+fn what_a_stock_server_shows_is_not_fetched_where_it_does_not_fit() {
+    let testbed = Testbed::start();
+    let upstream = testbed.make_dir("upstream/tree");
+    let rsyncd = Rsyncd::start(&testbed.path("rsyncd"), &[("pub", &testbed.path("upstream"))], "");
+    testbed.apply(&format!(
+        "[[upstream]]\nname = \"stock\"\nkind = \"rsyncd\"\nurl = \"{}\"\n\
+         [[source]]\nname = \"source\"\nupstream = \"stock\"\npath = \"pub\"\n\
+         [[tree]]\nname = \"tree\"\nsource = \"source\"\npath = \"tree\"\n\
+         [[site]]\nname = \"site\"\n[[grant]]\nsite = \"site\"\ntree = \"tree\"\n\
+         [[assignment]]\nsite = \"site\"\ntree = \"tree\"\n",
+        rsyncd.url()
+    ));
+    let agent = testbed.enroll_agent("agent", "site");
+    let Some(volume) = Volume::mount(&agent.storage) else { return };
+    tests::fixture::write(&upstream.join("small"), "small");
+    agent.sync();
+    tests::fixture::write(&upstream.join("large"), noise(1, 2_000_000));
+    volume.leave(Some(1_000_000), None);
+    let output = agent.run_once();
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    let run = testbed.runs("tree@site").remove(0);
+    let error = run["error"].as_str().unwrap();
+    assert!(error.contains("does not fit: needs 2200000B, has"), "{run:#}");
+    let by_rsync = run["ways"].as_array().unwrap().iter().filter(|way| way["way"] == "rsync");
+    assert_eq!(by_rsync.count(), 0, "nothing was fetched: {run:#}");
+    assert!(!agent.published("tree/large").exists() && agent.published("tree/small").exists());
+    volume.give_room();
+    agent.sync();
+    assert_eq!(fs::read(agent.published("tree/large")).unwrap(), noise(1, 2_000_000));
 }

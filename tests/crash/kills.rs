@@ -64,7 +64,7 @@ impl Net {
                  interval = \"1h\"\nfilter = [\"- *.local\"]\n\
                  guard = {{ max-delete-files = \"100%\", max-delete-bytes = \"100%\" }}\n\
                  [[grant]]\nsite = \"site\"\ntree = \"{tree}\"\n\
-                 [[assignment]]\nsite = \"site\"\ntree = \"{tree}\"\nswitch = \"{switch}\"\n"
+                 [[assignment]]\nsite = \"site\"\ntree = \"{tree}\"\nswitch = \"{switch}\"\nkeep-withdrawn = \"0s\"\n"
             ));
         }
         testbed.apply(&definitions);

@@ -60,6 +60,7 @@ tree = "tree"
 [[assignment]]
 site = "site"
 tree = "tree"
+keep-withdrawn = "0s"
 "#,
             rsyncd.url()
         ));
@@ -91,6 +92,7 @@ tree = "tree"
 
     /// Defines the assignment anew, with these further lines.
     fn assign(&self, lines: &str) {
+        let lines = format!("keep-withdrawn = \"0s\"\n{lines}");
         self.testbed.apply(&format!("[[assignment]]\nsite = \"site\"\ntree = \"tree\"\n{lines}\n"));
     }
 

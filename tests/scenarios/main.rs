@@ -7,19 +7,28 @@
     reason = "a test that cannot go on should say so"
 )]
 
+mod access;
 mod adopt;
 mod assignments;
 mod bad_start;
 mod certificates;
 mod chains;
+mod confined;
 mod crash;
 mod damage;
 mod docs;
 mod enrollment;
+mod events;
+mod fallback;
 mod filters;
 mod guards;
+mod hooks;
+mod hostile_rsync;
+mod hub;
 mod interrupted;
+mod layouts;
 mod line;
+mod logs;
 mod make;
 mod monitoring;
 mod moves;
@@ -30,11 +39,16 @@ mod points;
 mod postgres;
 mod protected;
 mod proxy;
+mod restore;
 mod schedules;
 mod stock;
 mod storage;
+mod symlinks;
 mod tools;
 mod transport;
+mod trash;
 mod trust;
 mod unchanged;
 mod update;
+mod verify;
+mod withdrawn;

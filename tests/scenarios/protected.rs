@@ -95,7 +95,7 @@ fn a_protected_directory_stays_as_it_is_whatever_a_stock_daemon_shows() {
          [[source]]\nname = \"source\"\nupstream = \"stock\"\npath = \"pub\"\n\
          [[tree]]\nname = \"tree\"\nsource = \"source\"\npath = \"tree\"\n{GUARD}\n\
          [[site]]\nname = \"site\"\n[[grant]]\nsite = \"site\"\ntree = \"tree\"\n\
-         [[assignment]]\nsite = \"site\"\ntree = \"tree\"\n",
+         [[assignment]]\nsite = \"site\"\ntree = \"tree\"\nkeep-withdrawn = \"0s\"\n",
         rsyncd.url()
     ));
     let agent = testbed.enroll_agent("agent", "site");

@@ -49,6 +49,7 @@ tree = "tree"
 [[assignment]]
 site = "site"
 tree = "tree"
+keep-withdrawn = "0s"
 "#,
         rsyncd.url()
     ));

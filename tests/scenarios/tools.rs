@@ -178,8 +178,11 @@ fn verify_finds_a_flipped_byte_and_names_the_file() {
         net.write(&format!("d/f{n}"), prose(n, 3_000));
     }
     net.publish_and_sync();
-    let verify = || net.agent.command(&["verify", "tree", "--output", "json"]).output().unwrap();
-    let good = verify();
+    let verify = |more: &[&str]| {
+        let args = [&["verify", "tree", "--output", "json"], more].concat();
+        net.agent.command(&args).output().unwrap()
+    };
+    let good = verify(&[]);
     assert!(good.status.success(), "{}", told(&good));
     assert_eq!(json(&good)[0]["result"], "SYNC_UP_TO_DATE", "{}", told(&good));
 
@@ -191,10 +194,17 @@ fn verify_finds_a_flipped_byte_and_names_the_file() {
     let open = fs::File::options().write(true).open(&file).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&open, &bytes, 0).unwrap();
     open.set_modified(time).unwrap();
-    let bad = verify();
+    let bad = verify(&["--dry-run"]);
     assert_eq!(bad.status.code(), Some(1), "{}", told(&bad));
     assert!(said(&bad).contains("d/f3") && said(&bad).contains("tree@site"), "{}", said(&bad));
     assert!(json(&bad)[0]["error"].as_str().unwrap().contains("d/f3"), "{}", told(&bad));
+    assert_eq!(fs::read(&file).unwrap(), bytes, "it was only to be looked at");
+
+    let mended = verify(&[]);
+    assert!(mended.status.success(), "{}", told(&mended));
+    assert_eq!(json(&mended)[0]["checked"]["flipped"], 1, "{}", told(&mended));
+    assert_eq!(json(&mended)[0]["checked"]["repaired"], 1, "{}", told(&mended));
+    net.assert_same();
 }
 
 #[test]

@@ -4,8 +4,12 @@ use jiff::Timestamp;
 use protocol::{
     name::TreeName,
     spec::AssignmentName,
-    v1::definitions::{ApplyRequest, ApplyResult, Definition, Effective, Kind},
+    v1::{
+        agent::{UndeleteOrder, UndeleteRequest},
+        definitions::{ApplyRequest, ApplyResult, Definition, Effective, Kind},
+    },
 };
+use uuid::Uuid;
 
 use super::{
     App, Error, Picture, Refusal, Write,
@@ -16,6 +20,9 @@ use super::{
     picture::{PUBLISH, SYNC},
 };
 use crate::db::Topic;
+
+/// Most wishes to undelete that an assignment has at a time.
+const MAX_UNDELETES: usize = 100;
 
 impl App {
     /// Adds and changes what the files define; removes the rest where it prunes.
@@ -87,6 +94,35 @@ impl App {
         write.tx.add_request(SYNC, &name.to_string()).await?;
         let now = write.now;
         write.tx.audit(now, &caller.to_string(), "sync", &name.to_string(), "").await?;
+        let revision = self.commit(write, &[Topic::Definitions, Topic::Agent(agent)]).await?;
+        Ok(ApplyResult { revision, dry_run: false, changes: vec![], warnings: vec![] })
+    }
+
+    /// Asks the agent of an assignment to bring something back from its trash.
+    pub async fn request_undelete(
+        &self,
+        caller: &Caller,
+        name: &AssignmentName,
+        request: UndeleteRequest,
+    ) -> Result<ApplyResult, Error> {
+        let mut write = self.write().await?;
+        let merged = write.before.effective(name, write.now);
+        let merged = merged.ok_or_else(|| no_such(Kind::Assignment, name))?;
+        if let Some(reason) = merged.why_stopped() {
+            return Err(Refusal::Conflict(format!("{name} is not carried out: {reason}")).into());
+        }
+        let agent = merged.agent.map_err(|reason| Refusal::Conflict(reason.to_string()))?;
+        if write.before.wanted.undeletes(name).len() >= MAX_UNDELETES {
+            return Err(Refusal::Conflict(format!(
+                "{MAX_UNDELETES} wishes for {name} are not answered yet; wait until its agent has reported"
+            ))
+            .into());
+        }
+        let detail = serde_json::to_string(&request)?;
+        let order = UndeleteOrder { id: Uuid::now_v7(), what: request };
+        let now = write.now;
+        write.tx.add_undelete(name, &order, now).await?;
+        write.tx.audit(now, &caller.to_string(), "undelete", &name.to_string(), &detail).await?;
         let revision = self.commit(write, &[Topic::Definitions, Topic::Agent(agent)]).await?;
         Ok(ApplyResult { revision, dry_run: false, changes: vec![], warnings: vec![] })
     }

@@ -88,7 +88,11 @@ impl Picture {
         };
         let wanted = match kept(Topic::Definitions) {
             Some(old) => Arc::clone(&old.wanted),
-            None => Arc::new(Wanted::new(tx.definitions().await?, tx.requests().await?)?),
+            None => Arc::new(Wanted::new(
+                tx.definitions().await?,
+                tx.requests().await?,
+                tx.undeletes().await?,
+            )?),
         };
         let contents = match kept(Topic::Generations) {
             Some(old) => Arc::clone(&old.contents),

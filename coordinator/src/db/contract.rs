@@ -5,9 +5,11 @@
 
 mod concurrency;
 mod content;
+mod events;
 mod leases;
 mod people;
 mod runs;
+mod undeletes;
 
 use super::testing::TestDatabase;
 

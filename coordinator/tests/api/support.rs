@@ -158,6 +158,7 @@ impl Network {
             trees: vec![],
             ttl: None,
             replace: false,
+            approve: false,
         };
         self.admin().invite(&request).await.unwrap().invite
     }

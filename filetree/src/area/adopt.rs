@@ -16,7 +16,6 @@ use crate::{
     plan::{self, View},
     safe_path::PROTECTED,
     scan::{self, ScanOptions, ScanRecord},
-    switch::remove::to_trash,
 };
 
 /// What was found at a path that is adopted.
@@ -128,22 +127,6 @@ impl Area {
         let have = Manifest::new(have)?;
         self.take_over(live.meta().map_err(Error::from)?.id, locals.clone())?;
         Ok(Adopted { have, locals, foreign, record: scan.record })
-    }
-
-    /// Moves what adoption held to the trash, once someone has decided so.
-    pub fn trash_held(&mut self, now: i64) -> Result<Vec<TreePath>, Error> {
-        let held = std::mem::take(&mut self.marks.locals.held);
-        if let Some(live) = self.live()? {
-            for path in &held {
-                let parent = live.open_parent(path)?;
-                if parent.stat(path.name())?.is_some() {
-                    to_trash(&self.work, now, &parent, path)?;
-                }
-            }
-            self.work.sync_fs()?;
-        }
-        self.marks.save(&self.work)?;
-        Ok(held)
     }
 
     fn take_over(&mut self, live: crate::fs::FileId, locals: Locals) -> Result<(), Error> {

@@ -65,6 +65,25 @@ impl Area {
     }
 }
 
+/// Whether a PROTECTED file that is not the tree's own lies in a directory above a path.
+pub(super) fn shields(live: &mut Cursor, path: &TreePath, plan: &Plan) -> Result<bool, Error> {
+    let is_local = |marker: Result<TreePath, _>| {
+        marker.is_ok_and(|marker: TreePath| plan.item(&marker).is_none())
+    };
+    if live.root().stat(PROTECTED)?.is_some() && is_local(TreePath::parse(PROTECTED)) {
+        return Ok(true);
+    }
+    for dir in path.ancestors() {
+        if let Some(opened) = live.dir(&dir)?
+            && opened.stat(PROTECTED)?.is_some()
+            && is_local(dir.child(PROTECTED))
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Finds PROTECTED files in what lies locally in a directory that is to go.
 fn protected_below(
     dir: Dir,

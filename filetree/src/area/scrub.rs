@@ -1,21 +1,32 @@
 //! Reads a published tree and compares it with what it should be.
 //!
-//! Disks flip bits, admins edit files, programs truncate them. A scrub reads everything, says
-//! exactly what is wrong, and turns that into a plan: the damaged paths as if they had changed,
-//! with nothing in the live tree trusted for them.
+//! Disks flip bits, admins edit files, programs truncate them. A scrub reads what is published, in
+//! path order, says exactly what is wrong, and turns that into a plan: the damaged paths as if they
+//! had changed, with nothing in the live tree believed unread for them. A large tree is scrubbed in
+//! parts, each beginning where the last one ended, so that other work comes between, and a restart
+//! costs one part.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use protocol::{
     manifest::{EntryKind, Manifest},
     path::TreePath,
 };
 
-use super::{Area, Error, Locals};
+use super::{Area, Error, is_no_directory, protected};
 use crate::{
+    fs::{self, Dir, Kind},
     plan::{self, Grace, Item, Need, Plan, Reserve, View},
-    scan::{self, Problem, ScanOptions, ScanRecord, scan_what_can_be_read},
-    switch::bring::same_time,
+    safe_path::{self, PROTECTED},
+    scan::digest_file,
+    switch::{bring::same_time, cursor::Cursor},
 };
 
 /// What was withdrawn stays, whatever the time: a scrub removes nothing.
@@ -46,6 +57,22 @@ pub enum Damage {
     Attributes,
 }
 
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flipped => f.write_str("has other content"),
+            Self::Length { expected, actual } => {
+                write!(f, "has {actual} bytes instead of {expected}")
+            }
+            Self::Missing => f.write_str("is missing"),
+            Self::Unreadable => f.write_str("cannot be read"),
+            Self::Extra => f.write_str("does not belong there"),
+            Self::Kind => f.write_str("is something else than it should be"),
+            Self::Attributes => f.write_str("has another mode or time"),
+        }
+    }
+}
+
 /// One damaged entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -55,111 +82,111 @@ pub struct Finding {
     pub damage: Damage,
 }
 
+/// How much of a tree to look at, and how.
+#[derive(Clone, Copy)]
+pub struct ScrubOptions<'a> {
+    /// The first path that is looked at; the whole tree where there is none.
+    pub from: Option<&'a TreePath>,
+    /// Nothing else is looked at where paths are named here, in order.
+    pub only: &'a [TreePath],
+    /// No further file is begun once so many bytes were read.
+    pub most_bytes: u64,
+    /// Called with every number of bytes that was read; may take its time.
+    pub tick: &'a dyn Fn(u64),
+    /// Set by someone else to end it early.
+    pub cancel: &'a AtomicBool,
+}
+
+impl ScrubOptions<'static> {
+    /// The whole tree at once.
+    pub const fn whole() -> Self {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Self { from: None, only: &[], most_bytes: u64::MAX, tick: &|_| {}, cancel: &NEVER }
+    }
+}
+
+impl fmt::Debug for ScrubOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScrubOptions")
+            .field("from", &self.from)
+            .field("most_bytes", &self.most_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What a scrub found.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScrubReport {
     /// Everything that is wrong, in path order.
     pub findings: Vec<Finding>,
-    /// What could not be read, and why.
-    pub problems: Vec<Problem>,
     /// Files read.
     pub read_files: u64,
     /// Bytes read.
     pub read_bytes: u64,
-}
-
-/// Why a tree cannot be scrubbed.
-#[derive(Debug, thiserror::Error)]
-pub enum ScrubError {
-    /// The area.
-    #[error(transparent)]
-    Area(#[from] Error),
-    /// Reading the tree.
-    #[error(transparent)]
-    Scan(#[from] scan::Error),
-}
-
-impl ScrubReport {
-    /// Whether everything is as it should be.
-    pub fn is_clean(&self) -> bool {
-        self.findings.is_empty() && self.problems.is_empty()
-    }
+    /// Where the next part begins; `None` once the end of the tree was reached.
+    pub next: Option<TreePath>,
 }
 
 impl Area {
-    /// Reads the whole published tree and compares it with `have`, seen as it was applied. Extras
-    /// that are found are remembered as local content, so that the next switch keeps them.
+    /// Reads the published tree, or a part of it, and compares it with `have`, seen as it was
+    /// applied. Changes nothing. What a PROTECTED file shields is not looked at.
     pub fn scrub(
-        &mut self,
+        &self,
         have: &Arc<Manifest>,
         view: View<'_>,
-        options: &ScanOptions<'_>,
-    ) -> Result<ScrubReport, ScrubError> {
+        options: &ScrubOptions<'_>,
+    ) -> Result<ScrubReport, Error> {
         let beside =
             Reserve { withdrawn: self.withdrawn()?, grace: AS_IT_IS, ..Reserve::default() };
-        let nothing = Manifest::empty();
-        let wanted = plan::compare_with(&nothing, View::AS_IS, have, view, &beside);
+        let wanted = plan::compare_with(&Manifest::empty(), View::AS_IS, have, view, &beside);
+        let mut report = ScrubReport::default();
         let Some(live) = self.live()? else {
-            let gone =
+            let missing =
                 |item: Item<'_>| Finding { path: item.entry.path.clone(), damage: Damage::Missing };
-            let findings = wanted.items().map(gone).collect();
-            return Ok(ScrubReport {
-                findings,
-                problems: Vec::new(),
-                read_files: 0,
-                read_bytes: 0,
-            });
+            report.findings = wanted.items().map(missing).collect();
+            return Ok(report);
         };
-        let options = ScanOptions { keep: &scan::keep_all, ..*options };
-        let (scan, problems) = scan_what_can_be_read(&live, &ScanRecord::empty(), &options)?;
-        let mut findings = Vec::new();
-        let mut there = scan.manifest.entries().iter().peekable();
-        let mut extras = Extras { area: self, view, inside: None, found: Vec::new() };
-        for item in wanted.items() {
+        let mut look = Look { area: self, view, wanted: &wanted, live: Cursor::new(live), options };
+        let only =
+            |path: &TreePath| options.only.is_empty() || options.only.binary_search(path).is_ok();
+        if options.from.is_none() && options.only.is_empty() {
+            look.extras(None, &mut report)?;
+        }
+        let is_before = |item: &Item<'_>| options.from.is_some_and(|from| item.entry.path < *from);
+        for item in wanted.items().skip_while(is_before) {
             let path = &item.entry.path;
-            while let Some(extra) = there.next_if(|entry| entry.path < *path) {
-                extras.see(&extra.path, extra.is_dir());
+            let is_over = report.read_bytes >= options.most_bytes;
+            if is_over || options.cancel.load(Ordering::Relaxed) {
+                report.next = Some(path.clone());
+                break;
             }
-            if extras.area.marks.locals.protects(path) {
-                there.next_if(|entry| entry.path == *path);
+            let is_shielded = safe_path::is_reserved(path) || self.marks.locals.protects(path);
+            if is_shielded || !only(path) {
                 continue;
             }
-            let damage = match there.next_if(|entry| entry.path == *path) {
-                Some(entry) => compare(&item, entry),
-                None => {
-                    let parent = live.open_parent(path);
-                    let exists = parent.and_then(|dir| dir.stat(path.name()));
-                    let unreadable = exists.is_ok_and(|meta| meta.is_some());
-                    Some(if unreadable { Damage::Unreadable } else { Damage::Missing })
-                }
-            };
-            findings.extend(damage.map(|damage| Finding { path: path.clone(), damage }));
-        }
-        for extra in there {
-            extras.see(&extra.path, extra.is_dir());
-        }
-        let extras = extras.found;
-        if !extras.is_empty() {
-            for path in &extras {
-                Locals::add(&mut self.marks.locals.held, path.clone());
+            if let Some(damage) = look.item(&item, &mut report)?
+                && !protected::shields(&mut look.live, path, &wanted)?
+            {
+                report.findings.push(Finding { path: path.clone(), damage });
             }
-            self.marks.save(&self.work)?;
+            if item.entry.is_dir() && options.only.is_empty() {
+                look.extras(Some(path), &mut report)?;
+            }
         }
-        findings.extend(extras.into_iter().map(|path| Finding { path, damage: Damage::Extra }));
-        findings.sort_by(|a, b| a.path.cmp(&b.path));
-        let (read_files, read_bytes) = (scan.stats.read_files, scan.stats.read_bytes);
-        Ok(ScrubReport { findings, problems, read_files, read_bytes })
+        report.findings.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(report)
     }
 
     /// Plans the repair of what a scrub found: fetch its needs and switch, as for a new
-    /// generation. Files whose attributes alone are wrong need nothing fetched.
+    /// generation. Content that the mirror has elsewhere is read before it is used, and files whose
+    /// attributes alone are wrong need nothing fetched.
     pub fn plan_repair(
         &self,
         have: &Arc<Manifest>,
         view: View<'_>,
-        report: &ScrubReport,
+        findings: &[Finding],
     ) -> Result<Plan, Error> {
-        let damaged = report.findings.iter().filter(|finding| finding.damage != Damage::Extra);
+        let damaged = findings.iter().filter(|finding| finding.damage != Damage::Extra);
         let unsure: HashSet<TreePath> = damaged.map(|finding| finding.path.clone()).collect();
         let locals = &self.marks.locals;
         let reserve = Reserve {
@@ -169,9 +196,10 @@ impl Area {
             protected: locals.protected.clone(),
             unsure,
             settled: HashSet::new(),
+            unread: true,
         };
         let plan = plan::compare_with(have, view, have, view, &reserve);
-        for finding in &report.findings {
+        for finding in findings {
             if finding.damage == Damage::Attributes
                 && let Some(need) = plan.need(&finding.path)
             {
@@ -179,6 +207,30 @@ impl Area {
             }
         }
         Ok(plan)
+    }
+
+    /// Stages what a retired tree still has of these contents: there it may be whole. Gives those
+    /// that none has.
+    pub fn stage_retired(&self, needs: &[Need]) -> Result<Vec<Need>, Error> {
+        let mut left = Vec::new();
+        for need in needs {
+            let mut is_staged = self.staging.has(need)?;
+            for tree in &self.marks.trees {
+                if is_staged {
+                    break;
+                }
+                let file = self
+                    .work
+                    .open_child(tree.name.as_bytes())
+                    .and_then(|tree| tree.open_parent(&need.path))
+                    .and_then(|parent| parent.open_file(need.path.name()));
+                is_staged = file.is_ok_and(|file| self.staging.copy(need, &file).is_ok());
+            }
+            if !is_staged {
+                left.push(need.clone());
+            }
+        }
+        Ok(left)
     }
 
     fn stage_again(&self, need: &Need) -> Result<(), Error> {
@@ -193,48 +245,115 @@ impl Area {
     }
 }
 
-fn compare(item: &Item<'_>, actual: &protocol::manifest::Entry) -> Option<Damage> {
-    let wanted = item.entry;
-    let content = match (&wanted.kind, &actual.kind) {
-        (EntryKind::Dir, EntryKind::Dir) => None,
-        (EntryKind::Symlink { target }, EntryKind::Symlink { target: found }) => {
-            (target != found).then_some(Damage::Kind)
-        }
-        (
-            EntryKind::File { size, digest, .. },
-            EntryKind::File { size: actual, digest: found, .. },
-        ) => {
-            if size != actual {
-                Some(Damage::Length { expected: *size, actual: *actual })
-            } else {
-                (digest != found).then_some(Damage::Flipped)
-            }
-        }
-        _ => Some(Damage::Kind),
-    };
-    let attributes = actual.mode == item.mode && same_time(actual.mtime, wanted.mtime);
-    content.or((!attributes).then_some(Damage::Attributes))
-}
-
-/// Entries that the manifest does not have: only the topmost of each is named.
-struct Extras<'a> {
+struct Look<'a> {
     area: &'a Area,
     view: View<'a>,
-    inside: Option<TreePath>,
-    found: Vec<TreePath>,
+    wanted: &'a Plan,
+    live: Cursor,
+    options: &'a ScrubOptions<'a>,
 }
 
-impl Extras<'_> {
-    fn see(&mut self, path: &TreePath, is_dir: bool) {
-        let known = |list: &[TreePath]| list.iter().any(|at| at == path || path.is_inside(at));
-        let locals = &self.area.marks.locals;
-        if self.inside.as_ref().is_some_and(|above| path.is_inside(above)) {
-            return;
+impl Look<'_> {
+    /// What is wrong with one entry.
+    fn item(&mut self, item: &Item<'_>, report: &mut ScrubReport) -> Result<Option<Damage>, Error> {
+        let entry = item.entry;
+        let name = entry.path.name();
+        let Some(parent) = self.live.parent(&entry.path)? else { return Ok(Some(Damage::Missing)) };
+        let Some(meta) = parent.stat(name)? else { return Ok(Some(Damage::Missing)) };
+        let content = match (&entry.kind, meta.kind) {
+            (EntryKind::Dir, Kind::Dir) => None,
+            (EntryKind::Symlink { target }, Kind::Symlink) => {
+                (parent.read_link(name)? != **target).then_some(Damage::Kind)
+            }
+            (EntryKind::File { size, .. }, Kind::File) if *size != meta.size => {
+                Some(Damage::Length { expected: *size, actual: meta.size })
+            }
+            (EntryKind::File { size, digest, .. }, Kind::File) => {
+                let read = parent.open_file(name).and_then(|file| {
+                    digest_file(&file, *size, &mut |bytes| {
+                        report.read_bytes += bytes;
+                        (self.options.tick)(bytes);
+                    })
+                });
+                report.read_files += 1;
+                match read {
+                    Ok(read) => (read != *digest).then_some(Damage::Flipped),
+                    Err(_) => Some(Damage::Unreadable),
+                }
+            }
+            _ => Some(Damage::Kind),
+        };
+        let is_link = matches!(entry.kind, EntryKind::Symlink { .. });
+        let attributes = (is_link || meta.mode == item.mode) && same_time(meta.mtime, entry.mtime);
+        Ok(content.or((!attributes).then_some(Damage::Attributes)))
+    }
+
+    /// What lies in one directory and belongs nowhere: only the topmost of each is named.
+    fn extras(&mut self, dir: Option<&TreePath>, report: &mut ScrubReport) -> Result<(), Error> {
+        let opened = match dir {
+            None => Some(self.live.root()),
+            Some(dir) => self.live.dir(dir)?,
+        };
+        let Some(opened) = opened else { return Ok(()) };
+        let entries = match opened.entries() {
+            Ok(entries) => entries,
+            Err(error) if is_no_directory(&error) => return Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "a directory cannot be looked through");
+                if let Some(path) = dir.cloned() {
+                    report.findings.push(Finding { path, damage: Damage::Unreadable });
+                }
+                return Ok(());
+            }
+        };
+        let path_of = |name: &[u8]| match dir {
+            None => TreePath::parse(name),
+            Some(dir) => dir.child(name),
+        };
+        let is_protected = |name: &[u8]| {
+            *name == *PROTECTED && path_of(name).is_ok_and(|path| self.wanted.item(&path).is_none())
+        };
+        if entries.iter().any(|entry| is_protected(&entry.name)) {
+            return Ok(());
         }
-        self.inside = Some(path.clone());
-        let local = known(&locals.protected) || known(&locals.excluded) || known(&locals.held);
-        if !local && (self.view.keep)(path, is_dir) {
-            self.found.push(path.clone());
+        let locals = &self.area.marks.locals;
+        let is_known = |path: &TreePath| {
+            let lists = [&locals.protected, &locals.excluded, &locals.held];
+            lists
+                .into_iter()
+                .flatten()
+                .any(|at| at == path || path.is_inside(at) || at.is_inside(path))
+        };
+        for entry in &entries {
+            let Ok(path) = path_of(&entry.name) else { continue };
+            let is_ours = self.wanted.item(&path).is_some() || safe_path::is_reserved(&path);
+            let is_dir = entry.is_dir.unwrap_or(false);
+            if is_ours || is_known(&path) || !(self.view.keep)(&path, is_dir) {
+                continue;
+            }
+            if !is_dir || !holds_protected(opened, &entry.name)? {
+                report.findings.push(Finding { path, damage: Damage::Extra });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn holds_protected(parent: &Dir, name: &[u8]) -> fs::Result<bool> {
+    let mut open = vec![parent.open_child(name)?];
+    while let Some(dir) = open.pop() {
+        for entry in dir.entries()? {
+            if *entry.name == *PROTECTED {
+                return Ok(true);
+            }
+            if entry.is_dir != Some(false) {
+                match dir.open_child(&entry.name) {
+                    Ok(below) => open.push(below),
+                    Err(error) if is_no_directory(&error) => {}
+                    Err(error) => return Err(error),
+                }
+            }
         }
     }
+    Ok(false)
 }

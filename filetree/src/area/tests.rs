@@ -6,12 +6,15 @@ mod cost;
 mod crash;
 mod errors;
 mod figures;
+mod hostile;
 mod kill;
 mod local;
 pub(crate) mod model;
 mod oracle;
 mod scenario;
 mod scrubbing;
+mod trash;
+mod units;
 mod withdrawn;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -267,6 +270,24 @@ fn a_link_that_the_file_system_refuses_becomes_a_copy() {
         site.now += 3600;
         site.sync(tree(&[("a", "1"), ("b", "2"), ("c", "4")]));
         assert!(plan.fired(), "{errno:?}");
+        site.check();
+    }
+}
+
+#[test]
+fn a_retired_tree_from_before_a_switch_in_place_does_not_bring_back_what_that_replaced() {
+    let mut site = Site::new();
+    let steps = [
+        (WantedMode::Auto, [("x", "1"), ("y", "1"), ("z", "1")]),
+        (WantedMode::Auto, [("x", "1"), ("y", "1"), ("z", "2")]),
+        (WantedMode::InPlace, [("x", "3"), ("y", "1"), ("z", "2")]),
+        (WantedMode::Auto, [("x", "3"), ("y", "4"), ("z", "2")]),
+        (WantedMode::Auto, [("x", "3"), ("y", "5"), ("z", "2")]),
+    ];
+    for (mode, list) in steps {
+        site.mode = mode;
+        site.now += 3600;
+        site.sync(tree(&list));
         site.check();
     }
 }

@@ -41,6 +41,11 @@ impl Area {
         Some(self.marks.withdrawn.as_ref()?.first)
     }
 
+    /// How many removed paths are still readable.
+    pub fn withdrawn_entries(&self) -> Result<u64, Error> {
+        Ok(self.withdrawn()?.len() as u64)
+    }
+
     /// What the live tree has beside its generation.
     pub(crate) fn withdrawn(&self) -> Result<Vec<Withdrawn>, Error> {
         let Some(mark) = &self.marks.withdrawn else { return Ok(Vec::new()) };

@@ -21,8 +21,9 @@ use crate::{
     area::{
         Area, Error, Target,
         marks::{self, Journal, TreeMark, TreeState},
+        trash,
     },
-    fs::Dir,
+    fs::{Dir, Kind},
     plan::Plan,
     record::PathList,
 };
@@ -142,7 +143,10 @@ fn attempt(
     bring(area, plan, options, &standby, live, missed.as_ref())?;
     verify(plan, standby.dir.reopen()?, missed.as_ref().unwrap_or(&changed))?;
     copy_root_attributes(area, &standby)?;
-    extend_other_lists(area, &standby.name, &changed)?;
+    if options.trash_removed {
+        keep_removed(area, plan, options.now)?;
+    }
+    extend_lists(area, Some(&standby.name), &changed)?;
 
     #[cfg(test)]
     if options.skips(KnownBad::EarlyMark) {
@@ -255,6 +259,34 @@ fn verify(plan: &Plan, tree: Dir, paths: &PathList) -> Result<(), Error> {
     Ok(())
 }
 
+/// Gives every file that goes a name in the trash, before it loses its own. Room that is short, or a
+/// file system that gives no second names, keeps nothing from being switched.
+fn keep_removed(area: &Area, plan: &Plan, now: i64) -> Result<(), Error> {
+    let Some(live) = area.live()? else { return Ok(()) };
+    let mut live = super::cursor::Cursor::new(live);
+    let batch = trash::removed_by(plan, now);
+    for path in plan.removals() {
+        let Some(parent) = live.parent(path)? else { continue };
+        let name = path.name();
+        if parent.stat(name)?.is_none_or(|meta| meta.kind == Kind::Dir) {
+            continue;
+        }
+        let kept = trash::place_of(&area.work, &batch, path)
+            .and_then(|place| parent.link(name, &place, name));
+        match kept {
+            Err(error) if error.is_full() => {
+                tracing::warn!(%error, "there is no room to keep what goes in the trash");
+                return Ok(());
+            }
+            Err(error) if error.is_already_there() || error.is_link_refused() => {
+                tracing::debug!(%path, %error, "not kept in the trash");
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
 /// The published directory itself keeps its mode and group.
 fn copy_root_attributes(area: &Area, standby: &Standby) -> Result<(), Error> {
     let now = standby.dir.meta()?;
@@ -274,10 +306,15 @@ fn copy_root_attributes(area: &Area, standby: &Standby) -> Result<(), Error> {
     Ok(())
 }
 
-fn extend_other_lists(area: &mut Area, standby: &str, changed: &PathList) -> Result<(), Error> {
+/// Adds what is about to change in the live tree to the list of every other tree.
+pub(crate) fn extend_lists(
+    area: &mut Area,
+    standby: Option<&str>,
+    changed: &PathList,
+) -> Result<(), Error> {
     let mut lost = BTreeSet::new();
     for tree in &area.marks.trees {
-        if tree.name == standby || tree.state != TreeState::Whole {
+        if standby == Some(&tree.name) || tree.state != TreeState::Whole {
             continue;
         }
         match marks::load_paths(&area.work, &tree.list_name()) {

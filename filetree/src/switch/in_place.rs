@@ -14,12 +14,14 @@ use super::{
     SwitchOptions, SwitchReport,
     bring::{close_dir, is_wanted, put_file, put_symlink},
     cursor::Cursor,
+    exchange::extend_lists,
     remove::{remove_all, to_trash},
 };
 use crate::{
     area::{
         Area, Error, Target,
         marks::{Journal, Locals},
+        trash,
     },
     fs::{Dir, Kind},
     plan::{Change, Plan, Source},
@@ -45,6 +47,8 @@ pub(crate) fn run(
     let paths = area.unsure.union(&plan.paths());
     let withdrawn = area.save_withdrawn(plan, options.now)?;
     area.journal_in_place(target, options.now, &paths, withdrawn.clone())?;
+    // Trees from before are brought forward by their lists, should an exchange be possible again.
+    extend_lists(area, None, &paths)?;
     let mut work = InPlace {
         area,
         plan,
@@ -54,11 +58,14 @@ pub(crate) fn run(
         // All of them, also where an interrupted run left nothing but a wrong time.
         touched: paths.0.iter().filter_map(|(path, _)| path.parent()).collect(),
     };
-    for stage in stages(plan, options) {
-        for change in stage {
-            if change.wanted { work.put(change)? } else { work.remove(change)? }
-        }
+    let [new, changed, indexes, removals] = stages(plan, options);
+    for stage in [new, changed, indexes] {
+        stage.into_iter().try_for_each(|change| work.put(change))?;
     }
+    if options.trash_removed {
+        work.keep_removed(&removals)?;
+    }
+    removals.into_iter().try_for_each(|change| work.remove(change))?;
     work.finish()?;
     live.sync_fs()?;
     area.marks.applied = Some(target.clone());
@@ -230,6 +237,32 @@ impl InPlace<'_> {
             self.live.forget(path);
         }
         Ok(())
+    }
+
+    /// Moves the files that go to the trash, all of them before the first directory goes. Room that
+    /// is short keeps nothing from being removed.
+    fn keep_removed(&mut self, removals: &[&Change]) -> Result<(), Error> {
+        let batch = trash::removed_by(self.plan, self.options.now);
+        let mut moved = false;
+        for Change { path, .. } in removals {
+            let Some(parent) = self.live.parent(path)? else { continue };
+            let name = path.name();
+            if parent.stat(name)?.is_none_or(|meta| meta.kind == Kind::Dir) {
+                continue;
+            }
+            match trash::place_of(&self.area.work, &batch, path)
+                .and_then(|place| parent.rename_new(name, &place, name))
+            {
+                Ok(()) => moved = true,
+                Err(error) if error.is_full() => {
+                    tracing::warn!(%error, "there is no room to keep what goes in the trash");
+                    break;
+                }
+                Err(error) if error.is_already_there() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if moved { self.settle_trash() } else { Ok(()) }
     }
 
     /// Empties a directory that is to go of what does not belong; `false` if something excluded

@@ -2,7 +2,10 @@
 
 use protocol::path::TreePath;
 
-use crate::fs::{self, Dir, Kind};
+use crate::{
+    area::trash::{self, Batch},
+    fs::{self, Dir, Kind},
+};
 
 /// Removes `name` with everything in it. Only for trees of our own that were swept: nothing in it
 /// is asked about.
@@ -46,15 +49,10 @@ fn opened(dir: &Dir, name: &[u8]) -> fs::Result<Dir> {
     Ok(child)
 }
 
-/// Moves local content out of a tree, to `trash/SECONDS/PATH` below the work directory: what we
-/// did not make we do not destroy. The directory it leaves keeps its modification time.
+/// Moves local content out of a tree, to the trash below the work directory: what we did not make
+/// we do not destroy. The directory it leaves keeps its modification time.
 pub(crate) fn to_trash(work: &Dir, now: i64, from: &Dir, path: &TreePath) -> fs::Result<()> {
-    let mut dir = work.ensure_dir(b"trash", 0o700)?;
-    dir = dir.ensure_dir(now.to_string().as_bytes(), 0o700)?;
-    let above = path.components().count() - 1;
-    for component in path.components().take(above) {
-        dir = dir.ensure_dir(component, 0o700)?;
-    }
+    let dir = trash::place_of(work, &Batch::local(now), path)?;
     let mtime = from.meta()?.mtime;
     let mut name = path.name().to_vec();
     let mut again = 0;

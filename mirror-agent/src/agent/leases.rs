@@ -21,7 +21,7 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// Why no connection may be made.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::agent) enum Error {
+pub(crate) enum Error {
     /// Nobody knows how many there are.
     #[error(
         "the upstream allows {most} connections, which the coordinator gives out, and it cannot be asked; the mirror goes on serving what it has"
@@ -55,6 +55,19 @@ pub(super) struct Lease {
 }
 
 impl Agent {
+    /// Does work that connects to the order's upstream: under a lease, where that allows only so
+    /// many connections.
+    pub(crate) async fn under_lease<T>(
+        &self,
+        order: &AssignmentOrder,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Error> {
+        match self.lease(order, true).await? {
+            None => Ok(work.await),
+            Some(lease) => lease.hold(work).await,
+        }
+    }
+
     /// Takes a lease where the upstream needs one. What an admin asked for waits for a place; what
     /// is merely due comes again by itself.
     pub(super) async fn lease(

@@ -5,20 +5,21 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use protocol::{
-    filter::Filter,
-    spec::AssignmentName,
-    v1::agent::{AssignmentOrder, Origin, RunKind, RunReport, RunResult},
+    spec::{AssignmentName, OnEnd},
+    v1::agent::{AssignmentOrder, Origin, RunReport, RunResult},
 };
-use tokio::task::{JoinSet, block_in_place};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Agent, gates,
+    Agent,
+    bring::unharmed,
+    gates,
     leases::{self, Lease},
+    names::{Forced, NoSuchTree},
 };
 use crate::{
-    apply::{self, Site},
-    fetch,
+    apply, fetch, hooks,
     ledger::{self, Marks, Record},
     observed,
     orders::{self, Orders, Verified},
@@ -37,36 +38,6 @@ const MOST_STEPS: usize = 1_000;
 /// How often one looks whether another run has ended.
 const TURN: Duration = Duration::from_millis(100);
 
-/// Which assignments are worked on without being due.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Forced {
-    /// Those that are due.
-    #[default]
-    Due,
-    /// All of them.
-    All,
-    /// Those of one tree: `TREE`, or `TREE@SITE`.
-    Tree(String),
-}
-
-impl Forced {
-    pub(super) fn includes(&self, name: &AssignmentName) -> bool {
-        match self {
-            Self::Due => false,
-            Self::All => true,
-            Self::Tree(tree) => name.tree.as_str() == tree || name.to_string() == *tree,
-        }
-    }
-}
-
-/// A tree that this agent knows nothing of.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no tree {tree} is assigned to this agent; 'mirror-agent status' lists what is")]
-pub struct NoSuchTree {
-    /// What was asked for.
-    pub tree: String,
-}
-
 /// Why a run ended without its goal.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -74,6 +45,10 @@ pub(super) enum Error {
     Published(#[from] published::Error),
     #[error(transparent)]
     Observed(#[from] observed::Error),
+    #[error("the run was not begun")]
+    Before(#[from] hooks::Error),
+    #[error("this program made a mistake and gave the run up; please report it: {0}")]
+    Mistake(String),
     #[error(transparent)]
     Lease(#[from] leases::Error),
     #[error(transparent)]
@@ -106,10 +81,18 @@ pub(super) enum Error {
         "it is to be published where the tree of {by} still lies, which has to be renamed first"
     )]
     InTheWay { by: AssignmentName },
-    #[error("{count} of the published files are not what they should be, the first is {first}")]
-    Differs { count: usize, first: protocol::path::TreePath },
+    #[error(transparent)]
+    Verify(#[from] crate::verify::Error),
     #[error("nothing of it is held here yet")]
     NothingHeld,
+    #[error(transparent)]
+    NoBatch(#[from] filetree::area::NoBatch),
+    #[error("the trash has nothing of that; 'mirror-agent trash' lists what it has")]
+    NotInTrash,
+    #[error(
+        "nothing was brought back: {count} paths are taken or protected, the first is {first}; move what lies there away first"
+    )]
+    Occupied { count: usize, first: protocol::path::TreePath },
 }
 
 impl Agent {
@@ -124,6 +107,10 @@ impl Agent {
             }
         };
         let mut reports = if dry { Vec::new() } else { self.move_and_report(forced) };
+        if !dry {
+            self.note_ends();
+            self.tidy_trash();
+        }
         let failed: Vec<_> = reports.iter().map(|report| report.assignment.clone()).collect();
         let mut steps = Vec::with_capacity(names.len());
         for name in names.into_iter().filter(|name| !failed.contains(name)) {
@@ -134,6 +121,13 @@ impl Agent {
         while let Some(report) = done.next().await {
             reports.extend(report);
         }
+        if !dry {
+            for report in reports.iter_mut().filter(|report| failed.contains(&report.assignment)) {
+                if let Some(told) = self.settle(&report.assignment).await {
+                    *report = told;
+                }
+            }
+        }
         reports
     }
 
@@ -143,6 +137,8 @@ impl Agent {
         let mut steps = JoinSet::new();
         loop {
             self.move_and_report(&Forced::Due);
+            self.note_ends();
+            self.tidy_trash();
             self.save_account();
             for name in self.names().unwrap_or_default() {
                 if !self.is_busy(&name) {
@@ -150,7 +146,7 @@ impl Agent {
                     steps.spawn(async move { agent.step(name, &Forced::Due, false).await });
                 }
             }
-            let mut rest = pin!(tokio::time::sleep(TICK));
+            let mut rest = pin!(tokio::time::sleep(self.rest(TICK)));
             loop {
                 tokio::select! {
                     () = shutdown.cancelled() => {
@@ -171,40 +167,37 @@ impl Agent {
         }
     }
 
-    /// Names of all assignments of a tree, or of all trees.
-    pub fn names_of(&self, tree: Option<&str>) -> Result<Vec<AssignmentName>, crate::Failure> {
-        let names = self.names()?;
-        let Some(tree) = tree else { return Ok(names) };
-        let forced = Forced::Tree(tree.to_owned());
-        let found: Vec<_> = names.into_iter().filter(|name| forced.includes(name)).collect();
-        if found.is_empty() {
-            return Err(NoSuchTree { tree: tree.to_owned() }.into());
-        }
-        Ok(found)
-    }
-
-    fn names(&self) -> Result<Vec<AssignmentName>, ledger::Error> {
-        let records = self.ledger.records()?;
-        let orders = self.orders();
-        let ordered = orders.as_ref().map_or(&[][..], |orders| &orders.wanted.assignments);
-        Ok(reconcile::assignments(ordered, &records).into_iter().cloned().collect())
-    }
-
+    /// One step, with the site's commands that are owed before it and after it.
     async fn step(&self, name: AssignmentName, forced: &Forced, dry: bool) -> Option<RunReport> {
         let is_forced = forced.includes(&name);
         let _busy = self.take_turn(&name, is_forced).await?;
-        self.look_for_latest(&name).await;
+        if !dry {
+            self.settle(&name).await;
+        }
+        let report = self.step_alone(&name, forced, dry).await?;
+        let told = if dry { None } else { self.settle(&name).await };
+        Some(told.filter(|told| told.id == report.id).unwrap_or(report))
+    }
+
+    async fn step_alone(
+        &self,
+        name: &AssignmentName,
+        forced: &Forced,
+        dry: bool,
+    ) -> Option<RunReport> {
+        let is_forced = forced.includes(name);
+        self.look_for_latest(name).await;
         let orders = self.orders();
-        let order = orders.as_deref().and_then(|orders| orders.order(&name));
+        let order = orders.as_deref().and_then(|orders| orders.order(name));
         // What is not due waits for nobody.
-        if matches!(self.find_step(&name, orders.as_deref(), forced), Ok(None)) {
+        if matches!(self.find_step(name, orders.as_deref(), forced), Ok(None)) {
             return None;
         }
         let _turn = self.turns.take(order.map_or(Rank::LAST, Rank::of)).await;
         // One look at the orders for the decision and for what follows from it.
         let orders = self.orders();
-        let order = orders.as_deref().and_then(|orders| orders.order(&name));
-        match self.find_step(&name, orders.as_deref(), forced) {
+        let order = orders.as_deref().and_then(|orders| orders.order(name));
+        match self.find_step(name, orders.as_deref(), forced) {
             Ok(None) => None,
             Ok(Some((Step::Sync, _)))
                 if !is_forced && order.is_some_and(|order| !self.lets_through(order)) =>
@@ -216,36 +209,49 @@ impl Agent {
                     Some(order) => self.lease(order, is_forced).await,
                     None => Ok(None),
                 };
-                match lease {
-                    Ok(lease) => Some(self.run(&name, orders.as_deref(), target, lease, dry).await),
+                let report = match lease {
+                    Ok(lease) => Some(self.run(name, orders.as_deref(), target, lease, dry).await),
                     // Another run of this network has the connection: it comes again.
                     Err(leases::Error::AllTaken { .. }) if !is_forced => None,
-                    Err(error) => Some(self.failed(&name, &error.into(), dry)),
+                    Err(error) => Some(self.failed(name, &error.into(), dry)),
+                };
+                if let Some(order) = order {
+                    self.end_probes(order);
                 }
+                report
             }
-            Ok(Some((Step::Release, _))) => {
-                if let Err(error) = self.release(&name) {
+            Ok(Some((Step::Release | Step::Undelete, _))) if dry => None,
+            Ok(Some((Step::Release, _))) => match self.release(name) {
+                Ok(report) => report,
+                Err(error) => {
                     tracing::error!(assignment = %name, error = crate::chain(&error), "not released");
+                    None
                 }
-                None
-            }
+            },
+            Ok(Some((Step::Undelete, _))) => order.and_then(|order| self.undelete_ordered(order)),
             Ok(Some((Step::Move { from, to }, _))) if dry => {
-                let run = Run::begin(name, dry, Arc::default());
+                let run = Run::begin(name.clone(), dry, Arc::default());
                 run.notice(format!("it would be renamed from {from} to {to}, and then compared"));
                 Some(run.finish(RunResult::CompletedDryRun, String::new()))
             }
+            Ok(Some((Step::Withdraw, _))) if dry => None,
+            Ok(Some((Step::Withdraw, _))) => order.map(|order| self.withdraw(order)),
             // All renames were tried together, before anything else.
             Ok(Some((Step::Move { from, to }, _))) => {
-                is_forced.then(|| self.failed(&name, &Error::ToBeMoved { from, to }, dry))
+                is_forced.then(|| self.failed(name, &Error::ToBeMoved { from, to }, dry))
             }
-            Err(_) if !is_forced && self.waits(&name) => None,
-            Err(error) => Some(self.failed(&name, &error, dry)),
+            Err(_) if !is_forced && self.waits(name) => None,
+            Err(error) => Some(self.failed(name, &error, dry)),
         }
     }
 
     /// Marks an assignment as being worked on. What was asked for waits for the run that is under
     /// way; what is merely due comes again by itself.
-    async fn take_turn(&self, name: &AssignmentName, is_forced: bool) -> Option<Busy<'_>> {
+    pub(super) async fn take_turn(
+        &self,
+        name: &AssignmentName,
+        is_forced: bool,
+    ) -> Option<Busy<'_>> {
         loop {
             match Busy::take(self, name) {
                 None if is_forced => tokio::time::sleep(TURN).await,
@@ -294,19 +300,20 @@ impl Agent {
         {
             return if forced.includes(name) { Err(Error::InTheWay { by }) } else { Ok(None) };
         }
-        let step = match (step, order) {
-            (None, Some(order)) if forced.includes(name) => {
+        let step = match order {
+            Some(order) if forced.includes(name) && matches!(step, None | Some(Step::Withdraw)) => {
                 if order.stopped.is_some() {
                     return Err(Error::Stopped(name.tree.clone()));
                 }
                 let is_held = is_held(record.as_ref(), target.as_ref());
-                if target.is_some() && !is_held && !reconcile::may_follow(&situation) {
+                let is_stale = target.is_some() && !is_held && !reconcile::may_follow(&situation);
+                if is_stale && step.is_none() {
                     return Err(Error::Stale);
                 }
                 let has_target = target.is_some() || matches!(order.origin, Origin::Rsyncd(_));
-                has_target.then_some(Step::Sync)
+                (has_target && !is_stale).then_some(Step::Sync).or(step)
             }
-            (step, _) => step,
+            _ => step,
         };
         Ok(step.map(|step| (step, target)))
     }
@@ -350,8 +357,7 @@ impl Agent {
         lease: Option<Lease>,
         dry: bool,
     ) -> RunReport {
-        let progress = self.progress(name);
-        let run = Run::begin(name.clone(), dry, progress);
+        let run = self.begin(name, dry);
         let order = orders.and_then(|orders| orders.order(name));
         let Some(order) = order else {
             return run.finish(RunResult::Disabled, "it is no longer assigned".into());
@@ -368,22 +374,7 @@ impl Agent {
             self.tell(&report);
             return report;
         }
-        let outcome = match (&order.origin, &target) {
-            (Origin::Publisher(from), Some(target)) => {
-                published::sync(self, order, from, target, &run).await.map_err(Error::from)
-            }
-            (Origin::Publisher(_), None) => Ok((RunResult::UpToDate, None)),
-            (Origin::Rsyncd(from), _) => {
-                let work = observed::sync(self, order, from, &run);
-                let outcome = match lease {
-                    None => Ok(work.await),
-                    Some(lease) => lease.hold(work).await,
-                };
-                let reached = !matches!(&outcome, Ok(Err(error)) if !error.reached());
-                self.note_reached(order, reached);
-                outcome.map_err(Error::from).and_then(|done| done.map_err(Error::from))
-            }
-        };
+        let outcome = unharmed(self.bring(order, target.as_ref(), lease, &run)).await;
         self.save_account();
         let used_up = self.line.check().err();
         let (result, held, error) = match outcome {
@@ -394,15 +385,22 @@ impl Agent {
             }
             Err(error) => (RunResult::Failed, None, crate::chain(&error)),
         };
+        let withdrawn = run.withdrawn();
+        let held_before = self.ledger.record(name).ok().flatten().and_then(|record| record.held);
+        if let Some(now) = held.as_ref().or(held_before.as_ref()) {
+            run.set_held(now.files, now.bytes);
+        }
         let mut report = run.finish(result, error);
         self.tell(&report);
-        if !dry && let Err(error) = self.record(order, target.as_ref(), held, &mut report) {
+        if !dry
+            && let Err(error) = self.record(order, target.as_ref(), held, withdrawn, &mut report)
+        {
             tracing::error!(assignment = %name, error = crate::chain(&error), "not recorded");
         }
         report
     }
 
-    fn tell(&self, report: &RunReport) {
+    pub(super) fn tell(&self, report: &RunReport) {
         let (assignment, result) = (&report.assignment, result_name(report.result));
         let received: u64 = report.ways.iter().map(|way| way.received_bytes).sum();
         if report.error.is_empty() {
@@ -422,7 +420,7 @@ impl Agent {
 
     /// A run that could not even begin.
     pub(super) fn failed(&self, name: &AssignmentName, error: &Error, dry: bool) -> RunReport {
-        let run = Run::begin(name.clone(), dry, self.progress(name));
+        let run = self.begin(name, dry);
         let result = match (error, dry) {
             (Error::Stopped(_), _) => RunResult::Disabled,
             (_, true) => RunResult::FailedDryRun,
@@ -433,71 +431,28 @@ impl Agent {
         let orders = self.orders();
         let order = orders.as_ref().and_then(|orders| orders.order(name));
         if let Some(order) = order.filter(|_| result == RunResult::Failed)
-            && let Err(error) = self.record(order, None, None, &mut report)
+            && let Err(error) = self.record(order, None, None, None, &mut report)
         {
             tracing::error!(assignment = %name, error = crate::chain(&error), "not recorded");
         }
         report
     }
 
-    fn release(&self, name: &AssignmentName) -> Result<(), Error> {
-        if let Some(mut record) = self.ledger.record(name)? {
-            record.unassigned = true;
-            self.ledger.set_record(&record)?;
+    fn release(&self, name: &AssignmentName) -> Result<Option<RunReport>, Error> {
+        let Some(record) = self.ledger.record(name)? else { return Ok(None) };
+        let goes = record.on_end == OnEnd::Trash && record.held.is_some();
+        let report = if goes { Some(self.end(&record)?) } else { None };
+        let Some(mut record) = self.ledger.record(name)? else { return Ok(report) };
+        record.unassigned = true;
+        self.ledger.set_record(&record)?;
+        if record.held.is_some() {
             tracing::info!(
                 assignment = %name,
                 "no longer assigned; its files stay. 'mirror-agent purge {}' removes them",
                 name.tree
             );
         }
-        Ok(())
-    }
-
-    /// Reads everything that is published and compares it with the manifest.
-    pub async fn verify(&self, name: &AssignmentName) -> RunReport {
-        let run = Run::begin(name.clone(), false, self.progress(name));
-        run.set_kind(RunKind::Verify);
-        let busy = Busy::take(self, name);
-        let (result, error) = match busy {
-            None => (RunResult::Failed, "a run of it is under way; try again later".to_owned()),
-            Some(_busy) => match block_in_place(|| self.compare(name, &run)) {
-                Ok(()) => (RunResult::UpToDate, String::new()),
-                Err(error) => (RunResult::Failed, crate::chain(&error)),
-            },
-        };
-        let report = run.finish(result, error);
-        self.tell(&report);
-        if let Err(error) = self.ledger.add_unsent(&report) {
-            tracing::error!(error = crate::chain(&error), "the report is lost");
-        }
-        self.unsent.notify_one();
-        report
-    }
-
-    fn compare(&self, name: &AssignmentName, run: &Run) -> Result<(), Error> {
-        let record = self.ledger.record(name)?.ok_or(Error::NothingHeld)?;
-        if let Some(to) = record.moving {
-            return Err(Error::ToBeMoved { from: record.path, to });
-        }
-        let site = Site::open(&self.config, &name.to_string(), &record.path)?;
-        let applied = site.applied()?.ok_or(Error::NothingHeld)?;
-        run.set_versions(Some(applied.version), Some(applied.version));
-        let want = self.manifests.get(&applied.manifest).ok_or(Error::NothingHeld)?;
-        let filter = &applied.rules.filter;
-        let (found, _) = published::read(&site, filter, run)?;
-        let kept = |filter: &Filter, entry: &protocol::manifest::Entry| {
-            filter.keeps(&entry.path, entry.is_dir())
-        };
-        let mut wrong = want.entries().iter().filter(|entry| {
-            kept(filter, entry)
-                && !found.get(&entry.path).is_some_and(|there| {
-                    there.digest() == entry.digest()
-                        && (entry.is_file() || there.kind == entry.kind)
-                })
-        });
-        let Some(first) = wrong.next() else { return Ok(()) };
-        let first = first.path.clone();
-        Err(Error::Differs { count: 1 + wrong.count(), first })
+        Ok(report)
     }
 
     /// Removes the published files, the work directory and the record of an assignment that has
@@ -518,20 +473,15 @@ impl Agent {
         if let Some(other) = self.other_user_of(name, &record.path)? {
             return Err(crate::Failure::InUse { assignment: name.clone(), other });
         }
-        let place = filetree::area::Place {
-            publish: self.config.publish(),
-            work: self.config.work(),
-            name: name.to_string(),
-            path: record.path.clone(),
-        };
-        filetree::area::purge(&filetree::fs::Fs::disk(), &place)
+        filetree::area::purge(&filetree::fs::Fs::disk(), &self.place(&record))
             .map_err(|source| crate::Failure::Remove { tree: name.tree.clone(), source })?;
+        self.logs.remove(name);
         Ok(self.ledger.remove_record(name)?)
     }
 
     /// Whose files lie at, below or above a path that an assignment had: a later assignment may
     /// have adopted them.
-    fn other_user_of(
+    pub(super) fn other_user_of(
         &self,
         name: &AssignmentName,
         path: &protocol::path::TreePath,

@@ -4,6 +4,7 @@ use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use protocol::path::TreePath;
 
 const EXAMPLES: &str = "Examples:
   mirror-agent enroll --data /var/lib/mirrornet/agent --invite INVITE
@@ -86,21 +87,67 @@ pub(super) enum Command {
         #[command(flatten)]
         format: Format,
     },
-    /// Read everything that is published and compare it with the signed manifest.
-    #[command(after_help = "Example:\n  mirror-agent verify fedora")]
+    /// Read everything that is published, compare it with the signed manifest, and repair what is
+    /// wrong: from the mirror itself, or from wherever the generation can be had.
+    #[command(
+        after_help = "Examples:\n  mirror-agent verify fedora\n  mirror-agent verify --dry-run"
+    )]
     Verify {
         /// TREE or TREE@SITE; all without it.
         tree: Option<String>,
+        /// Tell what is wrong, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        settings: Settings,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Pause or resume the reading of published files that goes on by itself.
+    ///
+    /// How far it is, 'mirror-agent status' tells; how often and how fast, scrub.every and scrub.rate
+    /// in the configuration.
+    #[command(after_help = "Examples:\n  mirror-agent scrub pause\n  mirror-agent scrub resume")]
+    Scrub {
+        /// Which of the two.
+        #[arg(value_enum)]
+        what: Scrubbing,
         #[command(flatten)]
         settings: Settings,
         #[command(flatten)]
         format: Format,
     },
     /// List the last runs: what came by which way, and why not by another.
-    #[command(after_help = "Example:\n  mirror-agent log fedora")]
+    #[command(after_help = "Example:\n  mirror-agent history fedora")]
+    History {
+        /// TREE or TREE@SITE; all without it.
+        tree: Option<String>,
+        /// At most so many, the newest.
+        #[arg(short = 'n', long, default_value = "20")]
+        number: usize,
+        #[command(flatten)]
+        settings: Settings,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Print the log of the latest run: step by step, with what rsync and the site's commands said.
+    ///
+    /// With --output json: the last runs, each with its log where that is kept.
+    #[command(
+        after_help = "Examples:\n  mirror-agent log fedora\n  mirror-agent log fedora -f\n  mirror-agent log fedora --changed"
+    )]
     Log {
         /// TREE or TREE@SITE; all without it.
         tree: Option<String>,
+        /// Go on with what is added, and with the next runs, until interrupted.
+        #[arg(short, long, requires = "tree")]
+        follow: bool,
+        /// That of the run before the latest.
+        #[arg(long, conflicts_with = "follow")]
+        previous: bool,
+        /// That of the last run which changed the tree.
+        #[arg(long, conflicts_with_all = ["follow", "previous"])]
+        changed: bool,
         #[command(flatten)]
         settings: Settings,
         #[command(flatten)]
@@ -111,6 +158,34 @@ pub(super) enum Command {
     Purge {
         /// TREE or TREE@SITE.
         tree: String,
+        #[command(flatten)]
+        settings: Settings,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// List what left the published trees and can be brought back.
+    #[command(after_help = "Example:\n  mirror-agent trash fedora")]
+    Trash {
+        /// TREE or TREE@SITE; all without it.
+        tree: Option<String>,
+        #[command(flatten)]
+        settings: Settings,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Bring something back from the trash, to where it was. Nothing is overwritten.
+    #[command(
+        after_help = "Examples:\n  mirror-agent undelete fedora releases/39\n  mirror-agent undelete fedora --from 1764316800-ended"
+    )]
+    Undelete {
+        /// TREE or TREE@SITE.
+        tree: String,
+        /// A file or directory, by its path in the tree; everything without it.
+        #[arg(value_parser = TreePath::parse_text)]
+        path: Option<TreePath>,
+        /// Only from this batch, as 'mirror-agent trash' names it.
+        #[arg(long, value_name = "BATCH")]
+        from: Option<String>,
         #[command(flatten)]
         settings: Settings,
         #[command(flatten)]
@@ -197,6 +272,30 @@ pub(super) enum Command {
     },
 }
 
+impl Command {
+    /// The settings of a command that works with an agent's directories.
+    pub(super) fn agent_settings(&self) -> Option<&Settings> {
+        match self {
+            Self::Run { settings, .. }
+            | Self::Sync { settings, .. }
+            | Self::Status { settings, .. }
+            | Self::Verify { settings, .. }
+            | Self::Log { settings, .. }
+            | Self::Purge { settings, .. }
+            | Self::Claim { settings, .. } => Some(settings),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Scrubbing {
+    /// From now on nothing is read by itself, also after a restart.
+    Pause,
+    /// It goes on where it ended.
+    Resume,
+}
+
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct Format {
     /// How the answer is printed.
@@ -234,15 +333,24 @@ pub(super) struct Settings {
     /// any, inet or inet6.
     #[arg(long)]
     address_family: Option<String>,
-    /// ADDRESS:PORT for monitoring, by plain HTTP; nowhere without it.
+    /// ADDRESS:PORT for the status page and monitoring, by plain HTTP; nowhere without it.
     #[arg(long)]
     monitor: Option<String>,
+    /// How long what left a published tree can be brought back (7d).
+    #[arg(long)]
+    trash_keep: Option<String>,
+    /// Most bytes that the trash of one assignment keeps of what its upstream removed (20GiB).
+    #[arg(long)]
+    trash_max: Option<String>,
     /// Runs at a time.
     #[arg(long)]
     parallel: Option<u32>,
     /// The rsync program.
     #[arg(long)]
     rsync: Option<PathBuf>,
+    /// auto, required or off: whether the kernel keeps the agent and its rsync to their directories.
+    #[arg(long)]
+    confine: Option<String>,
     /// The mirror-agent program that rsync calls back.
     #[arg(long, hide = true)]
     program: Option<PathBuf>,
@@ -261,7 +369,10 @@ impl Settings {
             ("bind", self.bind.map(|bind| bind.to_string())),
             ("address-family", self.address_family.clone()),
             ("monitor", self.monitor.clone()),
+            ("trash-keep", self.trash_keep.clone()),
+            ("trash-max", self.trash_max.clone()),
             ("rsync", path(&self.rsync)),
+            ("confine", self.confine.clone()),
             ("program", path(&self.program)),
         ];
         let given = values.into_iter().filter_map(|(key, value)| Some((key, value?)));

@@ -5,23 +5,29 @@ use std::{path::Path, process::ExitCode, sync::Arc};
 use anyhow::{Context, anyhow};
 use clap::CommandFactory;
 use filetree::{
+    confine::Confinement,
     fs::Fs,
     pack::{inspect, unpack::unpack},
 };
 use jiff::Timestamp;
-use protocol::{filter::Filter, path::TreePath, v1::agent::RunReport};
+use protocol::{
+    filter::Filter,
+    path::TreePath,
+    v1::agent::{RunReport, UndeleteRequest},
+};
 
 use super::{
-    args::{Cli, Command, Format, Output, Settings},
-    drop_in, print,
+    args::{Cli, Command, Format, Output, Scrubbing, Settings},
+    drop_in, logs, print,
     show::Show,
 };
 use crate::{
-    agent::Agent,
+    agent::{Agent, TrashStatus},
     config::{self, Config},
-    control::{self, Request},
-    enroll,
+    control::{self, Heard, Request},
+    enroll, fence,
     report::Progress,
+    run_log::Kept,
     status::Status,
 };
 
@@ -29,7 +35,9 @@ pub(super) async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Enroll { invite, settings, format } => {
             let Some(config) = load(&settings)? else { return Ok(ExitCode::SUCCESS) };
-            let identity = enroll::enroll(&config.data, &invite, &config.dialer()?).await?;
+            let waiting = |keys: &_| print::problem(&certs::enrollment::waiting_for_approval(keys));
+            let identity =
+                enroll::enroll(&config.data, &invite, &config.dialer()?, waiting).await?;
             print::enrolled(&identity.membership, &config, format.output);
             Ok(ExitCode::SUCCESS)
         }
@@ -43,8 +51,19 @@ pub(super) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             };
             print_reports(value, format)
         }
-        Command::Verify { tree, settings, format } => {
-            let Some(value) = ask(&settings, Request::Verify { tree }).await? else {
+        Command::Scrub { what, settings, format } => {
+            let paused = what == Scrubbing::Pause;
+            if let Some(value) = ask(&settings, Request::Scrub { paused }).await? {
+                match format.output {
+                    Output::Json => print::json(&value),
+                    Output::Text if paused => print::line("scrubbing is paused"),
+                    Output::Text => print::line("scrubbing goes on"),
+                }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Verify { tree, dry_run, settings, format } => {
+            let Some(value) = ask(&settings, Request::Verify { tree, dry_run }).await? else {
                 return Ok(ExitCode::SUCCESS);
             };
             print_reports(value, format)
@@ -58,12 +77,32 @@ pub(super) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Command::Log { tree, settings, format } => {
+        Command::History { tree, number, settings, format } => {
             if let Some(value) = ask(&settings, Request::Log { tree }).await? {
+                let mut runs: Vec<RunReport> = serde_json::from_value(value)?;
+                runs.truncate(number);
+                runs.iter_mut().for_each(|run| run.log.clear());
                 match format.output {
-                    Output::Json => print::json(&value),
-                    Output::Text => print::runs(&serde_json::from_value::<Vec<RunReport>>(value)?),
+                    Output::Json => print::json(&serde_json::to_value(runs)?),
+                    Output::Text => print::runs(&runs),
                 }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Log { tree, follow, previous, changed, settings, format } => {
+            let kept = match (previous, changed) {
+                (true, _) => Kept::Previous,
+                (_, true) => Kept::Changed,
+                _ => Kept::Current,
+            };
+            match (format.output, tree) {
+                (_, Some(tree)) if follow => logs::follow(&settings, tree).await?,
+                (Output::Json, tree) => {
+                    if let Some(value) = ask(&settings, Request::Log { tree }).await? {
+                        print::json(&value);
+                    }
+                }
+                (Output::Text, tree) => logs::show(&settings, tree, kept).await?,
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -75,6 +114,27 @@ pub(super) async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 }
             }
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Trash { tree, settings, format } => {
+            if let Some(value) = ask(&settings, Request::Trash { tree }).await? {
+                match format.output {
+                    Output::Json => print::json(&value),
+                    Output::Text => {
+                        print::trash(&serde_json::from_value::<Vec<TrashStatus>>(value)?)
+                    }
+                }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Undelete { tree, path, from, settings, format } => {
+            if path.is_none() && from.is_none() {
+                return Err(anyhow!("name a path, or with --from a batch of the trash"));
+            }
+            let what = UndeleteRequest { path, from };
+            let Some(value) = ask(&settings, Request::Undelete { tree, what }).await? else {
+                return Ok(ExitCode::SUCCESS);
+            };
+            print_reports(value, format)
         }
         Command::Claim { settings, format } => {
             let Some(config) = load(&settings)? else { return Ok(ExitCode::SUCCESS) };
@@ -110,8 +170,19 @@ pub(super) async fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Closes the fence around this process.
+pub(super) fn close_fence(settings: &Settings) -> anyhow::Result<()> {
+    if settings.print_config {
+        return Ok(());
+    }
+    let config = config::load(settings.config.as_deref(), environment(), settings.flags())?.config;
+    fence::prepare(&config);
+    fence::close(&config)?;
+    Ok(())
+}
+
 /// The configuration; `None` when it was only to be printed.
-fn load(settings: &Settings) -> anyhow::Result<Option<Config>> {
+pub(super) fn load(settings: &Settings) -> anyhow::Result<Option<Config>> {
     let loaded = config::load(settings.config.as_deref(), environment(), settings.flags())?;
     if settings.print_config {
         loaded.values.iter().for_each(|value| print::line(&value.to_string()));
@@ -136,7 +207,10 @@ async fn daemon(config: Config) -> anyhow::Result<ExitCode> {
         print::line(&format!("listening on {address}"));
         std::fs::write(running.agent().config.data.join("listen"), format!("{address}\n"))?;
     }
-    tracing::info!("running");
+    match fence::closed() {
+        Some(Confinement::Full) | None => tracing::info!("running"),
+        Some(less) => tracing::warn!(confined = %less, "running"),
+    }
     // Without a service manager there is nobody to tell.
     sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
     tokio::select! {
@@ -161,8 +235,12 @@ async fn run_once(config: Config, format: Format) -> anyhow::Result<ExitCode> {
 async fn ask(settings: &Settings, request: Request) -> anyhow::Result<Option<serde_json::Value>> {
     let Some(config) = load(settings)? else { return Ok(None) };
     let show = Show::new();
-    let progress = |phase: &str, unit: &str, done, total| show.set(phase, unit, done, total);
-    if let Some(value) = control::ask(&config.data, &request, progress).await? {
+    let heard = |heard: Heard<'_>| {
+        if let Heard::Progress { phase, unit, done, total } = heard {
+            show.set(phase, unit, done, total);
+        }
+    };
+    if let Some(value) = control::ask(&config.data, &request, heard).await? {
         return Ok(Some(value));
     }
     let agent = Agent::open(config).await?;
@@ -210,6 +288,14 @@ fn check_config(settings: &Settings, format: Format) -> anyhow::Result<ExitCode>
                 "# serve {} and never {}: nginx: location ^~ /work/ {{ deny all; }}, rsyncd: exclude = /work/",
                 config.publish().display(),
                 config.work().display()
+            ));
+            let dirs =
+                fence::writable(config).into_iter().collect::<std::collections::BTreeSet<_>>();
+            let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+            print::line(&format!(
+                "# confined: {}; writes only below {}",
+                fence::close(config)?,
+                dirs.join(", ")
             ));
         }
     }

@@ -13,7 +13,12 @@ use jiff::{Timestamp, tz::TimeZone};
 use protocol::{generation::Version, v1::agent::RunReport};
 
 use super::args::Output;
-use crate::{agent::result_name, claim::Claim, config::Config, status::Status};
+use crate::{
+    agent::{TrashStatus, result_name},
+    claim::Claim,
+    config::Config,
+    status::{LogText, Status},
+};
 
 /// An error with its causes, and the exit code.
 pub(super) fn failure(error: &anyhow::Error) -> ExitCode {
@@ -97,6 +102,15 @@ pub(super) fn status(status: &Status) {
     if status.rsync.is_none() {
         println!("rsync: not installed; trees of stock servers need it");
     }
+    if let Some(warning) = &status.rsync_warning {
+        println!("rsync: {warning}");
+    }
+    if let Some(confined) = &status.confined {
+        println!("confined: {confined}");
+    }
+    if status.scrub_paused {
+        println!("scrubbing: paused; 'mirror-agent scrub resume' lets it go on");
+    }
     if status.unsent_reports > 0 {
         println!("reports that wait for the coordinator: {}", status.unsent_reports);
     }
@@ -117,6 +131,22 @@ pub(super) fn status(status: &Status) {
     }
     println!("{table}");
     for item in &status.assignments {
+        if let Some(withdrawn) = &item.withdrawn {
+            let (name, next) = (&item.name, time(withdrawn.next));
+            println!(
+                "{name}: {} removed paths stay readable, the first until {next}",
+                withdrawn.paths
+            );
+        }
+        if let Some(scrub) = item.scrub.as_ref().filter(|scrub| !scrub.damaged.is_empty()) {
+            let (count, first) = (scrub.damaged.len(), scrub.damaged.first());
+            let first = first.map(ToString::to_string).unwrap_or_default();
+            println!("{}: {count} published files are damaged, the first is {first}", item.name);
+        }
+        if let Some(begun) = item.scrub.as_ref().and_then(|scrub| scrub.begun) {
+            let read = item.scrub.as_ref().map_or(0, |scrub| scrub.checked.bytes);
+            println!("{}: scrubbed since {}, {} so far", item.name, time(begun), size(read));
+        }
         if let Some(error) = &item.error {
             println!("{}: {error}", item.name);
         }
@@ -169,12 +199,65 @@ pub(super) fn runs(runs: &[RunReport]) {
                 reason.way, reason.files, reason.reason
             );
         }
+        if let Some(checked) = &run.checked {
+            println!(
+                "    read {} files, {}: {} wrong, {} repaired, {} moved to the trash",
+                checked.files,
+                size(checked.bytes),
+                checked.wrong(),
+                checked.repaired,
+                checked.trashed
+            );
+        }
         if let Some(switch) = &run.switch {
             println!("    switch {switch}");
+        }
+        if let Some(foreseen) = &run.foreseen {
+            let tell = |paths: &[String], what: &str| {
+                paths.iter().for_each(|path| println!("    {what} {path}"));
+            };
+            tell(&foreseen.would_transfer, "would transfer");
+            tell(&foreseen.would_delete, "would delete");
+            tell(&foreseen.would_link, "would link");
+            if foreseen.unnamed > 0 {
+                println!("    and {} more", foreseen.unnamed);
+            }
         }
         run.notices.iter().for_each(|notice| println!("    note: {notice}"));
         if !run.error.is_empty() {
             println!("    {}", run.error);
+        }
+    }
+}
+
+/// What can be brought back.
+pub(super) fn trash(trash: &[TrashStatus]) {
+    let mut table = plain(&["ASSIGNMENT", "BATCH", "SINCE", "CAUSE", "FILES", "BYTES", "FIRST"]);
+    for batch in trash {
+        let cause = serde_json::to_value(batch.cause).unwrap_or_default();
+        table.add_row([
+            batch.assignment.to_string(),
+            batch.batch.clone(),
+            time(batch.since),
+            cause.as_str().unwrap_or_default().to_owned(),
+            batch.files.to_string(),
+            size(batch.bytes),
+            batch.paths.first().map_or_else(|| "-".into(), ToString::to_string),
+        ]);
+    }
+    println!("{table}");
+}
+
+/// Logs, under their assignments' names where there are several.
+pub(super) fn logs(logs: &[LogText]) {
+    for log in logs {
+        if logs.len() > 1 {
+            println!("== {}", log.assignment);
+        }
+        match &log.text {
+            // Whatever could harm a terminal was made harmless when it was written.
+            Some(text) => print!("{text}"),
+            None => println!("no such log of {} yet", log.assignment),
         }
     }
 }

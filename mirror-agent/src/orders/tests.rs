@@ -146,11 +146,13 @@ impl World {
             path: protocol::path::TreePath::parse(b"fedora").unwrap(),
             stopped: None,
             filter: vec![],
+            versions: None,
             origin: Origin::Publisher(PublisherOrigin {
                 publisher: "build".parse().unwrap(),
                 address: None,
                 points: vec![],
             }),
+            fallback: vec![],
             target: Some(Target {
                 statement,
                 offers: self.offers.iter().map(|o| claim(&self.publisher_key, o)).collect(),
@@ -160,6 +162,7 @@ impl World {
             splay: None,
             priority: 0,
             quick_list: vec![],
+            symlinks: protocol::symlinks::Symlinks::default(),
             sync_requests: 0,
             guard: GuardSpec::default(),
             approved: Vec::new(),
@@ -170,6 +173,7 @@ impl World {
             chmod: None,
             linger: Span::from_secs(900),
             keep_withdrawn: Span::from_secs(900),
+            undelete: vec![],
         };
         AgentOrders {
             revision: head.revision,

@@ -1,6 +1,7 @@
 //! What an agent is told, and what it reports.
 //!
 //! - `GET /v1/agent/orders?revision=N&wait=60s` → [`AgentOrders`] (role agent; its own only)
+//! - `POST /v1/assignments/{name}/undelete` ← [`UndeleteRequest`] → `ApplyResult` (role admin)
 //! - `POST /v1/agent/leases` ← [`LeaseRequest`] → [`LeaseAnswer`] (role agent; for its own assignments)
 //! - `POST /v1/agent/runs` ← [`RunReport`] → 204 (role agent; idempotent by run id)
 
@@ -21,8 +22,9 @@ use crate::{
         AssignmentName, BandwidthWindow, Budget, GuardSpec, OnEnd, OnExclude, Rate, Switch,
         Transport,
     },
+    symlinks::Symlinks,
     transfer::{Encoder, NoDelta, Way},
-    units::Span,
+    units::{Span, Threshold},
 };
 
 /// Everything that one agent has to do: its assignments, the head and the offers, in one answer.
@@ -83,8 +85,18 @@ pub struct AssignmentOrder {
     pub stopped: Option<Stopped>,
     /// The tree's limit and the merged rules, in order, each level with its origin.
     pub filter: Vec<Level>,
+    /// Where the path is a directory of versions: how they are chosen and kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub versions: Option<VersionsOrder>,
+    /// Which symbolic links it keeps.
+    #[serde(default)]
+    pub symlinks: Symlinks,
     /// Where the tree comes from.
     pub origin: Origin,
+    /// Other stock rsync servers that have the same tree, asked in this order while the origin and
+    /// those before them cannot be had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallback: Vec<RsyncdOrigin>,
     /// What it should hold; absent for a stock rsync upstream and before the first generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
@@ -126,6 +138,67 @@ pub struct AssignmentOrder {
     pub linger: Span,
     /// How long removed paths stay readable.
     pub keep_withdrawn: Span,
+    /// What admins want back from the trash, and no report has answered yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undelete: Vec<UndeleteOrder>,
+}
+
+/// Brings back what lies in an assignment's trash: once, however often it is ordered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct UndeleteOrder {
+    /// Names the wish; the report of the run repeats it.
+    pub id: Uuid,
+    /// What is wanted back, and where from.
+    #[serde(flatten)]
+    pub what: UndeleteRequest,
+}
+
+/// What is wanted back from an assignment's trash.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct UndeleteRequest {
+    /// A file, or a directory with all that is in it; everything where none is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<TreePath>,
+    /// One batch, as `mirror-agent trash` names it; where none is named, each that has the path,
+    /// the newest first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+}
+
+/// How the versions in a directory of versions are chosen and kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct VersionsOrder {
+    /// Whether a version never changes once it is finished.
+    pub sealed: bool,
+    /// Pattern for their names.
+    pub listing_pattern: String,
+    /// Rules for their names, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listing_filter: Vec<String>,
+    /// Names that are none, after the rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listing_exclude: Vec<String>,
+    /// A link to the version that was completed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_link: Option<String>,
+    /// The file in a sealed version that says whether it is finished.
+    pub status_file: String,
+    /// What it says of a finished version.
+    pub finished: String,
+    /// Only the newest finished version is fetched.
+    #[serde(default)]
+    pub sync_latest_only: bool,
+    /// Versions that the upstream no longer has are removed.
+    #[serde(default)]
+    pub delete_old_versions: bool,
+    /// Most versions that one run may remove.
+    pub max_delete_versions: Threshold,
 }
 
 /// Why an assignment is not carried out. Its files stay as they are.
@@ -173,7 +246,7 @@ pub struct PublisherOrigin {
 pub struct RsyncdOrigin {
     /// Host name or address.
     pub host: String,
-    /// Port, 873 by default.
+    /// Port.
     pub port: u16,
     /// `MODULE` or `MODULE/PATH` of the tree.
     pub path: String,
@@ -185,10 +258,24 @@ pub struct RsyncdOrigin {
     pub password_file: Option<String>,
     /// How the connection is made.
     pub transport: Transport,
+    /// With what, where that is ssh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<SshAccess>,
     /// Most connections of the whole network at a time: one is made only under a lease of the
     /// coordinator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
+}
+
+/// What an agent needs to reach a stock rsync daemon through ssh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SshAccess {
+    /// File with the private key, on the agent's host.
+    pub key_file: String,
+    /// The only host key that is accepted: `TYPE BASE64`.
+    pub host_key: String,
 }
 
 /// Asks for a connection to an upstream that allows only so many, prolongs it, or gives it back.
@@ -227,6 +314,9 @@ pub struct Target {
     /// Signed [`Offer`](crate::statement::Offer)s, to the target and to what leads there.
     pub offers: Vec<Envelope>,
 }
+
+/// Longest log that goes with a report, in bytes.
+pub const MAX_LOG: usize = 64 << 10;
 
 /// What one run did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -268,6 +358,12 @@ pub struct RunReport {
     /// How the tree was switched and why so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch: Option<String>,
+    /// Sums over everything that was moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stats: Option<SyncStats>,
+    /// What a dry run found that would be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreseen: Option<Foreseen>,
     /// What went wrong, for an admin; empty when nothing did.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,
@@ -277,9 +373,77 @@ pub struct RunReport {
     /// What the agent's guard stopped; the run failed because of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<HoldReport>,
+    /// What was read and compared, of a run that verifies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked: Option<Checked>,
+    /// The wish that it answers, of a run that brought something back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undelete: Option<Uuid>,
     /// Signed [`Receipt`](crate::statement::Receipt), when a generation is durably held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Envelope>,
+    /// The run's log, or its beginning and its end, at most [`MAX_LOG`] bytes; empty where none is
+    /// at hand.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub log: String,
+}
+
+/// What a run moved, all ways and all units together.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SyncStats {
+    /// Files that the assignment holds after the run.
+    pub total_file_count: u64,
+    /// Files whose content came.
+    pub transferred_file_count: u64,
+    /// Content bytes that the assignment holds after the run.
+    pub total_bytes: u64,
+    /// Content bytes of the files that came.
+    pub transferred_bytes: u64,
+    /// Content bytes that came over the wire.
+    pub literal_bytes: u64,
+    /// Content bytes that did not have to come: they were here, or compression spared them.
+    pub matched_bytes: u64,
+    /// Bytes sent on the wire.
+    pub sent_bytes: u64,
+    /// Bytes received on the wire.
+    pub received_bytes: u64,
+    /// Bytes per second, both directions together, while something was moved.
+    pub transfer_bps: u64,
+    /// Bytes of rsync's lists of files.
+    pub listing_bytes: u64,
+    /// Seconds that rsync servers took to make them.
+    pub listing_creation_seconds: f64,
+    /// Seconds that they took to come.
+    pub listing_transfer_seconds: f64,
+}
+
+/// What a dry run found that would be done: paths below the assignment's, a bounded number.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Foreseen {
+    /// Files whose content would come, and links that would be made within a unit.
+    pub would_transfer: Vec<String>,
+    /// What would be removed.
+    pub would_delete: Vec<String>,
+    /// Links beside versions that would be made: `NAME -> TARGET`.
+    pub would_link: Vec<String>,
+    /// So many more that are not named.
+    pub unnamed: u64,
+}
+
+impl RunKind {
+    /// Whether such a run brings, or was to bring, a generation.
+    pub const fn is_sync(self) -> bool {
+        matches!(self, Self::Sync | Self::Adopt)
+    }
+
+    /// Whether it says how an assignment stands: what was only tidied up does not.
+    pub const fn is_verdict(self) -> bool {
+        !matches!(self, Self::Withdraw | Self::Undelete | Self::End)
+    }
 }
 
 /// Kinds of run.
@@ -289,10 +453,16 @@ pub struct RunReport {
 pub enum RunKind {
     /// Brings an assignment to its target.
     Sync,
-    /// Compares the published files with the manifest.
+    /// Compares the published files with the manifest, and repairs them.
     Verify,
     /// Takes over files that were there before.
     Adopt,
+    /// Takes away removed paths whose time to stay readable is up.
+    Withdraw,
+    /// Brings back what lies in the trash.
+    Undelete,
+    /// Moves what is published to the trash, because the assignment ended.
+    End,
     /// A kind that this program does not know yet.
     #[serde(other)]
     Other,
@@ -323,6 +493,9 @@ pub enum RunResult {
     /// Dry run: what would be done is in the report.
     #[serde(rename = "SYNC_COMPLETED_DRY_RUN")]
     CompletedDryRun,
+    /// Dry run: some units would be switched, of others it could not be found out.
+    #[serde(rename = "SYNC_PARTIAL_DRY_RUN")]
+    PartialDryRun,
     /// Dry run: it could not be found out.
     #[serde(rename = "SYNC_FAILED_DRY_RUN")]
     FailedDryRun,
@@ -339,12 +512,60 @@ pub struct Changes {
     pub changed: u64,
     /// Entries with another mode or time only.
     pub attributes: u64,
-    /// Entries that are gone.
+    /// Entries that are gone, or stay readable only for the assignment's `keep-withdrawn`.
     pub deleted: u64,
     /// Content bytes of added and changed files.
     pub bytes: u64,
     /// What rsync would be expected to move for those: an estimate.
     pub rsync_bytes: u64,
+}
+
+/// What was read and compared with the manifest, and what was found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Checked {
+    /// Files that were read.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files with other content of the right length.
+    pub flipped: u64,
+    /// Files of another length.
+    pub cut: u64,
+    /// Entries that are missing.
+    pub missing: u64,
+    /// Entries that cannot be read.
+    pub unreadable: u64,
+    /// Entries that do not belong there.
+    pub extra: u64,
+    /// Entries of another kind, or with another mode or time.
+    pub attributes: u64,
+    /// Entries that were repaired.
+    pub repaired: u64,
+    /// Entries that were moved to the trash.
+    pub trashed: u64,
+}
+
+impl Checked {
+    /// Adds what another part of the tree came to.
+    pub fn add(&mut self, other: &Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.flipped += other.flipped;
+        self.cut += other.cut;
+        self.missing += other.missing;
+        self.unreadable += other.unreadable;
+        self.extra += other.extra;
+        self.attributes += other.attributes;
+        self.repaired += other.repaired;
+        self.trashed += other.trashed;
+    }
+
+    /// Entries that were not as they should be.
+    pub fn wrong(&self) -> u64 {
+        self.flipped + self.cut + self.missing + self.unreadable + self.extra + self.attributes
+    }
 }
 
 /// What came by one way.

@@ -246,12 +246,23 @@ impl Worker {
         let keep = move |path: &TreePath, is_dir: bool| limit.decide(path, is_dir).kept;
         let state = Arc::clone(&self.state);
         let cancel = Arc::clone(&self.cancel);
+        let root = Path::new(&order.path);
+        let neighbor = self.handle.block_on(state.hub.neighbor(root));
+        self.taken = neighbor.as_ref().map(|neighbor| neighbor.tree.manifest);
+        let handle = self.handle.clone();
+        let is_whole = || {
+            let still = |tree| handle.block_on(state.hub.still_has(root, tree));
+            neighbor.as_ref().is_some_and(|neighbor| still(&neighbor.tree))
+        };
         let look = Look {
             fs: &state.fs,
-            root: Path::new(&order.path),
+            root,
             keep: &keep,
+            symlinks: order.symlinks,
             rule_files: rule_files.as_ref(),
             announced: base.map(|base| base.statement.manifest),
+            vouched: neighbor.as_ref().map(|neighbor| &neighbor.manifest),
+            is_whole: &is_whole,
             quiet: state.config.settle.duration(),
             now: &*state.clock,
             progress: &|_| {},

@@ -55,6 +55,7 @@ pub(super) fn assignments(
     let order = |name: &AssignmentName| {
         let mut order = picture.effective(name, now)?.order;
         order.sync_requests = picture.wanted.sync_requests(name);
+        order.undelete = picture.wanted.undeletes(name).to_vec();
         order.approved = picture.contents.tree(&name.tree).approvals(Some(&name.site));
         if let Origin::Publisher(origin) = &mut order.origin {
             let publisher = picture.fleet.identity(Role::Publisher, &origin.publisher);

@@ -6,7 +6,10 @@ use protocol::{
     generation::Revision,
     name::TreeName,
     spec::AssignmentName,
-    v1::definitions::{Definition, Kind},
+    v1::{
+        agent::UndeleteOrder,
+        definitions::{Definition, Kind},
+    },
 };
 
 use crate::{
@@ -26,6 +29,7 @@ pub struct Wanted {
     pub definitions: Definitions,
     changed: HashMap<(Kind, String), Revision>,
     requests: HashMap<(String, String), u64>,
+    undeletes: HashMap<AssignmentName, Vec<UndeleteOrder>>,
 }
 
 impl Wanted {
@@ -33,6 +37,7 @@ impl Wanted {
     pub fn new(
         definitions: Vec<StoredDefinition>,
         requests: Vec<(String, String, u64)>,
+        undeletes: Vec<(AssignmentName, UndeleteOrder)>,
     ) -> Result<Self, db::Error> {
         let mut wanted = Self::default();
         for Definition { kind, name, revision, spec } in definitions {
@@ -45,6 +50,9 @@ impl Wanted {
         }
         wanted.requests =
             requests.into_iter().map(|(kind, name, count)| ((kind, name), count)).collect();
+        for (name, order) in undeletes {
+            wanted.undeletes.entry(name).or_default().push(order);
+        }
         Ok(wanted)
     }
 
@@ -63,6 +71,11 @@ impl Wanted {
     /// How often a run of the assignment was asked for.
     pub fn sync_requests(&self, name: &AssignmentName) -> u64 {
         self.requests.get(&(SYNC.to_owned(), name.to_string())).copied().unwrap_or(0)
+    }
+
+    /// What admins want back from the trash of the assignment.
+    pub fn undeletes(&self, name: &AssignmentName) -> &[UndeleteOrder] {
+        self.undeletes.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// How often a scan of the tree was asked for.

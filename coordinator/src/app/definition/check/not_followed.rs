@@ -4,7 +4,7 @@
 //! silence would make an admin rely on them.
 
 use protocol::{
-    spec::{AssignmentSpec, Layout, OnEnd, Switch, TreeSpec},
+    spec::{AssignmentSpec, Switch},
     v1::definitions::Kind,
 };
 
@@ -24,20 +24,12 @@ pub(super) fn warn(subject: &Subject<'_>, warnings: &mut Vec<String>) {
             ));
         }
     };
-    for (name, tree) in &subject.next.trees {
-        let TreeSpec { layout, .. } = tree;
-        let keys = [("layout", *layout != Layout::Simple)];
-        let instead = "the tree is updated as a whole";
-        say(Kind::Tree, name.as_str(), &keys, instead);
-    }
     for (name, assignment) in &subject.next.assignments {
-        let AssignmentSpec { group, switch, keep_withdrawn, on_end, .. } = assignment;
+        let AssignmentSpec { group, switch, .. } = assignment;
         let name = name.to_string();
         let each = [
             ("group", group.is_some(), "published files have the group of the agent"),
             ("switch = \"symlink\"", *switch == Switch::Symlink, "the agent chooses, as with auto"),
-            ("keep-withdrawn", keep_withdrawn.is_some(), "removed paths are gone at the switch"),
-            ("on-end = \"trash\"", *on_end == OnEnd::Trash, "files stay until they are purged"),
         ];
         for (key, is_set, instead) in each {
             say(Kind::Assignment, &name, &[(key, is_set)], instead);
