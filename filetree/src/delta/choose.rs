@@ -77,8 +77,11 @@ pub fn level(kind: FrameKind, total: u64, effort: f64) -> i32 {
     match (kind, mebibytes as u64) {
         (FrameKind::Small, 0..=255) => 19,
         (FrameKind::Small, 256..=1023) => 15,
-        (FrameKind::Patch, 0..=511) => 15,
-        (FrameKind::Patch, 512..=4095) => 9,
+        // A disk image of 256 MiB took a third less at 19 than at 15, for half as much time again:
+        // most of the time goes into finding what is alike.
+        (FrameKind::Patch, 0..=511) => 19,
+        (FrameKind::Patch, 512..=1023) => 15,
+        (FrameKind::Patch, 1024..=4095) => 9,
         (FrameKind::Whole, 0..=63) => 19,
         (FrameKind::Whole, 64..=511) => 12,
         (FrameKind::Small, _) | (FrameKind::Whole, 512..=4095) => 9,
@@ -203,10 +206,10 @@ mod tests {
             let effort = effort(Duration::from_secs(seconds), agents, 4);
             FRAME_KINDS.map(|kind| super::level(kind, total, effort))
         };
-        assert_eq!(level(10 << 20, 300, 4), [19, 15, 19]);
+        assert_eq!(level(10 << 20, 300, 4), [19, 19, 19]);
         assert_eq!(level(GIB, 300, 4), [9, 9, 9]);
         assert_eq!(level(100 * GIB, 300, 4), [9, 6, 6]);
-        assert_eq!(level(GIB, 3000, 1000), [19, 15, 12]);
+        assert_eq!(level(GIB, 3000, 1000), [19, 19, 12]);
         assert_eq!(level(300 << 20, 300, 1), level(1200 << 20, 300, 4));
         assert_eq!(level(GIB, 0, 0), [9, 6, 6]);
     }
