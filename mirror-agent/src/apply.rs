@@ -35,6 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::Config,
+    group,
     ledger::Withdrawn,
     modes::{self, InvalidChmod},
     removal::Removals,
@@ -59,6 +60,8 @@ struct Note {
     filter: Vec<Level>,
     #[serde(default)]
     chmod: Option<String>,
+    #[serde(default)]
+    group: Option<String>,
     #[serde(default)]
     observed: bool,
 }
@@ -90,12 +93,16 @@ pub enum Error {
     /// A mode change that is none.
     #[error(transparent)]
     Chmod(#[from] InvalidChmod),
+    /// A group that cannot be given.
+    #[error(transparent)]
+    Group(#[from] group::Error),
 }
 
 impl Rules {
     /// What an order says.
     pub fn of(order: &AssignmentOrder, observed: bool) -> Result<Self, Error> {
-        Self::read(Note { filter: order.filter.clone(), chmod: order.chmod.clone(), observed })
+        let (filter, chmod) = (order.filter.clone(), order.chmod.clone());
+        Self::read(Note { filter, chmod, group: order.group.clone(), observed })
     }
 
     fn read(note: Note) -> Result<Self, Error> {
@@ -108,7 +115,9 @@ impl Rules {
 
     /// Whether a manifest looks the same through both.
     pub fn same_as(&self, other: &Self) -> bool {
-        self.filter == other.filter && self.modes == other.modes
+        self.filter == other.filter
+            && self.modes == other.modes
+            && self.note.group == other.note.group
     }
 
     /// Files that are kept, and their content bytes.
@@ -280,6 +289,16 @@ impl Site {
     /// From now on these paths are local: they stay where they are, and no switch moves them.
     pub fn leave(&mut self, paths: &[TreePath]) -> Result<(), Error> {
         Ok(self.area.leave(paths)?)
+    }
+
+    /// Sees to it that all that is published gets the group of the rules.
+    pub fn set_group(&mut self, rules: &Rules) -> Result<(), Error> {
+        let group = rules.note.group.as_deref().map(group::find).transpose()?;
+        if let (Some(name), Some(group)) = (&rules.note.group, group) {
+            group::may_give(self.area.work_dir(), name, group)?;
+        }
+        self.area.set_group(group);
+        Ok(())
     }
 
     /// Switches to a plan's generation.

@@ -17,6 +17,7 @@ pub mod control;
 pub mod enroll;
 pub mod fetch;
 pub mod gather;
+pub mod group;
 pub mod guard;
 pub mod ledger;
 pub mod line;

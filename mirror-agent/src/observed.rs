@@ -6,10 +6,11 @@
 //! meanwhile. What results is an *observed* generation of this assignment alone.
 
 mod quick;
+mod room;
 
 use std::{collections::HashMap, sync::Arc};
 
-use filetree::{area::Footprint, scan::ScanRecord};
+use filetree::scan::ScanRecord;
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
@@ -126,6 +127,9 @@ pub async fn sync(
     let last = applied.as_ref().map(|applied| applied.version);
     let same_rules = applied.as_ref().is_some_and(|applied| applied.rules.same_as(&rules));
     run.set_versions(last, last);
+    if !run.is_dry() {
+        block_in_place(|| site.set_group(&rules))?;
+    }
     let look = Look { order, from, rules: &rules, source: source(agent, from), run };
     run.progress().phase("list", "bytes", 0);
     let work = site.scratch()?;
@@ -364,27 +368,6 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Refuses a run that would fill the disk before anything is fetched for it: the files, the
-    /// directories of rsync's stage, and a new twin of the tree where none can be used again.
-    fn check_room(
-        &self,
-        site: &Site,
-        listing: &Listing,
-        wanted: &[&Listed],
-        work: &std::path::Path,
-    ) -> Result<(), Error> {
-        let there = arrived_already(&work.join(STAGE));
-        let staged = site.area().staging().held().map_err(apply::Error::from)?;
-        let bytes: u64 = wanted.iter().map(|listed| size(listed)).sum();
-        let others = listing.entries().iter();
-        let others = others.filter(|l| !matches!(l.kind, ListedKind::File { .. })).count() as u64;
-        let footprint = Footprint {
-            bytes: bytes.saturating_sub(there + staged.0),
-            inodes: (wanted.len() as u64).saturating_sub(staged.1).saturating_add(others),
-        };
-        Ok(site.check_room_for(footprint, &|notice| self.run.notice(notice))?)
-    }
-
     /// Fetches these files into a stage, and makes sure that they did not change meanwhile.
     async fn bring(
         &self,
@@ -505,22 +488,6 @@ pub(crate) fn source(agent: &Agent, from: &RsyncdOrigin) -> Source {
         programs: agent.programs.clone(),
         limits: Limits::default(),
     }
-}
-
-/// Bytes that an interrupted run left in rsync's stage.
-fn arrived_already(stage: &std::path::Path) -> u64 {
-    let mut open = vec![stage.to_owned()];
-    let mut bytes = 0;
-    while let Some(dir) = open.pop() {
-        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-            match entry.metadata() {
-                Ok(meta) if meta.is_dir() => open.push(entry.path()),
-                Ok(meta) => bytes += meta.len(),
-                Err(_) => {}
-            }
-        }
-    }
-    bytes
 }
 
 async fn pause(tries: u32) {

@@ -186,6 +186,7 @@ async fn repair(
     findings: &[Finding],
     run: &Run,
 ) -> Result<(), Error> {
+    block_in_place(|| site.set_group(&applied.rules))?;
     let plan = block_in_place(|| site.plan_repair(have, &applied.rules, findings))?;
     if plan.is_empty() {
         return Ok(());
@@ -205,6 +206,9 @@ async fn repair(
             // Another file of the mirror was to give the content, and is damaged as well.
             Err(apply::Error::Area(filetree::area::Error::Missing(missing))) if tries < 2 => {
                 tries += 1;
+                for need in missing.iter().take(MAX_NAMED) {
+                    run.notice(format!("{} is missing or damaged as well", need.path));
+                }
                 bring(agent, site, order, (have, applied), &missing, run).await?;
             }
             other => break other?,

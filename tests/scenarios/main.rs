@@ -17,6 +17,7 @@ mod damage;
 mod docs;
 mod enrollment;
 mod filters;
+mod group;
 mod guards;
 mod interrupted;
 mod line;
