@@ -21,6 +21,8 @@ pub mod network;
 pub mod nginx;
 pub mod programs;
 pub mod rsyncd;
+pub mod sink;
+pub mod sshd;
 pub mod stores;
 pub mod valve;
 
@@ -29,6 +31,7 @@ pub use link::{Host, Line, Link};
 pub use network::Testbed;
 pub use nginx::Nginx;
 pub use rsyncd::Rsyncd;
+pub use sink::Sink;
 
 use std::time::{Duration, Instant};
 

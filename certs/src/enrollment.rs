@@ -12,6 +12,7 @@ mod proof;
 
 use protocol::{
     dsse::Bytes,
+    fingerprint::KeyFingerprint,
     key::VerifyingKey,
     v1::enroll::{EnrollRequest, KeysToCertify},
 };
@@ -20,6 +21,10 @@ pub use self::{
     client::{EnrollOptions, enroll},
     invite::{InvalidInvite, Invite, InviteSecret},
     proof::{InvalidVerifier, InviteVerifier},
+};
+pub(crate) use self::{
+    client::{exchange, refused},
+    invite::address_of,
 };
 use crate::{
     csr::{self, PublicKey},
@@ -53,6 +58,24 @@ pub fn fingerprint(keys: &KeysToCertify, signing_key: Option<&VerifyingKey>) -> 
     data_encoding::HEXLOWER.encode(&digest(keys, signing_key))
 }
 
+/// The short form of the same, which people compare before an enrollment is approved.
+pub fn key_fingerprint(keys: &KeysToCertify, signing_key: &VerifyingKey) -> KeyFingerprint {
+    KeyFingerprint::of(&digest(keys, Some(signing_key)))
+}
+
+/// The short form of a [`fingerprint`]; none for other text.
+pub fn key_fingerprint_of(fingerprint: &str) -> Option<KeyFingerprint> {
+    let bytes = data_encoding::HEXLOWER.decode(fingerprint.as_bytes()).ok()?;
+    Some(KeyFingerprint::of(bytes.first_chunk()?))
+}
+
+/// What a person at the enrolling machine is told while an admin has to approve its keys.
+pub fn waiting_for_approval(keys: &KeyFingerprint) -> String {
+    format!(
+        "waiting for an admin, who compares these keys and approves them:\n  mirrorctl approve-enrollment {keys}"
+    )
+}
+
 /// Puts into `request` the proof that its sender knows `secret`, for the connection that `exporter`
 /// was taken from.
 pub fn prove(request: &mut EnrollRequest, secret: &InviteSecret, exporter: &tls::Exporter) {
@@ -71,7 +94,7 @@ pub fn check_proof(
     if verifier.check(&transcript, &request.proof.0) { Ok(()) } else { Err(WrongProof) }
 }
 
-fn digest(keys: &KeysToCertify, signing_key: Option<&VerifyingKey>) -> [u8; 32] {
+pub(crate) fn digest(keys: &KeysToCertify, signing_key: Option<&VerifyingKey>) -> [u8; 32] {
     let mut bytes = sha256(&keys.csr.0).to_vec();
     bytes.extend(sha256(keys.server_csr.as_ref().map_or(&[], |csr| csr.0.as_slice())));
     for name in &keys.server_names {
@@ -120,6 +143,14 @@ pub enum Error {
         status: u16,
         /// What the coordinator says about it.
         detail: String,
+    },
+    /// Nobody has approved it yet.
+    #[error(
+        "no admin has approved the keys {fingerprint} yet; run the same command again, it goes on waiting"
+    )]
+    NotApproved {
+        /// The keys that wait.
+        fingerprint: KeyFingerprint,
     },
     /// The answer is not for the network that the server belongs to.
     #[error("the server belongs to the network {server}, but answered for {answered}")]

@@ -6,11 +6,14 @@
 //!
 //! * [`authority`] — the network's certificate authority, at the coordinator.
 //! * [`enrollment`] — how a program with an invite becomes an identity.
+//! * [`late`] — how a certificate that has ended is renewed.
 //! * [`identity`] — what a certificate says, and the identity directory on disk.
 //! * [`tls`] — servers, clients and raw streams; who is at the other end.
 //! * [`live`] — HTTP clients and certificates that renew by themselves.
 //! * [`signing`] — Ed25519 keys and signed envelopes.
+//! * [`mac`] — message authentication for receivers outside of the network.
 //! * [`root`] — the root documents, followed from the pinned one.
+//! * [`seal`] — files that only the holder of a secret can read.
 //! * [`clock`] — the time, never earlier than what is known to have passed.
 //! * [`revocation`] — serials that are no longer anyone's.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
@@ -22,9 +25,12 @@ pub mod dial;
 pub mod enrollment;
 pub mod identity;
 pub mod keyfile;
+pub mod late;
 pub mod live;
+pub mod mac;
 pub mod revocation;
 pub mod root;
+pub mod seal;
 pub mod signing;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -24,10 +24,13 @@ use tracing::{info, warn};
 
 pub use self::client::{LiveClient, http_client, public_http_client};
 use crate::{
+    clock,
+    dial::Dialer,
     identity::{
         Identity, Pending,
         directory::{self, Membership},
     },
+    late,
     tls::ServerTls,
 };
 
@@ -35,6 +38,8 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Longest sleep at once: timers stand still while a machine sleeps, the date does not.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// How long the enroll port is given to accept a connection, and again to answer.
+const LATE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The identity of a running program: always the current one.
 #[derive(Debug)]
@@ -79,11 +84,39 @@ impl LiveIdentity {
         let pending = Pending::renew(&self.data, &current)?;
         let request = RenewRequest { keys: pending.keys().clone() };
         let response = renew(request).await.map_err(|error| Error::Refused(error.into()))?;
-        let membership: &Membership = &current.membership;
-        let identity = pending.install(membership, &response.certificates, check).await?;
+        let mut membership: Membership = current.membership.clone();
+        membership.enroll_url = response.enroll_url.or(membership.enroll_url);
+        let identity = pending.install(&membership, &response.certificates, check).await?;
         self.current.send_replace(Arc::clone(&identity));
         info!(serial = %identity.serial, not_after = %identity.not_after, "certificate renewed");
         Ok(identity)
+    }
+
+    /// Whether the certificate should have been renewed by now, for programs that do not run all the
+    /// time: they are not early, and their next run may be late.
+    pub fn is_due(&self) -> bool {
+        let identity = self.current();
+        let due = schedule::renewal(identity.not_before, identity.not_after, 0.0);
+        due <= clock::now()
+    }
+
+    /// Renews at the enroll port, after the end of the certificate.
+    ///
+    /// # Errors
+    /// [`late::Error`]; [`Error::NoEnrollPort`] where that was never told.
+    pub async fn renew_late(
+        &self,
+        request: &RenewRequest,
+        dialer: &Dialer,
+    ) -> Result<RenewResponse, Error> {
+        let current = self.current();
+        let url = current.membership.enroll_url.as_ref().ok_or(Error::NoEnrollPort)?;
+        Ok(late::renew(&current, url, &request.keys, dialer, LATE_DEADLINE).await?)
+    }
+
+    /// Whether the certificate has ended.
+    pub fn has_ended(&self) -> bool {
+        self.current().not_after <= clock::now()
     }
 
     /// Renews the certificates at half of their life, over and over, until `shutdown`.
@@ -214,6 +247,14 @@ pub enum Error {
     /// The coordinator did not answer or refused.
     #[error("the coordinator did not renew the certificate")]
     Refused(#[source] BoxError),
+    /// The certificate has ended, and was not renewed at the enroll port.
+    #[error(transparent)]
+    Late(#[from] late::Error),
+    /// It has ended, and nobody ever said where the enroll port is.
+    #[error(
+        "the certificate has ended, and this identity does not know the enroll port; enroll again with a new invite"
+    )]
+    NoEnrollPort,
     /// The TLS configuration was refused.
     #[error(transparent)]
     Tls(#[from] crate::tls::Error),

@@ -17,12 +17,13 @@ use tokio::net::TcpListener;
 
 use crate::{
     authority::{self, Authority},
+    csr::PublicKey,
     enrollment::RequestedKeys,
     identity::{
         Identity, Role,
         directory::{Membership, Pending},
     },
-    root,
+    keyfile, root,
     signing::SigningKey,
     tls::{self, Credentials, Peers, ServerTls},
 };
@@ -43,10 +44,14 @@ pub struct TestNetwork {
 impl TestNetwork {
     /// Makes a network named `name` in the existing directory `dir`.
     pub fn create(dir: impl Into<PathBuf>, name: &str) -> Self {
+        Self::create_at(dir, name, Timestamp::now())
+    }
+
+    /// Like [`TestNetwork::create`], with an authority that was made at `made`.
+    pub fn create_at(dir: impl Into<PathBuf>, name: &str, made: Timestamp) -> Self {
         let dir = dir.into();
         let network: NetworkName = good(name.parse());
-        let authority =
-            good(Authority::create(&dir.join(format!("ca-{name}")), &network, Timestamp::now()));
+        let authority = good(Authority::create(&dir.join(format!("ca-{name}")), &network, made));
         Self {
             dir,
             authority,
@@ -110,6 +115,21 @@ impl TestNetwork {
         good(pending.install(&membership, &certificates, works).await)
     }
 
+    /// An identity as it lies on a disk that was away: its certificate was made at `made`, and has
+    /// ended if that is more than a life ago.
+    pub async fn expired_identity(&self, role: Role, name: &str, made: Timestamp) -> Arc<Identity> {
+        self.identity(role, name).await;
+        let data = self.data(role, name);
+        let file = |name: &str| data.join("identity").join(name);
+        let key = good(rcgen::KeyPair::from_pem(&good(fs::read_to_string(file("key.pem")))));
+        let request = good(rcgen::CertificateParams::default().serialize_request(&key));
+        let public = good(PublicKey::from_request(request.der()));
+        let name: IdentityName = good(name.parse());
+        let issued = good(self.authority.issue(&public, role, &name, authority::LIFE, made));
+        good(keyfile::replace(&file("cert.pem"), issued.chain_pem.as_bytes()));
+        good(Identity::load(&data))
+    }
+
     /// What `identity.json` says for an identity of this network.
     pub fn membership(&self, role: Role, name: &str, server_names: Vec<String>) -> Membership {
         Membership {
@@ -117,6 +137,7 @@ impl TestNetwork {
             role,
             name: good(name.parse()),
             api_url: "https://127.0.0.1:1".into(),
+            enroll_url: None,
             root: self.sign_root(&self.root()),
             server_names,
         }

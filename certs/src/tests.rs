@@ -5,11 +5,13 @@ mod enrolling;
 mod hostile_bytes;
 mod proxying;
 mod refusals;
+mod refused;
 mod renewing;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Extension, Router, routing::get};
+use protocol::error::{Problem, ProblemKind};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -99,6 +101,13 @@ impl hyper::body::Body for Endless {
 
 fn client(identity: &Identity) -> reqwest::Client {
     http_client(identity, &ServerExpectation::Coordinator, &Dialer::default()).unwrap()
+}
+
+/// As what kind of problem a new client with that identity is refused.
+async fn told(identity: &Identity, server: &Running) -> Option<ProblemKind> {
+    let answer = client(identity).get(server.url("/whoami")).send().await.unwrap();
+    let problem: Option<Problem> = serde_json::from_slice(&answer.bytes().await.unwrap()).ok();
+    problem.map(|problem| problem.kind)
 }
 
 /// Ends once `condition` holds.

@@ -6,6 +6,7 @@
 //! * no resumption: a resumed session skips the certificate check, so tickets and session storage
 //!   are off, and a new server configuration is always built whole;
 //! * open connections outlive a revocation, so each is registered and can be closed by its serial;
+//! * an alert in TLS 1.3 may get lost, so a certificate that has lost its standing is told by HTTP;
 //! * after the chain, the leaf itself is read strictly ([`crate::identity`]);
 //! * ALPN is always set: without it HTTP/2 is silently HTTP/1.1.
 
@@ -14,6 +15,7 @@ mod credentials;
 mod progress;
 mod public;
 mod refusal;
+mod refused;
 mod registry;
 mod serve;
 mod server;
@@ -23,7 +25,6 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-pub(crate) use self::{client::connect_enrollment, credentials::certificates_from_pem};
 pub use self::{
     client::{ClientStream, ClientTls, ServerExpectation, connect},
     credentials::{Anchors, Credentials},
@@ -33,6 +34,11 @@ pub use self::{
     registry::ConnectionRegistry,
     serve::{Exporter, Limits, PeerAddr, RawHandler, RawProtocol, serve},
     server::{Peers, ServerTls},
+};
+pub(crate) use self::{
+    client::{connect_enrollment, connect_enrollment_as},
+    credentials::certificates_from_pem,
+    verify::ClientVerifier,
 };
 
 /// ALPN name of HTTP/2.

@@ -5,13 +5,17 @@
 //! functions that store are a decision between a read and a write, in one transaction.
 
 pub mod admission;
+mod alarms;
 pub mod define;
 pub mod definition;
 pub mod effective;
 pub mod enroll;
+mod enrollments;
 mod error;
+pub mod events;
 pub mod history;
 pub mod identities;
+mod late;
 pub mod leases;
 pub mod orders;
 pub mod picture;
@@ -24,6 +28,7 @@ pub mod status;
 pub mod upkeep;
 
 pub use self::{
+    enroll::Enrolled,
     error::{Error, Refusal},
     orders::HEAD_LIFE,
     picture::Picture,

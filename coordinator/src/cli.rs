@@ -14,7 +14,7 @@ use crate::{
     backup,
     config::{self, Config, LogFormat},
     init::{InitOptions, init},
-    server,
+    journal, server,
 };
 
 /// The central coordinator of a mirroring network.
@@ -40,14 +40,14 @@ enum Command {
         after_help = "Example:\n  coordinator check-config --config /etc/mirrornet/coordinator.toml"
     )]
     CheckConfig(Settings),
-    /// Save keys and database to one file, also while the coordinator runs.
+    /// Save keys and database to one sealed file, also while the coordinator runs.
     #[command(
-        after_help = "Example:\n  coordinator backup --out /var/backups/mirrornet-2026-11-20"
+        after_help = "Example:\n  coordinator backup --out /var/backups/mirrornet-2026-11-20 \\\n    --key-file /root/mirrornet-backup.key"
     )]
     Backup(Backup),
     /// Make a coordinator from a backup, in an empty data directory.
     #[command(
-        after_help = "Example:\n  coordinator restore /var/backups/mirrornet-2026-11-20 --data /var/lib/mirrornet/coordinator"
+        after_help = "Example:\n  coordinator restore /var/backups/mirrornet-2026-11-20 \\\n    --key-file /root/mirrornet-backup.key --revocations /mnt/other-disk/revocations \\\n    --data /var/lib/mirrornet/coordinator\n  coordinator restore /var/backups/mirrornet-2026-11-20 --verify"
     )]
     Restore(Restore),
     /// Print a script that completes the arguments of coordinator in a shell.
@@ -62,9 +62,16 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Backup {
-    /// The new file; it holds the network's keys and is as secret as they are.
+    /// The new file; it holds the network's keys, sealed with the secret in the key file.
     #[arg(long)]
     out: PathBuf,
+    /// The file whose first line is the secret, 0600: a passphrase of at least 16 characters; made with a
+    /// random one if it is not there [default: OUT.key]. Keep it elsewhere than the backups.
+    #[arg(long)]
+    key_file: Option<PathBuf>,
+    /// Open the finished backup once more from its file and check all of it.
+    #[arg(long)]
+    verify: bool,
     /// Configuration file; the one that `init` left in the data directory by default.
     #[arg(long)]
     config: Option<PathBuf>,
@@ -77,6 +84,16 @@ struct Backup {
 struct Restore {
     /// The backup.
     file: PathBuf,
+    /// The file whose first line is the secret that it was made with [default: FILE.key].
+    #[arg(long)]
+    key_file: Option<PathBuf>,
+    /// What was revoked since: `revocations` of the data directory that is replaced, or of its copy; may
+    /// be given several times, as with several replicas.
+    #[arg(long, value_name = "FILE")]
+    revocations: Vec<PathBuf>,
+    /// Only read and check the backup.
+    #[arg(long)]
+    verify: bool,
     /// Data directory, which must be empty or not be there.
     #[arg(long, default_value = "/var/lib/mirrornet/coordinator")]
     data: PathBuf,
@@ -133,6 +150,14 @@ struct Common {
     /// How long certificates live, from 5s to 90d [default: 7d].
     #[arg(long)]
     certificate_life: Option<String>,
+    /// How long after its end a certificate may still be renewed by its holder, at most 90d; 0s for
+    /// never [default: 30d].
+    #[arg(long)]
+    renew_after_expiry: Option<String>,
+    /// Where revocations are kept beside the database, for a restore [default: revocations in the data
+    /// directory].
+    #[arg(long)]
+    revocations: Option<PathBuf>,
     /// PostgreSQL instead of SQLite in the data directory: postgres://USER@HOST/NAME.
     #[arg(long)]
     database_url: Option<String>,
@@ -209,10 +234,15 @@ impl Backup {
         let data = self.data.map(|data| ("data", data.display().to_string().into()));
         let flags = data.into_iter().collect();
         let loaded = config::load(self.config.as_deref(), environment(), flags)?;
-        backup::back_up(&loaded.config, &self.out).await?;
-        let out = self.out.display();
+        let key_file = self.key_file.unwrap_or_else(|| backup::key_file_of(&self.out));
+        backup::back_up(&loaded.config, &self.out, &key_file).await?;
+        if self.verify {
+            backup::verify(&self.out, &key_file, &loaded.config.data).await?;
+        }
+        let (out, key_file) = (self.out.display(), key_file.display());
+        println!("Saved and checked: {out}.");
         println!(
-            "Saved and checked: {out}. It holds the network's keys; keep it as secret as them."
+            "Only with the secret in {key_file} can it be opened; keep that elsewhere, and safe."
         );
         Ok(())
     }
@@ -220,9 +250,26 @@ impl Backup {
 
 impl Restore {
     async fn run(self) -> anyhow::Result<()> {
-        backup::restore(&self.file, &self.data).await?;
+        let key_file = self.key_file.unwrap_or_else(|| backup::key_file_of(&self.file));
+        if self.verify {
+            backup::verify(&self.file, &key_file, &self.data).await?;
+            println!("{} is whole; a coordinator can be made of it.", self.file.display());
+            return Ok(());
+        }
+        let mut revoked = Vec::new();
+        for path in &self.revocations {
+            revoked.extend(journal::read(path)?);
+        }
+        let again = backup::restore(&self.file, &key_file, &self.data, &revoked).await?;
         let data = self.data.display();
-        println!("Restored to {data}, under a higher restore epoch.");
+        println!("Restored to {data}, under a higher restore epoch; open invites have ended.");
+        if self.revocations.is_empty() {
+            println!(
+                "WARNING: whoever was revoked after the backup is live again. Restore with --revocations FILE, the file `revocations` of the old data directory, or revoke them again."
+            );
+        } else {
+            println!("Revoked again, because it was done after the backup: {again}.");
+        }
         println!("Whoever enrolled or renewed after the backup has to enroll again.");
         println!("Next: coordinator serve --data {data}");
         Ok(())
@@ -282,6 +329,8 @@ impl Common {
             ("api-url", self.api_url.clone()),
             ("enroll-url", self.enroll_url.clone()),
             ("certificate-life", self.certificate_life.clone()),
+            ("renew-after-expiry", self.renew_after_expiry.clone()),
+            ("revocations", self.revocations.as_ref().map(path)),
             ("database.url", self.database_url.clone()),
             ("log-format", self.log_format.clone()),
             ("log", self.log.clone()),

@@ -10,6 +10,11 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    journal,
+    webhooks::{self, EventsConfig, WebhookConfig},
+};
+
 /// The file that `init` leaves in the data directory.
 pub const FILE: &str = "coordinator.toml";
 
@@ -19,6 +24,10 @@ const MAX_LEN: u64 = 1 << 20;
 const CERTIFICATE_LIFE: Span = Span::from_secs(authority::LIFE.as_secs().unsigned_abs());
 /// Less than this, and half a life would not do for a renewal that has to be tried twice.
 const SHORTEST_LIFE: Span = Span::from_secs(5);
+/// A machine that was away for a month comes back by itself.
+const LATE_RENEWAL: Span = Span::from_secs(30 * 24 * 3600);
+/// More than this, and a disk that was thrown away would be an identity for too long.
+const LONGEST_LATE_RENEWAL: Span = Span::from_secs(90 * 24 * 3600);
 /// More than this, and a stolen certificate would be good for too long.
 const LONGEST_LIFE: Span = Span::from_secs(90 * 24 * 3600);
 
@@ -41,6 +50,16 @@ pub struct Config {
     pub enroll_url: Option<String>,
     /// How long a certificate lives; programs renew theirs at half of it.
     pub certificate_life: Span,
+    /// How long after its end a certificate may still be renewed by its holder, at the enroll port;
+    /// `0s` for never.
+    pub renew_after_expiry: Span,
+    /// Where revocations are kept beside the database, for a restore; `revocations` in the data
+    /// directory where it is absent.
+    pub revocations: Option<PathBuf>,
+    /// What is told of, and for how long.
+    pub events: EventsConfig,
+    /// Web servers that events are sent to.
+    pub webhooks: Vec<WebhookConfig>,
     /// The database.
     pub database: DatabaseConfig,
     /// How the log is written.
@@ -78,6 +97,10 @@ impl Default for Config {
             api_url: None,
             enroll_url: None,
             certificate_life: CERTIFICATE_LIFE,
+            renew_after_expiry: LATE_RENEWAL,
+            revocations: None,
+            events: EventsConfig::default(),
+            webhooks: Vec::new(),
             database: DatabaseConfig::default(),
             log_format: LogFormat::Text,
             log: "info".into(),
@@ -86,6 +109,16 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Where revocations are kept beside the database.
+    pub fn journal(&self) -> PathBuf {
+        self.revocations.clone().unwrap_or_else(|| self.data.join(journal::FILE))
+    }
+
+    /// How long after its end a certificate may be renewed.
+    pub fn late_renewal(&self) -> SignedDuration {
+        SignedDuration::try_from(self.renew_after_expiry.duration()).unwrap_or(SignedDuration::ZERO)
+    }
+
     /// How long a certificate lives.
     pub fn life(&self) -> SignedDuration {
         SignedDuration::try_from(self.certificate_life.duration()).unwrap_or(authority::LIFE)
@@ -103,12 +136,17 @@ pub fn load(
     flags: Vec<(&'static str, toml::Value)>,
 ) -> Result<Loaded<Config>, Error> {
     let loaded = load_layers(file, environment, flags)?;
+    loaded.config.events.check()?;
+    WebhookConfig::check_all(&loaded.config.webhooks)?;
     let life = loaded.config.certificate_life;
-    if (SHORTEST_LIFE..=LONGEST_LIFE).contains(&life) {
-        Ok(loaded)
-    } else {
-        Err(Error::Life { life })
+    if !(SHORTEST_LIFE..=LONGEST_LIFE).contains(&life) {
+        return Err(Error::Life { life });
     }
+    let late = loaded.config.renew_after_expiry;
+    if late > LONGEST_LATE_RENEWAL {
+        return Err(Error::LateRenewal { late });
+    }
+    Ok(loaded)
 }
 
 fn load_layers(
@@ -191,6 +229,15 @@ pub enum Error {
         /// What was asked for.
         life: Span,
     },
+    /// Certificates that could be renewed for too long.
+    #[error("renew-after-expiry = \"{late}\" is more than {LONGEST_LATE_RENEWAL}")]
+    LateRenewal {
+        /// What was asked for.
+        late: Span,
+    },
+    /// Events or webhooks that cannot be.
+    #[error(transparent)]
+    Webhooks(#[from] webhooks::Invalid),
     /// A key or a value is wrong.
     #[error(transparent)]
     Content(#[from] config::Error),

@@ -10,18 +10,24 @@ mod assignment;
 mod audit;
 mod delete;
 mod describe;
+mod enrollment;
 mod error;
+mod events;
+mod export;
 mod filter;
 mod generate;
 mod get;
 mod history;
 mod hold;
+mod import;
 mod invite;
 mod kind;
+mod log;
 mod login;
 mod print;
 mod revoke;
 mod root;
+mod schedule;
 mod select;
 mod session;
 mod stats;
@@ -74,15 +80,24 @@ enum Verb {
     Login(login::Login),
     Whoami(whoami::Whoami),
     Invite(invite::Invite),
+    Enrollments(enrollment::Enrollments),
+    ApproveEnrollment(enrollment::ApproveEnrollment),
+    RejectEnrollment(enrollment::RejectEnrollment),
     Revoke(revoke::Revoke),
     Root(root::RootVerbs),
     Audit(audit::Audit),
     Apply(apply::Apply),
+    Validate(import::Validate),
+    Import(import::Import),
+    Export(export::Export),
     Get(get::Get),
     Describe(describe::Describe),
     Delete(delete::Delete),
     Status(status::Status),
     History(history::History),
+    Log(log::Log),
+    Events(events::Events),
+    Schedule(schedule::Schedule),
     Stats(stats::Stats),
     Sync(assignment::Sync),
     Enable(assignment::Enable),
@@ -118,15 +133,24 @@ async fn run(cli: Cli, print: &mut Print) -> Result<(), Error> {
         Verb::Login(verb) => verb.run(&session, print).await,
         Verb::Whoami(verb) => verb.run(&session, print).await,
         Verb::Invite(verb) => verb.run(&session, print).await,
+        Verb::Enrollments(verb) => verb.run(&session, print).await,
+        Verb::ApproveEnrollment(verb) => verb.run(&session, print).await,
+        Verb::RejectEnrollment(verb) => verb.run(&session, print).await,
         Verb::Revoke(verb) => verb.run(&session, print).await,
         Verb::Root(verb) => verb.run(&session, print).await,
         Verb::Audit(verb) => verb.run(&session, print).await,
         Verb::Apply(verb) => verb.run(&session, print).await,
+        Verb::Validate(verb) => verb.run(&session, print).await,
+        Verb::Import(verb) => verb.run(&session, print).await,
+        Verb::Export(verb) => verb.run(&session, print).await,
         Verb::Get(verb) => verb.run(&session, print).await,
         Verb::Describe(verb) => verb.run(&session, print).await,
         Verb::Delete(verb) => verb.run(&session, print).await,
         Verb::Status(verb) => verb.run(&session, print).await,
         Verb::History(verb) => verb.run(&session, print).await,
+        Verb::Log(verb) => verb.run(&session, print).await,
+        Verb::Events(verb) => verb.run(&session, print).await,
+        Verb::Schedule(verb) => verb.run(&session, print).await,
         Verb::Stats(verb) => verb.run(&session, print).await,
         Verb::Sync(verb) => verb.run(&session, print).await,
         Verb::Enable(verb) => verb.run(&session, print).await,

@@ -19,6 +19,7 @@ mod backup;
 mod contract;
 mod counters;
 mod definitions;
+mod events;
 mod generations;
 mod identities;
 mod invites;
@@ -26,6 +27,7 @@ mod leases;
 mod migrations;
 mod postgres;
 mod roots;
+mod run_logs;
 mod runs;
 mod sqlite;
 #[cfg(test)]
@@ -41,6 +43,7 @@ pub use self::{
     backup::{backed_up_files, forget_backed_up_files},
     counters::{Counter, Topic},
     definitions::StoredDefinition,
+    events::{Delivery, MAX_QUEUE, Queue},
     generations::{StoredGeneration, StoredHold, StoredOffer},
     identities::{StoredCertificate, StoredIdentity},
     invites::StoredInvite,

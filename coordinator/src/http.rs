@@ -66,8 +66,12 @@ pub(crate) fn api(api: &Arc<Api>) -> Router {
         )
         .route(&format!("{assignment}/effective"), get(at::assignment_effective::get))
         .route(&format!("{assignment}/undelete"), post(at::assignment_undelete::post))
+        .route(&format!("{assignment}/log"), get(at::assignment_log::get))
         .route(&format!("{assignment}/{{verb}}"), post(at::assignment_verb::post))
         .route("/v1/invites", post(at::invites::post))
+        .route("/v1/enrollments", get(at::enrollments::get))
+        .route("/v1/enrollments/{fingerprint}/approve", post(at::enrollments::approve))
+        .route("/v1/enrollments/{fingerprint}/reject", post(at::enrollments::reject))
         .route("/v1/identities", get(at::identities::get))
         .route("/v1/identities/{role}/{name}/revoke", post(at::identity_revoke::post))
         .route("/v1/audit", get(at::audit::get))
@@ -75,6 +79,7 @@ pub(crate) fn api(api: &Arc<Api>) -> Router {
         .route("/v1/roots", get(at::roots::get).post(at::roots::post))
         .route("/v1/roots/draft", get(at::roots::draft))
         .route("/v1/generations", get(at::generations::get))
+        .route("/v1/events", get(at::events::get))
         .route("/v1/runs", get(at::runs::get))
         .route("/v1/runs/{id}", get(at::run::get))
         .route("/v1/status", get(at::status::get))
@@ -86,8 +91,10 @@ pub(crate) fn api(api: &Arc<Api>) -> Router {
 
 /// The enroll port.
 pub(crate) fn enroll(api: &Arc<Api>) -> Router {
-    let open =
-        Router::new().route("/enroll", post(at::enroll::post)).route("/v1/crl", get(at::crl::get));
+    let open = Router::new()
+        .route("/enroll", post(at::enroll::post))
+        .route("/renew", post(at::renew_late::post))
+        .route("/v1/crl", get(at::crl::get));
     finish(open.merge(health()), api)
 }
 

@@ -249,6 +249,7 @@ async fn first_admin(
         role,
         name: name.clone(),
         api_url: crate::server::api_url(&options.config, None),
+        enroll_url: None,
         root: root.clone(),
         server_names: vec![],
     };

@@ -9,10 +9,12 @@ pub mod ctl;
 pub mod db;
 mod http;
 mod init;
+pub mod journal;
 mod server;
+pub mod webhooks;
 
 pub use self::{
-    backup::{back_up, restore},
+    backup::{back_up, key_file_of, restore, verify},
     config::Config,
     init::{InitOptions, init},
     server::{Error, Running, start},

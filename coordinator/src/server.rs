@@ -20,17 +20,19 @@ use certs::{
     tls::{self, ALPN_H2, ALPN_HTTP1, ConnectionRegistry, Limits, Peers, ServerTls},
 };
 use jiff::{SignedDuration, Timestamp};
-use protocol::name::IdentityName;
+use protocol::{name::IdentityName, units::Span};
 use rustix::fs::{FlockOperation, flock};
 use tokio::{net::TcpListener, task::JoinSet, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{self, App, Parts, picture},
+    app::{self, App, Parts, events::Telling, picture},
     config::{Config, FILE},
     db::{self, Database},
     http::{self, Api},
     init::{ADMIN, AUTHORITY, HEAD_KEY, ROOT_KEY},
+    journal::{self, Journal},
+    webhooks::{self, Webhook},
 };
 
 /// Held by the coordinator that runs on a data directory.
@@ -41,6 +43,9 @@ const ENROLL_LISTEN: &str = "enroll-listen";
 
 /// How often time is given a chance.
 const UPKEEP: Duration = Duration::from_secs(1);
+/// How often one looks who fell silent, and after how many looks old events are forgotten.
+const WATCH: Duration = Duration::from_secs(10);
+const FORGET: u32 = 360;
 /// How often it is stored who was heard of.
 const STORE_SEEN: Duration = Duration::from_secs(30);
 /// How long requests are given to end when the coordinator stops.
@@ -126,6 +131,14 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     let anchors = authority.anchors()?;
     let (credentials, _) = certify(&authority, &config.hostnames, config.life())?;
     let stopping = CancellationToken::new();
+    let webhooks = config.webhooks.iter().map(Webhook::open).collect::<Result<Vec<_>, _>>()?;
+    let span =
+        |span: Span| SignedDuration::try_from(span.duration()).unwrap_or(SignedDuration::MAX);
+    let telling = Telling {
+        webhooks: webhooks.iter().map(Webhook::wants).collect(),
+        silent_after: Some(span(config.events.silent_after)),
+        keep: span(config.events.keep),
+    };
     let app = App::start(Parts {
         database: database.clone(),
         authority,
@@ -135,7 +148,10 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         api_url: api_url(&config, Some(api_addr)),
         enroll_url: enroll_url(&config, enroll_addr),
         certificate_life: config.life(),
+        late_renewal: config.late_renewal(),
+        telling,
         clock: Arc::new(Timestamp::now),
+        journal: Journal::open(&config.journal())?,
         stopping: stopping.clone(),
     })
     .await?;
@@ -164,9 +180,14 @@ pub async fn start(config: Config) -> Result<Running, Error> {
     ));
     tasks.spawn(follow(Arc::clone(&app)));
     tasks.spawn(keep_up(Arc::clone(&app)));
+    tasks.spawn(keep_watch(Arc::clone(&app)));
+    for webhook in webhooks {
+        tasks.spawn(webhooks::deliver(Arc::clone(&app), webhook));
+    }
     let (hostnames, life) = (config.hostnames.clone(), config.life());
     tasks.spawn(keep_certified(Arc::clone(&app), hostnames, life, [api_tls, enroll_tls]));
-    point_admin_here(&data.join(ADMIN), &api_url(&config, Some(api_addr)))?;
+    let urls = [api_url(&config, Some(api_addr)), enroll_url(&config, enroll_addr)];
+    point_admin_here(&data.join(ADMIN), urls)?;
     write_address(data, LISTEN, api_addr)?;
     write_address(data, ENROLL_LISTEN, enroll_addr)?;
     Ok(Running {
@@ -239,6 +260,12 @@ pub enum Error {
     /// The database.
     #[error(transparent)]
     Database(#[from] db::Error),
+    /// The journal of revocations.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+    /// A webhook.
+    #[error(transparent)]
+    Webhook(#[from] webhooks::Error),
     /// The first look at what is stored.
     #[error(transparent)]
     App(#[from] app::Error),
@@ -264,9 +291,9 @@ fn url(config: &Config, asked: &str, taken: Option<SocketAddr>) -> String {
     format!("https://{host}:{port}")
 }
 
-/// The first admin's identity says where the API is; at `init`, the port that `serve` would take
-/// was not known yet.
-fn point_admin_here(admin: &Path, url: &str) -> Result<(), Error> {
+/// The first admin's identity says where the API and the enroll port are; at `init`, the ports that
+/// `serve` would take were not known yet.
+fn point_admin_here(admin: &Path, [api_url, enroll_url]: [String; 2]) -> Result<(), Error> {
     let path = admin.join("identity").join("identity.json");
     if !path.exists() {
         return Ok(());
@@ -274,10 +301,11 @@ fn point_admin_here(admin: &Path, url: &str) -> Result<(), Error> {
     let text = keyfile::read_text(&path)?;
     // A file that somebody made unreadable is the admin's to repair, no reason not to serve.
     let Ok(mut membership) = serde_json::from_str::<Membership>(&text) else { return Ok(()) };
-    if membership.api_url == url {
+    if membership.api_url == api_url && membership.enroll_url.as_ref() == Some(&enroll_url) {
         return Ok(());
     }
-    url.clone_into(&mut membership.api_url);
+    membership.api_url = api_url;
+    membership.enroll_url = Some(enroll_url);
     let text = serde_json::to_string_pretty(&membership).map_err(app::Error::from)?;
     Ok(keyfile::replace(&path, text.as_bytes())?)
 }
@@ -363,6 +391,22 @@ async fn keep_up(app: Arc<App>) {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "who was heard of could not be stored");
             }
+        }
+    }
+}
+
+/// Looks who fell silent, and forgets what is too old.
+async fn keep_watch(app: Arc<App>) {
+    let mut looks = 0_u32;
+    while every(WATCH, &app).await {
+        let watched = app.keep_watch().await;
+        looks = looks.wrapping_add(1);
+        let forgotten = match looks.is_multiple_of(FORGET) {
+            true => app.forget_events().await,
+            false => Ok(()),
+        };
+        if let Err(error) = watched.and(forgotten) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "nobody is watched");
         }
     }
 }

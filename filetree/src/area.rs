@@ -40,6 +40,7 @@ mod recover;
 mod room;
 pub(crate) mod scrub;
 pub(crate) mod trash;
+pub mod units;
 pub(crate) mod withdrawn;
 
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};

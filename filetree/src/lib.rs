@@ -2,11 +2,12 @@
 //!
 //! Everything here blocks, and nothing here knows a network, a database or an async runtime. The
 //! publisher uses it to read trees, the agent to change them; [`fs`] is the only place where a
-//! mirrored tree is changed.
+//! mirrored tree is changed, and [`confine`] lets the kernel see to it.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod area;
+pub mod confine;
 pub mod delta;
 pub mod fs;
 #[cfg(test)]

@@ -16,6 +16,7 @@ use protocol::{
     digest::Digest,
     manifest::{Entry, EntryKind, LinkGroup, Manifest},
     path::TreePath,
+    symlinks::Symlinks,
 };
 
 use crate::{record::PathList, safe_path, scan::Keep};
@@ -56,11 +57,14 @@ pub struct View<'a> {
     pub keep: Keep<'a>,
     /// The assignment's modes.
     pub modes: Modes,
+    /// Symbolic links that are kept, as far as `keep` keeps them.
+    pub symlinks: Symlinks,
 }
 
 impl View<'_> {
     /// Everything, as it is.
-    pub const AS_IS: View<'static> = View { keep: &crate::scan::keep_all, modes: Modes::AS_IS };
+    pub const AS_IS: View<'static> =
+        View { keep: &crate::scan::keep_all, modes: Modes::AS_IS, symlinks: Symlinks::All };
 
     /// Numbers of the entries that are kept, in order. What lies inside a directory that is not
     /// kept is not kept.
@@ -72,12 +76,23 @@ impl View<'_> {
                 continue;
             }
             if (self.keep)(&entry.path, entry.is_dir()) {
-                kept.push(at as u32);
+                if self.carries(entry) {
+                    kept.push(at as u32);
+                }
             } else if entry.is_dir() {
                 hidden = Some(&entry.path);
             }
         }
         kept
+    }
+}
+
+impl View<'_> {
+    fn carries(&self, entry: &Entry) -> bool {
+        match &entry.kind {
+            EntryKind::Symlink { target } => self.symlinks.allows(&entry.path, target),
+            EntryKind::File { .. } | EntryKind::Dir => true,
+        }
     }
 }
 

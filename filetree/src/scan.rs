@@ -30,6 +30,7 @@ use protocol::{
     filter,
     manifest::{self, Entry, EntryKind, LinkGroup, Manifest},
     path::TreePath,
+    symlinks::Symlinks,
 };
 
 use self::record::{Content, Known};
@@ -53,6 +54,11 @@ pub struct ScanOptions<'a> {
     /// The tree's limit when it asks for rule files in the tree, as a walk that has not entered
     /// anything: it then decides in place of `keep`.
     pub rule_files: Option<&'a filter::Walk>,
+    /// What somebody else on this host has read and digested: a file of the same path, size and
+    /// mtime is taken for it without being opened.
+    pub vouched: Option<&'a Manifest>,
+    /// The tree's symbolic links; others are left out.
+    pub symlinks: Symlinks,
     /// Now, in nanoseconds since 1970.
     pub now: i64,
     /// Threads that look and read.
@@ -70,6 +76,8 @@ impl ScanOptions<'static> {
         Self {
             keep: &keep_all,
             rule_files: None,
+            vouched: None,
+            symlinks: Symlinks::All,
             now,
             threads: 2,
             progress: &|_| {},
@@ -104,7 +112,8 @@ pub struct Scan {
     pub record: ScanRecord,
     /// The root directory: a changed device means that something else is mounted there.
     pub root: FileId,
-    /// What is not carried: fifos, sockets, devices, and our own work directory.
+    /// What is not carried: fifos, sockets, devices, links that the tree may not have, and our own
+    /// work directory.
     pub left_out: Vec<LeftOut>,
     /// What it took.
     pub stats: ScanStats,
@@ -219,14 +228,15 @@ pub(crate) fn scan_what_can_be_read(
 ) -> Result<(Scan, Vec<Problem>), Error> {
     let root_id = root.meta().map_err(Error::Root)?.id;
     let walked = walk::walk(root, options)?;
-    let mut merge = Merge::new(previous, options.now);
+    let mut merge = Merge::new(previous, options);
     for found in walked.found {
         merge.take(found);
     }
     let contents = read::contents(root, merge.unread(), merge.entries.len() as u64, options)?;
     let mut problems = walked.problems;
     let mut scan = merge.finish(root_id, contents, &mut problems)?;
-    scan.left_out = walked.left_out;
+    scan.left_out.extend(walked.left_out);
+    scan.left_out.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     scan.stats.vanished_names += walked.vanished;
     Ok((scan, problems))
 }
@@ -252,7 +262,9 @@ struct Found {
 /// Merges the walk with the previous record, both in path order.
 struct Merge<'a> {
     previous: std::iter::Peekable<std::slice::Iter<'a, Known>>,
+    vouched: Option<&'a Manifest>,
     now: i64,
+    symlinks: Symlinks,
     entries: Vec<Pending>,
     /// First entry of each inode that has several names.
     inodes: HashMap<FileId, usize>,
@@ -267,10 +279,12 @@ struct Pending {
 }
 
 impl<'a> Merge<'a> {
-    fn new(previous: &'a ScanRecord, now: i64) -> Self {
+    fn new(previous: &'a ScanRecord, options: &ScanOptions<'a>) -> Self {
         Self {
             previous: previous.entries.iter().peekable(),
-            now,
+            vouched: options.vouched,
+            now: options.now,
+            symlinks: options.symlinks,
             entries: Vec::new(),
             inodes: HashMap::new(),
             groups: HashMap::new(),
@@ -281,6 +295,7 @@ impl<'a> Merge<'a> {
         while self.previous.next_if(|known| known.path < found.path).is_some() {}
         let known = self.previous.next_if(|known| known.path == found.path);
         let content = known.filter(|k| k.still_is(&found.meta)).map(|k| k.content.clone());
+        let content = content.or_else(|| self.vouched_for(&found));
         let mut twin = None;
         if found.meta.kind == Kind::File && found.meta.links > 1 {
             let at = self.entries.len();
@@ -292,6 +307,15 @@ impl<'a> Merge<'a> {
             }
         }
         self.entries.push(Pending { found, content, twin });
+    }
+
+    /// The content that somebody else has read: as trustworthy as they are, and as mtimes are.
+    fn vouched_for(&self, found: &Found) -> Option<Content> {
+        let entry = self.vouched?.get(&found.path)?;
+        let EntryKind::File { size, digest, .. } = entry.kind else { return None };
+        let same = (Kind::File, size, entry.mtime);
+        ((found.meta.kind, found.meta.size, found.meta.mtime) == same)
+            .then_some(Content::File(digest))
     }
 
     /// What has to be looked into: files and symlinks without known content.
@@ -331,6 +355,7 @@ impl<'a> Merge<'a> {
         }
         let mut entries = Vec::with_capacity(self.entries.len());
         let mut record = ScanRecord::empty();
+        let mut left_out = Vec::new();
         for at in 0..self.entries.len() {
             let Pending { twin, found, .. } = &self.entries[at];
             let content = match twin {
@@ -350,7 +375,15 @@ impl<'a> Merge<'a> {
                 (_, None) => continue,
             };
             let mode = if meta.kind == Kind::Symlink { 0 } else { meta.mode & Entry::MODE_BITS };
-            entries.push(Entry { path: found.path.clone(), mode, mtime: meta.mtime, kind });
+            let is_carried = match &kind {
+                EntryKind::Symlink { target } => self.symlinks.allows(&found.path, target),
+                EntryKind::File { .. } | EntryKind::Dir => true,
+            };
+            if is_carried {
+                entries.push(Entry { path: found.path.clone(), mode, mtime: meta.mtime, kind });
+            } else {
+                left_out.push(LeftOut { path: found.path.clone(), why: self.symlinks.why() });
+            }
             if let Some(content) = content {
                 record.note(&found.path, meta, content, self.now);
             }
@@ -359,7 +392,7 @@ impl<'a> Merge<'a> {
         let files = entries.iter().filter(|entry| entry.is_file()).count() as u64;
         stats.unchanged_files = files.saturating_sub(read);
         let manifest = Manifest::new(entries)?;
-        Ok(Scan { manifest, record, root, left_out: Vec::new(), stats })
+        Ok(Scan { manifest, record, root, left_out, stats })
     }
 }
 

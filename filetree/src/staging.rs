@@ -215,6 +215,29 @@ impl Staging {
         }
     }
 
+    /// Gives a file of another tree (`name` in `dir`, on the same file system) a name here, if it
+    /// has exactly the wanted attributes and owner, and its content is right: from then on the two
+    /// trees share it. Says whether that was possible.
+    pub fn share(&self, need: &Need, dir: &Dir, name: &[u8]) -> Result<bool, Error> {
+        let Ok(file) = dir.open_file(name) else { return Ok(false) };
+        let (meta, own) = (file.meta()?, self.dir.meta()?);
+        let fits = |key: &&FileKey| (key.mode, key.mtime) == (meta.mode, meta.mtime);
+        let Some(key) = need.keys.iter().find(fits) else { return Ok(false) };
+        if (meta.uid, meta.gid) != (own.uid, own.gid) {
+            return Ok(false);
+        }
+        match self.check(need, &file) {
+            Err(Error::Mismatch { .. } | Error::Length { .. }) => return Ok(false),
+            other => other?,
+        }
+        // Too many names, another file system, a link of our own already: it comes another way.
+        if dir.link(name, &self.dir, &key.file_name()).is_err() {
+            return Ok(false);
+        }
+        self.admit(need, key)?;
+        Ok(true)
+    }
+
     /// Opens a content that is staged, as the base of a delta: whoever uses it verifies the result.
     pub fn base_file(&self, need: &Need) -> Option<File> {
         need.keys.iter().find_map(|key| self.dir.open_file(&key.file_name()).ok())

@@ -1,10 +1,13 @@
 //! The agent itself: who it is, what it was told, what it is doing.
 
+mod bring;
 mod contact;
 mod gates;
 mod latest;
 mod leases;
 mod moves;
+mod names;
+mod owed;
 mod records;
 mod roots;
 mod runs;
@@ -30,14 +33,16 @@ use filetree::switch::{Mode, SwitchReport};
 use protocol::{
     client::{Client, HttpSource},
     name::IdentityName,
-    point::BaseUrl,
+    point::{self, BaseUrl},
     spec::AssignmentName,
 };
 use tokio::sync::Notify;
 
+pub(crate) use self::names::only;
 pub use self::{
     contact::Error as AskError,
-    runs::{Forced, NoSuchTree, result_name},
+    names::{Forced, NoSuchTree},
+    runs::result_name,
     trash::TrashStatus,
 };
 use crate::{
@@ -56,7 +61,8 @@ use crate::{
     line::Line,
     orders::{Orders, Trust},
     report::{Progress, Run},
-    rsync::child::{self, Programs},
+    rsync::{self, child::Programs},
+    run_log::Shelf,
     turns::Turns,
 };
 
@@ -114,10 +120,11 @@ pub struct Agent {
     pub(crate) dialer: Dialer,
     pub(crate) ledger: Ledger,
     pub(crate) manifests: Store,
+    pub(crate) logs: Shelf,
     pub(crate) patience: Patience,
     pub(crate) programs: Programs,
-    /// The first line of `rsync --version`; `None` where there is no rsync.
-    pub(crate) rsync_version: Option<String>,
+    /// The rsync of this host; `None` where there is none.
+    pub(crate) rsync: Option<rsync::version::Version>,
     trust: Mutex<Trust>,
     client: Client,
     public: reqwest::Client,
@@ -135,6 +142,8 @@ pub struct Agent {
     pub(crate) wake: Notify,
     /// A report waits to be sent.
     pub(crate) unsent: Notify,
+    /// A run ended, and something else may be published.
+    pub(crate) applied: Notify,
     // The storage before the data directory: whoever waits for the latter finds the former free.
     _storage: Claimed,
     _lock: File,
@@ -176,12 +185,18 @@ impl Agent {
         let paused = ledger.is_scrub_paused()?;
         let turns = Turns::new(config.parallel);
         let manifests = Store::open(&config.data)?;
+        let logs = Shelf::of(&config.data);
         let helper = match &config.program {
             Some(program) => program.clone(),
             None => std::env::current_exe().map_err(Error::Program)?,
         };
-        let programs = Programs { rsync: config.rsync.clone(), helper };
-        let rsync_version = child::version(&programs).await;
+        let (program, confine) = (config.rsync.clone(), config.confine);
+        let mut programs = Programs { rsync: program, helper, confine, list_first: true };
+        let rsync = rsync::version::Version::of(&programs).await;
+        if let Some(warning) = rsync.as_ref().and_then(rsync::version::Version::warning) {
+            tracing::warn!("{warning}");
+        }
+        programs.list_first = rsync.as_ref().is_none_or(rsync::version::Version::list_first);
         let public = public_http_client(&roots(&config)?, &dialer, &config.points.reach())?;
         let agent = Self {
             config,
@@ -189,9 +204,10 @@ impl Agent {
             dialer,
             ledger,
             manifests,
+            logs,
             patience: Patience::default(),
             programs,
-            rsync_version,
+            rsync,
             trust: Mutex::new(trust),
             client,
             public,
@@ -203,6 +219,7 @@ impl Agent {
             line,
             wake: Notify::new(),
             unsent: Notify::new(),
+            applied: Notify::new(),
             _storage: storage,
             _lock: lock,
         };
@@ -248,6 +265,17 @@ impl Agent {
         let client = self.public.clone();
         let point = Point::new(url.as_str(), url.as_str(), Arc::new(move || client.clone()));
         Ok(point.allowing(allowed).over(&self.line).with_health(self.health_of(url.as_str())))
+    }
+
+    /// The publisher's private buckets: `http` asks the publisher, at `base`, for a URL, and what lies
+    /// there is asked as a public point is, if this site's admin lets that host be asked.
+    pub(crate) fn signed_point(&self, base: &str, http: HttpSource) -> Point {
+        let client = self.public.clone();
+        Point::new(point::SIGNED, base, http)
+            .redirecting_by(Arc::new(move || client.clone()))
+            .allowing(Allowed::new(&self.config.points))
+            .over(&self.line)
+            .with_health(self.health_of(base))
     }
 
     /// What this process has seen of a point.

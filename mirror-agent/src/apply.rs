@@ -4,6 +4,7 @@
 //! there: which generation, seen through which rules.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     io,
     sync::{Arc, OnceLock},
@@ -25,11 +26,12 @@ use protocol::{
     digest::Digest,
     filter::{Filter, Level},
     generation::Version,
-    manifest::Manifest,
+    manifest::{Entry, EntryKind, Manifest},
     path::TreePath,
     spec::Switch,
+    symlinks::Symlinks,
     transfer::rsync_estimate,
-    v1::agent::{AssignmentOrder, Changes},
+    v1::agent::{AssignmentOrder, Changes, VersionsOrder},
 };
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +52,8 @@ pub struct Rules {
     pub filter: Filter,
     /// What becomes of modes.
     pub modes: Modes,
+    /// Which symbolic links are kept.
+    pub symlinks: Symlinks,
     note: Note,
 }
 
@@ -64,6 +68,19 @@ struct Note {
     group: Option<String>,
     #[serde(default)]
     observed: bool,
+    /// Where the path is a directory of versions: how they are chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    versions: Option<VersionsOrder>,
+    /// Of one version: its name, below which the rules are asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    below: Option<TreePath>,
+    /// What was applied before there was a choice has all.
+    #[serde(default = "all_links")]
+    symlinks: Symlinks,
+}
+
+const fn all_links() -> Symlinks {
+    Symlinks::All
 }
 
 /// Why the disk does not do what is wanted.
@@ -101,14 +118,61 @@ pub enum Error {
 impl Rules {
     /// What an order says.
     pub fn of(order: &AssignmentOrder, observed: bool) -> Result<Self, Error> {
-        let (filter, chmod) = (order.filter.clone(), order.chmod.clone());
-        Self::read(Note { filter, chmod, group: order.group.clone(), observed })
+        Self::read(Note {
+            filter: order.filter.clone(),
+            chmod: order.chmod.clone(),
+            group: order.group.clone(),
+            observed,
+            versions: order.versions.clone(),
+            below: None,
+            symlinks: order.symlinks,
+        })
+    }
+
+    /// The same rules as they are for one version, whose paths begin below its name.
+    pub fn of_version(&self, name: &TreePath) -> Self {
+        let note = Note { versions: None, below: Some(name.clone()), ..self.note.clone() };
+        Self { note, ..self.clone() }
+    }
+
+    /// The version that these rules are for, where they are for one.
+    pub fn version(&self) -> Option<&TreePath> {
+        self.note.below.as_ref()
+    }
+
+    /// How the versions of a directory of versions are chosen; `None` where the path is one unit.
+    pub fn versions(&self) -> Option<&VersionsOrder> {
+        self.note.versions.as_ref()
+    }
+
+    /// Decides about this entry alone, its parents taken as kept.
+    pub fn decides(&self, path: &TreePath, is_dir: bool) -> bool {
+        self.in_tree(path).is_some_and(|path| self.filter.decide(&path, is_dir).kept)
+    }
+
+    /// Whether an entry and every directory above it is kept.
+    pub fn keeps(&self, path: &TreePath, is_dir: bool) -> bool {
+        self.in_tree(path).is_some_and(|path| self.filter.keeps(&path, is_dir))
+    }
+
+    /// Whether an entry that the upstream does not have must stay.
+    pub fn protects(&self, path: &TreePath, is_dir: bool) -> bool {
+        self.in_tree(path).is_some_and(|path| self.filter.protects(&path, is_dir))
+    }
+
+    /// The path as the rules name it; `None` where it would be too long to be one.
+    fn in_tree<'p>(&self, path: &'p TreePath) -> Option<Cow<'p, TreePath>> {
+        match &self.note.below {
+            None => Some(Cow::Borrowed(path)),
+            Some(version) => version.child(path.as_bytes()).ok().map(Cow::Owned),
+        }
     }
 
     fn read(note: Note) -> Result<Self, Error> {
         Ok(Self {
             filter: Filter::build(&note.filter)?,
             modes: modes::parse(note.chmod.as_deref())?,
+            symlinks: note.symlinks,
             note,
         })
     }
@@ -118,6 +182,24 @@ impl Rules {
         self.filter == other.filter
             && self.modes == other.modes
             && self.note.group == other.note.group
+            && self.symlinks == other.symlinks
+            && self.note.versions == other.note.versions
+            && self.note.below == other.note.below
+    }
+
+    /// Whether a link is one that this site may have; anything else is. A link of a version may not
+    /// leave it: versions come and go by themselves.
+    pub fn carries(&self, entry: &Entry) -> bool {
+        match &entry.kind {
+            EntryKind::Symlink { target } => self.symlinks.allows(&entry.path, target),
+            EntryKind::File { .. } | EntryKind::Dir => true,
+        }
+    }
+
+    /// Links of a manifest that are not kept, though the filter keeps them.
+    pub fn refused_links<'m>(&'m self, manifest: &'m Manifest) -> impl Iterator<Item = &'m Entry> {
+        let entries = manifest.entries().iter();
+        entries.filter(|e| !self.carries(e) && self.keeps(&e.path, false))
     }
 
     /// Files that are kept, and their content bytes.
@@ -125,7 +207,7 @@ impl Rules {
         let kept = manifest
             .entries()
             .iter()
-            .filter(|entry| entry.is_file() && self.filter.keeps(&entry.path, false));
+            .filter(|entry| entry.is_file() && self.keeps(&entry.path, false));
         kept.fold((0, 0), |(files, bytes), entry| (files + 1, bytes + entry.size()))
     }
 }
@@ -148,6 +230,7 @@ pub struct Applied {
 pub struct Site {
     area: Area,
     trash: TrashLimits,
+    group: Option<u32>,
     /// Where it is published, by its absolute path.
     pub live: std::path::PathBuf,
 }
@@ -165,7 +248,46 @@ impl Site {
         let live = publish.join(os_path(path));
         let place =
             Place { publish, work: config.work(), name: name.to_owned(), path: path.clone() };
-        Ok(Self { area: Area::open(fs(), place)?, trash: config.trash(), live })
+        Ok(Self { area: Area::open(fs(), place)?, trash: config.trash(), group: None, live })
+    }
+
+    /// The place of one version, where the path is a directory of versions; locked as well.
+    pub fn version(&self, name: &TreePath) -> Result<Self, Error> {
+        let mut area = Area::open(fs(), self.area.unit_place(name))?;
+        area.set_group(self.group);
+        Ok(Self { area, trash: self.trash, group: self.group, live: self.live.join(os_path(name)) })
+    }
+
+    /// What one version durably holds, without opening its place: the digest of its manifest, and
+    /// its rules.
+    pub fn version_held(&self, name: &TreePath) -> Result<Option<(Digest, Rules)>, Error> {
+        let Some(target) = self.area.unit_target(name)? else { return Ok(None) };
+        let Ok(note) = serde_json::from_str::<Note>(&target.note) else { return Ok(None) };
+        Ok(Some((target.manifest, Rules::read(note)?)))
+    }
+
+    /// The versions that lie here and are known, by name.
+    pub fn versions_held(&self) -> Result<Vec<TreePath>, Error> {
+        let Some(dir) = self.area.directory()? else { return Ok(Vec::new()) };
+        let mut held = Vec::new();
+        for entry in dir.entries()? {
+            if let Ok(name) = TreePath::parse(&entry.name)
+                && self.area.unit_target(&name)?.is_some()
+            {
+                held.push(name);
+            }
+        }
+        Ok(held)
+    }
+
+    /// Notes which generation the versions make up.
+    pub fn note_applied(
+        &mut self,
+        (version, manifest): (Version, Digest),
+        rules: &Rules,
+    ) -> Result<(), Error> {
+        let note = serde_json::to_string(&rules.note).unwrap_or_default();
+        Ok(self.area.note_applied(&Target { version, manifest, note })?)
     }
 
     /// What is published, durably.
@@ -193,6 +315,11 @@ impl Site {
         &mut self.area
     }
 
+    /// The assignment's own work directory.
+    pub fn home(&self) -> Result<disk::Dir, Error> {
+        Ok(self.area.work_dir().reopen()?)
+    }
+
     /// A private directory for downloads and rsync, by its absolute path.
     pub fn scratch(&self) -> Result<std::path::PathBuf, Error> {
         let dir = self.area.work_dir().ensure_dir(b"partial", 0o700)?;
@@ -202,15 +329,13 @@ impl Site {
     /// Reads and digests what is published; `keep` leaves out what is not looked at.
     pub fn scan(
         &self,
-        filter: &Filter,
+        keep: filetree::scan::Keep<'_>,
         progress: &Arc<Progress>,
         now: Timestamp,
     ) -> Result<(Manifest, ScanRecord), Error> {
         let root = fs().open_root(&self.live)?;
-        let keep = |path: &TreePath, is_dir: bool| filter.decide(path, is_dir).kept;
         let tell = |scan: filetree::scan::Progress| progress.set(scan.bytes, scan.total_bytes);
-        let options =
-            ScanOptions { keep: &keep, progress: &tell, ..ScanOptions::new(nanoseconds(now)) };
+        let options = ScanOptions { keep, progress: &tell, ..ScanOptions::new(nanoseconds(now)) };
         let scan = scan(&root, &ScanRecord::empty(), &options)?;
         Ok((scan.manifest, scan.record))
     }
@@ -226,8 +351,8 @@ impl Site {
         now: Timestamp,
     ) -> Result<Adopted, Error> {
         progress.phase("adopt", "bytes", 0);
-        let keep = |path: &TreePath, is_dir: bool| rules.filter.decide(path, is_dir).kept;
-        let view = View { keep: &keep, modes: rules.modes };
+        let keep = |path: &TreePath, is_dir: bool| rules.decides(path, is_dir);
+        let view = View { keep: &keep, modes: rules.modes, symlinks: rules.symlinks };
         let tell = |scan: filetree::scan::Progress| progress.set(scan.bytes, scan.total_bytes);
         let options = ScanOptions { progress: &tell, ..ScanOptions::new(nanoseconds(now)) };
         Ok(self.area.adopt(want, view, record, &options)?)
@@ -244,14 +369,15 @@ impl Site {
         removals: &Removals,
         grace: Grace,
     ) -> Result<Plan, Error> {
-        let keep_want = |path: &TreePath, is_dir: bool| want_rules.filter.decide(path, is_dir).kept;
+        let keep_want = |path: &TreePath, is_dir: bool| want_rules.decides(path, is_dir);
         let keep_have = |path: &TreePath, is_dir: bool| {
-            have_rules.is_none_or(|rules| rules.filter.decide(path, is_dir).kept)
-                && removals.concerns(path)
+            have_rules.is_none_or(|rules| rules.decides(path, is_dir)) && removals.concerns(path)
         };
         let have_modes = have_rules.map_or(Modes::AS_IS, |rules| rules.modes);
-        let have_view = View { keep: &keep_have, modes: have_modes };
-        let want_view = View { keep: &keep_want, modes: want_rules.modes };
+        let have_links = have_rules.map_or(Symlinks::All, |rules| rules.symlinks);
+        let have_view = View { keep: &keep_have, modes: have_modes, symlinks: have_links };
+        let (modes, symlinks) = (want_rules.modes, want_rules.symlinks);
+        let want_view = View { keep: &keep_want, modes, symlinks };
         Ok(self.area.plan_with_grace(have, have_view, want, want_view, Some(grace))?)
     }
 
@@ -269,8 +395,8 @@ impl Site {
         rules: &Rules,
         options: &ScrubOptions<'_>,
     ) -> Result<ScrubReport, Error> {
-        let keep = |path: &TreePath, is_dir: bool| rules.filter.decide(path, is_dir).kept;
-        let view = View { keep: &keep, modes: rules.modes };
+        let keep = |path: &TreePath, is_dir: bool| rules.decides(path, is_dir);
+        let view = View { keep: &keep, modes: rules.modes, symlinks: rules.symlinks };
         Ok(self.area.scrub(have, view, options)?)
     }
 
@@ -281,8 +407,8 @@ impl Site {
         rules: &Rules,
         findings: &[Finding],
     ) -> Result<Plan, Error> {
-        let keep = |path: &TreePath, is_dir: bool| rules.filter.decide(path, is_dir).kept;
-        let view = View { keep: &keep, modes: rules.modes };
+        let keep = |path: &TreePath, is_dir: bool| rules.decides(path, is_dir);
+        let view = View { keep: &keep, modes: rules.modes, symlinks: rules.symlinks };
         Ok(self.area.plan_repair(have, view, findings)?)
     }
 
@@ -298,6 +424,7 @@ impl Site {
             group::may_give(self.area.work_dir(), name, group)?;
         }
         self.area.set_group(group);
+        self.group = group;
         Ok(())
     }
 
@@ -315,7 +442,7 @@ impl Site {
         let target = Target { version, manifest, note };
         // What is local and what a rule speaks of stays, whichever side the rule speaks to.
         let keep = |path: &TreePath, is_dir: bool| {
-            rules.filter.keeps(path, is_dir) && !rules.filter.protects(path, is_dir)
+            rules.keeps(path, is_dir) && !rules.protects(path, is_dir)
         };
         let tell = |done, total| progress.set(done, total);
         let options = SwitchOptions {
@@ -371,10 +498,11 @@ impl Site {
     }
 }
 
-/// For how long an order lets removed paths stay readable, from `now` on.
+/// For how long an order lets removed paths stay readable, from `now` on. In a directory of versions
+/// what a version loses goes with its switch: it is the version that stays or goes.
 pub fn grace(order: &AssignmentOrder, now: Timestamp) -> Grace {
     let keep = i64::try_from(order.keep_withdrawn.duration().as_secs()).unwrap_or(i64::MAX);
-    Grace { now: now.as_second(), keep }
+    Grace { now: now.as_second(), keep: if order.versions.is_some() { 0 } else { keep } }
 }
 
 /// What a plan changes, counted. What it withdraws counts as deleted now, and not once more when it
@@ -401,7 +529,7 @@ pub fn changes(plan: &Plan, have: &Manifest, want: &Manifest) -> Changes {
             (true, true) => changes.changed += 1,
         }
         if let Some(new) = new.filter(|new| change.wanted && new.is_file()) {
-            let has_old = have.get(&change.path).is_some_and(protocol::manifest::Entry::is_file);
+            let has_old = have.get(&change.path).is_some_and(Entry::is_file);
             changes.bytes += new.size();
             changes.rsync_bytes += rsync_estimate(new.size(), has_old);
         }

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod drop_in;
+mod logs;
 mod print;
 #[cfg(test)]
 mod reference;
@@ -14,9 +15,15 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use self::args::{Cli, Command, LogFormat};
+use crate::rsync::child::CAGED;
 
 /// Everything that `main` does.
 pub fn main() -> ExitCode {
+    // A process on its way to becoming rsync: its arguments are for nobody's eyes but its own.
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == CAGED) {
+        return print::failure(&filetree::confine::enter(words).into());
+    }
     let cli = Cli::parse();
     // The pipe's helper is started by rsync and shares its standard streams: nothing may be said.
     if let Command::RsyncPipe { socket, .. } = &cli.command {
@@ -27,9 +34,11 @@ pub fn main() -> ExitCode {
     }
     log_to_stderr(&cli);
     certs::tls::install_provider();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let result = runtime
-        .map_err(anyhow::Error::from)
+    // Before there are threads, which would stay outside of the fence.
+    let fenced = cli.command.agent_settings().map_or(Ok(()), commands::close_fence);
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = fenced
+        .and_then(|()| Ok(runtime()?))
         .and_then(|runtime| runtime.block_on(commands::run(cli.command)));
     match result {
         Ok(code) => code,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use certs::dial::{AddressFamily, Dialer, NoProxy, ProxySettings, ProxyUrl};
-use filetree::area::TrashLimits;
+use filetree::{area::TrashLimits, confine::Confine};
 use protocol::{
     config::{self, Loaded, Sources},
     spec::Rate,
@@ -14,7 +14,10 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::fetch::allowed::PointsConfig;
+use crate::{
+    fetch::allowed::PointsConfig,
+    hooks::{self, HooksConfig},
+};
 
 /// Everything that an admin of a site sets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,8 +39,10 @@ pub struct Config {
     pub address_family: AddressFamily,
     /// Which publication points outside of the network are asked.
     pub points: PointsConfig,
-    /// `ADDRESS:PORT` where `/healthz`, `/readyz` and `/metrics` are answered by plain HTTP; nowhere
-    /// by default.
+    /// What this site has run around the runs.
+    pub hooks: HooksConfig,
+    /// `ADDRESS:PORT` where the status page, `/status`, `/metrics`, `/healthz` and `/readyz` are
+    /// answered by plain HTTP; nowhere by default.
     pub monitor: Option<String>,
     /// How long what left a published tree can be brought back; `0s` keeps nothing of it.
     pub trash_keep: Span,
@@ -51,6 +56,11 @@ pub struct Config {
     pub rsync: PathBuf,
     /// The `mirror-agent` program that rsync calls back; the running one by default.
     pub program: Option<PathBuf>,
+    /// Whether the kernel keeps the agent and its rsync to their directories: `auto`, `required` or
+    /// `off`.
+    pub confine: Confine,
+    /// Further directories that the agent, and what it starts, may write below.
+    pub writable: Vec<PathBuf>,
 }
 
 /// How published files are read again.
@@ -81,6 +91,7 @@ impl Default for Config {
             bind: None,
             address_family: AddressFamily::default(),
             points: PointsConfig::default(),
+            hooks: HooksConfig::default(),
             monitor: None,
             trash_keep: Span::from_secs(7 * 24 * 3_600),
             trash_max: ByteSize(20 << 30),
@@ -88,6 +99,8 @@ impl Default for Config {
             parallel: 2,
             rsync: "rsync".into(),
             program: None,
+            confine: Confine::default(),
+            writable: Vec::new(),
         }
     }
 }
@@ -122,6 +135,9 @@ pub enum Error {
         /// Where work is done.
         work: PathBuf,
     },
+    /// Commands that cannot be run.
+    #[error(transparent)]
+    Hooks(#[from] hooks::Invalid),
     /// A proxy that is none.
     #[error("the proxy cannot be used")]
     Proxy(#[from] certs::dial::InvalidProxy),
@@ -167,10 +183,14 @@ impl Config {
                 return Err(Error::Relative { key, path: path.clone() });
             }
         }
+        if let Some(path) = self.writable.iter().find(|path| !path.is_absolute()) {
+            return Err(Error::Relative { key: "writable", path: path.clone() });
+        }
         let (publish, work) = (self.publish(), self.work());
         if publish.starts_with(&work) || work.starts_with(&publish) {
             return Err(Error::Nested { publish, work });
         }
+        self.hooks.check()?;
         self.dialer().map(drop)
     }
 }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use protocol::v1::agent::UndeleteRequest;
+use protocol::{hub::Question, v1::agent::UndeleteRequest};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -23,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Failure,
     agent::{Agent, Forced},
+    hub,
     report::Progress,
+    run_log::Kept,
     status,
 };
 
@@ -62,7 +64,7 @@ pub enum Request {
         /// Whether not.
         paused: bool,
     },
-    /// What was done.
+    /// What the last runs did, with the logs of those whose logs are kept.
     Log {
         /// `TREE` or `TREE@SITE`; all without it.
         tree: Option<String>,
@@ -79,11 +81,26 @@ pub enum Request {
         /// What, and where from.
         what: UndeleteRequest,
     },
+    /// The texts of logs.
+    Text {
+        /// `TREE` or `TREE@SITE`; all without it.
+        tree: Option<String>,
+        /// Which of each assignment's logs.
+        kept: Kept,
+    },
+    /// The latest log of one assignment, and what is added to it for as long as the asker listens.
+    Follow {
+        /// `TREE` or `TREE@SITE`.
+        tree: String,
+    },
     /// Remove the files of an assignment that ended.
     Purge {
         /// `TREE` or `TREE@SITE`.
         tree: String,
     },
+    /// What a publisher on this host asks.
+    #[serde(untagged)]
+    Hub(Question),
 }
 
 /// One line of an answer.
@@ -102,6 +119,8 @@ pub enum Line {
         /// Of so much; 0 where it is not known.
         total: u64,
     },
+    /// Lines of a log.
+    Text(String),
     /// The answer.
     Answer(serde_json::Value),
     /// It was not done.
@@ -188,6 +207,22 @@ async fn answer(stream: UnixStream, agent: &Arc<Agent>) -> io::Result<()> {
         Ok(request) => request,
         Err(error) => return send(&mut to, &Line::Error(error.to_string())).await,
     };
+    if let Request::Follow { tree } = &request {
+        return match agent.name_of(tree) {
+            Err(error) => send(&mut to, &Line::Error(crate::chain(&error))).await,
+            Ok(name) => {
+                let mut follower = agent.logs.follow(&name);
+                let mut gone = [0];
+                loop {
+                    tokio::select! {
+                        text = follower.next() => send(&mut to, &Line::Text(text)).await?,
+                        // Nothing more is asked on this connection: it was closed.
+                        _ = from.read(&mut gone) => return Ok(()),
+                    }
+                }
+            }
+        };
+    }
     let progress = Arc::new(Progress::default());
     let work = perform(agent, &request);
     tokio::pin!(work);
@@ -234,6 +269,11 @@ pub async fn perform(agent: &Arc<Agent>, request: &Request) -> Result<serde_json
         Request::Log { tree } => {
             Ok(value(serde_json::to_value(status::log(agent, tree.as_deref())?)))
         }
+        Request::Text { tree, kept } => {
+            let names = agent.names_of(tree.as_deref())?;
+            Ok(value(serde_json::to_value(status::texts(&agent.logs, &names, *kept))))
+        }
+        Request::Follow { tree } => Ok(value(serde_json::to_value(agent.name_of(tree)?))),
         Request::Sync { tree, dry_run } => {
             let forced = tree.clone().map_or(Forced::All, Forced::Tree);
             let reports = crate::activate_once(agent, &forced, *dry_run).await?;
@@ -250,6 +290,12 @@ pub async fn perform(agent: &Arc<Agent>, request: &Request) -> Result<serde_json
                 reports.push(agent.verify(&name, !dry_run).await);
             }
             Ok(value(serde_json::to_value(reports)))
+        }
+        Request::Hub(Question::Published { known, wait }) => {
+            Ok(value(serde_json::to_value(hub::published(agent, *known, *wait).await?)))
+        }
+        Request::Hub(Question::Vouched { assignment }) => {
+            Ok(value(serde_json::to_value(hub::vouched(agent, assignment)?)))
         }
         Request::Trash { tree } => Ok(value(serde_json::to_value(agent.trash(tree.as_deref())?))),
         Request::Undelete { tree, what } => {
@@ -275,11 +321,29 @@ async fn send(to: &mut (impl AsyncWriteExt + Unpin), line: &Line) -> io::Result<
     to.write_all(&text).await
 }
 
+/// What is heard before the answer.
+#[derive(Debug, Clone, Copy)]
+pub enum Heard<'a> {
+    /// How far it is.
+    Progress {
+        /// What is done now.
+        phase: &'a str,
+        /// What is counted.
+        unit: &'a str,
+        /// So much is done.
+        done: u64,
+        /// Of so much; 0 where it is not known.
+        total: u64,
+    },
+    /// Lines of a log.
+    Text(&'a str),
+}
+
 /// Asks the agent that runs with `data`; `Ok(None)` where none runs.
 pub async fn ask(
     data: &Path,
     request: &Request,
-    mut progress: impl FnMut(&str, &str, u64, u64),
+    mut heard: impl FnMut(Heard<'_>),
 ) -> Result<Option<serde_json::Value>, Error> {
     let path = socket(data);
     let stream = match UnixStream::connect(&path).await {
@@ -307,7 +371,10 @@ pub async fn ask(
             return Err(Error::Ended);
         }
         match serde_json::from_slice(&line) {
-            Ok(Line::Progress { phase, unit, done, total }) => progress(&phase, &unit, done, total),
+            Ok(Line::Progress { phase, unit, done, total }) => {
+                heard(Heard::Progress { phase: &phase, unit: &unit, done, total });
+            }
+            Ok(Line::Text(text)) => heard(Heard::Text(&text)),
             Ok(Line::Answer(value)) => return Ok(Some(value)),
             Ok(Line::Error(error)) => return Err(Error::Told(error)),
             Err(_) => return Err(Error::Ended),

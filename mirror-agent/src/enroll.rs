@@ -9,7 +9,7 @@ use certs::{
     live,
     tls::ServerExpectation,
 };
-use protocol::client::Client;
+use protocol::{client::Client, fingerprint::KeyFingerprint};
 
 /// Why an agent was not enrolled.
 #[derive(Debug, thiserror::Error)]
@@ -42,13 +42,19 @@ enum NotUsable {
 }
 
 /// Uses `invite` to make `data` the data directory of an agent. May be called again after any
-/// failure: the same keys are used.
-pub async fn enroll(data: &Path, invite: &str, dialer: &Dialer) -> Result<Arc<Identity>, Error> {
+/// failure: the same keys are used. `waiting` is told once if an admin has to approve them.
+pub async fn enroll(
+    data: &Path,
+    invite: &str,
+    dialer: &Dialer,
+    waiting: fn(&KeyFingerprint),
+) -> Result<Arc<Identity>, Error> {
     let invite: Invite = invite.trim().parse()?;
     prepare(data).map_err(|source| Error::Data { path: data.to_owned(), source })?;
     let options = EnrollOptions {
         role: Some(Role::Agent),
         dialer: dialer.clone(),
+        waiting,
         ..EnrollOptions::default()
     };
     let check = |identity: Arc<Identity>| async move { try_out(&identity, dialer).await };

@@ -13,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use filetree::{pack::read::PackIndex, plan::Need};
+use filetree::{pack::read::PackIndex, plan::Need, staging::Staging};
 use protocol::{
     digest::Digest,
     filter::Filter,
@@ -52,7 +52,7 @@ pub struct Link {
 }
 
 /// Everything by which contents may come.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Sources<'a> {
     /// Which tree.
     pub tree: &'a TreeName,
@@ -68,6 +68,8 @@ pub struct Sources<'a> {
     pub no_pack: Option<(NoDelta, String)>,
     /// Direct rsync, or why it is not possible.
     pub rsync: Result<&'a Source, NoDelta>,
+    /// Whether whole files are asked for at the publisher.
+    pub whole: bool,
     /// What is held, whole.
     pub have: &'a Manifest,
     /// What of it is there; all where there is no filter.
@@ -121,14 +123,15 @@ struct Pending {
     in_pack: Option<usize>,
 }
 
-/// Brings all of `needs` into staging.
+/// Brings all of `needs` into `staging`. `site` is where old content lies, and where the work is
+/// done that may be resumed.
 pub async fn gather(
     site: &Site,
+    staging: &Staging,
     needs: &[Need],
     sources: &Sources<'_>,
     run: &Run,
 ) -> Result<(), Error> {
-    let staging = site.area().staging();
     let mut missing = Vec::new();
     for need in needs {
         if !block_in_place(|| staging.has(need))? {
@@ -175,7 +178,7 @@ fn decide(
         pack_bytes: None,
         no_pack: sources.no_pack.as_ref().map(|(reason, _)| *reason),
         no_rsync: sources.rsync.err(),
-        whole: sources.points.origin().is_some(),
+        whole: sources.whole && sources.points.origin().is_some(),
         first_sync: !is_published,
     };
     let mut candidates: Vec<Candidate> = needs

@@ -29,7 +29,7 @@ use protocol::{
     generation::Version,
     path::TreePath,
     spec::{AssignmentName, OnEnd},
-    v1::agent::{AgentOrders, Checked, RunReport},
+    v1::agent::{AgentOrders, Checked, RunReport, VersionsOrder},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -39,8 +39,7 @@ pub use self::{
     marks::{GoesBack, Mark, Marks},
     store::Error,
 };
-use crate::line::Account;
-use crate::orders::Found;
+use crate::{hooks::Hook, line::Account, orders::Found};
 
 /// Runs of an assignment that are remembered here; the coordinator has all of them.
 pub const KEPT_RUNS: usize = 50;
@@ -97,12 +96,24 @@ pub struct Record {
     /// When the publication points are asked again.
     #[serde(default)]
     pub look_again: Option<Timestamp>,
+    /// The stock server that what is held was taken from: `HOST:PORT`.
+    #[serde(default)]
+    pub taken_from: Option<String>,
+    /// Commands of the site that are still to be run, in this order.
+    #[serde(default)]
+    pub owed: Vec<Owed>,
     /// How far the published files were read to see whether they are as they should be.
     #[serde(default)]
     pub scrub: Option<Scrub>,
     /// What it failed for: a newer target is tried at once.
     #[serde(default)]
     pub failed_target: Option<Digest>,
+    /// Where it is a directory of versions: the manifests of those that are held.
+    #[serde(default)]
+    pub version_manifests: Vec<Digest>,
+    /// How its versions were chosen in the last run.
+    #[serde(default)]
+    pub versions: Option<VersionsOrder>,
     /// The last runs, the newest last.
     #[serde(default)]
     pub runs: Vec<RunReport>,
@@ -119,6 +130,25 @@ pub struct Withdrawn {
     /// How often that failed.
     #[serde(default)]
     pub failures: u32,
+}
+
+/// A command of the site that is owed to a run which ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Owed {
+    /// Which command.
+    pub hook: Hook,
+    /// The run that it is about, one of those that are remembered.
+    pub run: Uuid,
+    /// What was held before: by the first of the runs that no command was told of yet.
+    #[serde(default)]
+    pub from: Option<Version>,
+    /// How often it was tried.
+    #[serde(default)]
+    pub tries: u32,
+    /// When it is tried again.
+    #[serde(default)]
+    pub due: Option<Timestamp>,
 }
 
 /// How far the files of an assignment were read, round after round.
@@ -227,8 +257,12 @@ impl Record {
             planned: None,
             found: None,
             look_again: None,
+            taken_from: None,
+            owed: Vec::new(),
             scrub: None,
             failed_target: None,
+            version_manifests: Vec::new(),
+            versions: None,
             runs: Vec::new(),
         }
     }

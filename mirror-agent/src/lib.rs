@@ -15,10 +15,13 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod enroll;
+pub mod fence;
 pub mod fetch;
 pub mod gather;
 pub mod group;
 pub mod guard;
+pub mod hooks;
+pub mod hub;
 pub mod ledger;
 pub mod line;
 pub mod modes;
@@ -26,16 +29,19 @@ pub mod monitor;
 pub mod moves;
 pub mod observed;
 pub mod orders;
+mod process;
 pub mod published;
 pub mod reconcile;
 pub mod removal;
 pub mod report;
 pub mod route;
 pub mod rsync;
+pub mod run_log;
 pub mod stage;
 pub mod status;
 pub mod turns;
 pub mod verify;
+pub mod versions;
 pub mod withdraw;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -83,6 +89,14 @@ pub enum Failure {
     /// No such tree.
     #[error(transparent)]
     NoSuchTree(#[from] NoSuchTree),
+    /// Following several logs at once.
+    #[error("{tree} has several assignments here; name one: {names}")]
+    Several {
+        /// What was asked for.
+        tree: String,
+        /// Which there are.
+        names: String,
+    },
     /// Purging what is still assigned.
     #[error(
         "{assignment} is still assigned to this agent; end the assignment first (mirrorctl delete assignment {assignment})"
@@ -187,6 +201,8 @@ pub(crate) async fn activate_once(
     forced: &Forced,
     dry: bool,
 ) -> Result<Vec<RunReport>, Failure> {
+    // Nobody else renews for an agent that is run by a timer.
+    agent.renew_if_due().await;
     match tokio::time::timeout(ASK * 3, agent.ask(Revision(0), Duration::ZERO)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) if error.is_revoked() => return Err(Failure::Revoked),

@@ -1,7 +1,10 @@
-//! What monitoring reads from an agent: `/healthz`, `/readyz` and `/metrics`, plain HTTP.
+//! What is read from an agent: `/healthz`, `/readyz` and `/metrics` by monitoring, `/status` by
+//! programs and `/` by people, all by plain HTTP, also while the coordinator is away.
 //!
 //! An agent listens to nobody. Only where `monitor` names an address, best on the loopback, it
-//! answers these three, which change nothing and tell no secret.
+//! answers these, which change nothing and tell no secret.
+
+mod page;
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -80,7 +83,7 @@ fn answer(agent: &Agent, method: &Method, path: &str) -> Response<Full<Bytes>> {
     let status = status::status(agent);
     match (path, status) {
         ("/healthz", _) => text(StatusCode::OK, "ok\n".into()),
-        ("/readyz" | "/metrics", Err(error)) => {
+        ("/readyz" | "/metrics" | "/status" | "/", Err(error)) => {
             text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", crate::chain(&error)))
         }
         ("/readyz", Ok(status)) if status.revision.is_none() => {
@@ -88,18 +91,38 @@ fn answer(agent: &Agent, method: &Method, path: &str) -> Response<Full<Bytes>> {
         }
         ("/readyz", Ok(_)) => text(StatusCode::OK, "ok\n".into()),
         ("/metrics", Ok(status)) => {
-            let mut response = text(StatusCode::OK, render(&status));
-            let media = header::HeaderValue::from_static(open_metrics::MEDIA_TYPE);
-            response.headers_mut().insert(header::CONTENT_TYPE, media);
+            of_type(text(StatusCode::OK, render(&status)), open_metrics::MEDIA_TYPE)
+        }
+        ("/status", Ok(status)) => match serde_json::to_string_pretty(&status) {
+            Ok(json) => of_type(text(StatusCode::OK, json + "\n"), "application/json"),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        },
+        ("/", Ok(status)) => {
+            let html = text(StatusCode::OK, page::render(&status));
+            let mut response = of_type(html, "text/html; charset=utf-8");
+            let policy = header::HeaderValue::from_static(page::POLICY);
+            response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
             response
         }
-        _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n".into()),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "there are /, /status, /metrics, /healthz and /readyz\n".into(),
+        ),
     }
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    of_type(response, "text/plain; charset=utf-8")
+}
+
+fn of_type(mut response: Response<Full<Bytes>>, media: &'static str) -> Response<Full<Bytes>> {
+    let media = header::HeaderValue::from_static(media);
+    response.headers_mut().insert(header::CONTENT_TYPE, media);
     response
 }
 

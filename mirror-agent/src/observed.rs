@@ -5,12 +5,19 @@
 //! a second listing must show the fetched paths unchanged, or the upstream was being changed
 //! meanwhile. What results is an *observed* generation of this assignment alone.
 
+mod in_versions;
 mod quick;
+pub(crate) mod ranked;
+mod recorded;
 mod room;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use filetree::scan::ScanRecord;
+use filetree::{fs::Dir, plan::Need, scan::ScanRecord};
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
@@ -28,7 +35,7 @@ use tokio::task::block_in_place;
 
 use crate::{
     agent::{Agent, note_switch},
-    apply::{self, Rules, Site},
+    apply::{self, Applied, Rules, Site},
     calendar,
     fetch::{manifest::Error as StoreError, retries},
     gather::{self, Arrived, stage_dir},
@@ -40,9 +47,9 @@ use crate::{
         child::{Error as RsyncError, Limits, Passed},
         connect::to_stock,
         listing::{Listed, ListedKind, Listing, NANOS},
-        source::Source,
+        source::{Asked, Source},
     },
-    withdraw,
+    versions, withdraw,
 };
 
 /// How often a listing or a transfer that broke off is tried within one run.
@@ -84,6 +91,25 @@ pub enum Error {
         #[source]
         source: Guarded,
     },
+    /// Another server than before shows an earlier state of the tree.
+    #[error(
+        "tree {tree}: {host} shows an earlier state than is held ({path} is of {there} there, of {here} here), so nothing is taken from it"
+    )]
+    Behind {
+        /// Which tree.
+        tree: protocol::name::TreeName,
+        /// The server.
+        host: String,
+        /// A file that shows it.
+        path: TreePath,
+        /// Its time there, or the newest time there.
+        there: Timestamp,
+        /// Its time here.
+        here: Timestamp,
+    },
+    /// There is no server to ask.
+    #[error("the tree has no server that could be asked; 'mirrorctl describe' shows its upstreams")]
+    NoServer,
     /// The upstream changed while it was read.
     #[error("tree {tree}: {path} changed at the upstream while it was fetched; it is tried again")]
     Unsettled {
@@ -108,6 +134,9 @@ pub enum Error {
         /// Why.
         source: filetree::fs::Error,
     },
+    /// The directory of versions.
+    #[error(transparent)]
+    Versions(#[from] versions::Error),
     /// The listing makes no tree.
     #[error("the upstream's listing makes no tree")]
     Manifest(#[from] manifest::Error),
@@ -120,112 +149,182 @@ pub async fn sync(
     from: &RsyncdOrigin,
     run: &Run,
 ) -> Result<Outcome, Error> {
+    if let Some(versions) = &order.versions {
+        return in_versions::sync(agent, order, versions, from, run).await;
+    }
     let rules = Rules::of(order, true)?;
     let mut site =
         block_in_place(|| Site::open(&agent.config, &order.name.to_string(), &order.path))?;
-    let applied = site.applied()?.filter(|applied| applied.observed);
+    let as_here = |applied: &Applied| applied.observed && applied.rules.versions().is_none();
+    let applied = site.applied()?.filter(as_here);
     let last = applied.as_ref().map(|applied| applied.version);
     let same_rules = applied.as_ref().is_some_and(|applied| applied.rules.same_as(&rules));
     run.set_versions(last, last);
     if !run.is_dry() {
         block_in_place(|| site.set_group(&rules))?;
     }
-    let look = Look { order, from, rules: &rules, source: source(agent, from), run };
+    let (work, home) = (site.scratch()?, site.home()?);
+    let upstream = source(agent, from, run, &work);
+    let content = upstream.clone();
+    let look = Look { agent, order, from, rules: &rules, upstream, content, run, home };
     run.progress().phase("list", "bytes", 0);
-    let work = site.scratch()?;
     let quick = look.quick(&work).await?;
     if let Some(quick) = quick.filter(|_| same_rules)
         && quick::is_unchanged(agent, order, quick)?
     {
         run.notice("the files of quick-list are as they were; the tree was not listed");
-        return Ok((unchanged(agent, &mut site, order, run)?, None));
+        return unchanged(agent, &mut site, order, &rules, run);
     }
     let listing = look.list(&work).await?;
-    let mut base = Base::find(agent, &site, applied, &rules, run)?;
-    let mut record = ScanRecord::empty();
-    if base.adopted {
-        // The listing has no digests, so what lies here has to be read before it is compared.
-        (base.manifest, record) = read(&site, &Filter::all(), run)?;
-    }
     look.tell_refused(&listing);
-    look.guard(&listing, &base)?;
-    if same_rules && base.rules.is_some() && listing.agrees_with(&base.manifest) {
-        if !run.is_dry() {
-            quick::remember(agent, order, quick)?;
+    let version = next_version(last);
+    let unit = Unit { listing: &listing, applied, version, bases: &[] };
+    match look.bring_unit(&mut site, unit, &work, &mut |_, _| Ok(())).await? {
+        Brought::Nothing => {
+            if !run.is_dry() {
+                quick::remember(agent, order, quick)?;
+            }
+            unchanged(agent, &mut site, order, &rules, run)
         }
-        return Ok((unchanged(agent, &mut site, order, run)?, None));
+        Brought::Foreseen => Ok((RunResult::CompletedDryRun, None)),
+        Brought::Switched(want, digest) => {
+            run.set_versions(last, Some(version));
+            quick::remember(agent, order, quick)?;
+            recorded::remember_server(agent, order, from)?;
+            Ok((RunResult::Completed, Some(held_of(&want, version, digest, &rules, true))))
+        }
     }
-    let wanted = differing(&listing, &base.manifest);
-    look.foresee(&site, &listing, &wanted, &base)?;
-    if run.is_dry() {
-        let bytes: u64 = wanted.iter().map(|listed| size(listed)).sum();
-        run.notice(format!("{} files of {bytes} bytes would be fetched at most", wanted.len()));
-        return Ok((RunResult::CompletedDryRun, None));
-    }
-    block_in_place(|| look.check_room(&site, &listing, &wanted, &work))?;
-    let brought = look.bring(&site, &wanted, &work).await?;
-    let want = Arc::new(observe(&listing, &base.manifest, &brought, look.tree())?);
-    let version = Version {
-        epoch: Epoch(0),
-        generation: last.map_or(Generation(1), |last| last.generation.next()),
-    };
-    run.set_versions(last, Some(version));
-    let digest = agent.manifests.put(&want)?;
-    base.adopt(&mut site, &want, &rules, &record, run)?;
-    let removals = block_in_place(|| base.removals(&want, &rules, false, order))?;
-    let plan = block_in_place(|| {
-        let grace = apply::grace(order, Timestamp::now());
-        site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, &removals, grace)
-    })?;
-    run.set_changes(apply::changes(&plan, &base.manifest, &want));
-    block_in_place(|| look.stage(&site, &plan, &work))?;
-    site.leave(&removals.apart)?;
-    run.progress().phase("apply", "entries", plan.changes().len() as u64);
-    let progress = Arc::clone(run.progress());
-    let report = block_in_place(|| {
-        site.switch(&plan, (version, digest), &rules, order, &progress, Timestamp::now())
-    })?;
-    note_switch(run, &site, &report)?;
-    std::fs::remove_dir_all(work.join(STAGE)).ok();
-    quick::remember(agent, order, quick)?;
-    Ok((RunResult::Completed, Some(held_of(&want, version, digest, &rules, true))))
 }
+
+/// The number of what is observed next.
+fn next_version(last: Option<Version>) -> Version {
+    let generation = last.map_or(Generation(1), |last| last.generation.next());
+    Version { epoch: Epoch(0), generation }
+}
+
+/// One unit of a tree, as the upstream shows it and as it is here.
+struct Unit<'a> {
+    listing: &'a Listing,
+    /// What was observed last.
+    applied: Option<Applied>,
+    /// Number of what is observed now.
+    version: Version,
+    /// Directories with similar content, beside what is published.
+    bases: &'a [PathBuf],
+}
+
+/// What became of a unit.
+enum Brought {
+    /// It was as the upstream shows it.
+    Nothing,
+    /// It would change.
+    Foreseen,
+    /// It was switched to this manifest.
+    Switched(Arc<Manifest>, Digest),
+}
+
+/// Stages contents that lie elsewhere on this disk already.
+type Share<'a> = dyn FnMut(&Site, &[Need]) -> Result<(), apply::Error> + Send + 'a;
 
 /// The upstream shows what is held; what was withdrawn goes all the same once its time is up.
 fn unchanged(
     agent: &Agent,
     site: &mut Site,
     order: &AssignmentOrder,
+    rules: &Rules,
     run: &Run,
-) -> Result<RunResult, Error> {
+) -> Result<Outcome, Error> {
     if run.is_dry() {
-        return Ok(RunResult::UpToDateDryRun);
+        return Ok((RunResult::UpToDateDryRun, None));
     }
-    let Some(applied) = site.applied()? else { return Ok(RunResult::UpToDate) };
-    Ok(withdraw::if_due(agent, site, &applied, order, run)?)
+    let held = recorded::missing(agent, order, site, rules)?;
+    let Some(applied) = site.applied()? else { return Ok((RunResult::UpToDate, held)) };
+    Ok((withdraw::if_due(agent, site, &applied, order, run)?, held))
 }
 
 /// Name of rsync's directory below the scratch directory.
 const STAGE: &str = "rsync";
 
+/// How one unit is looked at.
 struct Look<'a> {
+    agent: &'a Agent,
     order: &'a AssignmentOrder,
     from: &'a RsyncdOrigin,
     rules: &'a Rules,
-    source: Source,
+    /// Where the tree is listed.
+    upstream: Source,
+    /// Where the unit's files are: the same, or one version in it.
+    content: Source,
     run: &'a Run,
+    /// The assignment's own work directory.
+    home: Dir,
 }
 
 /// Digest and length of each file that came, by path.
-type Brought = HashMap<TreePath, (protocol::digest::Digest, u64)>;
+type Digests = HashMap<TreePath, (Digest, u64)>;
 
 impl Look<'_> {
+    /// Compares a unit with its listing, brings what differs, and switches it.
+    async fn bring_unit(
+        &self,
+        site: &mut Site,
+        unit: Unit<'_>,
+        work: &Path,
+        share: &mut Share<'_>,
+    ) -> Result<Brought, Error> {
+        let Self { agent, order, rules, run, .. } = *self;
+        let Unit { listing, applied, version, bases } = unit;
+        let same_rules = applied.as_ref().is_some_and(|applied| applied.rules.same_as(rules));
+        let mut base = Base::find(agent, site, applied, rules, run)?;
+        let mut record = ScanRecord::empty();
+        if base.adopted {
+            // The listing has no digests, so what lies here has to be read before it is compared.
+            (base.manifest, record) = read(site, &filetree::scan::keep_all, run)?;
+        }
+        if !base.adopted {
+            ranked::check_time(agent, order, self.from, listing, &base.manifest)?;
+        }
+        self.guard(listing, &base)?;
+        if same_rules && base.rules.is_some() && listing.agrees_with(&base.manifest) {
+            return Ok(Brought::Nothing);
+        }
+        let wanted = differing(listing, &base.manifest);
+        self.foresee(site, listing, &wanted, &base)?;
+        if run.is_dry() {
+            let bytes: u64 = wanted.iter().map(|listed| size(listed)).sum();
+            run.notice(format!("{} files of {bytes} bytes would be fetched at most", wanted.len()));
+            return Ok(Brought::Foreseen);
+        }
+        block_in_place(|| self.check_room(site, listing, &wanted, work))?;
+        let digests = self.bring(site, &wanted, bases, work).await?;
+        let want = Arc::new(observe(listing, &base.manifest, &digests, self.tree())?);
+        let digest = agent.manifests.put(&want)?;
+        base.adopt(site, &want, rules, &record, run)?;
+        let removals = block_in_place(|| base.removals(&want, rules, false, order))?;
+        let plan = block_in_place(|| {
+            let grace = apply::grace(order, Timestamp::now());
+            site.plan(&base.manifest, base.rules.as_ref(), &want, rules, &removals, grace)
+        })?;
+        run.add_changes(apply::changes(&plan, &base.manifest, &want));
+        block_in_place(|| share(site, plan.needs()))?;
+        block_in_place(|| self.stage(site, &plan, work))?;
+        site.leave(&removals.apart)?;
+        run.progress().phase("apply", "entries", plan.changes().len() as u64);
+        let progress = Arc::clone(run.progress());
+        let report = block_in_place(|| {
+            site.switch(&plan, (version, digest), rules, order, &progress, Timestamp::now())
+        })?;
+        note_switch(run, site, &report)?;
+        std::fs::remove_dir_all(work.join(STAGE)).ok();
+        Ok(Brought::Switched(want, digest))
+    }
+
     fn tree(&self) -> &protocol::name::TreeName {
         &self.order.name.tree
     }
 
     /// What the tree's small files show, where it names some and they are there.
-    async fn quick(&self, work: &std::path::Path) -> Result<Option<Digest>, Error> {
+    async fn quick(&self, work: &Path) -> Result<Option<Digest>, Error> {
         if self.order.quick_list.is_empty() {
             return Ok(None);
         }
@@ -234,21 +333,25 @@ impl Look<'_> {
         Ok(quick::digest(listing.entries()))
     }
 
-    async fn list(&self, work: &std::path::Path) -> Result<Listing, Error> {
-        self.list_through(&self.rules.filter, work).await
+    /// Lists the unit, without the links that it may not have.
+    async fn list(&self, work: &Path) -> Result<Listing, Error> {
+        let listing = match self.rules.version() {
+            None => self.list_through(&self.rules.filter, work).await?,
+            Some(version) => {
+                let filter = in_versions::filter_of(self.order, [version])?;
+                self.list_through(&filter, work).await?.below(version)
+            }
+        };
+        Ok(listing.without_links(self.rules.symlinks))
     }
 
-    async fn list_through(
-        &self,
-        filter: &Filter,
-        work: &std::path::Path,
-    ) -> Result<Listing, Error> {
+    async fn list_through(&self, filter: &Filter, work: &Path) -> Result<Listing, Error> {
         let start = std::time::Instant::now();
         let mut total = Passed::default();
         let mut tries = 0;
         let result = loop {
             tries += 1;
-            let (passed, result) = self.source.list(filter, work).await;
+            let (passed, result) = self.upstream.list(filter, work).await;
             total += passed;
             match result {
                 Err(error) if error.is_transient() && tries < TRIES => pause(tries).await,
@@ -257,7 +360,8 @@ impl Look<'_> {
         };
         let came =
             Came { received_bytes: total.received, sent_bytes: total.sent, ..Came::default() };
-        self.run.add_way(Way::Metadata, &self.source.host, came.since(start));
+        self.run.add_figures(total.figures);
+        self.run.add_way(Way::Metadata, &self.upstream.host, came.since(start));
         result.map_err(|source| self.failed(source))
     }
 
@@ -288,12 +392,17 @@ impl Look<'_> {
         let kept: Vec<Entry> = held_before
             .entries()
             .iter()
-            .filter(|entry| self.rules.filter.keeps(&entry.path, entry.is_dir()))
+            .filter(|entry| self.rules.keeps(&entry.path, entry.is_dir()))
             .cloned()
             .collect();
         let kept = Manifest::new(kept)?;
         let is_there = |path: &TreePath| listing.get(path).is_some();
-        let Err(source) = guard::check(&kept, is_there, &self.order.guard) else { return Ok(()) };
+        let mut limits = self.order.guard.clone();
+        if let Some(version) = self.rules.version() {
+            limits.must_contain =
+                limits.must_contain.iter().filter_map(|path| path.below(version)).collect();
+        }
+        let Err(source) = guard::check(&kept, is_there, &limits) else { return Ok(()) };
         let mut removed = Files::default();
         let mut difference = Difference::default();
         for entry in kept.entries().iter().filter(|entry| entry.is_file()) {
@@ -347,7 +456,7 @@ impl Look<'_> {
         }
         // Any digest does: what differs counts as changed, whatever it turns out to be.
         let unread = |listed: &&Listed| {
-            let digest = protocol::digest::Digest::of(listed.path.as_bytes());
+            let digest = Digest::of(listed.path.as_bytes());
             (listed.path.clone(), (digest, size(listed)))
         };
         let brought = wanted.iter().map(unread).collect();
@@ -363,7 +472,8 @@ impl Look<'_> {
                 let grace = apply::grace(self.order, Timestamp::now());
                 site.plan(&base.manifest, base.rules.as_ref(), &want, self.rules, &removals, grace)
             })?;
-            self.run.set_changes(apply::changes(&plan, &base.manifest, &want));
+            self.run.add_changes(apply::changes(&plan, &base.manifest, &want));
+            self.run.foresee(&plan, &base.manifest, &want, self.rules.version());
         }
         Ok(())
     }
@@ -373,23 +483,26 @@ impl Look<'_> {
         &self,
         site: &Site,
         wanted: &[&Listed],
-        work: &std::path::Path,
-    ) -> Result<Brought, Error> {
+        bases: &[PathBuf],
+        work: &Path,
+    ) -> Result<Digests, Error> {
         if wanted.is_empty() {
-            return Ok(Brought::new());
+            return Ok(Digests::new());
         }
         let start = std::time::Instant::now();
         let bytes = wanted.iter().map(|listed| size(listed)).sum();
         self.run.progress().phase("fetch", "bytes", bytes);
         self.run.not_taken(Way::Pack, NoDelta::StockUpstream, wanted.len() as u64, "");
         let stage = stage_dir(work).map_err(|source| self.failed(source))?;
-        let paths: Vec<TreePath> = wanted.iter().map(|listed| listed.path.clone()).collect();
-        let base = site.is_published()?.then_some(site.live.as_path());
+        let asked = |listed: &&Listed| Asked { path: listed.path.clone(), size: size(listed) };
+        let files: Vec<Asked> = wanted.iter().map(asked).collect();
+        let own = site.is_published()?.then(|| site.live.clone());
+        let all: Vec<PathBuf> = own.into_iter().chain(bases.iter().cloned()).collect();
         let mut total = Passed::default();
         let mut tries = 0;
         let result = loop {
             tries += 1;
-            let (passed, result) = self.source.fetch(&paths, base, &stage, work).await;
+            let (passed, result) = self.content.fetch(&files, &all, &stage, work).await;
             total += passed;
             self.run.progress().add(passed.received);
             match result {
@@ -398,13 +511,14 @@ impl Look<'_> {
             }
         };
         let came = Came {
-            files: if result.is_ok() { paths.len() as u64 } else { 0 },
+            files: if result.is_ok() { files.len() as u64 } else { 0 },
             content_bytes: if result.is_ok() { bytes } else { 0 },
             received_bytes: total.received,
             sent_bytes: total.sent,
             ..Came::default()
         };
-        self.run.add_way(Way::Rsync, &self.source.host, came.since(start));
+        self.run.add_figures(total.figures);
+        self.run.add_way(Way::Rsync, &self.upstream.host, came.since(start));
         result.map_err(|source| self.failed(source))?;
         let second = self.list(work).await?;
         for listed in wanted {
@@ -414,17 +528,12 @@ impl Look<'_> {
             }
         }
         self.run.progress().phase("digest", "bytes", bytes);
-        block_in_place(|| self.digest(site, wanted, &stage))
+        block_in_place(|| self.digest(wanted, &stage))
     }
 
-    fn digest(
-        &self,
-        site: &Site,
-        wanted: &[&Listed],
-        stage: &std::path::Path,
-    ) -> Result<Brought, Error> {
-        let arrived = Arrived::open(site, stage)?;
-        let mut brought = Brought::new();
+    fn digest(&self, wanted: &[&Listed], stage: &Path) -> Result<Digests, Error> {
+        let arrived = Arrived::open(&self.home, stage)?;
+        let mut brought = Digests::new();
         for listed in wanted {
             let path = &listed.path;
             let read = |source| Error::Read { path: path.clone(), source };
@@ -455,15 +564,10 @@ impl Look<'_> {
     }
 
     /// Moves what came into staging.
-    fn stage(
-        &self,
-        site: &Site,
-        plan: &filetree::plan::Plan,
-        work: &std::path::Path,
-    ) -> Result<(), Error> {
+    fn stage(&self, site: &Site, plan: &filetree::plan::Plan, work: &Path) -> Result<(), Error> {
         let staging = site.area().staging();
         let stage = stage_dir(work).map_err(|source| self.failed(source))?;
-        let arrived = Arrived::open(site, &stage)?;
+        let arrived = Arrived::open(&self.home, &stage)?;
         let contents = apply::PlanStage::new(staging, plan.needs());
         for need in plan.needs() {
             if staging.has(need).map_err(apply::Error::from)? {
@@ -475,18 +579,20 @@ impl Look<'_> {
     }
 }
 
-/// rsync from a stock server.
-pub(crate) fn source(agent: &Agent, from: &RsyncdOrigin) -> Source {
+/// rsync from a stock server; `work` is a private directory.
+pub(crate) fn source(agent: &Agent, from: &RsyncdOrigin, run: &Run, work: &Path) -> Source {
     Source {
-        connect: to_stock(agent.dialer.clone(), from),
+        connect: to_stock(agent.dialer.clone(), from, work, &agent.programs.helper),
         line: Arc::clone(&agent.line),
         host: from.host.clone(),
         path: from.path.clone(),
-        user: from.user.clone(),
+        // Behind ssh the user is ssh's, unless the daemon asks for a password besides.
+        user: from.user.clone().filter(|_| from.ssh.is_none() || from.password_file.is_some()),
         password_file: from.password_file.as_ref().map(Into::into),
         compress: true,
         programs: agent.programs.clone(),
         limits: Limits::default(),
+        log: run.log().clone(),
     }
 }
 
@@ -520,7 +626,7 @@ fn differing<'a>(listing: &'a Listing, held: &Manifest) -> Vec<&'a Listed> {
 fn observe(
     listing: &Listing,
     held: &Manifest,
-    brought: &Brought,
+    brought: &Digests,
     tree: &protocol::name::TreeName,
 ) -> Result<Manifest, Error> {
     let mut entries = Vec::with_capacity(listing.entries().len());
@@ -549,6 +655,12 @@ fn observe(
 }
 
 impl Error {
+    /// Whether another server that has the same tree may have better luck: this one could not be
+    /// had, or is behind.
+    fn lets_another_try(&self) -> bool {
+        matches!(self, Self::Rsync { .. } | Self::Behind { .. })
+    }
+
     /// Whether the server was reached: what it said, or what came of it, is another matter.
     pub fn reached(&self) -> bool {
         match self {

@@ -337,6 +337,11 @@ impl Verified {
         if index > self.statement.bytes / WHOLE_INDEX_SHARE { Vec::new() } else { chain }
     }
 
+    /// The pack that has everything.
+    pub fn of_everything(&self) -> Option<&Offer> {
+        self.offers.iter().find(|offer| offer.from.is_none() && offer.to == self.statement.manifest)
+    }
+
     fn cheapest(&self, from: Option<Digest>, share: f64) -> Vec<&Offer> {
         // A few dozen offers at most: relax every edge as often as a chain may be long.
         let mut best: std::collections::HashMap<Option<Digest>, (u64, Vec<&Offer>)> =
@@ -362,7 +367,7 @@ impl Verified {
 /// Index, expected part of the frames, and what asking for both costs.
 fn expected_bytes(offer: &Offer, share: f64) -> u64 {
     const REQUESTS: u64 = 2;
-    let frames = offer.length.saturating_sub(offer.index_length);
+    let frames = offer.total_length().saturating_sub(offer.index_length);
     let drawn = (frames as f64 * share.clamp(0.0, 1.0)) as u64;
     offer.index_length.saturating_add(drawn).saturating_add(REQUESTS * JOINED_GAP_BYTES)
 }

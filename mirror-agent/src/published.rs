@@ -1,18 +1,20 @@
 //! One run for a tree of a publisher: from what is held to the signed target.
 
-use std::sync::Arc;
+mod in_versions;
 
-use filetree::scan::ScanRecord;
+use std::{borrow::Cow, sync::Arc};
+
+use filetree::{plan::Need, scan::ScanRecord};
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
-    filter::Filter,
     generation::{Generation, Version},
     manifest::Manifest,
     origin,
     pack::target_manifest,
+    path::TreePath,
     point::PointRef,
-    statement::Statement,
+    statement::{Offer, Statement},
     transfer::{NoDelta, Way},
     v1::{
         agent::{AssignmentOrder, PublisherOrigin, RunKind, RunResult},
@@ -40,6 +42,7 @@ use crate::{
         connect::{host_and_port, to_publisher},
         source::Source,
     },
+    versions::{self, within},
     withdraw,
 };
 
@@ -72,6 +75,9 @@ pub enum Error {
         /// Which publisher.
         publisher: protocol::name::IdentityName,
     },
+    /// The directory of versions.
+    #[error(transparent)]
+    Versions(#[from] versions::Error),
     /// No client for it can be made.
     #[error(transparent)]
     Client(#[from] certs::live::Error),
@@ -88,10 +94,13 @@ pub async fn sync(
     target: &Verified,
     run: &Run,
 ) -> Result<Outcome, Error> {
+    if let Some(order_of_versions) = &order.versions {
+        return in_versions::sync(agent, order, order_of_versions, from, target, run).await;
+    }
     let rules = Rules::of(order, false)?;
     let mut site =
         block_in_place(|| Site::open(&agent.config, &order.name.to_string(), &order.path))?;
-    let applied = site.applied()?;
+    let applied = site.applied()?.filter(|applied| applied.rules.versions().is_none());
     run.set_versions(applied.as_ref().map(|applied| applied.version), Some(target.version()));
     if let Some(applied) = applied.as_ref().filter(|applied| is_target(applied, target, &rules)) {
         let result = withdraw::if_due(agent, &mut site, applied, order, run)?;
@@ -116,6 +125,9 @@ pub async fn sync(
     base.adopt(&mut site, &want, &rules, &ScanRecord::empty(), run)?;
     let removals = block_in_place(|| base.removals(&want, &rules, true, order))?;
     removals.notices().for_each(|notice| run.notice(notice));
+    for entry in rules.refused_links(&want) {
+        run.notice(format!("left out: {}: {}", entry.path, rules.symlinks.why()));
+    }
     Step { agent, order, target, base: &base, want: &want, rules: &rules }
         .guard(&removals, run)
         .await?;
@@ -123,15 +135,16 @@ pub async fn sync(
         let grace = apply::grace(order, Timestamp::now());
         site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, &removals, grace)
     })?;
-    run.set_changes(apply::changes(&plan, &base.manifest, &want));
+    run.add_changes(apply::changes(&plan, &base.manifest, &want));
     if run.is_dry() {
         let result =
             if plan.is_empty() { RunResult::UpToDateDryRun } else { RunResult::CompletedDryRun };
+        run.foresee(&plan, &base.manifest, &want, None);
         run.notice(format!("{} bytes of content would be fetched at most", plan.fetch_bytes()));
         return Ok((result, None));
     }
     block_in_place(|| site.check_room(&plan, &|notice| run.notice(notice)))?;
-    let rsync = rsync_source(agent, order, from, target.statement.generation);
+    let rsync = rsync_source(agent, order, from, target.statement.generation, run);
     let sources = Sources {
         tree: &order.name.tree,
         manifest: target.statement.manifest,
@@ -140,15 +153,17 @@ pub async fn sync(
         chain: &chain,
         no_pack,
         rsync: rsync.as_ref().map_err(|reason| *reason),
+        whole: true,
         have: &base.manifest,
         kept: base.rules.as_ref().map(|rules| &rules.filter),
     };
-    gather(&site, plan.needs(), &sources, run).await?;
+    let bring = Bring { agent, base: &base, target, sources: &sources, run };
+    bring.all(&site, plan.needs()).await?;
     site.leave(&removals.apart)?;
     let report = match switch(&mut site, &plan, target, &rules, order, run) {
         // The live tree did not have what was expected of it: that comes from elsewhere, too.
         Err(apply::Error::Area(filetree::area::Error::Missing(missing))) => {
-            gather(&site, &missing, &sources, run).await?;
+            bring.all(&site, &missing).await?;
             switch(&mut site, &plan, target, &rules, order, run)?
         }
         other => other?,
@@ -156,6 +171,50 @@ pub async fn sync(
     crate::agent::note_switch(run, &site, &report)?;
     let held = held_of(&want, target.version(), target.statement.manifest, &rules, false);
     Ok((RunResult::Completed, Some(held)))
+}
+
+/// How contents come, by every way that there is.
+struct Bring<'a> {
+    agent: &'a Agent,
+    base: &'a Base,
+    target: &'a Verified,
+    sources: &'a Sources<'a>,
+    run: &'a Run,
+}
+
+impl Bring<'_> {
+    /// Brings all of `needs` into staging.
+    async fn all(&self, site: &Site, needs: &[Need]) -> Result<(), gather::Error> {
+        let Self { sources, run, .. } = *self;
+        let staging = site.area().staging();
+        let failed = match gather(site, staging, needs, sources, run).await {
+            Err(error @ gather::Error::NoWay { .. }) => error,
+            other => return other,
+        };
+        // Only the publisher has whole files, but a pack of everything has all of them, and it may
+        // lie at a point that can be reached when the publisher cannot.
+        let tried = |offer: &&Offer| sources.chain.iter().any(|link| link.offer.pack == offer.pack);
+        let Some(offer) = self.target.of_everything().filter(|offer| !tried(offer)) else {
+            return Err(failed);
+        };
+        let (start, before) = (std::time::Instant::now(), sources.points.mark());
+        let chain = follow(self.agent, sources.tree, &[offer], self.base, sources.points).await;
+        note_metadata(sources.points, &before, start, run);
+        let chain = match chain {
+            Ok(Some((_, chain))) => chain,
+            Ok(None) => return Err(failed),
+            Err((_, detail)) => {
+                tracing::warn!(tree = %sources.tree, detail, "the pack of everything helps neither");
+                return Err(failed);
+            }
+        };
+        tracing::info!(tree = %sources.tree, "the rest is drawn from the pack of everything");
+        // Whatever the pack has is drawn: the other ways were tried.
+        let rsync = Err(NoDelta::PointUnreachable);
+        let sources =
+            Sources { chain: &chain, no_pack: None, rsync, whole: false, ..sources.clone() };
+        gather(site, staging, needs, &sources, run).await
+    }
 }
 
 /// One step at a mirror, as the guard looks at it.
@@ -298,7 +357,8 @@ impl Base {
             let manifest = Manifest::empty();
             return Ok(Self { manifest, digest: None, rules: None, adopted: true });
         }
-        let manifest = read(site, &rules.filter, run)?.0;
+        let keep = |path: &TreePath, is_dir: bool| rules.decides(path, is_dir);
+        let manifest = read(site, &keep, run)?.0;
         Ok(Self { manifest, digest: None, rules: None, adopted: false })
     }
 
@@ -345,15 +405,26 @@ impl Base {
         signed: bool,
         order: &AssignmentOrder,
     ) -> Result<Removals, apply::Error> {
+        // Rules are written for the whole tree, so a version is looked at as it lies in it.
+        let (have, want) = match rules.version() {
+            None => (Cow::Borrowed(&self.manifest), Cow::Borrowed(want)),
+            Some(version) => {
+                (Cow::Owned(within(&self.manifest, version)), Cow::Owned(within(want, version)))
+            }
+        };
         let change = Change {
-            have: &self.manifest,
+            have: &have,
             have_filter: self.rules.as_ref().map(|rules| &rules.filter),
-            want,
+            want: &want,
             filter: &rules.filter,
             signed,
             on_exclude: order.on_exclude,
         };
-        Ok(change.removals()?)
+        let removals = change.removals()?;
+        Ok(match rules.version() {
+            None => removals,
+            Some(version) => removals.below(version),
+        })
     }
 
     /// The part of the tree's content, from 0 to 1, that these rules keep; all of it where nothing
@@ -370,10 +441,9 @@ impl Base {
         if self.rules.is_some() {
             return;
         }
-        let entries = std::mem::take(&mut self.manifest).entries().to_vec();
-        let is_wanted = |path: &protocol::path::TreePath| {
-            want.get(path).is_some_and(|entry| rules.filter.keeps(path, entry.is_dir()))
-        };
+        let entries = self.manifest.entries().to_vec();
+        let is_wanted =
+            |path: &TreePath| want.get(path).is_some_and(|entry| rules.keeps(path, entry.is_dir()));
         let kept: Vec<_> = entries.into_iter().filter(|entry| is_wanted(&entry.path)).collect();
         // Parents of wanted paths are wanted, but one may be no directory here.
         self.manifest = Manifest::new(kept).unwrap_or_default();
@@ -383,13 +453,13 @@ impl Base {
 /// Reads and digests what lies at the published path.
 pub(crate) fn read(
     site: &Site,
-    filter: &Filter,
+    keep: filetree::scan::Keep<'_>,
     run: &Run,
 ) -> Result<(Manifest, ScanRecord), apply::Error> {
     run.progress().phase("scan", "bytes", 0);
     let path = site.live.display();
     tracing::info!(assignment = %run.assignment(), %path, "reading what lies there");
-    block_in_place(|| site.scan(filter, run.progress(), Timestamp::now()))
+    block_in_place(|| site.scan(keep, run.progress(), Timestamp::now()))
 }
 
 /// The manifest of the target: from the packs that lead to it, else from its blocks.
@@ -427,11 +497,16 @@ async fn target_of(
             (fetched, Vec::new())
         }
     };
-    for (point, received_bytes) in points.since(&before) {
+    note_metadata(points, &before, start, run);
+    Ok((result.0, result.1, no_pack))
+}
+
+/// Reports what came since `before` as what had to be known first.
+fn note_metadata(points: &Points, before: &[u64], start: std::time::Instant, run: &Run) {
+    for (point, received_bytes) in points.since(before) {
         let came = Came { received_bytes, ..Came::default() };
         run.add_way(Way::Metadata, point, came.since(start));
     }
-    Ok((result.0, result.1, no_pack))
 }
 
 /// Why offered packs are not used: the reason, and what exactly was seen.
@@ -441,7 +516,7 @@ type NoPack = Option<(NoDelta, String)>;
 async fn follow(
     agent: &Agent,
     tree: &protocol::name::TreeName,
-    offers: &[&protocol::statement::Offer],
+    offers: &[&Offer],
     base: &Base,
     points: &Points,
 ) -> Result<Option<(Manifest, Vec<Link>)>, (NoDelta, String)> {
@@ -491,6 +566,12 @@ pub(crate) fn points(
                 Ok(point) => points.push(point),
                 Err(why) => notice(format!("the point {url} is not asked: {why}")),
             },
+            PointRef::Signed => {
+                let Some(address) = &from.address else { continue };
+                let http = agent.publisher_http(&from.publisher)?;
+                let base = format!("https://{address}{}", origin::SIGNED);
+                points.push(agent.signed_point(&base, http));
+            }
             PointRef::Origin => {
                 let Some(address) = &from.address else { continue };
                 let base = format!("https://{address}");
@@ -512,8 +593,9 @@ pub(crate) fn rsync_source(
     order: &AssignmentOrder,
     from: &PublisherOrigin,
     generation: Generation,
+    run: &Run,
 ) -> Result<Source, NoDelta> {
-    if agent.rsync_version.is_none() {
+    if agent.rsync.is_none() {
         return Err(NoDelta::NoRsync);
     }
     let address = from.address.as_deref().and_then(host_and_port);
@@ -535,6 +617,7 @@ pub(crate) fn rsync_source(
         compress: true,
         programs: agent.programs.clone(),
         limits: Limits::default(),
+        log: run.log().clone(),
     })
 }
 

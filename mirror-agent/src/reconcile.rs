@@ -127,6 +127,7 @@ pub fn may_follow(situation: &Situation<'_>) -> bool {
 /// cannot be read change nothing: the run says what is wrong with them.
 fn filter_changed(order: &AssignmentOrder, record: &Record) -> bool {
     match (&record.held, Filter::build(&order.filter)) {
+        (Some(_), _) if record.versions != order.versions => true,
         (Some(held), Ok(filter)) => held.filter != filter.digest(),
         _ => false,
     }
@@ -177,6 +178,7 @@ mod tests {
                 user: None,
                 password_file: None,
                 transport: Transport::Plain,
+                ssh: None,
                 max_connections: None,
             })
         } else {
@@ -191,13 +193,16 @@ mod tests {
             path: path("fedora"),
             stopped: None,
             filter: vec![],
+            versions: None,
             origin,
+            fallback: vec![],
             target: None,
             interval: Span::from_secs(600),
             schedule: None,
             splay: None,
             priority: 0,
             quick_list: vec![],
+            symlinks: protocol::symlinks::Symlinks::default(),
             sync_requests: 0,
             guard: GuardSpec::default(),
             approved: Vec::new(),

@@ -130,6 +130,13 @@ impl Change<'_> {
 }
 
 impl Removals {
+    /// The same as seen from the directory of one version.
+    pub fn below(mut self, version: &TreePath) -> Self {
+        self.apart = self.apart.iter().filter_map(|path| path.below(version)).collect();
+        self.hidden = self.hidden.iter().filter_map(|path| path.below(version)).collect();
+        self
+    }
+
     /// Whether a held path is compared with what is wanted: it is wanted, or it goes.
     pub fn concerns(&self, path: &TreePath) -> bool {
         !self.hidden.contains(path)

@@ -9,22 +9,32 @@ use std::{
     time::Instant,
 };
 
+use filetree::plan::Plan;
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
     generation::Version,
+    manifest::Manifest,
+    path::TreePath,
     spec::AssignmentName,
     transfer::{Encoder, NoDelta, Way},
     v1::{
         agent::{
-            Changes, Checked, EncoderReport, NotTaken, RunKind, RunReport, RunResult, WayReport,
+            Changes, Checked, EncoderReport, Foreseen, NotTaken, RunKind, RunReport, RunResult,
+            SyncStats, WayReport,
         },
         publisher::HoldReport,
     },
 };
 use uuid::Uuid;
 
-use crate::{fetch::points::Points, ledger::Withdrawn, route::Reasons};
+use crate::{
+    fetch::points::Points, ledger::Withdrawn, route::Reasons, rsync::figures::Figures,
+    run_log::RunLog,
+};
+
+/// Most paths that a dry run names.
+const MAX_FORESEEN: usize = 1_000;
 
 /// Most notices of one run.
 const MAX_NOTICES: usize = 100;
@@ -37,6 +47,7 @@ pub struct Run {
     started: Timestamp,
     dry: bool,
     progress: Arc<Progress>,
+    log: RunLog,
     state: Mutex<State>,
 }
 
@@ -54,13 +65,17 @@ struct State {
     left_out: usize,
     points: Arc<Points>,
     hold: Option<HoldReport>,
+    foreseen: Foreseen,
     withdrawn: Option<Option<Withdrawn>>,
     checked: Option<Checked>,
     undelete: Option<Uuid>,
+    figures: Figures,
+    held: Option<(u64, u64)>,
+    incomplete: String,
 }
 
 impl Run {
-    /// Begins a run.
+    /// Begins a run that has no log.
     pub fn begin(assignment: AssignmentName, dry: bool, progress: Arc<Progress>) -> Self {
         let state = State {
             kind: RunKind::Sync,
@@ -75,12 +90,38 @@ impl Run {
             left_out: 0,
             points: Arc::default(),
             hold: None,
+            foreseen: Foreseen::default(),
             withdrawn: None,
             checked: None,
             undelete: None,
+            figures: Figures::default(),
+            held: None,
+            incomplete: String::new(),
         };
-        let started = Timestamp::now();
-        Self { id: Uuid::now_v7(), assignment, started, dry, progress, state: Mutex::new(state) }
+        let (id, started, log) = (Uuid::now_v7(), Timestamp::now(), RunLog::none());
+        Self { id, assignment, started, dry, progress, log, state: Mutex::new(state) }
+    }
+
+    /// Has everything written down that is noted from here on.
+    pub fn with_log(mut self, log: RunLog) -> Self {
+        self.progress.tell(&log);
+        self.log = log;
+        self
+    }
+
+    /// Its id.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// When it began.
+    pub fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    /// Its log.
+    pub fn log(&self) -> &RunLog {
+        &self.log
     }
 
     /// Which assignment.
@@ -106,16 +147,35 @@ impl Run {
     /// From which generation to which.
     pub fn set_versions(&self, from: Option<Version>, to: Option<Version>) {
         let mut state = self.lock();
+        if (state.from, state.to) != (from, to) {
+            let shown = |version: Option<Version>| {
+                version.map_or_else(|| "nothing".into(), |version| version.to_string())
+            };
+            self.log.line(&format!("it holds {}, and goes to {}", shown(from), shown(to)));
+        }
         (state.from, state.to) = (from, to);
     }
 
-    /// What changes in the published tree.
-    pub fn set_changes(&self, changes: Changes) {
-        self.lock().changes = changes;
+    /// What changes in the published tree; of several units, in one more.
+    pub fn add_changes(&self, more: Changes) {
+        let Changes { added, changed, attributes, deleted, bytes, rsync_bytes } = more;
+        self.log.line(&format!(
+            "changes: {added} added, {changed} changed, {attributes} with another mode or time, \
+             {deleted} deleted; {bytes} bytes of content"
+        ));
+        let mut state = self.lock();
+        let sum = &mut state.changes;
+        sum.added += added;
+        sum.changed += changed;
+        sum.attributes += attributes;
+        sum.deleted += deleted;
+        sum.bytes += bytes;
+        sum.rsync_bytes += rsync_bytes;
     }
 
     /// How the tree was switched, and why so.
     pub fn set_switch(&self, switch: String) {
+        self.log.line(&format!("switch: {switch}"));
         self.lock().switch = Some(switch);
     }
 
@@ -124,18 +184,75 @@ impl Run {
         self.lock().points = Arc::clone(points);
     }
 
+    /// What rsync said of its own runs.
+    pub fn add_figures(&self, figures: Figures) {
+        self.lock().figures += figures;
+    }
+
+    /// Files and content bytes that the assignment holds after the run.
+    pub fn set_held(&self, files: u64, bytes: u64) {
+        self.lock().held = Some((files, bytes));
+    }
+
+    /// What was left undone by a run that did the rest.
+    pub fn set_incomplete(&self, what: String) {
+        self.lock().incomplete = what;
+    }
+
     /// Something that an admin should know.
     pub fn notice(&self, notice: impl Into<String>) {
+        let notice = notice.into();
+        self.log.line(&format!("note: {notice}"));
         let mut state = self.lock();
         if state.notices.len() < MAX_NOTICES {
-            state.notices.push(notice.into());
+            state.notices.push(notice);
         } else {
             state.left_out += 1;
         }
     }
 
+    /// A file that a dry run would bring; of several units, in which.
+    pub fn foresee_transfer(&self, path: &TreePath, unit: Option<&TreePath>) {
+        let named = shown(path, unit);
+        self.foreseen(|foreseen| &mut foreseen.would_transfer, named);
+    }
+
+    /// A path that a dry run would remove.
+    pub fn foresee_delete(&self, path: String) {
+        self.foreseen(|foreseen| &mut foreseen.would_delete, path);
+    }
+
+    /// A link that a dry run would make, as `NAME -> TARGET`.
+    pub fn foresee_link(&self, link: String) {
+        self.foreseen(|foreseen| &mut foreseen.would_link, link);
+    }
+
+    /// All that a plan would bring and remove.
+    pub fn foresee(&self, plan: &Plan, have: &Manifest, want: &Manifest, unit: Option<&TreePath>) {
+        for change in plan.changes() {
+            let new = want.get(&change.path).filter(|new| change.wanted && !new.is_dir());
+            if !change.wanted {
+                self.foresee_delete(shown(&change.path, unit));
+            } else if let Some(new) = new
+                && have.get(&change.path).is_none_or(|old| old.kind != new.kind)
+            {
+                self.foresee_transfer(&change.path, unit);
+            }
+        }
+    }
+
+    fn foreseen(&self, list: impl Fn(&mut Foreseen) -> &mut Vec<String>, text: String) {
+        let foreseen = &mut self.lock().foreseen;
+        if list(foreseen).len() < MAX_FORESEEN {
+            list(foreseen).push(text);
+        } else {
+            foreseen.unnamed += 1;
+        }
+    }
+
     /// What a guard stopped: an admin may approve exactly this.
     pub fn set_hold(&self, hold: HoldReport) {
+        self.log.line(&format!("held: {}", hold.reason));
         self.lock().hold = Some(hold);
     }
 
@@ -164,6 +281,10 @@ impl Run {
         if came.is_nothing() {
             return;
         }
+        self.log.line(&format!(
+            "by {way} from {point}: {} files of {} bytes; {} bytes received, {} sent",
+            came.files, came.content_bytes, came.received_bytes, came.sent_bytes
+        ));
         let mut state = self.lock();
         let entry = state.ways.entry((way, point.to_owned()));
         let report = entry.or_insert_with(|| WayReport {
@@ -199,26 +320,44 @@ impl Run {
     /// Says why a way was not taken.
     pub fn not_taken(&self, way: Way, reason: NoDelta, files: u64, detail: &str) {
         tracing::debug!(assignment = %self.assignment, %way, %reason, files, detail, "not taken");
+        self.log.line(&format!("not by {way} for {files} files: {reason} {detail}"));
         self.lock().reasons.note(way, reason, files, detail);
     }
 
     /// Says it for several.
     pub fn extend_not_taken(&self, reasons: Vec<NotTaken>) {
+        for NotTaken { way, reason, files, detail } in &reasons {
+            self.log.line(&format!("not by {way} for {files} files: {reason} {detail}"));
+        }
         self.lock().reasons.extend(reasons);
     }
 
     /// The report.
-    pub fn finish(self, result: RunResult, error: String) -> RunReport {
+    pub fn finish(self, result: RunResult, mut error: String) -> RunReport {
         let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         if state.left_out > 0 {
             state.notices.push(format!("and {} more", state.left_out));
+        }
+        let stats = state.stats();
+        if error.is_empty() {
+            error = std::mem::take(&mut state.incomplete);
+        }
+        self.progress.tell(&RunLog::none());
+        let ended = Timestamp::now();
+        if !error.is_empty() {
+            self.log.line(&format!("error: {error}"));
+        }
+        let took = ended.duration_since(self.started).as_secs_f64();
+        self.log.end(&format!("{} after {took:.1} s", crate::agent::result_name(result)));
+        if matches!(result, RunResult::Completed | RunResult::Partial) {
+            self.log.keep_as_changed();
         }
         RunReport {
             id: self.id,
             assignment: self.assignment,
             kind: state.kind,
             started: self.started,
-            ended: Timestamp::now(),
+            ended,
             result,
             from: state.from,
             to: state.to,
@@ -228,18 +367,67 @@ impl Run {
             encoders: state.encoders.into_values().collect(),
             not_taken: state.reasons.into_not_taken(),
             switch: state.switch,
+            stats: Some(stats),
+            foreseen: self.dry.then_some(state.foreseen),
             error,
             notices: state.notices,
             hold: state.hold,
             checked: state.checked,
             undelete: state.undelete,
             receipt: None,
+            log: String::new(),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn shown(path: &TreePath, unit: Option<&TreePath>) -> String {
+    match unit {
+        None => path.to_string(),
+        Some(unit) => format!("{unit}/{path}"),
+    }
+}
+
+impl State {
+    /// Sums over all ways. Of rsync it is known what came and what was here already; of the other
+    /// ways, how much of the content did not have to come.
+    fn stats(&self) -> SyncStats {
+        let mut stats = SyncStats {
+            listing_bytes: self.figures.listing_bytes,
+            listing_creation_seconds: seconds(self.figures.listing_creation_milliseconds),
+            listing_transfer_seconds: seconds(self.figures.listing_transfer_milliseconds),
+            literal_bytes: self.figures.literal_bytes,
+            matched_bytes: self.figures.matched_bytes,
+            ..SyncStats::default()
+        };
+        (stats.total_file_count, stats.total_bytes) = self.held.unwrap_or_default();
+        let mut milliseconds = 0;
+        for way in self.ways.values() {
+            stats.sent_bytes += way.sent_bytes;
+            stats.received_bytes += way.received_bytes;
+            milliseconds += way.milliseconds;
+            if way.way == Way::Metadata {
+                continue;
+            }
+            stats.transferred_file_count += way.files;
+            stats.transferred_bytes += way.content_bytes;
+            if way.way != Way::Rsync {
+                let literal = way.received_bytes.min(way.content_bytes);
+                stats.literal_bytes += literal;
+                stats.matched_bytes += way.content_bytes - literal;
+            }
+        }
+        let moved = stats.sent_bytes.saturating_add(stats.received_bytes);
+        stats.transfer_bps = moved.saturating_mul(1_000) / u64::max(milliseconds, 1);
+        stats
+    }
+}
+
+fn seconds(milliseconds: u64) -> f64 {
+    milliseconds as f64 / 1_000.0
 }
 
 /// What came by a way.
@@ -277,6 +465,7 @@ pub struct Progress {
     done: AtomicU64,
     total: AtomicU64,
     phase: Mutex<(&'static str, &'static str)>,
+    log: Mutex<RunLog>,
 }
 
 /// How far a run is, at one moment.
@@ -298,6 +487,16 @@ impl Progress {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = (phase, unit);
         self.done.store(0, Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        match total {
+            0 => log.line(phase),
+            total => log.line(&format!("{phase}: {total} {unit}")),
+        }
+    }
+
+    /// Has each phase written to a log.
+    fn tell(&self, log: &RunLog) {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone_from(log);
     }
 
     /// Counts on.

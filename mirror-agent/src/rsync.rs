@@ -6,6 +6,9 @@
 pub mod child;
 pub mod connect;
 pub mod exit;
+pub mod figures;
 pub mod listing;
 pub mod pipe;
 pub mod source;
+pub mod ssh;
+pub mod version;

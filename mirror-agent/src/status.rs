@@ -1,5 +1,6 @@
 //! What `mirror-agent status` tells.
 
+use filetree::confine::Confinement;
 use jiff::Timestamp;
 use protocol::{
     generation::{Revision, Version},
@@ -12,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     agent::{Agent, result_name},
-    ledger,
+    fence, ledger, rsync,
+    run_log::{Kept, Shelf},
 };
 
 /// The agent and all its assignments.
@@ -35,6 +37,10 @@ pub struct Status {
     pub trouble: Option<String>,
     /// The rsync program, absent where there is none.
     pub rsync: Option<String>,
+    /// What is known against that rsync; absent where nothing is.
+    pub rsync_warning: Option<String>,
+    /// How far the kernel keeps the agent to its directories.
+    pub confined: Option<Confinement>,
     /// Reports that the coordinator has not taken yet.
     pub unsent_reports: usize,
     /// Whether an admin paused the reading of published files.
@@ -176,22 +182,48 @@ pub fn status(agent: &Agent) -> Result<Status, ledger::Error> {
         head_until: head.map(|head| head.expires),
         stale: orders.as_ref().is_some_and(|orders| orders.is_stale(certs::clock::now())),
         trouble: agent.trouble(),
-        rsync: agent.rsync_version.clone(),
+        rsync: agent.rsync.as_ref().map(|rsync| rsync.line.clone()),
+        rsync_warning: agent.rsync.as_ref().and_then(rsync::version::Version::warning),
+        confined: fence::closed(),
         scrub_paused: agent.is_scrub_paused(),
         unsent_reports: agent.ledger.unsent()?.len(),
         assignments,
     })
 }
 
-/// The runs that are remembered, of one tree or of all, the newest first.
+/// The runs that are remembered, of one tree or of all, the newest first, with their logs as far as
+/// those are kept.
 pub fn log(agent: &Agent, tree: Option<&str>) -> Result<Vec<RunReport>, crate::Failure> {
     let names = agent.names_of(tree)?;
     let mut runs = Vec::new();
     for name in names {
-        runs.extend(agent.ledger.record(&name)?.into_iter().flat_map(|record| record.runs));
+        let remembered = agent.ledger.record(&name)?.into_iter().flat_map(|record| record.runs);
+        runs.extend(remembered.map(|run| RunReport {
+            log: agent.logs.of_run(&name, run.id).unwrap_or_default(),
+            ..run
+        }));
     }
     runs.sort_by_key(|run| std::cmp::Reverse(run.started));
     Ok(runs)
+}
+
+/// The text of an assignment's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LogText {
+    /// Which assignment.
+    pub assignment: AssignmentName,
+    /// Its log; absent where there is none of the kind.
+    pub text: Option<String>,
+}
+
+/// One log of each of these assignments.
+pub fn texts(shelf: &Shelf, names: &[AssignmentName], kept: Kept) -> Vec<LogText> {
+    let text = |name: &AssignmentName| match shelf.read(name, kept) {
+        Ok(text) => text,
+        Err(error) => Some(format!("the log cannot be read: {error}\n")),
+    };
+    names.iter().map(|name| LogText { assignment: name.clone(), text: text(name) }).collect()
 }
 
 fn is_stopped(stopped: Option<&Stopped>) -> bool {

@@ -100,6 +100,9 @@ pub(crate) async fn verify(
 ) -> Result<Done, Error> {
     let applied = site.applied()?.ok_or(Error::NothingHeld)?;
     run.set_versions(Some(applied.version), Some(applied.version));
+    if applied.rules.versions().is_some() {
+        return verify_versions(agent, site, look, run);
+    }
     let have = agent.manifests.get(&applied.manifest).ok_or(Error::NoManifest)?;
     let have = Arc::new(have);
     let report = block_in_place(|| scrub(site, &have, &applied, look, run))?;
@@ -140,6 +143,39 @@ pub(crate) async fn verify(
             Ok(Done { result: RunResult::Failed, checked, next, left: Some((paths(), error)) })
         }
     }
+}
+
+/// Looks at each version of a directory of versions, whole. Nothing is repaired there: a version is
+/// brought again when it is removed, or when its upstream changes.
+fn verify_versions(agent: &Agent, site: &Site, look: &Look<'_>, run: &Run) -> Result<Done, Error> {
+    let mut checked = Checked::default();
+    let mut damaged = Vec::new();
+    let most_bytes = if look.most_bytes == 0 { 0 } else { u64::MAX };
+    let whole = Look { from: None, most_bytes, suspects: &[], ..*look };
+    for version in site.versions_held()? {
+        let unit = site.version(&version)?;
+        let applied = unit.applied()?.ok_or(Error::NothingHeld)?;
+        let have = Arc::new(agent.manifests.get(&applied.manifest).ok_or(Error::NoManifest)?);
+        let report = block_in_place(|| scrub(&unit, &have, &applied, &whole, run))?;
+        checked.files += report.read_files;
+        checked.bytes += report.read_bytes;
+        count(&report.findings, &mut checked);
+        for Finding { path, damage } in report.findings {
+            let path = version.child(path.as_bytes()).unwrap_or(path);
+            if damaged.len() < MAX_NAMED {
+                run.notice(format!("{path} {damage}"));
+            }
+            damaged.push(path);
+        }
+    }
+    let (result, left) = match damaged.first().cloned() {
+        None => (RunResult::UpToDate, None),
+        Some(first) => {
+            let count = damaged.len();
+            (RunResult::Failed, Some((damaged, Error::Differs { count, first })))
+        }
+    };
+    Ok(Done { result, checked, next: None, left })
 }
 
 fn scrub(
@@ -238,11 +274,11 @@ async fn bring(
         Origin::Publisher(from) => {
             points = published::points(agent, from, |why| run.notice(why))
                 .map_err(|error| failed(error.into()))?;
-            rsync = published::rsync_source(agent, order, from, applied.version.generation);
+            rsync = published::rsync_source(agent, order, from, applied.version.generation, run);
         }
         Origin::Rsyncd(from) => {
             points = Points::new(Vec::new());
-            rsync = Ok(observed::source(agent, from));
+            rsync = Ok(observed::source(agent, from, run, &site.scratch()?));
         }
     }
     let points = Arc::new(points);
@@ -255,10 +291,11 @@ async fn bring(
         chain: &[],
         no_pack: None,
         rsync: rsync.as_ref().map_err(|reason| *reason),
+        whole: true,
         have,
         kept: Some(&applied.rules.filter),
     };
-    let work = gather(site, needs, &sources, run);
+    let work = gather(site, site.area().staging(), needs, &sources, run);
     let brought = agent.under_lease(order, work).await.map_err(|error| failed(error.into()))?;
     match brought {
         Ok(()) => Ok(()),

@@ -10,6 +10,7 @@ use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -26,7 +27,7 @@ use filetree::{
     delta::ReadAt,
     pack::{
         ContentSource, NoBase,
-        write::{PackOptions, write_pack},
+        write::{PackOptions, Shared, SharedObject, write_pack},
     },
 };
 use futures_util::{StreamExt, stream};
@@ -57,11 +58,15 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-const FAST: Patience = Patience { silence: Duration::from_millis(600), minimum_rate: 2_000 };
+const FAST: Patience = Patience { silence: Duration::from_millis(1_500), minimum_rate: 2_000 };
+/// For many points at once on a busy machine.
+const PATIENT: Patience = Patience { silence: Duration::from_secs(3), minimum_rate: 500 };
+/// An address of this test's own: a port that another program has chosen stays free for it.
+const HERE: &str = "127.0.0.2:0";
 /// More than a read buffer, which is what can arrive beyond what is taken.
 const SLACK: u64 = 512 << 10;
 /// Longest that any case may take, on a busy machine.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(90);
 
 /// Where in the answer a fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -179,13 +184,16 @@ enum Kind {
     Index,
     /// A frame of a pack.
     Frame,
+    /// A frame that lies in an object of its own.
+    Object,
     /// A whole file.
     Whole,
     /// What the coordinator says.
     Word,
 }
 
-const KINDS: [Kind; 5] = [Kind::List, Kind::Block, Kind::Index, Kind::Frame, Kind::Whole];
+const KINDS: [Kind; 6] =
+    [Kind::List, Kind::Block, Kind::Index, Kind::Frame, Kind::Object, Kind::Whole];
 
 /// Everything that a tree consists of at a point.
 struct Tree {
@@ -194,8 +202,31 @@ struct Tree {
     statement: Statement,
     manifest: Manifest,
     offer: Offer,
+    /// Objects that have frames of the pack.
+    objects: Vec<Digest>,
     /// One file of it.
     content: Content,
+}
+
+/// Shared objects in a directory; none is found again.
+struct Objects {
+    dir: PathBuf,
+    kept: Mutex<Vec<Digest>>,
+}
+
+impl Shared for Objects {
+    fn find(&self, _from: Option<Digest>, _to: Digest) -> Option<(SharedObject, PathBuf)> {
+        None
+    }
+
+    fn unfinished(&self) -> io::Result<PathBuf> {
+        Ok(self.dir.join("unfinished"))
+    }
+
+    fn keep(&self, object: SharedObject, unfinished: &Path) -> io::Result<()> {
+        self.kept.lock().unwrap().push(object.name);
+        std::fs::rename(unfinished, self.dir.join(object.name.hex()))
+    }
 }
 
 struct Files(HashMap<TreePath, Vec<u8>>);
@@ -217,11 +248,22 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
     std::iter::repeat_with(byte).take(len).collect()
 }
 
-fn tree(dir: &std::path::Path) -> Tree {
+/// What is tried in many combinations is small.
+fn small_tree(dir: &Path) -> Tree {
+    tree_of(dir, &[50_000, 50_000, 1_100_000])
+}
+
+/// The last two files are in objects of their own; the others fill more than one frame.
+fn tree(dir: &Path) -> Tree {
+    tree_of(dir, &[&[700_000; 7][..], &[2_000_000; 2]].concat())
+}
+
+fn tree_of(dir: &Path, sizes: &[usize]) -> Tree {
     let name: TreeName = "fedora".parse().unwrap();
     let path = |n: u64| TreePath::parse(format!("f{n:06}").as_bytes()).unwrap();
     let contents: HashMap<TreePath, Vec<u8>> =
-        (0..3).map(|n| (path(n), noise(n + 1, 2_000_000))).collect();
+        (0..).zip(sizes).map(|(n, size)| (path(n), noise(n + 1, *size))).collect();
+    let bytes = contents.values().map(|content| content.len() as u64).sum();
     let file = |path: TreePath, content: &[u8]| Entry {
         path,
         mode: 0o644,
@@ -237,8 +279,9 @@ fn tree(dir: &std::path::Path) -> Tree {
     let manifest = Manifest::new(entries).unwrap();
     let packed = dir.join("pack");
     let content = contents[&path(1)].clone();
-    let made = write_pack(None, &NoBase, &manifest, &Files(contents), &packed, &PackOptions::new())
-        .unwrap();
+    let objects = Objects { dir: dir.to_path_buf(), kept: Mutex::default() };
+    let options = PackOptions { shared: Some(&objects), ..PackOptions::new() };
+    let made = write_pack(None, &NoBase, &manifest, &Files(contents), &packed, &options).unwrap();
     let offer = Offer {
         tree: name.clone(),
         from: None,
@@ -247,11 +290,17 @@ fn tree(dir: &std::path::Path) -> Tree {
         length: made.length,
         index_length: made.index_length,
         index: made.index_digest,
+        shared_length: made.shared_length(),
         encryption: None,
         figures: None,
     };
     let mut files = HashMap::new();
     files.insert(origin::pack_path(&name, &made.digest), std::fs::read(&packed).unwrap());
+    let objects = objects.kept.into_inner().unwrap();
+    for object in &objects {
+        let stored = std::fs::read(dir.join(object.hex())).unwrap();
+        files.insert(origin::shared_path(&name, object), stored);
+    }
     let list = manifest.list().encode();
     let compressed = |bytes: &[u8]| wire::compress(bytes, 3).unwrap();
     files.insert(origin::manifest_path(&name, &manifest.digest()), compressed(&list));
@@ -268,8 +317,8 @@ fn tree(dir: &std::path::Path) -> Tree {
         generation: Generation(1),
         manifest: manifest.digest(),
         manifest_length: list.len() as u64,
-        entries: 3,
-        bytes: 6_000_000,
+        entries: sizes.len() as u64,
+        bytes,
         parent: None,
         guard: GuardVerdict { removed_files: 0, removed_bytes: 0, approved_by: None },
         created: jiff::Timestamp::UNIX_EPOCH,
@@ -286,29 +335,30 @@ fn tree(dir: &std::path::Path) -> Tree {
         statement,
         manifest,
         offer,
+        objects,
         content: Content { digest, size, path: path(1) },
     }
 }
 
-/// A server that is good but for one kind of object.
+/// A server that is good but for some kinds of objects.
 struct Server {
     address: SocketAddr,
-    fault: Fault,
-    kind: Kind,
+    faults: Vec<(Kind, Fault, AtomicUsize)>,
     tree: Arc<Tree>,
-    struck: AtomicUsize,
     paths: Mutex<Vec<String>>,
 }
 
 impl Server {
     async fn start(tree: &Arc<Tree>, kind: Kind, fault: Fault) -> Arc<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_with(tree, &[(kind, fault)]).await
+    }
+
+    async fn start_with(tree: &Arc<Tree>, faults: &[(Kind, Fault)]) -> Arc<Self> {
+        let listener = TcpListener::bind(HERE).await.unwrap();
         let server = Arc::new(Self {
             address: listener.local_addr().unwrap(),
-            fault,
-            kind,
+            faults: faults.iter().map(|(k, f)| (*k, *f, AtomicUsize::new(0))).collect(),
             tree: Arc::clone(tree),
-            struck: AtomicUsize::new(0),
             paths: Mutex::default(),
         });
         let serving = Arc::downgrade(&server);
@@ -321,15 +371,23 @@ impl Server {
         server
     }
 
-    /// Whether a request is for the kind of object that this server spoils.
-    fn is_spoiled(&self, path: &str, range: Option<(usize, usize)>) -> bool {
-        match self.kind {
+    /// What is wrong with the answer to a request.
+    fn fault(&self, path: &str, range: Option<(usize, usize)>) -> Fault {
+        let is_of = |kind| match kind {
             Kind::List => path.contains("/manifests/"),
             Kind::Block => path.contains("/blocks/"),
             Kind::Index => path.contains("/packs/") && range.is_some_and(|(first, _)| first == 0),
             Kind::Frame => path.contains("/packs/") && range.is_none_or(|(first, _)| first > 0),
+            Kind::Object => path.contains("/objects/"),
             Kind::Whole => path.contains("/content/"),
             Kind::Word => path.contains("/v1/"),
+        };
+        let spoiled = self.faults.iter().find(|(kind, ..)| is_of(*kind));
+        let Some((_, fault, struck)) = spoiled else { return Fault::None };
+        match (*fault, struck.fetch_add(1, Ordering::SeqCst)) {
+            (Fault::FirstStatus(status), 0) => Fault::Status(status),
+            (Fault::FirstStatus(_), _) => Fault::None,
+            (fault, _) => fault,
         }
     }
 
@@ -343,16 +401,7 @@ impl Server {
             let total = content.len();
             let range = range.map(|(first, end)| (first, end.min(total)));
             let (first, end) = range.unwrap_or((0, total));
-            let fault = if self.is_spoiled(&path, range) {
-                let number = self.struck.fetch_add(1, Ordering::SeqCst);
-                match self.fault {
-                    Fault::FirstStatus(status) if number == 0 => Fault::Status(status),
-                    Fault::FirstStatus(_) => Fault::None,
-                    fault => fault,
-                }
-            } else {
-                Fault::None
-            };
+            let fault = self.fault(&path, range);
             let body = content[first..end].to_vec();
             let content_range = format!("bytes {first}-{}/{total}", end.saturating_sub(1));
             let content_range = range.map(|_| content_range);
@@ -542,25 +591,50 @@ fn point(name: &str, base: &str) -> Point {
 /// Fetches one object of that kind, and compares it. Gives what went wrong, and how many bytes may
 /// have been read.
 async fn fetch(tree: &Tree, kind: Kind, points: &Points) -> Result<(), String> {
+    fetch_with(FAST, tree, kind, points).await
+}
+
+async fn fetch_with(
+    patience: Patience,
+    tree: &Tree,
+    kind: Kind,
+    points: &Points,
+) -> Result<(), String> {
     let dir = tempfile::tempdir().unwrap();
     let offer = &tree.offer;
-    let remote = Remote { points, tree: &tree.name, offer, patience: FAST };
+    let remote = Remote { points, tree: &tree.name, offer, patience };
     match kind {
         Kind::List | Kind::Block => {
             let store = Store::open(dir.path()).unwrap();
-            let fetched = fetch_manifest(points, &store, &tree.name, &tree.statement, FAST).await;
+            let fetched =
+                fetch_manifest(points, &store, &tree.name, &tree.statement, patience).await;
             fetched.map(|found| assert_eq!(found, tree.manifest)).map_err(|error| told(&error))
         }
         Kind::Index => remote.index().await.map(drop).map_err(|error| told(&error)),
-        Kind::Frame => {
+        Kind::Frame | Kind::Object => {
             let good = remote.index().await.map_err(|error| told(&error))?;
-            let all: Vec<u32> = (0..good.frame_count()).collect();
+            let all = |number: &u32| {
+                let (first, frames) = good.frames_around(*number).unwrap();
+                let part = good.shared_part(&frames[(number - first) as usize]);
+                part.is_some() == (kind == Kind::Object)
+            };
+            let all: Vec<u32> = (0..good.frame_count()).filter(all).collect();
+            assert!(!all.is_empty());
             let file = open_work_file(dir.path(), &offer.pack).unwrap();
             remote.frames(&good, &all, &file, &|_| {}).await.map_err(|error| told(&error))?;
-            let fetched = std::fs::read(dir.path().join(offer.pack.hex())).unwrap();
-            let pack = &tree.files[&origin::pack_path(&tree.name, &offer.pack)];
-            let frames = usize::try_from(offer.index_length).unwrap()..pack.len();
-            assert_eq!(fetched[frames.clone()], pack[frames]);
+            let at = |offset: u64, len: usize| file.range(offset, len).unwrap();
+            if kind == Kind::Frame {
+                let pack = &tree.files[&origin::pack_path(&tree.name, &offer.pack)];
+                let begin = usize::try_from(offer.index_length).unwrap();
+                assert_eq!(at(offer.index_length, pack.len() - begin), pack[begin..]);
+                return Ok(());
+            }
+            assert_eq!(good.shared().len(), tree.objects.len());
+            for part in good.shared() {
+                let object = &tree.files[&origin::shared_path(&tree.name, &part.name)];
+                let begin = usize::try_from(part.start).unwrap();
+                assert_eq!(at(part.offset, object.len() - begin), object[begin..]);
+            }
             Ok(())
         }
         Kind::Word => {
@@ -576,7 +650,7 @@ async fn fetch(tree: &Tree, kind: Kind, points: &Points) -> Result<(), String> {
             for point in points.in_order() {
                 let mut bytes = Vec::new();
                 let ask = Ask::whole(path.clone(), *size);
-                let got = get_from(point, &ask, FAST, |piece| {
+                let got = get_from(point, &ask, patience, |piece| {
                     bytes.extend_from_slice(piece);
                     Ok(())
                 });
@@ -608,7 +682,7 @@ fn signed(tree: &Tree, kind: Kind) -> u64 {
             packed(tree.statement.manifest_length) + blocks
         }
         Kind::Index => tree.offer.index_length,
-        Kind::Frame => tree.offer.length,
+        Kind::Frame | Kind::Object => tree.offer.total_length(),
         Kind::Whole => tree.content.size,
         Kind::Word => protocol::client::MAX_ANSWER as u64,
     }
@@ -616,7 +690,7 @@ fn signed(tree: &Tree, kind: Kind) -> u64 {
 
 /// Whether the fault has no effect on that kind: what is asked for without a range has none.
 fn is_harmless(kind: Kind, fault: Fault) -> bool {
-    let ranged = matches!(kind, Kind::Index | Kind::Frame);
+    let ranged = matches!(kind, Kind::Index | Kind::Frame | Kind::Object);
     matches!(fault, Fault::ShiftedRange | Fault::RangeOfAnotherLength | Fault::NoContentRange)
         && !ranged
         // A transfer that broke off goes on by itself.
@@ -677,6 +751,90 @@ async fn whatever_a_point_answers_the_end_is_the_signed_bytes_or_a_refusal() {
     let run = |(kind, fault)| async move { case(tree, kind, fault).await };
     let count = stream::iter(cases).map(run).buffer_unordered(24).count().await;
     assert_eq!(count, KINDS.len() * FAULTS.len());
+}
+
+/// Numbers that look random, by seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ mixed >> 31) >> 1).unwrap() % end
+    }
+
+    /// Those that need long waits come now and then.
+    fn fault(&mut self) -> Fault {
+        loop {
+            let fault = FAULTS[self.below(FAULTS.len())];
+            let waits = matches!(
+                fault,
+                Fault::HangBeforeHead
+                    | Fault::HangAfterHead
+                    | Fault::Slow
+                    | Fault::Endless
+                    | Fault::EndlessHead
+            );
+            if !waits || self.below(24) == 0 {
+                return fault;
+            }
+        }
+    }
+}
+
+/// One to three points, each with its own faults for its own kinds of objects, and everything that a
+/// first sync asks for. What some point gives as it should arrives; the rest is refused.
+async fn combination(tree: &Arc<Tree>, number: u64) {
+    let mut random = Random(number);
+    let (mut servers, mut points) = (Vec::new(), Vec::new());
+    let mut good: Vec<Kind> = Vec::new();
+    for at in 0..1 + random.below(3) {
+        let mut faults = Vec::new();
+        for kind in KINDS {
+            match random.below(3) {
+                0 => good.push(kind),
+                _ => faults.push((kind, random.fault())),
+            }
+        }
+        let server = Server::start_with(tree, &faults).await;
+        points.push(point(&format!("point{at}"), &format!("http://{}", server.address)));
+        servers.push((server, faults));
+    }
+    let points = Points::new(points);
+    let said = |what: &str| -> String {
+        let faults: Vec<_> = servers.iter().map(|(_, faults)| faults).collect();
+        format!("combination {number}: {what}: {faults:?}")
+    };
+    for kind in KINDS {
+        let fetched = tokio::time::timeout(SOON, fetch_with(PATIENT, tree, kind, &points)).await;
+        let fetched = fetched.unwrap_or_else(|_| panic!("{}", said("hangs")));
+        // Frames and objects need the index, blocks the list.
+        let needs: &[Kind] = match kind {
+            Kind::Frame | Kind::Object => &[Kind::Index],
+            Kind::List | Kind::Block => &[Kind::List, Kind::Block],
+            Kind::Index | Kind::Whole | Kind::Word => &[],
+        };
+        if good.contains(&kind) && needs.iter().all(|kind| good.contains(kind)) {
+            assert_eq!(fetched, Ok(()), "{}", said(&format!("{kind:?}")));
+        }
+    }
+    // Every point is asked for each thing at most three times, and gives no more than was signed.
+    let signed: u64 = KINDS.iter().map(|kind| signed(tree, *kind) + SLACK).sum();
+    for report in points.reports() {
+        let read = report.received_bytes;
+        assert!(read <= 3 * signed, "{}", said(&format!("{read} bytes of {signed}")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_several_points_answer_together_the_end_is_the_signed_bytes_or_a_refusal() {
+    let count = std::env::var("MIRRORNET_HOSTILE_CASES").ok().and_then(|n| n.parse().ok());
+    let dir = tempfile::tempdir().unwrap();
+    let tree = &Arc::new(small_tree(dir.path()));
+    let numbers = stream::iter(0..count.unwrap_or(1_000));
+    let run = |number| async move { combination(tree, number).await };
+    numbers.map(run).buffer_unordered(16).count().await;
 }
 
 #[tokio::test]

@@ -12,13 +12,15 @@ use std::{
 };
 
 use certs::dial::Dialer;
+use filetree::confine::Confine;
 use mirror_agent::rsync::{
     child::{Error, Limits, Programs},
     connect::to_stock,
     exit::Failure,
     listing::ListedKind,
-    source::Source,
+    source::{Asked, Source},
 };
+use mirror_agent::run_log::RunLog;
 use protocol::{filter::Filter, path::TreePath, spec::Transport, v1::agent::RsyncdOrigin};
 
 struct Daemon {
@@ -88,10 +90,11 @@ fn source(port: u16, module: &str) -> Source {
         user: None,
         password_file: None,
         transport: Transport::Plain,
+        ssh: None,
         max_connections: None,
     };
     Source {
-        connect: to_stock(Dialer::default(), &origin),
+        connect: to_stock(Dialer::default(), &origin, Path::new("/nonexistent"), Path::new("")),
         line: Arc::default(),
         host: origin.host,
         path: origin.path,
@@ -101,13 +104,21 @@ fn source(port: u16, module: &str) -> Source {
         programs: Programs {
             rsync: "rsync".into(),
             helper: env!("CARGO_BIN_EXE_mirror-agent").into(),
+            confine: Confine::Auto,
+            list_first: false,
         },
         limits: Limits::default(),
+        log: RunLog::none(),
     }
 }
 
 fn path(text: &str) -> TreePath {
     TreePath::parse(text.as_bytes()).unwrap()
+}
+
+/// A file that is asked for, of at most 1 MiB.
+fn asked(text: &str) -> Asked {
+    Asked { path: path(text), size: 1 << 20 }
 }
 
 fn stage(daemon: &Daemon) -> PathBuf {
@@ -210,6 +221,8 @@ async fn short_and_long_lists_of_rules_mean_the_same_to_rsync_for_any_name() {
     fs::create_dir(&work).unwrap();
     let mut source = daemon.source("pub");
     source.programs.rsync = recording_rsync(dir.path());
+    // What it writes down lies where rsync has no business.
+    source.programs.confine = Confine::Off;
     let mut listings = Vec::new();
     for is_long in [false, true] {
         if is_long {
@@ -257,9 +270,9 @@ async fn exactly_the_named_files_come_and_old_versions_save_bytes() {
     fs::write(daemon.tree().join("d/big"), &changed).unwrap();
     fs::write(daemon.tree().join("other"), &content).unwrap();
     fs::write(old.join("d/big"), &content).unwrap();
-    let paths = [path("d/big")];
+    let files = [asked("d/big")];
     let source = daemon.source("pub");
-    let (passed, result) = source.fetch(&paths, Some(&old), &stage, &daemon.work()).await;
+    let (passed, result) = source.fetch(&files, &[old.clone()], &stage, &daemon.work()).await;
     result.unwrap();
     assert_eq!(fs::read(stage.join("d/big")).unwrap(), changed);
     assert!(!stage.join("other").exists());
@@ -279,8 +292,8 @@ async fn a_tree_below_a_module_is_listed_and_fetched_at_its_own_paths() {
     let source = daemon.source("pub/linux/fedora");
     let (_, listing) = source.list(&Filter::all(), &daemon.work()).await;
     assert!(listing.unwrap().get(&path("d/big")).is_some());
-    let paths = [path("d/big")];
-    let (passed, result) = source.fetch(&paths, Some(&old), &stage, &daemon.work()).await;
+    let files = [asked("d/big")];
+    let (passed, result) = source.fetch(&files, &[old.clone()], &stage, &daemon.work()).await;
     result.unwrap();
     assert_eq!(fs::read(stage.join("d/big")).unwrap(), content);
     assert!(passed.received < 20_000, "the old version was not used: {passed:?}");
@@ -306,9 +319,9 @@ async fn a_file_that_vanished_is_never_a_success() {
     let daemon = Daemon::start("");
     fs::write(daemon.tree().join("there"), "x").unwrap();
     let stage = stage(&daemon);
-    let paths = [path("gone"), path("there")];
+    let files = [asked("gone"), asked("there")];
     let source = daemon.source("pub");
-    let (_, result) = source.fetch(&paths, None, &stage, &daemon.work()).await;
+    let (_, result) = source.fetch(&files, &[], &stage, &daemon.work()).await;
     assert!(!failure(result.unwrap_err()).to_string().is_empty());
 }
 
@@ -317,9 +330,9 @@ async fn a_server_that_refuses_compression_is_asked_without() {
     let daemon = Daemon::start("refuse options = compress checksum");
     fs::write(daemon.tree().join("f"), "content").unwrap();
     let stage = stage(&daemon);
-    let paths = [path("f")];
+    let files = [asked("f")];
     let source = daemon.source("pub");
-    let (_, result) = source.fetch(&paths, None, &stage, &daemon.work()).await;
+    let (_, result) = source.fetch(&files, &[], &stage, &daemon.work()).await;
     result.unwrap();
     assert_eq!(fs::read(stage.join("f")).unwrap(), b"content");
 }

@@ -94,6 +94,8 @@ kinds! {
     InvalidDefinition "urn:mirrornet:problem:invalid-definition" 422 "the definitions have errors; nothing was stored";
     /// No live certificate.
     Unauthenticated "urn:mirrornet:problem:unauthenticated" 401 "this certificate is not accepted here";
+    /// The certificate has ended.
+    Expired "urn:mirrornet:problem:expired" 401 "this certificate has expired";
     /// The certificate was revoked.
     Revoked "urn:mirrornet:problem:revoked" 403 "this identity was revoked";
     /// The role or grant does not allow it.

@@ -14,8 +14,10 @@ pub mod digest;
 pub mod dsse;
 pub mod error;
 pub mod filter;
+pub mod fingerprint;
 pub mod generation;
 pub mod hold;
+pub mod hub;
 pub mod key;
 pub mod manifest;
 #[cfg(test)]
@@ -33,6 +35,7 @@ pub mod root;
 pub mod schedule;
 pub mod spec;
 pub mod statement;
+pub mod symlinks;
 pub mod transfer;
 pub mod units;
 pub mod v1;

@@ -18,6 +18,8 @@ pub use block::{Block, BlockBuilder, MAX_BLOCK_BYTES, MAX_BLOCK_ENTRIES};
 pub use entry::{Entry, EntryKind, LinkGroup};
 pub use list::{BlockList, BlockRef, MAX_BLOCKS};
 
+use std::sync::Arc;
+
 use crate::{digest::Digest, path::TreePath, wire};
 
 /// Most entries of a manifest.
@@ -55,14 +57,17 @@ pub enum Error {
 }
 
 /// A whole manifest in memory: entries in path order, each inside a directory that is there too.
+///
+/// A large one takes most of a small program's memory, so a clone is the same entries once more
+/// named, and blocks are made and read one by one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Manifest {
-    entries: Vec<Entry>,
+    entries: Arc<Vec<Entry>>,
 }
 
 impl Manifest {
     /// Takes entries that must already be sorted, and checks order and parents.
-    pub fn new(entries: Vec<Entry>) -> Result<Self, Error> {
+    pub fn new(mut entries: Vec<Entry>) -> Result<Self, Error> {
         if entries.len() as u64 > MAX_ENTRIES {
             return Err(Error::TooLarge("20,000,000 entries"));
         }
@@ -70,7 +75,9 @@ impl Manifest {
         for entry in &entries {
             parents.admit(entry)?;
         }
-        Ok(Self { entries })
+        // Room to grow would be half as much again of a large one.
+        entries.shrink_to_fit();
+        Ok(Self { entries: Arc::new(entries) })
     }
 
     /// The manifest of an empty tree.
@@ -95,16 +102,25 @@ impl Manifest {
 
     /// Cuts the entries into blocks.
     pub fn blocks(&self) -> Vec<Block> {
-        let mut builder = BlockBuilder::default();
-        let mut blocks: Vec<Block> =
-            self.entries.iter().filter_map(|entry| builder.push(entry)).collect();
-        blocks.extend(builder.finish());
-        blocks
+        self.each_block().collect()
+    }
+
+    /// The blocks, each made when it is asked for.
+    pub fn each_block(&self) -> impl Iterator<Item = Block> {
+        let mut entries = self.entries.iter();
+        let mut builder = Some(BlockBuilder::default());
+        std::iter::from_fn(move || {
+            let filling = builder.as_mut()?;
+            match entries.by_ref().find_map(|entry| filling.push(entry)) {
+                Some(block) => Some(block),
+                None => builder.take()?.finish(),
+            }
+        })
     }
 
     /// The list that names the blocks; its digest is the manifest's.
     pub fn list(&self) -> BlockList {
-        BlockList::of(&self.blocks())
+        self.each_block().map(|block| BlockRef::of(&block)).collect()
     }
 
     /// The digest that names this manifest and its generation.
@@ -114,20 +130,29 @@ impl Manifest {
 
     /// Puts a manifest together from its list and every block of it, in order.
     pub fn from_blocks(list: &BlockList, blocks: &[Block]) -> Result<Self, Error> {
-        let mut entries = Vec::new();
-        for (expected, block) in list.blocks().iter().zip(blocks) {
-            if expected.digest != block.digest() {
-                return Err(Error::WrongBlock {
-                    expected: expected.digest,
-                    actual: block.digest(),
-                });
-            }
-            entries.extend(block.entries()?);
-        }
         if list.blocks().len() != blocks.len() {
             return Err(Error::TooLarge("as many blocks as its list names"));
         }
-        Self::new(entries)
+        let mut blocks = blocks.iter();
+        let none = || Error::TooLarge("as many blocks as its list names");
+        Self::read(list, |_| blocks.next().cloned().ok_or_else(none))
+    }
+
+    /// The same, where `block` gives them one after the other as they are asked for.
+    pub fn read<E: From<Error>>(
+        list: &BlockList,
+        mut block: impl FnMut(&BlockRef) -> Result<Block, E>,
+    ) -> Result<Self, E> {
+        let mut entries = Vec::new();
+        for expected in list.blocks() {
+            let block = block(expected)?;
+            if expected.digest != block.digest() {
+                let (expected, actual) = (expected.digest, block.digest());
+                return Err(Error::WrongBlock { expected, actual }.into());
+            }
+            entries.extend(block.entries()?);
+        }
+        Ok(Self::new(entries)?)
     }
 
     /// Bytes of content, each hard-link group counted once.

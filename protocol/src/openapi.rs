@@ -11,6 +11,7 @@ use utoipa::{
 use crate::{
     digest::Digest,
     dsse::Bytes,
+    fingerprint::KeyFingerprint,
     generation::{Epoch, Generation, HeadNumber, RestoreEpoch, Revision, RootNumber},
     hold::HoldId,
     key::VerifyingKey,
@@ -59,6 +60,7 @@ macro_rules! numbers {
 }
 
 texts! {
+    KeyFingerprint: "Names the keys that an enrollment asks for", "01ab-23cd-45ef-0167-89ab-cdef-0123-4567";
     HoldId: "Short name of a hold.", "hold-9f2c1a7b3d04";
     NetworkName: "Name of the network.", "example";
     UpstreamName: "Name of an upstream.", "build";
@@ -69,7 +71,7 @@ texts! {
     IdentityName: "Name of an identity.", "lisbon-1";
     AssignmentName: "An assignment (or a grant): TREE@SITE.", "fedora@lisbon";
     TreePath: "A relative path without empty, '.' and '..' components; bytes that are not UTF-8 are escaped.", "repodata/repomd.xml";
-    PointRef: "A publication point: origin, or a base URL.", "https://cdn.example.org/mirror";
+    PointRef: "A publication point: origin, signed, or a base URL.", "https://cdn.example.org/mirror";
     Digest: "BLAKE3-256 in hex.", "b3:af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
     VerifyingKey: "An Ed25519 public key: the base64 of its 32 bytes.", "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
     Bytes: "Bytes in base64.", "aGk=";

@@ -6,11 +6,15 @@
 //! /trees/T/manifests/HEX              block list of a manifest, one zstd frame
 //! /trees/T/blocks/HEX                 one block of a manifest, one zstd frame
 //! /trees/T/packs/HEX                  a pack
+//! /trees/T/objects/HEX                frames that several packs share
 //! /trees/T/content/HEX/PATH           a file of the generation whose manifest is HEX (origin only)
 //! ```
 //!
+//! Below `/signed`, a publisher answers for manifests, blocks, packs and objects with a redirect to a
+//! bucket that is not public, by a URL that holds for a short while.
+//!
 //! `HEX` is a digest's 64 digits: of the canonical bytes (before compression) for manifests and
-//! blocks, of the stored bytes for packs. Only `latest` ever changes. A pack, manifest or block is
+//! blocks, of the stored bytes for packs and what they share. Only `latest` ever changes. A pack, manifest or block is
 //! served as it is stored; the lengths to unpack to are in the statement and in the block list.
 //! The rsync module `T@N` has the content of generation N.
 
@@ -20,6 +24,9 @@ use crate::{
     name::TreeName,
     path::TreePath,
 };
+
+/// Comes before the path of an object whose bucket's URL is asked for.
+pub const SIGNED: &str = "/signed";
 
 /// Path of the pointer to the newest generation.
 pub fn latest_path(tree: &TreeName) -> String {
@@ -39,6 +46,11 @@ pub fn block_path(tree: &TreeName, block: &Digest) -> String {
 /// Path of a pack.
 pub fn pack_path(tree: &TreeName, pack: &Digest) -> String {
     format!("/trees/{tree}/packs/{}", pack.hex())
+}
+
+/// Path of an object that has frames of several packs.
+pub fn shared_path(tree: &TreeName, object: &Digest) -> String {
+    format!("/trees/{tree}/objects/{}", object.hex())
 }
 
 /// Path of the whole content of a file in one generation.

@@ -13,6 +13,7 @@
 //!          from: 0, or 1 and the digest      entries of `from`
 //!          to: digest                        entries of `to`
 //!          directory: length and bytes: the blocks below, with digests
+//!          with flag 1: length and bytes: objects that have the frames of the last blocks
 //! index    operation blocks (zstd), frame blocks (zstd)
 //! frames   stored bytes, one frame after the other, without gaps
 //! ```
@@ -20,6 +21,8 @@
 //! Offsets are not written anywhere: they are sums of lengths, so overlapping ranges cannot be
 //! expressed. Content refers to frames of the same pack and to entries of the `from` manifest by
 //! number, so no pack can name a file outside the tree, and no cycle can be built.
+//!
+//! Large payloads may lie in objects of their own, which several packs name ([`SharedPart`]).
 //!
 //! This module holds the format and the decisions that need nothing but it. Reading and writing
 //! files is `filetree::pack`.
@@ -32,6 +35,7 @@ mod index;
 mod merge;
 mod op;
 mod select;
+mod shared;
 
 pub use frame::{BaseRange, Codec, Frame};
 pub use header::Header;
@@ -39,6 +43,7 @@ pub use index::{Index, IndexBuilder, Ops};
 pub use merge::{Merge, target_manifest};
 pub use op::{Content, Op, Slice};
 pub use select::{Cost, JOINED_GAP_BYTES, Selection, coalesce};
+pub use shared::{SHARED_FROM_BYTES, SharedPart, one_file};
 
 pub use crate::transfer::{Encoder, NoDelta};
 

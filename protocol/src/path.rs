@@ -133,6 +133,11 @@ impl TreePath {
         cuts.map(|at| Self(self.0[..at].into()))
     }
 
+    /// This path as seen from the directory `above`; `None` where it does not lie inside of it.
+    pub fn below(&self, above: &Self) -> Option<Self> {
+        self.is_inside(above).then(|| Self(self.0[above.0.len() + 1..].into()))
+    }
+
     /// Whether this path lies inside the directory `above` (a path does not lie inside itself).
     pub fn is_inside(&self, above: &Self) -> bool {
         self.0.len() > above.0.len()

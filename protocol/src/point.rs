@@ -1,4 +1,5 @@
-//! Publication points as definitions name them: the publisher itself, or a base URL.
+//! Publication points as definitions name them: the publisher itself, its private buckets, or a base
+//! URL.
 //!
 //! A base URL decides where an agent connects, so what is accepted is a scheme, a host and a plain
 //! path, and nothing that could carry a secret, be read in two ways, or name another host than it
@@ -10,6 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// How the publisher itself is written in a list of points.
 pub const ORIGIN: &str = "origin";
+/// How the publisher's private buckets are written in a list of points.
+pub const SIGNED: &str = "signed";
 /// Longest base URL, in bytes.
 const MAX_LEN: usize = 1024;
 
@@ -18,6 +21,9 @@ const MAX_LEN: usize = 1024;
 pub enum PointRef {
     /// The publisher, over mutual TLS.
     Origin,
+    /// Buckets of the publisher that are not public: it signs, for each object and for a short while,
+    /// a URL of the bucket, and gives it to those who may read the tree.
+    Signed,
     /// A server that has the same objects below this URL: a CDN, an object store, any web server.
     At(BaseUrl),
 }
@@ -33,7 +39,9 @@ pub struct BaseUrl {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPoint {
     /// Another scheme, or none.
-    #[error("it is neither \"origin\" nor a URL that begins with https:// (or http://)")]
+    #[error(
+        "it is neither \"origin\" nor \"signed\" nor a URL that begins with https:// (or http://)"
+    )]
     Scheme,
     /// `user@` or `user:password@`.
     #[error("it carries a user or a password, which every agent would be told; remove it")]
@@ -137,7 +145,11 @@ impl FromStr for PointRef {
     type Err = InvalidPoint;
 
     fn from_str(text: &str) -> Result<Self, InvalidPoint> {
-        if text == ORIGIN { Ok(Self::Origin) } else { text.parse().map(Self::At) }
+        match text {
+            ORIGIN => Ok(Self::Origin),
+            SIGNED => Ok(Self::Signed),
+            _ => text.parse().map(Self::At),
+        }
     }
 }
 
@@ -151,6 +163,7 @@ impl fmt::Display for PointRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Origin => f.write_str(ORIGIN),
+            Self::Signed => f.write_str(SIGNED),
             Self::At(url) => url.fmt(f),
         }
     }
@@ -180,6 +193,7 @@ mod tests {
     #[test]
     fn a_point_is_the_origin_or_a_plain_url() {
         assert_eq!("origin".parse(), Ok(PointRef::Origin));
+        assert_eq!("signed".parse(), Ok(PointRef::Signed));
         let url: BaseUrl = "https://cdn.example.org:8443/mirror/a//".parse().unwrap();
         assert_eq!(
             (url.as_str(), url.host()),

@@ -12,6 +12,7 @@ use crate::{
     path::TreePath,
     point::PointRef,
     schedule::{Cron, Schedule, SyncHours},
+    symlinks::Symlinks,
     units::{ByteSize, Span, Threshold},
 };
 
@@ -59,6 +60,12 @@ pub struct UpstreamSpec {
     /// How a stock daemon is reached.
     #[serde(default, skip_serializing_if = "is_default")]
     pub transport: Transport,
+    /// File with the private key for ssh, on the agent's host; never sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<String>,
+    /// The server's ssh host key, `TYPE BASE64`: no other is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_key: Option<String>,
     /// Most connections from this network at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
@@ -89,6 +96,19 @@ pub enum Transport {
     Plain,
     /// TLS, with a server certificate that the agent's system trusts.
     Tls,
+    /// ssh, with a key of the agent's and a host key that the definition pins.
+    Ssh,
+}
+
+impl Transport {
+    /// The port where the URL names none.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Plain => 873,
+            Self::Tls => 874,
+            Self::Ssh => 22,
+        }
+    }
 }
 
 /// A group of trees under one path of an upstream.
@@ -119,12 +139,43 @@ pub struct TreeSpec {
     pub name: TreeName,
     /// The source that it belongs to.
     pub source: SourceName,
+    /// Sources of other stock rsync upstreams that have the same tree, in the order in which they
+    /// are asked while those before them cannot be reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallback: Vec<SourceName>,
     /// Below the source's path; the whole source by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<TreePath>,
     /// How its path is organized.
     #[serde(default, skip_serializing_if = "is_default")]
     pub layout: Layout,
+    /// Which directories are its versions: a pattern for their names; all by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listing_pattern: Option<String>,
+    /// Default rules for names of versions, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listing_filter: Vec<String>,
+    /// Names that are no versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listing_exclude: Vec<String>,
+    /// A symbolic link beside the versions, to the one that was completed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_link: Option<String>,
+    /// The file in a sealed version that says whether it is finished; `STATUS` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_file: Option<String>,
+    /// What that file says of a finished version; `FINISHED` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<String>,
+    /// Only the newest finished version of a sealed tree is fetched.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sync_latest_only: bool,
+    /// Versions that the upstream no longer has are removed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub delete_old_versions: bool,
+    /// Most versions that one run may remove (50 % where nothing is set).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_delete_versions: Option<Threshold>,
     /// The wall: rsync rules for what never leaves the upstream.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limit: Vec<String>,
@@ -134,6 +185,9 @@ pub struct TreeSpec {
     /// Default patterns to leave out, after the rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
+    /// Which symbolic links it has; others are left out and reported.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub symlinks: Symlinks,
     /// Which encoders its packs may use.
     #[serde(default, skip_serializing_if = "is_default")]
     pub encoders: EncoderChoice,
@@ -238,6 +292,9 @@ pub struct SiteSpec {
     /// Patterns that the site never keeps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
+    /// Names that are no versions here, in trees of several versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listing_exclude: Vec<String>,
     /// Zone of its schedules; the agent's own by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
@@ -306,6 +363,18 @@ pub struct AssignmentSpec {
     /// Patterns to leave out, after all rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
+    /// Rules for names of versions, before the tree's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listing_filter: Vec<String>,
+    /// Names that are no versions here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listing_exclude: Vec<String>,
+    /// Instead of the tree's `sync-latest-only`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync_latest_only: Option<bool>,
+    /// Instead of the tree's `delete-old-versions`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delete_old_versions: Option<bool>,
     /// What happens to files that the filter newly leaves out.
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_exclude: OnExclude,

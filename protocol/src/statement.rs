@@ -98,12 +98,26 @@ pub struct Offer {
     pub index_length: u64,
     /// Digest of those bytes.
     pub index: Digest,
+    /// Bytes of the frames that lie in objects of their own, besides the pack.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shared_length: u64,
     /// Set when the pack is encrypted: how, never with what key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<String>,
     /// What it took to make and what it saves; for people, nothing is decided by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub figures: Option<PackFigures>,
+}
+
+impl Offer {
+    /// Bytes of the pack and of what it shares with others.
+    pub fn total_length(&self) -> u64 {
+        self.length.saturating_add(self.shared_length)
+    }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What a pack took to make, and what it stands for.

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod audit;
 pub mod definitions;
 pub mod enroll;
+pub mod events;
 pub mod history;
 pub mod identities;
 pub mod publisher;

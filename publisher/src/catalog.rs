@@ -1,7 +1,7 @@
 //! What is served: the announced generations of each tree that are kept.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -27,6 +27,8 @@ pub struct ServedTree {
     pub generations: Vec<Served>,
     /// The tree's limit, as rsync's rules.
     pub limit: Vec<String>,
+    /// Shared objects that packs to announced generations refer to.
+    pub objects: HashSet<Digest>,
 }
 
 /// Every tree as it is served; replaced tree by tree.

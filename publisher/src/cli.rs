@@ -15,7 +15,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use protocol::name::TreeName;
 
-use crate::config::RetainMode;
+use crate::{config::RetainMode, serve};
 
 /// Exit status of a command that failed; wrong usage exits with 2.
 const FAILED: u8 = 1;
@@ -177,6 +177,12 @@ enum LogFormat {
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
+    // A process on its way to becoming a session's rsync: its arguments are no command.
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == serve::CAGED) {
+        print::failure(&filetree::confine::enter(words).into());
+        return ExitCode::from(FAILED);
+    }
     let cli = Cli::parse();
     log_to_stderr(cli.log_format);
     certs::install_provider();

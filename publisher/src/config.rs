@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use filetree::confine::Confine;
 use protocol::units::{ByteSize, Span};
 use serde::{Deserialize, Serialize};
 
-use crate::points::object_store::{self, ObjectStoreConfig};
-
-/// An agent that was given a signed URL may use it for so long.
-const SHORTEST_GRACE: std::time::Duration = std::time::Duration::from_secs(15 * 60);
+use crate::points::{
+    SIGNED_URL_LIFETIME,
+    object_store::{self, ObjectStoreConfig},
+};
 
 /// The publisher's configuration (`publisher.toml`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub struct Config {
     pub level: Option<i32>,
     /// CPU time that a pack should take, roughly: levels follow from it.
     pub pack_time: Span,
+    /// Data directory of a mirror agent on this host: where a tree's source is one that this agent
+    /// publishes, each of its generations is published further at once.
+    pub agent: Option<PathBuf>,
     /// How long a changed tree must stay as it is before it is taken.
     pub settle: Span,
     /// How long readers are served after the coordinator was last heard.
@@ -43,6 +47,9 @@ pub struct Config {
     pub rsync_max_time: Span,
     /// Most rsync sessions at a time.
     pub rsync_max_sessions: u32,
+    /// Whether the kernel keeps the rsync of a session to the trees that its peer may read: `auto`,
+    /// `required` or `off`.
+    pub confine: Confine,
     /// How long what no kept generation needs stays readable at every point.
     pub collect_after: Span,
     /// Further places that packs and manifests are written to.
@@ -67,7 +74,8 @@ pub struct Retain {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum RetainMode {
-    /// By reflink where the file system can, else by hard link, else by copy.
+    /// By reflink where the file system can, else by hard link; where neither can be, the newest
+    /// generation by copy and of the others only signatures.
     #[default]
     Auto,
     /// By reflink, else by copy: nothing that happens to the source can reach it.
@@ -125,6 +133,8 @@ enum WrittenPoint {
         credentials: PathBuf,
         #[serde(default)]
         virtual_hosted: bool,
+        #[serde(default)]
+        signed_urls: bool,
         roots: Option<PathBuf>,
         #[serde(default = "all_trees")]
         trees: Vec<String>,
@@ -149,12 +159,20 @@ impl<'de> Deserialize<'de> for PointConfig {
                 region,
                 credentials,
                 virtual_hosted,
+                signed_urls,
                 roots,
                 trees,
                 required,
             } => {
-                let store =
-                    ObjectStoreConfig { url, endpoint, region, credentials, virtual_hosted, roots };
+                let store = ObjectStoreConfig {
+                    url,
+                    endpoint,
+                    region,
+                    credentials,
+                    virtual_hosted,
+                    signed_urls,
+                    roots,
+                };
                 Self { trees, required, place: PlaceConfig::ObjectStore(store) }
             }
         })
@@ -245,11 +263,12 @@ impl Config {
             return Err(Error::NoGenerations);
         }
         self.points.iter().try_for_each(PointConfig::check)?;
-        if self.collect_after.duration() < SHORTEST_GRACE {
+        if self.collect_after.duration() < SIGNED_URL_LIFETIME {
             return Err(Error::CollectAfter(self.collect_after));
         }
         let view = self.view.iter().map(|path| ("view", path));
-        let paths = std::iter::once(("data", &self.data)).chain(view);
+        let agent = self.agent.iter().map(|path| ("agent", path));
+        let paths = std::iter::once(("data", &self.data)).chain(view).chain(agent);
         for (key, path) in paths {
             if !path.is_absolute() {
                 return Err(Error::Relative { key, path: path.clone() });
@@ -275,12 +294,14 @@ impl Default for Config {
             view: None,
             level: None,
             pack_time: Span::from_secs(300),
+            agent: None,
             settle: Span::from_secs(1),
             readers_max_age: Span::from_secs(24 * 3600),
             statement_lifetime: Span::from_secs(30 * 24 * 3600),
             rsync: "rsync".into(),
             rsync_max_time: Span::from_secs(12 * 3600),
             rsync_max_sessions: 32,
+            confine: Confine::default(),
             collect_after: Span::from_secs(24 * 3600),
             points: Vec::new(),
         }

@@ -81,11 +81,11 @@ pub struct Places {
 impl Places {
     /// Stores a manifest's blocks, then its list, in the own store. What is there already stays.
     pub fn store_manifest(&self, tree: &TreeName, manifest: &Manifest) -> Result<Stored, Error> {
-        let blocks = manifest.blocks();
-        let list = BlockList::of(&blocks);
-        for block in &blocks {
+        let store = |block: Block| {
             self.store(tree, Kind::Block, block.digest(), block.bytes())?;
-        }
+            Ok(manifest::BlockRef::of(&block))
+        };
+        let list = manifest.each_block().map(store).collect::<Result<BlockList, Error>>()?;
         let encoded = list.encode();
         let digest = list.digest();
         self.store(tree, Kind::Manifest, digest, &encoded)?;

@@ -8,6 +8,7 @@ use std::io;
 
 use filetree::{
     fs::{Dir, FileId},
+    pack::write::SharedObject,
     scan::ScanRecord,
 };
 use jiff::Timestamp;
@@ -20,7 +21,7 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::durable;
+use crate::{durable, points::Kind};
 
 const STATE: &[u8] = b"state.json";
 const SCAN: &[u8] = b"scan";
@@ -82,6 +83,9 @@ pub struct Kept {
     /// Whether signatures of its files are kept.
     #[serde(default)]
     pub signed: bool,
+    /// Whether its content could mostly be neither shared with the source nor linked to it.
+    #[serde(default)]
+    pub copied: bool,
 }
 
 /// A scan that a guard stopped.
@@ -122,6 +126,9 @@ pub struct KeptOffer {
     pub envelope: Envelope,
     /// Whether the coordinator has it.
     pub announced: bool,
+    /// The objects besides the pack that have frames of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared: Vec<SharedObject>,
 }
 
 impl Ledger {
@@ -164,7 +171,7 @@ impl Ledger {
             let known = best.clone();
             for KeptOffer { offer, .. } in &self.offers {
                 let Some(cost) = offer.from.and_then(|from| known.get(&from)) else { continue };
-                let cost = cost.saturating_add(fetch_bytes(offer.length));
+                let cost = cost.saturating_add(fetch_bytes(offer.total_length()));
                 let there = best.entry(offer.to).or_insert(cost);
                 *there = cost.min(*there);
             }
@@ -175,6 +182,14 @@ impl Ledger {
     /// What was current at a moment: the newest generation that was announced before it.
     pub fn current_at(&self, moment: Timestamp) -> Option<&Kept> {
         self.generations.iter().rev().find(|kept| kept.announced <= moment)
+    }
+}
+
+impl KeptOffer {
+    /// What a point must have for agents to use the pack.
+    pub fn objects(&self) -> impl Iterator<Item = (Kind, Digest)> {
+        let shared = self.shared.iter().map(|object| (Kind::Object, object.name));
+        shared.chain(std::iter::once((Kind::Pack, self.offer.pack)))
     }
 }
 
@@ -199,6 +214,7 @@ impl Kept {
             content: false,
             shared: false,
             signed: false,
+            copied: false,
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod control;
 mod durable;
 pub mod generate;
 pub mod guard;
+mod hub;
 pub mod ledger;
 pub mod orders;
 pub mod points;

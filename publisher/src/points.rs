@@ -11,6 +11,7 @@
 use std::{
     fmt,
     io::{self, Read, Write},
+    time::Duration,
 };
 
 use protocol::{
@@ -25,6 +26,10 @@ pub mod object_store;
 pub use directory::Directory;
 pub use further::Further;
 
+/// How long a signed URL holds: for the longest range over a slow line. Nothing is collected that was
+/// needed more recently.
+pub const SIGNED_URL_LIFETIME: Duration = Duration::from_secs(15 * 60);
+
 /// What an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -34,11 +39,13 @@ pub enum Kind {
     Block,
     /// A pack.
     Pack,
+    /// Frames that several packs share: a pack of one file.
+    Object,
 }
 
 impl Kind {
     /// All kinds, in the order in which they are published.
-    pub const ALL: [Self; 3] = [Self::Pack, Self::Block, Self::Manifest];
+    pub const ALL: [Self; 4] = [Self::Object, Self::Pack, Self::Block, Self::Manifest];
 
     /// The directory of the kind below its tree, also in URLs.
     pub const fn dir(self) -> &'static str {
@@ -46,7 +53,13 @@ impl Kind {
             Self::Manifest => "manifests",
             Self::Block => "blocks",
             Self::Pack => "packs",
+            Self::Object => "objects",
         }
+    }
+
+    /// Whether an object's name is the digest of its stored bytes, not of what they unpack to.
+    pub const fn is_named_as_stored(self) -> bool {
+        matches!(self, Self::Pack | Self::Object)
     }
 }
 
@@ -96,6 +109,12 @@ pub trait Point: fmt::Debug + Send + Sync {
         statement: &[u8],
         may_replace: &dyn Fn(&[u8]) -> bool,
     ) -> io::Result<bool>;
+
+    /// A URL by which whoever has it may read the object for that long, where the point signs such.
+    fn signed_url(&self, object: &Object, lifetime: Duration) -> io::Result<Option<String>> {
+        let _ = (object, lifetime);
+        Ok(None)
+    }
 
     /// Ends what was begun and not finished of a tree's objects, but for those that are `needed`,
     /// by their names ([`Object`] as text).

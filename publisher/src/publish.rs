@@ -12,6 +12,7 @@ mod carry;
 mod classes;
 mod hold;
 mod keep;
+mod objects;
 mod packs;
 mod worker;
 

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     durable,
     generate::{self, Places},
-    ledger::{Kept, Ledger},
+    ledger::{Kept, KeptOffer, Ledger},
     points::{self, Kind, Object, Point},
     state::error_chain,
 };
@@ -93,7 +93,7 @@ pub fn needed_in_order(
         let list = places.load_list(tree, &kept.manifest, kept.manifest_length)?;
         needed.extend(list.blocks().iter().map(|block| (Kind::Block, block.digest)));
     }
-    needed.extend(ledger.offers.iter().map(|kept| (Kind::Pack, kept.offer.pack)));
+    needed.extend(ledger.offers.iter().flat_map(KeptOffer::objects));
     let of = |kind| needed.iter().filter(move |(k, _)| *k == kind).copied();
     Ok(Kind::ALL.into_iter().flat_map(of).collect())
 }
@@ -209,10 +209,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        ledger::KeptOffer,
-        points::{Directory, Further},
-    };
+    use crate::points::{Directory, Further};
 
     fn kept(generation: u64, hour: i64, content: bool) -> Kept {
         Kept {
@@ -229,6 +226,7 @@ mod tests {
             content,
             shared: false,
             signed: false,
+            copied: false,
         }
     }
 
@@ -298,10 +296,16 @@ mod tests {
             length: 5,
             index_length: 1,
             index: Digest::of(b"index"),
+            shared_length: 0,
             encryption: None,
             figures: None,
         };
-        KeptOffer { offer, envelope: kept(1, 0, true).statement, announced: true }
+        KeptOffer {
+            offer,
+            envelope: kept(1, 0, true).statement,
+            announced: true,
+            shared: Vec::new(),
+        }
     }
 
     #[test]

@@ -9,11 +9,12 @@ use certs::{
     tls::ServerExpectation,
 };
 use filetree::{
+    confine::{self, Confine, Confinement},
     fs::{self, Dir, Fs},
     pack::write::Turns,
 };
 use jiff::Timestamp;
-use protocol::{client::Client, v1::publisher::Presence};
+use protocol::{client::Client, error::ProblemKind, v1::publisher::Presence};
 use tokio::{runtime::Handle, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -24,6 +25,7 @@ use crate::{
     config::{self, Config, PlaceConfig},
     control, durable, error_chain,
     generate::Places,
+    hub::Hub,
     orders::OrderKeeper,
     points::{
         Directory, Further, Point,
@@ -35,6 +37,8 @@ use crate::{
     view::{self, Views},
 };
 
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// Why the publisher does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -44,6 +48,9 @@ pub enum Error {
     /// No identity, or one that cannot be used.
     #[error(transparent)]
     Identity(#[from] directory::Error),
+    /// Sessions of rsync have to be confined and cannot be.
+    #[error(transparent)]
+    Confine(#[from] confine::Error),
     /// An identity of another role.
     #[error("the identity in {data} is of the {found}, not of a publisher")]
     WrongRole {
@@ -128,6 +135,13 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
         let program = config.rsync.display().to_string();
         warn!(program, "no rsync program; direct rsync is refused until it is installed");
     }
+    if !confine::is_available() {
+        match config.confine {
+            Confine::Off => {}
+            Confine::Required => return Err(confine::Error::Unavailable.into()),
+            Confine::Auto => warn!(confined = %Confinement::Unavailable, "rsync sessions"),
+        }
+    }
     serve::remove_left_over(&data).map_err(in_data)?;
     let listener = serve::bind(&config.listen).await?;
     let address = listener.local_addr().map_err(in_data)?;
@@ -138,6 +152,7 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
         rsync: rsync.as_ref().map(|rsync| rsync.version.clone()),
     };
     let turns = Turns::within(config.memory.0, publish::AT_A_TIME as u64);
+    let hub = Arc::new(Hub::new(config.agent.as_deref()));
     let state = Arc::new(State {
         config,
         fs,
@@ -146,6 +161,7 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
         identity,
         client,
         orders,
+        hub,
         catalog: Catalog::default(),
         clock,
         turns,
@@ -159,6 +175,7 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
         let (state, shutdown) = (Arc::clone(&state), shutdown.clone());
         async move { state.orders.keep(shutdown).await }
     }));
+    tasks.push(tokio::spawn(Arc::clone(&state.hub).follow(shutdown.clone())));
     tasks.push(tokio::spawn(async move { publishing.keep().await }));
     tasks.push(tokio::spawn(announce(Arc::clone(&state), presence, shutdown.clone())));
     tasks.push(tokio::spawn(renew(Arc::clone(&state), shutdown.clone())));
@@ -275,21 +292,35 @@ async fn renew(state: Arc<State>, shutdown: CancellationToken) {
     let renewing = Arc::clone(&state);
     let renew = move |request| {
         let state = Arc::clone(&renewing);
-        async move { state.client.renew(&request).await }
+        async move {
+            let expired = |error: &protocol::client::Error| {
+                error.problem().is_some_and(|problem| problem.kind == ProblemKind::Expired)
+            };
+            match state.client.renew(&request).await {
+                Ok(response) => Ok(response),
+                Err(error) if state.identity.has_ended() || expired(&error) => {
+                    let dialer = dialer()?;
+                    Ok(state.identity.renew_late(&request, &dialer).await?)
+                }
+                Err(error) => Err(BoxError::from(error)),
+            }
+        }
     };
     let check = |identity: Arc<directory::Identity>| async move { works(&identity).await };
     state.identity.keep_renewed(renew, check, shutdown).await;
 }
 
 /// Asks the coordinator who an identity is: a certificate that it does not accept is not taken.
-pub(crate) async fn works(
-    identity: &directory::Identity,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let dialer = Dialer { proxy: ProxySettings::from_env()?, ..Dialer::default() };
+pub(crate) async fn works(identity: &directory::Identity) -> Result<(), BoxError> {
+    let dialer = dialer()?;
     let http = live::http_client(identity, &ServerExpectation::Coordinator, &dialer)?;
     let client = Client::new(&identity.membership.api_url, Arc::new(move || http.clone()));
     client.whoami().await?;
     Ok(())
+}
+
+fn dialer() -> Result<Dialer, BoxError> {
+    Ok(Dialer { proxy: ProxySettings::from_env()?, ..Dialer::default() })
 }
 
 /// Whether a directory can be the data directory of a publisher, for `check-config`.

@@ -19,7 +19,7 @@ use certs::tls::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::rsync::{find as find_rsync, remove_left_over};
+pub(crate) use self::rsync::{CAGED, find as find_rsync, remove_left_over};
 use crate::state::State;
 
 /// Why nothing can be served.

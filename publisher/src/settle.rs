@@ -16,7 +16,7 @@ use filetree::{
     scan::{self, Keep, Progress, Scan, ScanOptions, ScanRecord},
 };
 use jiff::Timestamp;
-use protocol::{digest::Digest, filter::Walk};
+use protocol::{digest::Digest, filter::Walk, manifest::Manifest, symlinks::Symlinks};
 
 /// How often a tree that keeps changing is looked at before it is left for later.
 const LOOKS: u32 = 10;
@@ -31,10 +31,17 @@ pub struct Look<'a> {
     pub root: &'a Path,
     /// The tree's limit.
     pub keep: Keep<'a>,
+    /// Which symbolic links the tree has.
+    pub symlinks: Symlinks,
     /// The tree's limit when it asks for rule files in the tree; it then decides in its place.
     pub rule_files: Option<&'a Walk>,
     /// Manifest of the announced generation.
     pub announced: Option<Digest>,
+    /// What somebody else on this host has digested.
+    pub vouched: Option<&'a Manifest>,
+    /// Asked after a look: whether whoever writes the tree says that it is whole. Then one look is
+    /// enough.
+    pub is_whole: &'a (dyn Fn() -> bool + Sync),
     /// How long the tree must stay as it is.
     pub quiet: Duration,
     /// The clock.
@@ -88,6 +95,8 @@ pub fn take(look: &Look<'_>, earlier: &ScanRecord) -> Result<Scan, Error> {
         let options = ScanOptions {
             keep: look.keep,
             rule_files: look.rule_files,
+            vouched: look.vouched,
+            symlinks: look.symlinks,
             now,
             progress: look.progress,
             cancel: look.cancel,
@@ -96,7 +105,8 @@ pub fn take(look: &Look<'_>, earlier: &ScanRecord) -> Result<Scan, Error> {
         match scan::scan(&root, record.as_ref().unwrap_or(earlier), &options) {
             Ok(scan) => {
                 let digest = scan.manifest.digest();
-                if last == Some(digest) || look.announced == Some(digest) {
+                let seen = last == Some(digest) || look.announced == Some(digest);
+                if seen || (look.is_whole)() {
                     return Ok(scan);
                 }
                 last = Some(digest);

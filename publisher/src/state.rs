@@ -7,7 +7,9 @@ use filetree::fs::{Dir, Fs};
 use jiff::Timestamp;
 use protocol::{client::Client, name::TreeName};
 
-use crate::{catalog::Catalog, config::Config, generate::Places, orders::OrderKeeper, view::Views};
+use crate::{
+    catalog::Catalog, config::Config, generate::Places, hub::Hub, orders::OrderKeeper, view::Views,
+};
 
 /// The clock; tests bring their own.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -21,6 +23,8 @@ pub(crate) struct State {
     pub(crate) identity: Arc<LiveIdentity>,
     pub(crate) client: Client,
     pub(crate) orders: OrderKeeper,
+    /// The agent on this host.
+    pub(crate) hub: Arc<Hub>,
     pub(crate) catalog: Catalog,
     pub(crate) clock: Clock,
     /// Who compresses now, over all trees.

@@ -65,6 +65,16 @@ pub struct View<'a> {
     pub shared: bool,
 }
 
+/// How the content of a private tree was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Whether some of it is shared with the source.
+    pub shared: bool,
+    /// Whether most of what came from the source had to be copied, though links were wanted; `None`
+    /// where nothing came from there.
+    pub copied: Option<bool>,
+}
+
 impl Views {
     /// Opens the directory of private trees, and makes it where it is missing.
     pub fn open_at(fs: &Fs, path: &Path, mode: RetainMode) -> Result<Self, Error> {
@@ -75,8 +85,7 @@ impl Views {
     }
 
     /// Makes the tree of a new generation: `spare` brought forward, else a twin of `newest`, else
-    /// from nothing; `source` gives what neither has. Says whether content is now shared with the
-    /// source.
+    /// from nothing; `source` gives what neither has.
     pub fn prepare(
         &self,
         tree: &TreeName,
@@ -85,7 +94,7 @@ impl Views {
         source: &Dir,
         newest: Option<View<'_>>,
         spare: Option<View<'_>>,
-    ) -> Result<bool, Error> {
+    ) -> Result<Taken, Error> {
         let trees = self.tree(tree)?;
         let unfinished = format!("{UNFINISHED}{generation}").into_bytes();
         remove_tree(&trees, &unfinished)?;
@@ -105,8 +114,8 @@ impl Views {
             None => None,
         };
         let into = trees.open_child(&unfinished)?;
-        let linked =
-            Advance { into: &into, from, to: target, source, donor, mode: self.mode }.run()?;
+        let advance = Advance { into: &into, from, to: target, source, donor, mode: self.mode };
+        let from_source = advance.run()?;
         // The root is no entry of the manifest, so its mode is the usual one.
         into.set_mode(0o755)?;
         into.sync_fs()?;
@@ -114,7 +123,8 @@ impl Views {
         trees.rename_new(&unfinished, &trees, &name(generation))?;
         trees.sync()?;
         let inherited = [newest, spare].into_iter().flatten().any(|view| view.shared);
-        Ok(linked || inherited)
+        let copied = from_source.is_mostly_copied();
+        Ok(Taken { shared: from_source.linked || inherited, copied })
     }
 
     /// The directory of one private tree.

@@ -204,7 +204,7 @@ fn peer(old: &Path, new: &Path, options: &[&str]) -> Cost {
 }
 
 /// Bytes and CPU seconds of one patch between two archives of the trees.
-fn solid_patch(old: &Path, new: &Path) -> (u64, f64) {
+pub(crate) fn solid_patch(old: &Path, new: &Path) -> (u64, f64) {
     let dir = tempfile::tempdir().unwrap();
     let tar = |name: &str, tree: &Path| -> PathBuf {
         let file = dir.path().join(name);
@@ -238,7 +238,6 @@ fn replace(tree: &Path, live: &Path) {
     succeed(&mut rsync);
 }
 
-/// User and system time of a running process so far.
 /// CPU time that a process has taken, in seconds.
 pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();

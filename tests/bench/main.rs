@@ -14,6 +14,7 @@
 mod corpus;
 mod figure;
 mod fleet;
+mod kinds;
 mod line;
 mod memory;
 mod nothing;
@@ -24,14 +25,16 @@ type Bench = fn() -> Vec<figure::Figure>;
 
 fn main() {
     let only = std::env::args().nth(1);
-    let benches: [(&str, Bench); 10] = [
+    let benches: [(&str, Bench); 12] = [
         ("update", update::run),
+        ("kinds", kinds::run),
         ("line-update", line::update),
         ("line-first", line::first),
         ("line-idle", line::idle),
         ("nothing", nothing::run),
         ("scan", scan::run),
         ("memory", memory::run),
+        ("memory-entries", memory::entries),
         ("fleet", fleet::packs),
         ("serving", fleet::serving),
         ("apply", fleet::apply),

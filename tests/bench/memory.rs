@@ -1,8 +1,8 @@
-//! Resident memory of both daemons around one file of 2 GiB.
+//! Resident memory of both daemons around one file of 2 GiB, and around a million small ones.
 
 use std::{fs, io::Write, os::unix::fs::FileExt};
 
-use tests::fixture::{OneTree, noise};
+use tests::fixture::{OneTree, noise, write};
 
 use crate::figure::Figure;
 
@@ -35,6 +35,30 @@ pub(crate) fn run() -> Vec<Figure> {
         most,
     };
     vec![figure("agent", agent.pid(), 128.0), figure("publisher", net.publishing.pid(), 512.0)]
+}
+
+/// A tree of a million files, of which a thousand change.
+pub(crate) fn entries() -> Vec<Figure> {
+    const FILES: u64 = 1_000_000;
+    let net = OneTree::start("initial-pack = true", "");
+    let file = |n: u64| net.upstream.join(format!("d{:03}/package-{n:07}.meta", n % 1_000));
+    (0..FILES).for_each(|n| write(&file(n), format!("{n}\n")));
+    net.publish();
+    net.sync();
+    let agent = net.testbed.run_agent(&net.agent);
+    for n in 0..1_000 {
+        write(&file(n * 997), format!("changed {n}\n"));
+    }
+    net.publish();
+    net.testbed.wait_for_generation("tree@site", 2);
+    let figure = |what: &str, pid: u32, most: f64| Figure {
+        what: format!("peak memory of the {what}, 1,000 changes in {FILES} files"),
+        ours: peak(pid),
+        unit: "MiB",
+        peer: None,
+        most,
+    };
+    vec![figure("agent", agent.pid(), 128.0), figure("publisher", net.publishing.pid(), 1024.0)]
 }
 
 /// Peak resident set of a running process, in MiB.

@@ -1,7 +1,8 @@
 //! `make demo`: a whole mirror network on one machine, with real files, as a newcomer sees it.
 //!
-//! A coordinator, a publisher, a stock rsync daemon and two agents with different filters run as
-//! real processes in a directory that goes away. Every tree is checked at the end by `rsync -n`
+//! A coordinator, two publishers, a stock rsync daemon and two agents with different filters run as
+//! real processes in a directory that goes away. One of the publishers is a hub: it publishes
+//! further what an agent beside it brings from the stock daemon. Every tree is checked at the end by `rsync -n`
 //! and by `sha256sum`, not by us; the exit status is 0 only if all of them are identical.
 
 #![allow(
@@ -14,7 +15,7 @@
 mod corpus;
 mod table;
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::Value;
 use tests::{Rsyncd, Testbed, compare, daemon::Daemon, network::Publisher, programs::told};
@@ -39,25 +40,51 @@ fn main() {
         corpus::SHARE
     ));
 
-    testbed.apply(&definitions(&upstream, &rsyncd.url()));
-    step("An admin defined 2 trees, 2 sites, and who holds what through which filter.");
+    let sites = [("lisbon-1", "lisbon", 2), ("porto-1", "porto", 3)];
+    let [lisbon, _] = sites.map(|(name, ..)| testbed.path(&format!("storage-{name}")));
+    testbed.apply(&definitions(&upstream, &rsyncd.url(), &lisbon.join("pub")));
+    step("An admin defined 3 trees, 2 sites, and who holds what through which filter.");
 
     let publisher = testbed.enroll_publisher("build");
     let publishing = testbed.run_publisher(&publisher);
-    let sites = [("lisbon-1", "lisbon"), ("porto-1", "porto")];
-    let agents = sites.map(|(name, site)| testbed.enroll_agent(name, site));
-    step("A publisher and two agents enrolled, each with a single-use invite and a certificate.");
+    let agents = sites.map(|(name, site, last)| {
+        let agent = testbed.enroll_agent(name, site);
+        // An address of its own, by which the stock daemon's log tells one client from another.
+        append(&agent.config, &format!("bind = \"127.0.0.{last}\"\n"));
+        agent
+    });
+    let hub = testbed.enroll_publisher("hub");
+    append(&hub.config, &format!("agent = {:?}\n", agents[0].data));
+    step(
+        "Two publishers and two agents enrolled, each with a single-use invite and a certificate.",
+    );
 
     let mut table = table::Table::default();
     testbed.publish(&publisher, "release");
     let mut running: Vec<Daemon> = agents.iter().map(|agent| testbed.run_agent(agent)).collect();
-    record(&testbed, &mut table, "first sync", "release", 1);
-    record(&testbed, &mut table, "stock rsync", "share", 1);
+    record(&testbed, &mut table, "first sync", &["release@lisbon", "release@porto"], 1);
+    record(&testbed, &mut table, "stock rsync", &["share@lisbon"], 1);
+    let publishing_further = testbed.run_publisher(&hub);
+    record(&testbed, &mut table, "through the hub", &["share-further@porto"], 1);
     step("First sync done.");
+
+    corpus::add_lines(&stock.join("share"));
+    let asked = agents[0].command(&["sync", "share"]).output().unwrap();
+    assert!(asked.status.success(), "{}", told(&asked));
+    record(&testbed, &mut table, "stock rsync", &["share@lisbon"], 2);
+    let further = record(&testbed, &mut table, "through the hub", &["share-further@porto"], 2);
+    assert!(tests::network::bytes_by(&further[0], "pack") > 0, "not by pack: {further:#?}");
+    let seen = clients(&rsyncd);
+    assert_eq!(seen, ["127.0.0.2"], "the stock rsync daemon should see lisbon alone");
+    step(&format!(
+        "The stock rsync daemon saw one client ({}); porto got its tree, and the next update as a pack, from the hub at lisbon.",
+        seen.join(", ")
+    ));
 
     corpus::replace(&corpus.new, &release);
     testbed.publish(&publisher, "release");
-    let updates = record(&testbed, &mut table, "update by pack", "release", 2);
+    let releases = ["release@lisbon", "release@porto"];
+    let updates = record(&testbed, &mut table, "update by pack", &releases, 2);
     check_delta(&updates);
     step("The next release was published and arrived as a pack.");
 
@@ -66,7 +93,7 @@ fn main() {
     testbed.publish(&publisher, "release");
     remove_packs(&publisher);
     running.extend(agents.iter().map(|agent| testbed.run_agent(agent)));
-    let fallbacks = record(&testbed, &mut table, "its pack removed", "release", 3);
+    let fallbacks = record(&testbed, &mut table, "its pack removed", &releases, 3);
     step(&format!(
         "A third generation lost its packs: it came by direct rsync, because {}.",
         reason(&fallbacks)
@@ -86,14 +113,29 @@ fn main() {
     println!("\n{table}\n");
     compare::assert_same(&release, &agents[0].published("release"), &[]);
     compare::assert_same(&release, &agents[1].published("release"), PORTO_RULES);
-    for agent in &agents {
-        compare::assert_same(&stock.join("share"), &agent.published("share"), &[]);
+    compare::assert_same(&stock.join("share"), &agents[0].published("share"), &[]);
+    compare::assert_same(&stock.join("share"), &agents[1].published("share-further"), &[]);
+    for publishing in [publishing, publishing_further] {
+        assert!(publishing.stop().success(), "a publisher did not end in order");
     }
-    assert!(publishing.stop().success(), "the publisher did not end in order");
     println!("All 4 mirrored trees are identical to their upstreams by rsync -n and by sha256sum.");
 }
 
-fn definitions(upstream: &Path, rsyncd: &str) -> String {
+fn append(file: &Path, line: &str) {
+    let text = fs::read_to_string(file).unwrap();
+    fs::write(file, text + line).unwrap();
+}
+
+/// Addresses of the agents that a stock daemon saw; this program itself asked whether it listens.
+fn clients(rsyncd: &Rsyncd) -> Vec<String> {
+    let log = rsyncd.log();
+    let from = log.lines().filter_map(|line| line.split_once("connect from ")?.1.split_once('('));
+    let addresses = from.filter_map(|(_, rest)| Some(rest.split_once(')')?.0.to_owned()));
+    let others: BTreeSet<String> = addresses.filter(|address| address != "127.0.0.1").collect();
+    others.into_iter().collect()
+}
+
+fn definitions(upstream: &Path, rsyncd: &str, lisbon: &Path) -> String {
     let rules: Vec<String> = PORTO_RULES.iter().map(|rule| format!("{rule:?}")).collect();
     format!(
         r#"
@@ -116,6 +158,15 @@ name = "stock"
 upstream = "stock"
 path = "stock"
 
+[[upstream]]
+name = "hub"
+kind = "publisher"
+
+[[source]]
+name = "lisbon"
+upstream = "hub"
+path = {lisbon:?}
+
 [[tree]]
 name = "release"
 source = "releases"
@@ -125,6 +176,12 @@ interval = "1h"
 [[tree]]
 name = "share"
 source = "stock"
+path = "share"
+interval = "1h"
+
+[[tree]]
+name = "share-further"
+source = "lisbon"
 path = "share"
 interval = "1h"
 
@@ -148,7 +205,7 @@ tree = "release"
 
 [[grant]]
 site = "porto"
-tree = "share"
+tree = "share-further"
 
 [[assignment]]
 site = "lisbon"
@@ -168,24 +225,24 @@ filter = [{}]
 
 [[assignment]]
 site = "porto"
-tree = "share"
+tree = "share-further"
 keep-withdrawn = "0s"
 "#,
         rules.join(", ")
     )
 }
 
-/// Waits until both sites hold a generation, and puts the runs that brought it into the table.
+/// Waits until assignments hold a generation, and puts the runs that brought it into the table.
 fn record(
     testbed: &Testbed,
     table: &mut table::Table,
     what: &str,
-    tree: &str,
+    assignments: &[&str],
     generation: u64,
 ) -> Vec<Value> {
-    let runs: Vec<Value> = ["lisbon", "porto"]
+    let runs: Vec<Value> = assignments
         .iter()
-        .map(|site| testbed.wait_for_generation(&format!("{tree}@{site}"), generation))
+        .map(|assignment| testbed.wait_for_generation(assignment, generation))
         .collect();
     runs.iter().for_each(|run| table.add(what, run));
     runs

@@ -149,3 +149,36 @@ fn a_pack_leads_from_one_generation_to_the_next_also_after_an_edit_in_place() {
     let entry = manifest.get(&TreePath::parse(b"big").unwrap()).unwrap();
     assert_eq!(entry.size(), prose(1, 400_000).len() as u64 + 14);
 }
+
+#[test]
+fn shared_objects_are_given_only_where_an_announced_generation_refers_to_them() {
+    let served = Served::start("initial-pack = true", "");
+    served.write("one/image", noise(1, 2_000_000));
+    served.write("one/small", "first");
+    served.publish("one");
+    let objects = served.publisher.data.join("trees/one/objects");
+    let names = || -> Vec<String> {
+        let names = fs::read_dir(&objects).unwrap();
+        names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    let [name] = &names()[..] else { panic!("{:?}", names()) };
+    let reader = served.reader("agent", "agent");
+    let object = reader.get(&format!("/trees/one/objects/{name}"), &[]);
+    assert_eq!((object.status.as_u16(), Digest::of(&object.body).hex()), (200, name.clone()));
+    assert!(object.headers["cache-control"].to_str().unwrap().contains("immutable"));
+    let part = [("range", "bytes=5-9")];
+    assert_eq!(reader.get(&format!("/trees/one/objects/{name}"), &part).body, object.body[5..10]);
+
+    // It lies there, but nothing that was announced says so.
+    let hidden = Digest::of(b"hidden");
+    fs::write(objects.join(hidden.hex()), "hidden").unwrap();
+    assert_eq!(reader.get(&format!("/trees/one/objects/{}", hidden.hex()), &[]).status, 404);
+    let other = reader.get(&format!("/trees/two/objects/{name}"), &[]);
+    assert_eq!(other.status, 403, "another tree is another wall");
+
+    // The next generation has the same image: it is neither made nor stored again.
+    served.write("one/small", "second");
+    served.publish("one");
+    assert_eq!(names().len(), 2, "{:?}", names());
+    assert_eq!(reader.get(&format!("/trees/one/objects/{name}"), &[]).status, 200);
+}

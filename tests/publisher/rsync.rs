@@ -22,7 +22,7 @@ fn rsync(port: u16, args: &[&str], module: &str, into: &Path) -> (Option<i32>, S
 
 #[test]
 fn rsync_gives_the_announced_generation_and_only_to_its_readers() {
-    let served = Served::start("limit = [\"- *.key\"]", "");
+    let served = Served::start("limit = [\"- *.key\"]\nsymlinks = \"all\"", "");
     for n in 0..30 {
         served.write(&format!("one/d{}/f{n}", n % 3), prose(n, 3_000));
     }

@@ -52,7 +52,8 @@ fn running_daemons_renew_their_certificates_and_work_goes_on() {
 
 #[test]
 fn a_certificate_that_has_ended_is_refused_and_each_program_says_so() {
-    let net = OneTree::start_in(Testbed::start_with("certificate-life = \"6s\""), "", "");
+    let settings = "certificate-life = \"6s\"\nrenew-after-expiry = \"0s\"";
+    let net = OneTree::start_in(Testbed::start_with(settings), "", "");
     let invite = net.testbed.invite(&["--role", "viewer", "--name", "eve"]);
     let viewer = net.testbed.path("viewer");
     let mut login = program("mirrorctl");
@@ -76,7 +77,34 @@ fn a_certificate_that_has_ended_is_refused_and_each_program_says_so() {
 }
 
 #[test]
+fn machines_that_were_off_when_their_certificates_ended_come_back_by_themselves() {
+    let net = OneTree::start_in(Testbed::start_with("certificate-life = \"6s\""), "", "");
+    net.write("f", "content");
+    let invite = net.testbed.invite(&["--role", "viewer", "--name", "eve"]);
+    let viewer = net.testbed.path("viewer");
+    succeed(program("mirrorctl").args(["login", &invite, "--identity"]).arg(&viewer));
+    let OneTree { testbed, publisher, publishing, agent, .. } = net;
+    assert!(publishing.stop().success());
+    let made = Instant::now();
+    wait_until("the certificates to end", || made.elapsed().as_secs() > 7);
+
+    let publishing = testbed.run_publisher(&publisher);
+    testbed.publish(&publisher, "tree");
+    let once = agent.run_once();
+    assert!(once.status.success(), "{}", told(&once));
+    assert_eq!(std::fs::read(agent.published("tree").join("f")).unwrap(), b"content");
+    let mut status = program("mirrorctl");
+    succeed(status.arg("--identity").arg(&viewer).arg("status"));
+    let log = testbed.ctl(&["audit"]);
+    assert_eq!(log.matches("renew-after-expiry").count(), 3, "{log}");
+    drop(publishing);
+}
+
+#[test]
 fn a_life_that_nobody_can_mean_is_refused() {
+    let mut check = program("coordinator");
+    check.args(["check-config", "--renew-after-expiry", "91d"]);
+    assert!(fails(&mut check).contains("renew-after-expiry"));
     for life in ["1s", "400d"] {
         let mut check = program("coordinator");
         check.args(["check-config", "--certificate-life", life]);

@@ -1,6 +1,6 @@
 //! Agents that were away: by a chain of packs, or by one that was squashed for them.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use tests::{
     compare,
@@ -87,17 +87,34 @@ fn reconfigured(net: OneTree, more: &str) -> OneTree {
 
 #[test]
 fn where_only_signatures_are_kept_agents_that_were_away_still_come_by_deltas() {
-    let net = reconfigured(away(), "retain = { mode = \"signatures\", generations = 4 }");
+    let net = away();
+    let views = net.publisher.data.join("view/tree");
+    let net = reconfigured(net, "retain = { mode = \"signatures\", generations = 4 }");
+    assert_signatures_lead_on(&net, &views);
+}
+
+#[test]
+fn where_content_can_be_neither_shared_nor_linked_only_signatures_of_the_past_are_kept() {
+    let Ok(other) = tempfile::tempdir_in("/dev/shm") else {
+        eprintln!("*** SKIPPED: there is no other file system here");
+        return;
+    };
+    let lines = format!("view = {:?}\nretain = {{ generations = 4 }}", other.path());
+    let net = reconfigured(away(), &lines);
+    assert_signatures_lead_on(&net, &other.path().join("tree"));
+    assert!(net.publishing.log().contains("only signatures"), "{}", net.publishing.log());
+}
+
+fn assert_signatures_lead_on(net: &OneTree, views: &Path) {
     net.write("src/first", prose(500, 1_000));
     net.publish_and_sync();
     for step in 0..3 {
         net.write("src/rolling", noise(step as u64, 400_000));
-        edit(&net, step);
+        edit(net, step);
         net.publish();
     }
-    let views = net.publisher.data.join("view/tree");
     assert_eq!(fs::read_dir(views).unwrap().count(), 1, "old content is kept");
-    let by_pack = assert_only_packs(&net);
+    let by_pack = assert_only_packs(net);
     assert!((400_000..470_000).contains(&by_pack), "{by_pack} bytes");
     let run = net.last_run();
     let rsync = run["encoders"].as_array().unwrap().iter().find(|e| e["encoder"] == "rsync");

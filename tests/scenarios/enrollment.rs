@@ -103,3 +103,31 @@ fn an_agent_is_served_only_what_it_was_assigned() {
     assert!(output.status.success(), "{}", told(&output));
     assert!(!stranger.published("tree").exists());
 }
+
+#[test]
+fn an_invite_that_wants_approval_waits_for_an_admin_who_compared_the_keys() {
+    let net = Testbed::start();
+    net.apply("[[site]]\nname = \"site\"\n");
+    let invite = ["--role", "agent", "--name", "a1", "--site", "site", "--approve"];
+    let invite = net.invite(&invite);
+    let log = net.path("enrolling.log");
+    let mut enrolling = program("mirror-agent")
+        .args(["enroll", "--invite", &invite, "--data"])
+        .arg(net.path("agent"))
+        .stderr(fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let keys = tests::wait_for("the keys to compare", || {
+        let said = fs::read_to_string(&log).unwrap();
+        let (_, rest) = said.split_once("approve-enrollment ")?;
+        rest.split_once('\n').map(|(keys, _)| keys.to_owned())
+    });
+    assert!(net.ctl(&["enrollments"]).contains(&keys));
+    assert!(net.ctl(&["status"]).contains(&keys));
+    assert!(!net.path("agent/identity").exists());
+    net.ctl(&["approve-enrollment", &keys]);
+    let ended = tests::wait_for("the enrollment to end", || enrolling.try_wait().unwrap());
+    assert!(ended.success(), "{}", fs::read_to_string(&log).unwrap());
+    assert!(net.ctl(&["get", "agents"]).contains("a1"));
+    assert_eq!(net.ctl(&["enrollments"]).trim(), "no enrollment waits");
+}

@@ -7,20 +7,29 @@
     reason = "a test that cannot go on should say so"
 )]
 
+mod access;
 mod adopt;
 mod assignments;
 mod bad_start;
 mod certificates;
 mod chains;
+mod confined;
 mod crash;
 mod damage;
 mod docs;
 mod enrollment;
+mod events;
+mod fallback;
 mod filters;
 mod group;
 mod guards;
+mod hooks;
+mod hostile_rsync;
+mod hub;
 mod interrupted;
+mod layouts;
 mod line;
+mod logs;
 mod make;
 mod monitoring;
 mod moves;
@@ -31,9 +40,11 @@ mod points;
 mod postgres;
 mod protected;
 mod proxy;
+mod restore;
 mod schedules;
 mod stock;
 mod storage;
+mod symlinks;
 mod tools;
 mod transport;
 mod trash;

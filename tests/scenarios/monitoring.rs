@@ -108,6 +108,34 @@ fn an_agent_answers_monitoring_where_it_was_told_to_and_nowhere_else() {
     });
     assert_eq!(sample(&text, "mirrornet_held_generation{assignment=\"tree@site\"}"), Some(1.0));
     assert_eq!(sample(&text, "mirrornet_files{assignment=\"tree@site\"}"), Some(1.0));
-    assert_eq!(get(&http, &url("/")).0, 404);
+    assert_eq!(get(&http, &url("/nothing")).0, 404);
     assert!(agent.stop().success());
+}
+
+#[test]
+fn a_site_sees_its_own_status_in_a_browser_while_the_coordinator_is_away() {
+    let mut net = OneTree::start("", "");
+    net.write("f", "content");
+    net.publish_and_sync();
+    net.testbed.kill_coordinator();
+    net.configure_agent("monitor = \"127.0.0.1:0\"");
+    let mut daemon = net.testbed.run_agent(&net.agent);
+    let address = daemon.address_in(&net.agent.data.join("listen"));
+    certs::install_provider();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = |path: &str| format!("http://{address}{path}");
+    let status: serde_json::Value = wait_for("the agent to notice", || {
+        let (code, text) = get(&http, &url("/status"));
+        assert_eq!(code, 200, "{text}");
+        let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+        status["trouble"].is_string().then_some(status)
+    });
+    assert_eq!(status["assignments"][0]["name"], "tree@site", "{status:#}");
+    assert_eq!(status["assignments"][0]["held"]["generation"], 1, "{status:#}");
+    let (code, page) = get(&http, &url("/"));
+    assert_eq!(code, 200);
+    assert!(page.contains("tree@site") && page.contains("class=\"bad\""), "{page}");
+    assert!(!page.contains("<script"), "{page}");
+    let (_, posted) = get(&http, &url("/nothing"));
+    assert!(posted.contains("/status"), "{posted}");
 }

@@ -330,3 +330,189 @@ fn a_point_that_was_away_stops_nothing_and_is_brought_up_to_date() {
         assert_eq!(compare::sha256sums(&own), compare::sha256sums(&there), "{kind}");
     }
 }
+
+#[test]
+fn a_large_payload_lies_once_at_a_point_for_all_packs_and_comes_from_there() {
+    let port = free_port();
+    let base = format!("https://127.0.0.1:{port}/mirror");
+    let mut net = OneTree::start(&format!("initial-pack = true\npoints = [\"{base}\"]"), "");
+    let public = net.testbed.make_dir("public");
+    net.configure_publisher(&format!("[[points]]\nkind = \"directory\"\npath = {public:?}\n"));
+    net.configure_agent(&ask_here(&net));
+    let (chain, key) = certificate(&net);
+    let nginx = Nginx::start_at(
+        &net.testbed.path("nginx"),
+        ("127.0.0.1", port),
+        Scheme::Tls(&chain, &key),
+        "",
+        &format!("location /mirror/ {{ alias {}/; }}", public.display()),
+    );
+    let objects = public.join("trees/tree/objects");
+    let count = || fs::read_dir(&objects).unwrap().count();
+    let mut image = noise(1, 6_000_000);
+    net.write("image.bin", &image);
+    net.write("notes", prose(1, 5_000));
+    net.publish();
+    assert_eq!(count(), 1);
+    // A generation with the same image shares it, in its pack from nothing.
+    net.write("notes", prose(2, 5_000));
+    net.publish();
+    assert_eq!(count(), 1);
+    assert!(net.publishing.end().success());
+    let run = net.sync();
+    net.assert_same();
+    only_by(&run, &base);
+    assert!(bytes_by(&run, "pack") > 6_000_000, "{run:#}");
+    let requests = nginx.requests();
+    let of_objects: Vec<_> = requests.iter().filter(|line| line.contains("/objects/")).collect();
+    assert!(!of_objects.is_empty(), "{requests:#?}");
+    assert!(of_objects.iter().all(|line| line.contains(" 206 ")), "{of_objects:#?}");
+
+    // A third of the image changes: a payload of its own, and the old one stays for its grace time.
+    net.publishing = net.testbed.run_publisher(&net.publisher);
+    image[2_000_000..4_000_000].copy_from_slice(&noise(2, 2_000_000));
+    net.write("image.bin", &image);
+    net.publish();
+    assert_eq!(count(), 3, "from the old image, from nothing, and the old one from nothing");
+    assert!(net.publishing.end().success());
+    let run = net.sync();
+    net.assert_same();
+    only_by(&run, &base);
+    let came = bytes_by(&run, "pack");
+    assert!((2_000_000..3_000_000).contains(&came), "{run:#}");
+    let own = net.publisher.data.join("trees/tree/objects");
+    assert_eq!(compare::sha256sums(&own), compare::sha256sums(&objects));
+}
+
+#[test]
+fn what_no_other_way_brings_is_drawn_from_the_pack_of_everything_at_a_point() {
+    let port = free_port();
+    let base = format!("https://127.0.0.1:{port}/mirror");
+    let mut net = OneTree::start(&format!("initial-pack = true\npoints = [\"{base}\"]"), "");
+    let public = net.testbed.make_dir("public");
+    net.configure_publisher(&format!("[[points]]\nkind = \"directory\"\npath = {public:?}\n"));
+    net.configure_agent(&ask_here(&net));
+    let (chain, key) = certificate(&net);
+    let _nginx = Nginx::start_at(
+        &net.testbed.path("nginx"),
+        ("127.0.0.1", port),
+        Scheme::Tls(&chain, &key),
+        "",
+        &format!("location /mirror/ {{ alias {}/; }}", public.display()),
+    );
+    fill(&net, "");
+    net.write("large.bin", noise(7, 3_000_000));
+    net.publish_and_sync();
+    fill(&net, "edited\n");
+    net.publish();
+    // The pack that leads on is lost, and nobody answers at the origin.
+    let packs = fs::read_dir(public.join("trees/tree/packs")).unwrap().map(|e| e.unwrap().path());
+    let smallest = packs.min_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    fs::remove_file(smallest).unwrap();
+    assert!(net.publishing.end().success());
+    let run = net.sync();
+    net.assert_same();
+    only_by(&run, &base);
+    let came = bytes_by(&run, "pack");
+    assert!(came < 2_900_000, "more than what changed was drawn: {run:#}");
+    let told = point(&run, &base)["detail"].to_string();
+    assert!(told.contains("/packs/") && told.contains("404"), "{run:#}");
+}
+
+#[test]
+fn a_site_that_keeps_a_tenth_of_a_tree_fetches_little_more_than_a_tenth_of_a_pack() {
+    let port = free_port();
+    let base = format!("https://127.0.0.1:{port}/mirror");
+    let tenth = "filter = [\"+ /part3/***\", \"- *\"]";
+    let mut net = OneTree::start(&format!("points = [\"{base}\"]"), tenth);
+    let public = net.testbed.make_dir("public");
+    net.configure_publisher(&format!("[[points]]\nkind = \"directory\"\npath = {public:?}\n"));
+    net.configure_agent(&ask_here(&net));
+    let (chain, key) = certificate(&net);
+    let nginx = Nginx::start_at(
+        &net.testbed.path("nginx"),
+        ("127.0.0.1", port),
+        Scheme::Tls(&chain, &key),
+        "",
+        &format!("location /mirror/ {{ alias {}/; }}", public.display()),
+    );
+    let fill = |generation: u64| {
+        for n in 0..400 {
+            let mut content = prose(n, 12_000).into_bytes();
+            let at = 1_000..4_000;
+            content[at.clone()].copy_from_slice(&noise(n * 10 + generation, at.len()));
+            net.write(&format!("part{}/f{n:03}", n % 10), content);
+        }
+    };
+    fill(1);
+    net.publish_and_sync();
+    fill(2);
+    net.publish();
+    let before = nginx.requests().len();
+    let run = net.sync();
+    compare::assert_same(&net.upstream, &net.mirror(), &["+ /part3/***", "- *"]);
+    assert_eq!(bytes_by(&run, "whole") + bytes_by(&run, "rsync"), 0, "{run:#}");
+    let packs = fs::read_dir(public.join("trees/tree/packs")).unwrap();
+    let packs: Vec<PathBuf> = packs.map(|pack| pack.unwrap().path()).collect();
+    let [pack] = &packs[..] else { panic!("one pack, not {packs:?}") };
+    let whole = fs::metadata(pack).unwrap().len();
+    let sent = |line: &String| line.split("sent=").nth(1)?.split(' ').next()?.parse::<u64>().ok();
+    let of_pack = |line: &&String| line.contains("/packs/");
+    let requests = nginx.requests().split_off(before);
+    let fetched: u64 = requests.iter().filter(of_pack).filter_map(sent).sum();
+    assert!(fetched * 100 <= whole * 15, "{fetched} of {whole} bytes: {requests:#?}");
+    let count = requests.iter().filter(of_pack).count();
+    assert!(count <= 3, "{requests:#?}");
+}
+
+#[test]
+fn a_private_bucket_gives_agents_what_the_publisher_signed_for_them() {
+    let mut net = OneTree::start("initial-pack = true\npoints = [\"signed\"]", "");
+    let dir = net.testbed.path("bucket");
+    let Some(store) = Store::start(stores::Kind::S3s, &dir) else { return };
+    let (chain, key) = certificate(&net);
+    let server = format!(
+        "client_max_body_size 0; proxy_http_version 1.1;
+         location / {{ proxy_pass {}; proxy_set_header Host $http_host; }}",
+        store.endpoint()
+    );
+    let nginx = Nginx::start(&net.testbed.path("nginx"), Scheme::Tls(&chain, &key), "", &server);
+    let credentials = net.testbed.path("s3.toml");
+    stores::write_credentials(&credentials, stores::SECRET_KEY);
+    let roots = net.agent.data.join("identity/ca.pem");
+    net.configure_publisher(&format!(
+        "[[points]]\nkind = \"object-store\"\nurl = \"s3://{}/mirror\"\nrequired = true\n\
+         endpoint = \"https://127.0.0.1:{}\"\nroots = {roots:?}\n\
+         credentials = {credentials:?}\nsigned-urls = true\n",
+        stores::BUCKET,
+        nginx.port(),
+    ));
+    fill(&net, "");
+    net.publish();
+
+    // A site whose admin did not allow that host takes everything from the publisher itself.
+    let run = net.sync();
+    net.assert_same();
+    let signed = point(&run, "signed");
+    assert_eq!(signed["received-bytes"], 0, "{run:#}");
+    assert!(signed["detail"].to_string().contains("points.redirects"), "{run:#}");
+    assert!(bytes_by(&run, "pack") > 0, "{run:#}");
+
+    net.configure_agent(&format!("{}redirects = [\"127.0.0.1\"]\n", ask_here(&net)));
+    fill(&net, "edited\n");
+    net.publish();
+    let before = nginx.requests().len();
+    let run = net.sync();
+    net.assert_same();
+    only_by(&run, "signed");
+    let requests = nginx.requests().split_off(before);
+    assert!(requests.iter().any(|line| line.contains("/packs/") && line.contains(" 206 ")));
+    assert!(requests.iter().all(|line| line.starts_with("GET ")), "{requests:#?}");
+    // Without a signature the bucket gives nothing.
+    let object = requests[0].split(' ').nth(1).unwrap();
+    let mut curl = Command::new("curl");
+    isolate(&mut curl);
+    curl.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}"]);
+    let status = succeed(curl.arg(format!("{}{object}", store.endpoint())));
+    assert_eq!(status, "403", "{object}");
+}

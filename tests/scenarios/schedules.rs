@@ -181,3 +181,25 @@ fn a_stock_server_that_limits_connections_is_not_asked_while_nobody_gives_them_o
     assert_eq!(net.rsyncd.log().lines().count(), asked);
     assert_eq!(fs::read(agent.published("tree/file")).unwrap(), b"one\n");
 }
+
+#[test]
+fn a_preview_says_what_would_be_due_at_a_time_by_each_site_s_clock_and_starts_nothing() {
+    let net = start("");
+    let sites =
+        [("lisbon", "timezone = \"Europe/Lisbon\""), ("oslo", "timezone = \"Europe/Oslo\"")];
+    net.apply("", "sync-hours = 6", &sites);
+    net.testbed.enroll_agent("a", "lisbon");
+    net.testbed.enroll_agent("b", "oslo");
+    // At 11:30Z it is half past twelve in Lisbon and half past one in Oslo, in summer.
+    let all = net.testbed.ctl_json(&["schedule", "--at", "2026-06-01T11:30Z"]);
+    let due = |name: &str| all.as_array().unwrap().iter().find(|it| it["assignment"] == name);
+    let (lisbon, oslo) = (due("tree@lisbon").unwrap(), due("tree@oslo").unwrap());
+    assert_eq!((&lisbon["due"], &oslo["due"]), (&true.into(), &false.into()), "{all:#}");
+    assert_eq!(lisbon["next"], "2026-06-01T17:00:00Z", "{all:#}");
+    assert_eq!(oslo["next"], "2026-06-01T16:00:00Z", "{all:#}");
+    net.testbed.ctl(&["disable", "tree@lisbon"]);
+    let text = net.testbed.ctl(&["schedule", "--site", "lisbon", "--at", "2026-06-01T11:30Z"]);
+    assert!(text.contains("stopped") && !text.contains("tree@oslo"), "{text}");
+    assert!(net.testbed.runs("tree@lisbon").is_empty());
+    assert!(!net.rsyncd.log().contains("rsync on pub"), "{}", net.rsyncd.log());
+}

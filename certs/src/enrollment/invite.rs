@@ -29,13 +29,18 @@ pub struct Invite {
 impl Invite {
     /// The host and port of the enroll port.
     pub fn address(&self) -> (&str, u16) {
-        let authority = self.url.strip_prefix("https://").unwrap_or(&self.url);
-        match authority.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && !port.ends_with(']') => {
-                (host, port.parse().unwrap_or(443))
-            }
-            _ => (authority, 443),
+        address_of(&self.url)
+    }
+}
+
+/// The host and port of `https://HOST[:PORT]`.
+pub(crate) fn address_of(url: &str) -> (&str, u16) {
+    let authority = url.strip_prefix("https://").unwrap_or(url);
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && !port.ends_with(']') => {
+            (host, port.parse().unwrap_or(443))
         }
+        _ => (authority, 443),
     }
 }
 

@@ -57,6 +57,9 @@ pub struct Membership {
     pub name: IdentityName,
     /// Where the API is: `https://HOST:PORT`.
     pub api_url: String,
+    /// Where the enroll port is, for a renewal after the certificate's end: `https://HOST:PORT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enroll_url: Option<String>,
     /// The root document that was pinned at enrollment, signed.
     pub root: Envelope,
     /// Host names or addresses that the server certificate is for; publishers only.
@@ -65,13 +68,14 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// What an enrollment made of us.
-    pub fn new(response: &EnrollResponse, server_names: Vec<String>) -> Self {
+    /// What an enrollment at the enroll port `enroll_url` made of us.
+    pub fn new(response: &EnrollResponse, enroll_url: String, server_names: Vec<String>) -> Self {
         Self {
             network: response.network.clone(),
             role: response.role,
             name: response.name.clone(),
             api_url: response.api_url.clone(),
+            enroll_url: Some(enroll_url),
             root: response.root.clone(),
             server_names,
         }

@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Running, SOON, client, router, until};
+use super::{ProblemKind, Running, SOON, client, router, told, until};
 use crate::{
     dial::{Dialer, Reach},
     identity::Role,
@@ -50,8 +50,7 @@ async fn a_revoked_certificate_loses_its_open_connections_and_gets_no_new_one() 
 
     let ended = timeout(SOON, hanging.chunk()).await.unwrap();
     assert!(ended.is_err(), "the open answer went on: {ended:?}");
-    let refused = client(&bad).get(server.url("/whoami")).send().await.unwrap_err();
-    assert_eq!(refusal(&refused), Some(tls::Refusal::Revoked), "{refused:?}");
+    assert_eq!(told(&bad, &server).await, Some(ProblemKind::Revoked));
     let still = good_client.get(server.url("/whoami")).send().await.unwrap();
     assert!(still.text().await.unwrap().contains("/good "));
     assert_eq!(network.registry.open_connections(&good.serial), 1);
@@ -130,17 +129,9 @@ async fn no_session_is_resumed_in_either_version_of_tls() {
             assert!(answer.unwrap().contains("/lisbon "));
         }
         network.registry.revoke(agent.serial.clone(), Timestamp::now());
-        let tcp = TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
-        let name = rustls_pki_types::ServerName::try_from("127.0.0.1").unwrap();
-        let connected = tokio_rustls::TlsConnector::from(config).connect(name, tcp).await;
-        let error = match connected {
-            Err(error) => error,
-            Ok(mut stream) => {
-                let mut byte = [0];
-                timeout(SOON, stream.read(&mut byte)).await.unwrap().unwrap_err()
-            }
-        };
-        assert_eq!(refusal(&error), Some(tls::Refusal::Revoked), "{error:?}");
+        let (kind, answer) = eager(&config, server.port).await;
+        assert_ne!(kind, rustls::HandshakeKind::Resumed);
+        assert!(answer.unwrap().contains("urn:mirrornet:problem:revoked"));
     }
 }
 
@@ -183,8 +174,11 @@ async fn a_connection_ends_with_its_certificate() {
     assert_eq!(hanging.chunk().await.unwrap().unwrap(), "begun");
     assert!(timeout(SOON, hanging.chunk()).await.unwrap().is_err());
     assert!(Timestamp::now() >= agent.not_after);
-    let refused = super::client(&agent).get(server.url("/whoami")).send().await.unwrap_err();
-    assert_eq!(refusal(&refused), Some(tls::Refusal::Expired), "{refused:?}");
+    until("the certificate is over by the second", || {
+        Timestamp::now().as_second() > agent.not_after.as_second()
+    })
+    .await;
+    assert_eq!(told(&agent, &server).await, Some(ProblemKind::Expired));
 }
 
 #[tokio::test]

@@ -34,12 +34,17 @@ async fn ask_as(network: &TestNetwork, credentials: Credentials, port: u16) -> O
         Err(error) => return Some(refusal(&error).unwrap()),
     };
     let exchange = async {
-        stream.write_all(b"GET /whoami HTTP/1.1\r\nhost: a\r\n\r\n").await?;
-        stream.read(&mut [0; 64]).await
+        let request = b"GET /whoami HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer)
     };
     match tokio::time::timeout(SOON, exchange).await.unwrap() {
-        Ok(read) => {
-            assert!(read > 0);
+        Ok(answer) if answer.contains("urn:mirrornet:problem:revoked") => Some(Refusal::Revoked),
+        Ok(answer) if answer.contains("urn:mirrornet:problem:expired") => Some(Refusal::Expired),
+        Ok(answer) => {
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
             None
         }
         Err(error) => Some(refusal(&error).unwrap_or_else(|| panic!("{error:?}"))),

@@ -10,7 +10,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use protocol::v1::enroll::{RenewRequest, RenewResponse};
+use protocol::v1::enroll::{LateRenewRequest, RenewRequest, RenewResponse};
 use tokio_util::sync::CancellationToken;
 
 use super::{Running, until};
@@ -18,7 +18,7 @@ use crate::{
     authority::{self, LIFE},
     dial::Dialer,
     identity::{Identity, Pending, Role, directory},
-    keyfile,
+    keyfile, late,
     live::{LiveClient, LiveIdentity},
     testing::TestNetwork,
     tls::{self, ALPN_HTTP1, ServerExpectation, ServerTls},
@@ -29,7 +29,7 @@ type Answer = Result<RenewResponse, std::io::Error>;
 fn renewed(network: &TestNetwork, name: &str, request: &RenewRequest) -> Answer {
     let now = Timestamp::now();
     let certificates = network.certify(&request.keys, Role::Agent, name, LIFE, now);
-    Ok(RenewResponse { certificates })
+    Ok(RenewResponse { certificates, enroll_url: None })
 }
 
 async fn works(_: Arc<Identity>) -> Result<(), std::io::Error> {
@@ -113,7 +113,7 @@ async fn an_answer_that_has_expired_spends_its_keys() {
     let renew = async |request: RenewRequest| -> Answer {
         asked.lock().unwrap().push(request.keys.clone());
         let certificates = network.certify(&request.keys, Role::Agent, "lisbon", LIFE, long_ago);
-        Ok(RenewResponse { certificates })
+        Ok(RenewResponse { certificates, enroll_url: None })
     };
     live.renew_once(&renew, &works).await.unwrap_err();
     live.renew_once(&renew, &works).await.unwrap_err();
@@ -136,7 +136,8 @@ async fn a_publisher_shows_its_renewed_server_certificate() {
     let renew = async |request: RenewRequest| -> Answer {
         let now = Timestamp::now();
         let role = Role::Publisher;
-        Ok(RenewResponse { certificates: network.certify(&request.keys, role, "build", LIFE, now) })
+        let certificates = network.certify(&request.keys, role, "build", LIFE, now);
+        Ok(RenewResponse { certificates, enroll_url: None })
     };
     let shown = async || shown_to(&agent, &server, &ServerExpectation::publisher(name())).await;
     assert_eq!(shown().await, first.server.as_ref().unwrap().certificate());
@@ -191,7 +192,7 @@ async fn certificates_for_another_name_network_or_key_are_not_installed() {
     for answer in answers {
         let renew = async |request: RenewRequest| -> Answer {
             let certificates = answer(&network, &elsewhere, &request.keys, other.keys(), now);
-            Ok(RenewResponse { certificates })
+            Ok(RenewResponse { certificates, enroll_url: None })
         };
         live.renew_once(&renew, &works).await.unwrap_err();
         assert_eq!(live.current().serial, first.serial);
@@ -345,4 +346,45 @@ fn an_authority_is_made_once_and_refused_when_a_key_is_loose_or_foreign() {
     fs::copy(ca.join("servers.key"), &key).unwrap();
     let foreign = authority::Authority::open(&ca).err().unwrap();
     assert!(matches!(foreign, authority::Error::NotItsKey { .. }), "{foreign}");
+}
+
+#[tokio::test]
+async fn a_request_after_the_end_is_worth_something_for_its_keys_and_connection_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = Timestamp::now() - SignedDuration::from_hours(20 * 24);
+    let network = TestNetwork::create_at(dir.path(), "net", made);
+    let agent = network.expired_identity(Role::Agent, "late", made).await;
+    assert!(agent.not_after < Timestamp::now());
+    let (anchors, now) = (network.authority.anchors().unwrap(), Timestamp::now());
+    let pending = Pending::renew(&network.data(Role::Agent, "late"), &agent).unwrap();
+    let here = tls::Exporter([7; 32]);
+    let good = late::sign(&agent, pending.keys(), &here).unwrap();
+    let check =
+        |request: &LateRenewRequest, exporter| late::check(request, &anchors, exporter, now);
+    let peer = check(&good, &here).unwrap();
+    assert_eq!((peer.name.as_str(), &peer.serial), ("late", &agent.serial));
+    assert!(check(&good, &tls::Exporter([8; 32])).is_err(), "another connection");
+    let changes: [fn(&mut LateRenewRequest); 6] = [
+        |request| request.keys.csr.0[30] ^= 1,
+        |request| request.keys.server_names.push("evil.example.org".into()),
+        |request| request.nonce.0[0] ^= 1,
+        |request| request.signature.0[10] ^= 1,
+        |request| request.chain.truncate(1),
+        |request| request.chain.clear(),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut changed = good.clone();
+        change(&mut changed);
+        assert!(check(&changed, &here).is_err(), "change {number}");
+    }
+    // Another's certificate with our signature, and a stranger of the same name.
+    let other = network.expired_identity(Role::Agent, "other", made).await;
+    let mut stolen = good.clone();
+    stolen.chain[0] = protocol::dsse::Bytes(other.client.certificate().to_vec());
+    assert!(check(&stolen, &here).is_err());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let twin = TestNetwork::create_at(elsewhere.path(), "net", made);
+    let stranger = twin.expired_identity(Role::Agent, "late", made).await;
+    let forged = late::sign(&stranger, pending.keys(), &here).unwrap();
+    assert!(check(&forged, &here).is_err());
 }

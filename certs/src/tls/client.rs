@@ -103,16 +103,37 @@ pub async fn connect(
     handshake(dialer, config, (host, port), Some(alpn), deadline).await
 }
 
-/// A connection to an enroll port whose chain ends in the pinned root.
+/// A connection to an enroll port.
 pub(crate) struct EnrollmentStream {
     pub(crate) stream: ClientStream,
     pub(crate) exporter: Exporter,
     pub(crate) server: PeerIdentity,
 }
 
+/// Connects to the enroll port of a network that is known by the digest of its root's key.
 pub(crate) async fn connect_enrollment(
     dialer: &Dialer,
     pin: RootPin,
+    address: (&str, u16),
+    deadline: Duration,
+) -> Result<EnrollmentStream, Error> {
+    enroll_with(dialer, ServerVerifier::pinned(pin), address, deadline).await
+}
+
+/// Connects to the enroll port of the network of `anchors`.
+pub(crate) async fn connect_enrollment_as(
+    dialer: &Dialer,
+    anchors: &Anchors,
+    address: (&str, u16),
+    deadline: Duration,
+) -> Result<EnrollmentStream, Error> {
+    let verifier = ServerVerifier::new(anchors.clone(), ServerExpectation::Coordinator);
+    enroll_with(dialer, verifier, address, deadline).await
+}
+
+async fn enroll_with(
+    dialer: &Dialer,
+    verifier: ServerVerifier,
     (host, port): (&str, u16),
     deadline: Duration,
 ) -> Result<EnrollmentStream, Error> {
@@ -120,7 +141,7 @@ pub(crate) async fn connect_enrollment(
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(Error::Configuration)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(ServerVerifier::pinned(pin)))
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     finish(&mut config, &[super::ALPN_HTTP1]);
     let stream = handshake(dialer, config, (host, port), Some(super::ALPN_HTTP1), deadline).await?;

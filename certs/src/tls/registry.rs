@@ -12,9 +12,9 @@ use crate::{identity::Serial, revocation::RevokedSerials};
 
 /// The open connections of one or more servers by serial, and the serials that get none.
 ///
-/// A revocation is effective at once: the handshake refuses the serial from then on, and what is
-/// open is closed in the middle of whatever it does. A connection whose handshake was under way is
-/// caught by looking again once it is registered.
+/// A revocation is effective at once: a new connection of the serial only hears that it is revoked,
+/// and what is open is closed in the middle of whatever it does. A connection whose handshake was
+/// under way is caught by looking again once it is registered.
 #[derive(Default)]
 pub struct ConnectionRegistry {
     revoked: RwLock<RevokedSerials>,
@@ -73,27 +73,29 @@ impl ConnectionRegistry {
         self.lock().by_serial.values().map(HashMap::len).sum()
     }
 
-    /// Registers a connection for as long as the answer lives; none for a revoked serial, or one
-    /// that has `limit` connections.
+    /// Registers a connection for as long as the answer lives.
+    ///
+    /// # Errors
+    /// For a revoked serial, or one that has `limit` connections.
     pub(super) fn register(
         self: &Arc<Self>,
         serial: &Serial,
         limit: usize,
-    ) -> Option<Registration> {
+    ) -> Result<Registration, NoPlace> {
         let token = CancellationToken::new();
         let mut open = self.lock();
         open.next_id += 1;
         let id = open.next_id;
         let connections = open.by_serial.entry(serial.clone()).or_default();
         if connections.len() >= limit {
-            return None;
+            return Err(NoPlace::TooMany);
         }
         connections.insert(id, token.clone());
         drop(open);
         let registration =
             Registration { registry: Arc::clone(self), serial: serial.clone(), id, token };
         // After registering, so that a revocation either finds the connection or is found here.
-        (!self.is_revoked(serial)).then_some(registration)
+        if self.is_revoked(serial) { Err(NoPlace::Revoked) } else { Ok(registration) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -105,6 +107,13 @@ impl std::fmt::Debug for ConnectionRegistry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ConnectionRegistry({} open)", self.total_connections())
     }
+}
+
+/// Why a connection was not registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoPlace {
+    Revoked,
+    TooMany,
 }
 
 /// The place of one open connection in the registry.

@@ -35,7 +35,11 @@ use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 use tracing::{debug, info, warn};
 
-use super::{ALPN_H2, EXPORTER_LABEL, ServerStream, ServerTls};
+use super::{
+    ALPN_H2, EXPORTER_LABEL, ServerStream, ServerTls,
+    refused::{self, Lost},
+    registry::NoPlace,
+};
 use crate::identity::PeerIdentity;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -52,6 +56,8 @@ const MAX_DRAINED: u64 = 64 * 1024;
 pub struct Limits {
     /// Longest handshake.
     pub handshake: Duration,
+    /// How long a client whose certificate was revoked or has expired may ask and be told so.
+    pub refused: Duration,
     /// Longest wait for a request's head.
     pub header: Duration,
     /// Longest silence in both directions; longer than any long poll. HTTP/2 connections are kept
@@ -75,6 +81,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             handshake: Duration::from_secs(10),
+            refused: Duration::from_secs(10),
             header: Duration::from_secs(30),
             idle: Duration::from_secs(MAX_WAIT_SECONDS + 60),
             raw_idle: Duration::from_secs(15 * 60),
@@ -128,7 +135,10 @@ impl fmt::Debug for RawProtocol {
 /// connections finish for at most [`Limits::drain`].
 ///
 /// Each request carries these extensions: [`PeerAddr`], [`Exporter`], and `Arc<PeerIdentity>`
-/// unless the server accepts anyone. An `axum::Router` is such a service.
+/// unless the server accepts anyone. An `axum::Router` is such a service. A client whose certificate
+/// was revoked or has expired gets that as the answer to each of its requests (a problem of kind
+/// `revoked` or `expired`), and never reaches `service`; a `raw` protocol has no words for it and is
+/// closed.
 pub async fn serve<S, B>(
     listener: TcpListener,
     tls: Arc<ServerTls>,
@@ -144,7 +154,8 @@ pub async fn serve<S, B>(
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let server = Arc::new(Server { tls, service, raw, limits, shutdown });
+    let refusals = Semaphore::new(refused::MAX_AT_ONCE);
+    let server = Arc::new(Server { tls, service, raw, limits, refusals, shutdown });
     let places = Arc::new(Semaphore::new(server.limits.connections));
     let mut connections = JoinSet::new();
     loop {
@@ -188,6 +199,8 @@ struct Server<S> {
     service: S,
     raw: Vec<RawProtocol>,
     limits: Limits,
+    /// Places for those who only hear why they get nothing.
+    refusals: Semaphore,
     shutdown: CancellationToken,
 }
 
@@ -213,12 +226,19 @@ where
         let identity = accepted.identity.clone();
         let registration = match (self.tls.registry(), &identity) {
             (Some(registry), Some(identity)) => {
-                let limit = self.limits.per_identity;
-                let Some(registration) = registry.register(&identity.serial, limit) else {
-                    info!(%peer, %identity, "connection refused: revoked, or too many of them");
-                    return;
-                };
-                Some(registration)
+                if let Some(lost) = Lost::of(identity, &registry) {
+                    return self.refuse(stream, &accepted, identity, lost).await;
+                }
+                match registry.register(&identity.serial, self.limits.per_identity) {
+                    Ok(registration) => Some(registration),
+                    Err(NoPlace::Revoked) => {
+                        return self.refuse(stream, &accepted, identity, Lost::Revoked).await;
+                    }
+                    Err(NoPlace::TooMany) => {
+                        info!(%peer, %identity, "connection refused: it has too many of them");
+                        return;
+                    }
+                }
             }
             // Cannot be: the handshake demands a certificate. Were it so, nobody would be let in.
             (Some(_), None) => return,
@@ -272,13 +292,45 @@ where
         }
     }
 
+    /// Tells a client why it gets nothing, for as long as the limits say.
+    async fn refuse(
+        &self,
+        stream: TlsStream<TcpStream>,
+        accepted: &Accepted,
+        identity: &PeerIdentity,
+        lost: Lost,
+    ) {
+        info!(peer = %accepted.address.0, %identity, ?lost, "refused: its certificate is no longer good");
+        if self.raw(accepted).is_some() {
+            return;
+        }
+        let life = self.limits.refused;
+        let Ok(Ok(_place)) = timeout(life, self.refusals.acquire()).await else { return };
+        let answer = lost.answer(identity);
+        let service = tower::service_fn(move |request| answer.clone().give(request));
+        let (stream, _) = ServerStream::new(stream);
+        let stop = async {
+            tokio::select! {
+                () = self.shutdown.cancelled() => {}
+                () = tokio::time::sleep(life) => {}
+            }
+        };
+        let spoken = self.speak_http(stream, accepted, service, stop);
+        // Who is not done by then has been told, or does not listen.
+        drop(timeout(life + refused::LAST_ANSWER, spoken).await);
+    }
+
     async fn speak(&self, stream: ServerStream, accepted: Accepted) {
         match (self.raw(&accepted), &accepted.identity) {
             (Some(raw), Some(identity)) => {
                 (raw.handler)(stream, Arc::clone(identity), accepted.address).await;
             }
             (Some(_), None) => {}
-            (None, _) => self.speak_http(stream, accepted).await,
+            (None, _) => {
+                let service = self.known(&accepted);
+                let stop = self.shutdown.cancelled();
+                self.speak_http(stream, &accepted, service, stop).await;
+            }
         }
     }
 
@@ -286,21 +338,50 @@ where
         self.raw.iter().find(|raw| raw.alpn.as_bytes() == accepted.alpn)
     }
 
-    async fn speak_http(&self, stream: ServerStream, accepted: Accepted) {
-        let builder = self.builder(accepted.alpn == ALPN_H2.as_bytes());
-        let peer = accepted.address.0;
-        let service = self.service.clone().map_request(move |mut request: Request<Incoming>| {
+    /// The service, told who asks.
+    fn known(
+        &self,
+        accepted: &Accepted,
+    ) -> impl Service<Request<Incoming>, Response = Response<B>, Error = S::Error, Future: Send>
+    + Clone
+    + Send
+    + 'static
+    + use<S, B> {
+        let (address, exporter) = (accepted.address, accepted.exporter);
+        let identity = accepted.identity.clone();
+        self.service.clone().map_request(move |mut request: Request<Incoming>| {
             let extensions = request.extensions_mut();
-            extensions.insert(accepted.address);
-            extensions.insert(accepted.exporter);
-            if let Some(identity) = &accepted.identity {
+            extensions.insert(address);
+            extensions.insert(exporter);
+            if let Some(identity) = &identity {
                 extensions.insert(Arc::clone(identity));
             }
             request
-        });
+        })
+    }
+
+    /// Serves `service` until the connection ends; after `stop` it ends with the requests that are
+    /// under way.
+    async fn speak_http<T, C>(
+        &self,
+        stream: ServerStream,
+        accepted: &Accepted,
+        service: T,
+        stop: impl Future<Output = ()>,
+    ) where
+        T: Service<Request<Incoming>, Response = Response<C>> + Clone + Send + 'static,
+        T::Error: Into<BoxError>,
+        T::Future: Send,
+        C: Body + Send + 'static,
+        C::Data: Send,
+        C::Error: Into<BoxError>,
+    {
+        let builder = self.builder(accepted.alpn == ALPN_H2.as_bytes());
+        let peer = accepted.address.0;
         let service = service.map_response(|response| response.map(|body| body.boxed_unsync()));
         let mut connection =
             pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
+        let mut stop = pin!(stop);
         let mut stopping = false;
         loop {
             tokio::select! {
@@ -310,7 +391,7 @@ where
                     }
                     return;
                 }
-                () = self.shutdown.cancelled(), if !stopping => {
+                () = stop.as_mut(), if !stopping => {
                     stopping = true;
                     connection.as_mut().graceful_shutdown();
                 }

@@ -90,9 +90,8 @@ fn configuration(
 ) -> Result<Configuration, Error> {
     let builder = ServerConfig::builder_with_provider(provider());
     let builder = match &peers {
-        Peers::Identities { anchors, registry } => {
-            let verifier: Arc<dyn ClientCertVerifier> =
-                Arc::new(ClientVerifier::new(anchors, Arc::clone(registry))?);
+        Peers::Identities { anchors, .. } => {
+            let verifier: Arc<dyn ClientCertVerifier> = Arc::new(ClientVerifier::new(anchors)?);
             builder
                 .with_safe_default_protocol_versions()
                 .map(|builder| builder.with_client_cert_verifier(verifier))

@@ -1,6 +1,6 @@
 //! The checks of both ends: the chain by webpki, then the leaf by our own strict reading.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use protocol::name::NetworkName;
 use rustls::{
@@ -19,7 +19,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{Anchors, ConnectionRegistry, ServerExpectation, provider};
+use super::{Anchors, ServerExpectation, provider};
 use crate::{
     authority::RootPin,
     clock,
@@ -30,24 +30,22 @@ use crate::{
 /// Most certificates that a peer may send beside its own.
 const MAX_INTERMEDIATES: usize = 8;
 
-/// Accepts clients of the network whose serial is not revoked.
+/// Accepts whoever holds a client certificate that the network made, also one that has ended or was
+/// revoked since: such a one is told so, and nothing else ([`super::refused`]), or has it renewed
+/// ([`crate::late`]).
 #[derive(Debug)]
-pub(super) struct ClientVerifier {
+pub(crate) struct ClientVerifier {
     chain: Arc<dyn ClientCertVerifier>,
     network: NetworkName,
-    registry: Arc<ConnectionRegistry>,
 }
 
 impl ClientVerifier {
-    pub(super) fn new(
-        anchors: &Anchors,
-        registry: Arc<ConnectionRegistry>,
-    ) -> Result<Self, super::Error> {
+    pub(crate) fn new(anchors: &Anchors) -> Result<Self, super::Error> {
         let chain =
             WebPkiClientVerifier::builder_with_provider(Arc::clone(&anchors.roots), provider())
                 .build()
                 .map_err(|error| super::Error::Anchor(Error::General(error.to_string())))?;
-        Ok(Self { chain, network: anchors.network.clone(), registry })
+        Ok(Self { chain, network: anchors.network.clone() })
     }
 }
 
@@ -64,12 +62,17 @@ impl ClientCertVerifier for ClientVerifier {
     ) -> Result<ClientCertVerified, Error> {
         check_count(intermediates)?;
         let now = clock::floored(now);
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        let verify = |at| self.chain.verify_client_cert(end_entity, intermediates, at);
+        let verified = match verify(now) {
+            // It was good to its end? Then its holder hears of the end by HTTP.
+            Err(error) if is_expiry(&error) => match end_of(end_entity) {
+                Some(end) if end < now => verify(end)?,
+                _ => return Err(error),
+            },
+            verified => verified?,
+        };
         let identity = PeerIdentity::from_client_certificate(end_entity).map_err(identity_error)?;
         check_network(&identity, &self.network)?;
-        if self.registry.is_revoked(&identity.serial) {
-            return Err(CertificateError::Revoked.into());
-        }
         Ok(verified)
     }
 
@@ -187,6 +190,22 @@ impl ServerCertVerifier for ServerVerifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
+}
+
+fn is_expiry(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. }
+        )
+    )
+}
+
+/// The last second of a certificate's life.
+fn end_of(der: &CertificateDer<'_>) -> Option<UnixTime> {
+    let identity = PeerIdentity::from_client_certificate(der).ok()?;
+    let seconds = u64::try_from(identity.not_after.as_second()).ok()?;
+    Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
 }
 
 fn check_count(intermediates: &[CertificateDer<'_>]) -> Result<(), Error> {

@@ -11,6 +11,7 @@ mod assignment;
 mod guard;
 mod setting;
 mod tree;
+mod versions;
 
 use jiff::Timestamp;
 use protocol::{
@@ -23,6 +24,7 @@ use protocol::{
 pub(in crate::app) use assignment::published_path;
 pub use assignment::{EffectiveAssignment, NoAgent, assignment, filter_levels};
 pub use tree::{EffectiveTree, tree};
+pub use versions::{DEFAULT_FINISHED, DEFAULT_STATUS_FILE};
 
 use crate::app::definition::Definitions;
 

@@ -6,27 +6,33 @@
 //! cannot prove to know its secret.
 
 use certs::{
-    enrollment::{check_proof, fingerprint},
+    enrollment::{check_proof, fingerprint, key_fingerprint},
     tls::Exporter,
 };
-use jiff::Timestamp;
-use protocol::v1::enroll::{EnrollRequest, EnrollResponse};
+use jiff::{SignedDuration, Timestamp};
+use protocol::v1::enroll::{EnrollPending, EnrollRequest, EnrollResponse};
 
-use super::{App, Error, Refusal, identities::topics_of};
-use crate::db::{self, StoredIdentity, StoredInvite};
+use super::{App, Error, Refusal, alarms::INVITE_MISUSED, identities::topics_of};
+use crate::{
+    db::{self, StoredIdentity, StoredInvite},
+    journal::Revocation,
+};
 
+/// How long who asked in time, with an invite that wants approval, may wait for it.
+pub(super) const WAIT_FOR_APPROVAL: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Longest identifier of an invite.
 const MAX_INVITE_ID: usize = 64;
 /// Shortest and longest nonce, in bytes.
 const NONCE: std::ops::RangeInclusive<usize> = 16..=64;
 
 impl App {
-    /// Turns an invite into an identity. `exporter` is of the connection that the request came by.
+    /// Turns an invite into an identity, if need be once an admin has approved it. `exporter` is of
+    /// the connection that the request came by.
     pub async fn enroll(
         &self,
         request: &EnrollRequest,
         exporter: &Exporter,
-    ) -> Result<EnrollResponse, Error> {
+    ) -> Result<Enrolled, Error> {
         if request.invite.len() > MAX_INVITE_ID || !NONCE.contains(&request.nonce.0.len()) {
             return Err(Refusal::Invalid("the enrollment request is not well formed".into()).into());
         }
@@ -43,15 +49,36 @@ impl App {
         }
         match judge(&invite, &asked, write.now) {
             Use::First => {}
-            Use::Again(answer) => return Ok(serde_json::from_str(&answer)?),
+            Use::Again(answer) => return Ok(Enrolled::Member(serde_json::from_str(&answer)?)),
+            Use::Waits { first } => {
+                let fingerprint = key_fingerprint(&request.keys, &request.signing_key);
+                if first {
+                    write.tx.ask_with_invite(&invite.id, &asked, write.now).await?;
+                    let detail = format!("invite {}, keys {fingerprint}", invite.id);
+                    write.tx.audit(write.now, &who, "enrollment-asked", &who, &detail).await?;
+                    self.commit_quietly(write).await?;
+                    tracing::warn!(identity = who, %fingerprint, "an enrollment waits for approval");
+                }
+                return Ok(Enrolled::Waits(EnrollPending { fingerprint }));
+            }
+            Use::Rejected => {
+                return Err(Refusal::Invite(format!(
+                    "an admin rejected this enrollment as {who}; ask for a new invite"
+                ))
+                .into());
+            }
             Use::Misuse => {
                 let detail = format!(
                     "invite {} was used again with other keys: it was stolen, before or after its use; if in doubt, revoke {who}",
                     invite.id
                 );
-                write.tx.audit(write.now, "coordinator", "invite-misused", &who, &detail).await?;
-                self.commit_quietly(write).await?;
-                tracing::error!(invite = invite.id, identity = who, "{detail}");
+                // Once: whoever has the invite must not be able to fill the log.
+                if self.is_first_use(&format!("misuse of invite {}", invite.id)) {
+                    let coordinator = "coordinator";
+                    write.tx.audit(write.now, coordinator, INVITE_MISUSED, &who, &detail).await?;
+                    self.commit_quietly(write).await?;
+                    tracing::error!(invite = invite.id, identity = who, "{detail}");
+                }
                 return Err(Refusal::Invite(format!(
                     "the invite for {who} was used before, with other keys; ask the admin for a new one, and whether they expected this"
                 ))
@@ -75,6 +102,8 @@ impl App {
             }
             let reason = format!("replaced with invite {}", invite.id);
             write.tx.revoke_identity(invite.role, &invite.name, &reason, write.now).await?;
+            let (role, name) = (invite.role, invite.name.clone());
+            self.note_revocation(&Revocation { role, name, at: write.now, reason });
         }
         let identity = StoredIdentity {
             role: invite.role,
@@ -115,8 +144,17 @@ impl App {
         topics.extend(self.follow_identities(&mut write).await?);
         self.commit(write, &topics).await?;
         tracing::info!(identity = who, serial = certificate.serial, "enrolled");
-        Ok(response)
+        Ok(Enrolled::Member(Box::new(response)))
     }
+}
+
+/// What became of an enrollment.
+#[derive(Debug)]
+pub enum Enrolled {
+    /// An identity.
+    Member(Box<EnrollResponse>),
+    /// Nothing yet: an admin has to approve it.
+    Waits(EnrollPending),
 }
 
 /// What a proved use of an invite is.
@@ -124,17 +162,38 @@ impl App {
 enum Use {
     First,
     Again(String),
+    /// An admin has to approve it; `first` when nobody has heard of it yet.
+    Waits {
+        first: bool,
+    },
+    Rejected,
     Misuse,
     Expired,
 }
 
 fn judge(invite: &StoredInvite, asked: &str, now: Timestamp) -> Use {
-    match (&invite.consumed, &invite.request, &invite.answer) {
-        (Some(_), Some(request), Some(answer)) if request == asked => Use::Again(answer.clone()),
-        (Some(_), _, _) => Use::Misuse,
-        (None, _, _) if now >= invite.expires => Use::Expired,
-        (None, _, _) => Use::First,
+    if invite.consumed.is_some() {
+        return match (&invite.request, &invite.answer) {
+            (Some(request), Some(answer)) if request == asked => Use::Again(answer.clone()),
+            (Some(request), None) if request == asked => Use::Rejected,
+            _ => Use::Misuse,
+        };
     }
+    match &invite.asking {
+        Some(first) if first != asked => Use::Misuse,
+        Some(_) if now >= end_of_wait(invite) => Use::Expired,
+        Some(_) if invite.approved_by.is_none() => Use::Waits { first: false },
+        Some(_) => Use::First,
+        None if now >= invite.expires => Use::Expired,
+        None if invite.approve => Use::Waits { first: true },
+        None => Use::First,
+    }
+}
+
+/// When an invite that was asked with ends undecided.
+pub(super) fn end_of_wait(invite: &StoredInvite) -> Timestamp {
+    let asked = invite.asked.unwrap_or(invite.expires);
+    asked.saturating_add(WAIT_FOR_APPROVAL).unwrap_or(Timestamp::MAX)
 }
 
 /// The invite, if the sender proves to know its secret.
@@ -160,8 +219,6 @@ fn known(
 
 #[cfg(test)]
 mod tests {
-    use jiff::SignedDuration;
-
     use super::*;
 
     fn invite() -> StoredInvite {
@@ -173,6 +230,10 @@ mod tests {
             site: None,
             trees: vec![],
             replaces: false,
+            approve: false,
+            asked: None,
+            asking: None,
+            approved_by: None,
             made_by: "admin/ann".into(),
             expires: Timestamp::UNIX_EPOCH,
             consumed: None,
@@ -195,5 +256,47 @@ mod tests {
         };
         assert_eq!(judge(&used, "x", after), Use::Again("answer".into()));
         assert_eq!(judge(&used, "y", before), Use::Misuse);
+    }
+
+    #[test]
+    fn an_invite_counts_to_the_last_moment_before_its_end_and_not_at_it() {
+        let end = Timestamp::UNIX_EPOCH;
+        let (second, moment) = (SignedDuration::from_secs(1), SignedDuration::from_nanos(1));
+        let wants_approval = StoredInvite { approve: true, ..invite() };
+        for (at, good) in [
+            (end - second, true),
+            (end - moment, true),
+            (end, false),
+            (end + moment, false),
+            (end + second, false),
+        ] {
+            assert_eq!(judge(&invite(), "x", at) == Use::First, good, "{at}");
+            let waits = judge(&wants_approval, "x", at) == Use::Waits { first: true };
+            assert_eq!(waits, good, "{at}");
+        }
+    }
+
+    #[test]
+    fn approval_is_for_the_keys_that_asked_first_and_for_a_week() {
+        let asked = Timestamp::UNIX_EPOCH - SignedDuration::from_secs(1);
+        let late = asked + WAIT_FOR_APPROVAL;
+        let waiting = StoredInvite {
+            approve: true,
+            asked: Some(asked),
+            asking: Some("x".into()),
+            ..invite()
+        };
+        let in_time = late - SignedDuration::from_nanos(1);
+        assert_eq!(judge(&waiting, "x", in_time), Use::Waits { first: false });
+        assert_eq!(judge(&waiting, "x", late), Use::Expired);
+        assert_eq!(judge(&waiting, "y", asked), Use::Misuse, "two have the same invite");
+        let approved = StoredInvite { approved_by: Some("admin/ann".into()), ..waiting.clone() };
+        assert_eq!(judge(&approved, "x", in_time), Use::First);
+        assert_eq!(judge(&approved, "x", late), Use::Expired);
+        assert_eq!(judge(&approved, "y", asked), Use::Misuse);
+        let rejected =
+            StoredInvite { consumed: Some(in_time), request: Some("x".into()), ..waiting };
+        assert_eq!(judge(&rejected, "x", in_time), Use::Rejected);
+        assert_eq!(judge(&rejected, "y", in_time), Use::Misuse);
     }
 }

@@ -10,8 +10,8 @@ use protocol::{
     spec::AssignmentName,
     statement::{Claim as _, Offer, Receipt},
     v1::{
-        agent::{RunReport, RunResult},
-        history::{GenerationStatus, HoldStatus, PackStatus, RunStatus},
+        agent::{MAX_LOG, RunReport, RunResult},
+        history::{GenerationStatus, HoldStatus, LogOf, PackStatus, RunStatus},
     },
 };
 use uuid::Uuid;
@@ -41,11 +41,16 @@ impl App {
             let message = format!("a report carries at most {MAX_NOTICES} notices");
             return Err(Refusal::Invalid(message).into());
         }
+        if report.log.len() > MAX_LOG {
+            let message = format!("the log is longer than {MAX_LOG} bytes");
+            return Err(Refusal::Invalid(message).into());
+        }
         let mut write = self.write().await?;
         let receipt = receipt(&write.before, caller, report)?;
         if !write.tx.add_run(&caller.name, report, write.now).await? {
             return Ok(());
         }
+        self.tell_of_run(&mut write, caller, report).await?;
         if report.kind.is_verdict() {
             write.tx.put_outcome(&outcome(report)).await?;
         }
@@ -83,7 +88,11 @@ impl App {
             }
             (Some(hold), _) => {
                 let ended = write.tx.end_holds(tree, Some(site), Some(&hold.manifest)).await?;
-                write.tx.add_hold(tree, &caller.name, Some(site), hold).await? || ended
+                let added = write.tx.add_hold(tree, &caller.name, Some(site), hold).await?;
+                if added {
+                    self.tell_of_hold(write, &report.assignment, hold).await?;
+                }
+                added || ended
             }
             (None, RunResult::UpToDate | RunResult::Completed) if report.kind.is_sync() => {
                 write.tx.end_holds(tree, Some(site), None).await?
@@ -131,6 +140,24 @@ impl App {
         let mut tx = self.parts.database.read().await?;
         let found = tx.run(id).await?;
         Ok(found.ok_or_else(|| Refusal::NotFound(format!("there is no run {id}")))?)
+    }
+
+    /// A run of an assignment with its log.
+    pub async fn run_log(&self, name: &AssignmentName, of: LogOf) -> Result<RunStatus, Error> {
+        let mut tx = self.parts.database.read().await?;
+        let Some((id, log)) = tx.run_log(name, of).await? else {
+            let what = match of {
+                LogOf::Latest => "no log of a run",
+                LogOf::Previous => "no log of a second run",
+                LogOf::Success => "no log of a run that succeeded",
+                LogOf::Change => "no log of a run that changed anything",
+            };
+            return Err(Refusal::NotFound(format!("there is {what} of {name} yet")).into());
+        };
+        let found = tx.run(id).await?;
+        let mut run = found.ok_or_else(|| Refusal::NotFound(format!("there is no run {id}")))?;
+        run.report.log = log;
+        Ok(run)
     }
 
     /// A page of generations, the newest first; on the first page after the holds.

@@ -8,6 +8,7 @@ use protocol::{
     root::MAX_KEYS,
     v1::{
         enroll::{Certificates, KeysToCertify, RenewRequest, RenewResponse},
+        events::EventKind,
         identities::{IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI},
     },
 };
@@ -16,10 +17,14 @@ use uuid::Uuid;
 use super::{
     App, Error, Picture, Refusal, Write,
     admission::Caller,
+    events::Told,
     orders::{Among, concerned},
     picture::Fleet,
 };
-use crate::db::{StoredCertificate, StoredIdentity, StoredInvite, Topic};
+use crate::{
+    db::{StoredCertificate, StoredIdentity, StoredInvite, Topic},
+    journal::Revocation,
+};
 
 /// How long an invite can be used where nothing is said.
 const INVITE_LIFE: SignedDuration = SignedDuration::from_hours(1);
@@ -71,6 +76,10 @@ impl App {
             site: request.site.clone(),
             trees: request.trees.clone(),
             replaces: request.replace,
+            approve: request.approve,
+            asked: None,
+            asking: None,
+            approved_by: None,
             made_by: caller.to_string(),
             expires,
             consumed: None,
@@ -79,7 +88,8 @@ impl App {
         };
         write.tx.add_invite(&stored).await?;
         let target = format!("{}/{}", request.role, request.name);
-        let detail = format!("invite {}, until {expires}", invite.id);
+        let approval = if request.approve { ", wants approval" } else { "" };
+        let detail = format!("invite {}, until {expires}{approval}", invite.id);
         write.tx.audit(write.now, &caller.to_string(), "invite", &target, &detail).await?;
         self.commit_quietly(write).await?;
         Ok(InviteAnswer { invite: invite.to_string(), expires })
@@ -102,7 +112,8 @@ impl App {
         let identity = identity
             .ok_or_else(|| Refusal::Revoked(format!("{caller} was revoked in the meantime")))?;
         let (certificate, certificates) = self.certify(role, name, &request.keys, write.now)?;
-        let response = RenewResponse { certificates };
+        let enroll_url = Some(self.parts.enroll_url.clone());
+        let response = RenewResponse { certificates, enroll_url };
         let answer = serde_json::to_string(&response)?;
         write.tx.add_certificate(&certificate, &asked, &answer).await?;
         let who = caller.to_string();
@@ -133,9 +144,21 @@ impl App {
                 .into());
             }
             write.tx.revoke_identity(role, name, &request.reason, write.now).await?;
+            self.note_revocation(&Revocation {
+                role,
+                name: name.clone(),
+                at: write.now,
+                reason: request.reason.clone(),
+            });
             let target = format!("{role}/{name}");
             let who = caller.to_string();
             write.tx.audit(write.now, &who, "revoke", &target, &request.reason).await?;
+            let text = match request.reason.as_str() {
+                "" => format!("{target} was revoked by {who}"),
+                reason => format!("{target} was revoked by {who}: {reason}"),
+            };
+            let told = Told::new(EventKind::IdentityRevoked, &target, text).with("by", &who);
+            self.tell(&mut write, told.with("reason", &request.reason)).await?;
             let mut topics = topics_of(&mut write, &identity).await?;
             topics.extend(self.follow_identities(&mut write).await?);
             self.commit(write, &topics).await?;

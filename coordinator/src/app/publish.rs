@@ -5,18 +5,23 @@ use jiff::Timestamp;
 use protocol::{
     digest::Digest,
     dsse::Envelope,
-    generation::{Epoch, Generation},
+    generation::{Epoch, Generation, Version},
+    hold::HoldId,
     name::TreeName,
     role::Role,
     spec::AssignmentName,
     statement::{Claim, Offer, Statement},
-    v1::publisher::{Accepted, HoldReport, Presence},
+    v1::{
+        events::EventKind,
+        publisher::{Accepted, HoldReport, Presence},
+    },
 };
 
 use super::{
     App, Error, Picture, Refusal,
     admission::Caller,
     effective,
+    events::Told,
     orders::trees_of,
     picture::{SYNC, TreeContents},
 };
@@ -51,14 +56,18 @@ impl App {
             let who = caller.to_string();
             write.tx.audit(write.now, &who, "publish-approved", tree.as_str(), &detail).await?;
         }
+        let version = Version { epoch: statement.epoch, generation: statement.generation };
+        let text = format!("tree {tree} has the new generation {version}");
+        let told = Told::new(EventKind::GenerationPublished, tree, text)
+            .with("generation", version)
+            .with("manifest", statement.manifest)
+            .with("entries", statement.entries)
+            .with("bytes", statement.bytes)
+            .with("publisher", &caller.name);
+        self.tell(&mut write, told).await?;
         let topics =
             [Topic::Generations, Topic::Tree(tree.clone()), Topic::Publisher(caller.name.clone())];
         let revision = self.commit(write, &topics).await?;
-        tracing::info!(
-            %tree, epoch = %statement.epoch, generation = %statement.generation,
-            manifest = %statement.manifest, entries = statement.entries, bytes = statement.bytes,
-            "new generation"
-        );
         Ok(Accepted { revision })
     }
 
@@ -98,11 +107,14 @@ impl App {
         check_publisher(&write.before, caller, tree)?;
         // Only the content that is held now is retained, so only that can be approved.
         let ended = write.tx.end_holds(tree, None, Some(&hold.manifest)).await?;
-        if !write.tx.add_hold(tree, &caller.name, None, hold).await? && !ended {
+        let added = write.tx.add_hold(tree, &caller.name, None, hold).await?;
+        if !added && !ended {
             return Ok(());
         }
+        if added {
+            self.tell_of_hold(&mut write, tree, hold).await?;
+        }
         self.commit(write, &[Topic::Generations]).await?;
-        tracing::warn!(%tree, manifest = %hold.manifest, reason = hold.reason, "a scan is held");
         Ok(())
     }
 
@@ -146,6 +158,14 @@ impl App {
         let verb = if approve { "approve" } else { "reject" };
         let who = caller.to_string();
         write.tx.audit(now, &who, verb, tree.as_str(), &manifest.to_string()).await?;
+        let (kind, done) = match approve {
+            true => (EventKind::HoldApproved, "approved"),
+            false => (EventKind::HoldRejected, "rejected"),
+        };
+        let id = HoldId::of(manifest);
+        let told = Told::new(kind, tree, format!("{by} {done} the hold {id} of tree {tree}"));
+        let told = told.with("hold", id).with("manifest", manifest).with("by", by);
+        self.tell(&mut write, told).await?;
         let mut topics = vec![Topic::Generations];
         let merged = effective::tree(&write.before.wanted.definitions, tree);
         topics.extend(merged.and_then(|merged| merged.publisher().cloned()).map(Topic::Publisher));

@@ -2,9 +2,11 @@
 
 use certs::identity::PeerIdentity;
 use jiff::SignedDuration;
-use protocol::v1::audit::AuditEntry;
+use protocol::v1::{audit::AuditEntry, events::EventKind};
 
-use super::{App, Error, admission::Caller, picture::is_outlived};
+use super::{
+    App, Error, admission::Caller, alarms::CLONE_SUSPECTED, events::Told, picture::is_outlived,
+};
 use crate::db::Topic;
 
 /// How long a revocation list counts. It is made anew for everyone who asks.
@@ -38,9 +40,11 @@ impl App {
         let detail = format!(
             "its certificate {serial} was used again, long after a newer one: a copy of its identity is in use, or its disk was set back; if in doubt, revoke {who} and enroll it anew"
         );
-        tracing::error!(identity = who, serial, "{detail}");
         let mut write = self.write().await?;
-        write.tx.audit(write.now, "coordinator", "clone-suspected", &who, &detail).await?;
+        write.tx.audit(write.now, "coordinator", CLONE_SUSPECTED, &who, &detail).await?;
+        let text = format!("{who}: {detail}");
+        let told = Told::new(EventKind::CloneSuspected, &who, text).with("serial", &serial);
+        self.tell(&mut write, told).await?;
         self.commit_quietly(write).await
     }
 

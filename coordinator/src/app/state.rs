@@ -15,12 +15,20 @@ use protocol::{
     generation::Revision,
     name::{IdentityName, NetworkName},
     role::Role,
+    v1::events::Event,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Picture};
-use crate::db::{Database, Topic, Transaction};
+use super::{
+    Error, Picture,
+    events::{self, Telling},
+    late::LateAsks,
+};
+use crate::{
+    db::{Database, Topic, Transaction},
+    journal::{Journal, Revocation},
+};
 
 /// Gives the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -46,8 +54,14 @@ pub struct Parts {
     pub enroll_url: String,
     /// How long the certificates live that it makes.
     pub certificate_life: SignedDuration,
+    /// How long after its end a certificate may be renewed; zero for never.
+    pub late_renewal: SignedDuration,
+    /// Who is told of what.
+    pub telling: Telling,
     /// Gives the time.
     pub clock: Clock,
+    /// Where revocations are kept beside the database.
+    pub journal: Journal,
     /// Ends every wait when the coordinator stops.
     pub stopping: CancellationToken,
 }
@@ -60,8 +74,13 @@ pub struct App {
     loading: tokio::sync::Mutex<()>,
     seen: Mutex<HashMap<(Role, IdentityName), Timestamp>>,
     seen_stored: Mutex<Timestamp>,
+    /// When this replica began to listen.
+    began: Timestamp,
+    /// Something is to be told.
+    told: Notify,
     /// Serials whose first use, or whose use after their time, was noted by this replica.
     noted: Mutex<HashSet<String>>,
+    pub(super) late_asks: LateAsks,
 }
 
 /// A change under way: the one writer's place, with the picture as it is in the database.
@@ -72,6 +91,8 @@ pub struct Write {
     pub before: Picture,
     /// The time of the change.
     pub now: Timestamp,
+    /// Events that were stored with it.
+    pub told: Vec<Event>,
 }
 
 impl App {
@@ -86,7 +107,10 @@ impl App {
             loading: tokio::sync::Mutex::new(()),
             seen: Mutex::new(HashMap::new()),
             seen_stored: Mutex::new(Timestamp::UNIX_EPOCH),
+            began: (parts.clock)(),
+            told: Notify::new(),
             noted: Mutex::default(),
+            late_asks: LateAsks::default(),
             parts,
         };
         app.close_revoked(&picture);
@@ -177,13 +201,14 @@ impl App {
         let mut tx = self.parts.database.write().await?;
         let now = self.now();
         let before = Picture::load(&mut tx, Some(&self.picture()), now).await?;
-        Ok(Write { tx, before, now })
+        Ok(Write { tx, before, now, told: Vec::new() })
     }
 
     /// Stores a change that concerns `topics` and tells everybody whom it concerns.
     pub async fn commit(&self, mut write: Write, topics: &[Topic]) -> Result<Revision, Error> {
         let revision = write.tx.next_revision(topics).await?;
         write.tx.commit().await?;
+        self.log_told(&write.told);
         // It is stored, so it is done; a picture that could not be renewed now is renewed soon.
         if let Err(error) = self.catch_up(revision).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the picture is late");
@@ -194,7 +219,36 @@ impl App {
     /// Stores something that changes nobody's orders.
     pub async fn commit_quietly(&self, write: Write) -> Result<(), Error> {
         write.tx.commit().await?;
+        self.log_told(&write.told);
         Ok(())
+    }
+
+    /// Notes a revocation beside the database, durably. One that cannot be noted is made all the same:
+    /// it counts now, and the log says that a restore would forget it.
+    pub(super) fn note_revocation(&self, revocation: &Revocation) {
+        // A few milliseconds, seldom: not worth another thread.
+        if let Err(error) = self.parts.journal.append(revocation) {
+            let Revocation { role, name, .. } = revocation;
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "the revocation of {role}/{name} is not in the journal");
+        }
+    }
+
+    /// When this replica began to listen.
+    pub(super) fn began(&self) -> Timestamp {
+        self.began
+    }
+
+    /// Waits until something is told here.
+    pub async fn something_told(&self) {
+        self.told.notified().await;
+    }
+
+    fn log_told(&self, told: &[Event]) {
+        told.iter().for_each(events::log);
+        if !told.is_empty() {
+            self.told.notify_waiters();
+        }
     }
 
     /// Notes that an identity was heard of. Stored from time to time, not with every request.

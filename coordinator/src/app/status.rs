@@ -14,12 +14,15 @@ use protocol::{
 };
 
 use super::{App, Error, Picture};
-use crate::db::{Outcome, StoredHold};
+use crate::db::{Outcome, Queue, StoredHold};
 
 /// An agent that was not heard of for so long is silent: several long polls are missing.
 const SILENT: SignedDuration = SignedDuration::from_mins(10);
 /// A certificate that ends within so long should have been renewed days ago.
 const ENDING: SignedDuration = SignedDuration::from_hours(48);
+
+/// An event that was tried so often without success needs somebody to look.
+const TRIES_UNNOTICED: u64 = 3;
 
 impl App {
     /// Every assignment with what it should hold and what it holds.
@@ -37,6 +40,9 @@ impl App {
         let mut attention = holds(&picture);
         attention.extend(failures(&assignments, &outcomes));
         attention.extend(self.identities_in_need(&picture, now));
+        attention.extend(self.suspicions(&mut tx, &picture, now).await?);
+        attention.extend(tx.queues().await?.iter().filter_map(undelivered));
+        tx.commit().await?;
         Ok(NetworkStatus {
             network: self.network().clone(),
             revision: picture.revision,
@@ -93,13 +99,25 @@ impl App {
                     "the certificate of {role} {name} ends at {} and was not renewed; see its log",
                     newest.not_after
                 )),
-                None => texts.push(format!(
+                None if self.parts.late_renewal.is_zero() => texts.push(format!(
                     "the certificate of {role} {name} has ended; invite it again with --replace"
+                )),
+                None => texts.push(format!(
+                    "the certificate of {role} {name} has ended; it is renewed when that machine comes back within {:#} of the end, later it has to be invited again with --replace",
+                    self.parts.late_renewal
                 )),
             }
         }
         texts
     }
+}
+
+/// What an admin is told of a webhook that takes nothing.
+fn undelivered(queue: &Queue) -> Option<String> {
+    let Queue { webhook, events, tries, error } = queue;
+    (*tries >= TRIES_UNNOTICED).then(|| {
+        format!("{events} events wait for the webhook {webhook}, tried {tries} times: {error}")
+    })
 }
 
 fn holds(picture: &Picture) -> Vec<String> {

@@ -14,6 +14,7 @@ use protocol::{
 
 use super::{error::Error, print::Print, session::Session};
 pub(super) use changes::shown;
+pub(super) use files::read;
 
 /// Make the definitions in the files the wanted state; prints the difference it makes.
 ///

@@ -103,6 +103,7 @@ impl Error {
             }
             Self::Api(client::Error::Problem(problem)) => match problem.kind {
                 ProblemKind::Revoked => Some(REVOKED),
+                ProblemKind::Expired => Some(EXPIRED),
                 ProblemKind::Unauthenticated => Some(NOT_ACCEPTED),
                 ProblemKind::Forbidden => Some(
                     "`mirrorctl whoami` shows the identity and its role; changes need an admin's.",

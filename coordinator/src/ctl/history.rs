@@ -3,7 +3,6 @@
 use clap::Args;
 use protocol::{
     client::Client,
-    name::{SiteName, TreeName},
     spec::AssignmentName,
     v1::{agent::RunReport, history::RunStatus},
 };
@@ -11,6 +10,7 @@ use protocol::{
 use super::{
     error::Error,
     print::{Print, table},
+    select::Selectors,
     session::Session,
     status,
     text::{self, or_nothing},
@@ -19,7 +19,7 @@ use super::{
 /// Show the latest runs: what agents did, how it ended, and what it cost.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  mirrorctl history\n  mirrorctl history fedora@lisbon\n  mirrorctl history --site lisbon"
+    after_help = "Example:\n  mirrorctl history\n  mirrorctl history fedora@lisbon\n  mirrorctl history --site lisbon --site porto -n 10"
 )]
 pub(super) struct History {
     #[command(flatten)]
@@ -29,15 +29,14 @@ pub(super) struct History {
 /// Which runs.
 #[derive(Debug, Args)]
 pub(super) struct Which {
-    /// Only this assignment.
+    /// Only of these assignments.
     #[arg(value_name = "TREE@SITE")]
-    assignment: Option<AssignmentName>,
-    /// Only this tree.
-    #[arg(long)]
-    tree: Option<TreeName>,
-    /// Only this site.
-    #[arg(long)]
-    site: Option<SiteName>,
+    assignments: Vec<AssignmentName>,
+    #[command(flatten)]
+    selectors: Selectors,
+    /// At most so many, the newest.
+    #[arg(short = 'n', long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(..=1000))]
+    number: u64,
 }
 
 impl History {
@@ -49,18 +48,21 @@ impl History {
 
 impl Which {
     /// The latest of these runs, newest first.
-    pub(super) async fn runs(&self, api: &Client) -> Result<Vec<RunStatus>, Error> {
-        Ok(api.runs(&self.query()).await?.items)
-    }
-
-    fn query(&self) -> String {
-        let part = |key: &str, value: Option<String>| value.map(|value| format!("{key}={value}"));
-        let parts = [
-            part("assignment", self.assignment.as_ref().map(ToString::to_string)),
-            part("tree", self.tree.as_ref().map(ToString::to_string)),
-            part("site", self.site.as_ref().map(ToString::to_string)),
-        ];
-        parts.into_iter().flatten().collect::<Vec<_>>().join("&")
+    pub(super) async fn runs(self, api: &Client) -> Result<Vec<RunStatus>, Error> {
+        let limit = format!("limit={}", self.number);
+        let names = match (self.assignments.is_empty(), self.selectors.is_empty()) {
+            (true, true) => return Ok(api.runs(&limit).await?.items),
+            // What was deleted has runs too.
+            (false, true) => self.assignments,
+            (_, false) => self.selectors.and(&self.assignments).select(api).await?,
+        };
+        let mut runs = Vec::new();
+        for name in names {
+            runs.extend(api.runs(&format!("assignment={name}&{limit}")).await?.items);
+        }
+        runs.sort_by_key(|run| std::cmp::Reverse((run.received, run.report.id)));
+        runs.truncate(usize::try_from(self.number).unwrap_or(usize::MAX));
+        Ok(runs)
     }
 }
 
@@ -265,17 +267,5 @@ pub(super) mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is not in:\n{text}");
         }
-    }
-
-    #[test]
-    fn the_query_names_what_was_asked_for() {
-        let which = |assignment: Option<&str>, tree: Option<&str>, site: Option<&str>| Which {
-            assignment: assignment.map(|text| text.parse().unwrap()),
-            tree: tree.map(|text| text.parse().unwrap()),
-            site: site.map(|text| text.parse().unwrap()),
-        };
-        assert_eq!(which(None, None, None).query(), "");
-        assert_eq!(which(Some("a@b"), None, None).query(), "assignment=a@b");
-        assert_eq!(which(None, Some("a"), Some("b")).query(), "tree=a&site=b");
     }
 }

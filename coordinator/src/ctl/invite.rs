@@ -36,11 +36,15 @@ pub(super) struct Invite {
     /// Take the place of a live identity of that name, which is revoked when the invite is used.
     #[arg(long)]
     replace: bool,
+    /// Let nobody in before an admin has compared the keys of the machine that uses it (see
+    /// `mirrorctl enrollments`).
+    #[arg(long)]
+    approve: bool,
 }
 
 impl Invite {
     pub(super) async fn run(self, session: &Session, print: &mut Print) -> Result<(), Error> {
-        let Self { role, name, site, trees, ttl, replace } = self;
+        let Self { role, name, site, trees, ttl, replace, approve } = self;
         let program = match role {
             Role::Agent => "mirror-agent enroll --data DIR --invite",
             Role::Publisher => "publisher enroll --data DIR --invite",
@@ -53,7 +57,8 @@ impl Invite {
         if site.is_some() && role != Role::Agent {
             return Err(Error::Usage(format!("--site is for agents, not for a {role}")));
         }
-        let request = InviteRequest { role, name: name.clone(), site, trees, ttl, replace };
+        let request =
+            InviteRequest { role, name: name.clone(), site, trees, ttl, replace, approve };
         let answer = session.api(print).await?.invite(&request).await?;
         print.result(&answer, |answer| answer.invite.clone())?;
         if !print.is_json() {

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use super::{
     error::Error,
-    print::Print,
+    print::{Format, Print},
     session::{Session, api_of, dialer},
     whoami,
 };
@@ -70,8 +70,14 @@ impl Login {
 async fn enroll(invite: &Invite, dir: &Path) -> anyhow::Result<Arc<Identity>> {
     let mut refused = None;
     for role in [Role::Admin, Role::Viewer] {
-        let options =
-            EnrollOptions { role: Some(role), dialer: dialer()?, ..EnrollOptions::default() };
+        let options = EnrollOptions {
+            role: Some(role),
+            dialer: dialer()?,
+            waiting: |keys| {
+                Print::new(Format::Text).note(&enrollment::waiting_for_approval(keys));
+            },
+            ..EnrollOptions::default()
+        };
         match enrollment::enroll(invite, dir, &options, check).await {
             Ok(identity) => return Ok(identity),
             Err(error @ enrollment::Error::Refused { .. }) => refused = Some(error),

@@ -17,7 +17,7 @@ use certs::{
     tls::ServerExpectation,
 };
 use jiff::Timestamp;
-use protocol::client::Client;
+use protocol::{client::Client, v1::enroll::RenewRequest};
 
 use super::{error::Error, print::Print};
 
@@ -59,15 +59,14 @@ impl Session {
         let current = live.current();
         let url = self.url.as_ref().unwrap_or(&current.membership.api_url);
         let api = Client::new(url, Arc::new(move || client.get()));
-        if current.not_after <= Timestamp::now() {
-            // The coordinator may close the connection before its refusal is heard.
-            print.note(&format!(
-                "warning: the certificate of this identity has expired (at {}), or this machine's clock is wrong",
-                current.not_after
-            ));
-        }
         if is_in_second_half(&current, Timestamp::now()) && dir.join("identity").exists() {
             renew(&live, &api, &dialer, print).await;
+        }
+        let not_after = live.current().not_after;
+        if not_after <= Timestamp::now() {
+            print.note(&format!(
+                "warning: the certificate of this identity has expired (at {not_after}), or this machine's clock is wrong"
+            ));
         }
         Ok(api)
     }
@@ -99,9 +98,16 @@ pub(super) fn dialer() -> anyhow::Result<Dialer> {
 
 /// A failed renewal is told and tried again next time: the certificate is still good.
 async fn renew(live: &LiveIdentity, api: &Client, dialer: &Dialer, print: &mut Print) {
-    let ask = |request| {
-        let api = api.clone();
-        async move { api.renew(&request).await }
+    let ask = |request: RenewRequest| async move {
+        match api.renew(&request).await {
+            Ok(response) => Ok(response),
+            Err(error) if live.has_ended() => match live.renew_late(&request, dialer).await {
+                Ok(response) => Ok(response),
+                // The verb itself tells that it has expired.
+                Err(late) => Err(anyhow::Error::from(late).context(error)),
+            },
+            Err(error) => Err(error.into()),
+        }
     };
     let check = |identity: Arc<Identity>| {
         let (dialer, url) = (dialer.clone(), api.base().to_owned());

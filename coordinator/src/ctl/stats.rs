@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use clap::Args;
 use protocol::{
     transfer::Way,
-    v1::{agent::RunResult, history::RunStatus},
+    v1::{
+        agent::{RunResult, SyncStats},
+        history::RunStatus,
+    },
 };
 use serde::Serialize;
 
@@ -25,15 +28,20 @@ use super::{
 pub(super) struct Stats {
     #[command(flatten)]
     which: Which,
+    /// Of each assignment, what its latest successful run moved, instead of its latest.
+    #[arg(long)]
+    success: bool,
 }
 
 /// Sums over some runs.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Sums {
     runs: u64,
     assignments: BTreeMap<String, OfAssignment>,
     ways: BTreeMap<Way, OfWay>,
+    /// All that the latest run of each assignment moved.
+    latest: BTreeMap<String, SyncStats>,
     /// What each generation cost each site, the newest first.
     savings: Vec<Saving>,
 }
@@ -76,15 +84,21 @@ struct OfWay {
 impl Stats {
     pub(super) async fn run(self, session: &Session, print: &mut Print) -> Result<(), Error> {
         let runs = self.which.runs(&session.api(print).await?).await?;
-        print.result(&Sums::of(&runs), Sums::shown)
+        print.result(&Sums::of(&runs, self.success), Sums::shown)
     }
 }
 
 impl Sums {
-    fn of(runs: &[RunStatus]) -> Self {
+    fn of(runs: &[RunStatus], only_success: bool) -> Self {
         let mut sums = Self::default();
         for RunStatus { report, .. } in runs {
             sums.runs += 1;
+            let success = matches!(report.result, RunResult::UpToDate | RunResult::Completed);
+            if let Some(stats) = report.stats.as_ref().filter(|_| success || !only_success) {
+                // The newest comes first.
+                let latest = sums.latest.entry(report.assignment.to_string());
+                latest.or_insert_with(|| stats.clone());
+            }
             let own = sums.assignments.entry(report.assignment.to_string()).or_default();
             own.runs += 1;
             own.with_changes += u64::from(report.result == RunResult::Completed);
@@ -152,7 +166,22 @@ impl Sums {
         let headings =
             ["GENERATION", "ASSIGNMENT", "MOVED", "WHOLE FILES", "RSYNC (ESTIMATE)", "SAVED"];
         let savings = table(headings, savings);
-        format!("the latest {} runs\n\n{assignments}\n{ways}\n{savings}", self.runs)
+        let latest = self.latest.iter().map(|(name, stats)| {
+            [
+                name.clone(),
+                stats.total_file_count.to_string(),
+                text::bytes(stats.total_bytes),
+                stats.transferred_file_count.to_string(),
+                text::bytes(stats.transferred_bytes),
+                text::bytes(stats.literal_bytes),
+                text::bytes(stats.matched_bytes),
+                format!("{}/s", text::bytes(stats.transfer_bps)),
+            ]
+        });
+        let headings =
+            ["LATEST RUN", "FILES", "CONTENT", "CAME", "OF CONTENT", "LITERAL", "MATCHED", "RATE"];
+        let latest = table(headings, latest);
+        format!("the latest {} runs\n\n{assignments}\n{ways}\n{latest}\n{savings}", self.runs)
     }
 }
 
@@ -162,11 +191,43 @@ mod tests {
     use crate::ctl::history::tests::example;
 
     #[test]
+    fn f38_f65_what_the_latest_run_moved_is_shown_or_the_latest_that_succeeded() {
+        let with = |result, files| {
+            let mut run = example();
+            run.report.result = result;
+            run.report.stats = Some(SyncStats { total_file_count: files, ..SyncStats::default() });
+            run
+        };
+        let runs = [with(RunResult::Partial, 1), with(RunResult::Completed, 2)];
+        let latest =
+            |only_success| Sums::of(&runs, only_success).latest["fedora@lisbon"].total_file_count;
+        assert_eq!((latest(false), latest(true)), (1, 2));
+        let json = serde_json::to_value(SyncStats::default()).unwrap();
+        let keys: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
+        for key in [
+            "total-file-count",
+            "transferred-file-count",
+            "total-bytes",
+            "transferred-bytes",
+            "literal-bytes",
+            "matched-bytes",
+            "sent-bytes",
+            "received-bytes",
+            "transfer-bps",
+            "listing-bytes",
+            "listing-creation-seconds",
+            "listing-transfer-seconds",
+        ] {
+            assert!(keys.contains(&key.to_owned()), "{key} in {keys:?}");
+        }
+    }
+
+    #[test]
     fn runs_are_summed_by_assignment_and_by_way() {
         let mut failed = example();
         failed.report.result = RunResult::Failed;
         failed.report.ways.clear();
-        let sums = Sums::of(&[example(), example(), failed]);
+        let sums = Sums::of(&[example(), example(), failed], false);
         let own = &sums.assignments["fedora@lisbon"];
         assert_eq!((own.runs, own.with_changes, own.failed), (3, 2, 1));
         assert_eq!((own.content_bytes, own.received_bytes), (12_308, 6_144));

@@ -55,18 +55,33 @@ impl Transaction {
              WHERE number > $1 ORDER BY number LIMIT $2";
         rows!(self, AuditRow, sql, to_bigint(after), to_bigint(limit))?
             .into_iter()
-            .map(|(number, at, who, what, target, detail, previous, digest)| {
-                Ok(AuditEntry {
-                    number: from_bigint(number),
-                    at: from_micros(at)?,
-                    who,
-                    what,
-                    target,
-                    detail,
-                    previous,
-                    digest,
-                })
-            })
+            .map(entry)
             .collect()
     }
+
+    /// The newest entries of either of two kinds that were made at `since` or later, the newest
+    /// first; at most a hundred.
+    pub async fn audited_since(
+        &mut self,
+        since: Timestamp,
+        [one, other]: [&str; 2],
+    ) -> Result<Vec<AuditEntry>, Error> {
+        let sql = "SELECT number, at, who, what, target, detail, previous, digest FROM audit
+             WHERE at >= $1 AND (what = $2 OR what = $3) ORDER BY number DESC LIMIT 100";
+        rows!(self, AuditRow, sql, to_micros(since), one, other)?.into_iter().map(entry).collect()
+    }
+}
+
+fn entry(row: AuditRow) -> Result<AuditEntry, Error> {
+    let (number, at, who, what, target, detail, previous, digest) = row;
+    Ok(AuditEntry {
+        number: from_bigint(number),
+        at: from_micros(at)?,
+        who,
+        what,
+        target,
+        detail,
+        previous,
+        digest,
+    })
 }

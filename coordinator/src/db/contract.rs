@@ -5,6 +5,7 @@
 
 mod concurrency;
 mod content;
+mod events;
 mod leases;
 mod people;
 mod runs;

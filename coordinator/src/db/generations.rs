@@ -48,7 +48,7 @@ pub struct StoredOffer {
     pub from: Option<Digest>,
     /// Manifest that it leads to.
     pub to: Digest,
-    /// Length of the pack, in bytes.
+    /// Length of the pack and of the objects that it shares, in bytes.
     pub length: u64,
     /// The signed offer.
     pub offer: Envelope,
@@ -193,7 +193,7 @@ impl Transaction {
             offer.tree.as_str(),
             offer.from.as_ref().map(ToString::to_string),
             offer.to.to_string(),
-            to_bigint(offer.length),
+            to_bigint(offer.total_length()),
             to_micros(now),
             to_json("offer", envelope)?,
         )?;

@@ -188,6 +188,25 @@ impl Transaction {
         rows!(self, CertificateRow, sql, to_micros(now))?.into_iter().map(certificate).collect()
     }
 
+    /// The certificate with that serial number, also when it has ended.
+    pub async fn certificate(&mut self, serial: &str) -> Result<Option<StoredCertificate>, Error> {
+        let sql = "SELECT serial, role, name, issued, not_after, superseded, revoked, confirmed
+             FROM certificates WHERE serial = $1";
+        row!(self, CertificateRow, sql, serial)?.map(certificate).transpose()
+    }
+
+    /// When the newest certificate of that identity that was ever used was issued.
+    pub async fn newest_confirmed(
+        &mut self,
+        role: Role,
+        name: &IdentityName,
+    ) -> Result<Option<Timestamp>, Error> {
+        let sql = "SELECT MAX(issued) FROM certificates
+             WHERE role = $1 AND name = $2 AND confirmed IS NOT NULL";
+        let found = row!(self, (Option<i64>,), sql, role.as_str(), name.as_str())?;
+        from_micros_option(found.and_then(|(issued,)| issued))
+    }
+
     /// Stores a new certificate, which takes the place of its holder's others. `request` names
     /// what was asked for, and `answer` is what was answered.
     pub async fn add_certificate(

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{Error, Transaction, execute, on, rows};
 
-const MIGRATIONS: [(&str, &str); 7] = [
+const MIGRATIONS: &[(&str, &str)] = &[
     ("0001_first", include_str!("migrations/0001_first.sql")),
     ("0002_receipt_bytes", include_str!("migrations/0002_receipt_bytes.sql")),
     ("0003_roots", include_str!("migrations/0003_roots.sql")),
@@ -12,6 +12,9 @@ const MIGRATIONS: [(&str, &str); 7] = [
     ("0005_leases", include_str!("migrations/0005_leases.sql")),
     ("0006_holds", include_str!("migrations/0006_holds.sql")),
     ("0007_undeletes", include_str!("migrations/0007_undeletes.sql")),
+    ("0010_enrollment_approval", include_str!("migrations/0010_enrollment_approval.sql")),
+    ("0030_run_logs", include_str!("migrations/0030_run_logs.sql")),
+    ("0031_events", include_str!("migrations/0031_events.sql")),
 ];
 
 /// Any number; it only has to be the same in every replica.
@@ -30,7 +33,7 @@ pub(super) async fn run(tx: &mut Transaction) -> Result<(), Error> {
     if let Some((found,)) = applied.iter().find(|(name,)| !known(name)) {
         return Err(Error::Newer { found: found.clone() });
     }
-    for (name, sql) in MIGRATIONS {
+    for &(name, sql) in MIGRATIONS {
         if applied.iter().any(|(applied,)| applied == name) {
             continue;
         }

@@ -69,13 +69,15 @@ type OutcomeRow = (String, String, String, i64, Option<i64>, String);
 type ReceiptRow = (String, String, String, i64, i64, String, bool, i64);
 
 impl Transaction {
-    /// Stores a run; one that is there already changes nothing. Returns whether it is new.
+    /// Stores a run, its log apart; one that is there already changes nothing. Returns whether it is
+    /// new.
     pub async fn add_run(
         &mut self,
         agent: &IdentityName,
         report: &RunReport,
         now: Timestamp,
     ) -> Result<bool, Error> {
+        let stored = RunReport { log: String::new(), ..report.clone() };
         let changed = execute!(
             self,
             "INSERT INTO runs (id, agent, tree, site, kind, result, started, ended, received,
@@ -90,8 +92,11 @@ impl Transaction {
             to_micros(report.started),
             to_micros(report.ended),
             to_micros(now),
-            to_json("run", report)?,
+            to_json("run", &stored)?,
         )?;
+        if changed == 1 && !report.log.is_empty() {
+            self.put_run_log(report).await?;
+        }
         Ok(changed == 1)
     }
 

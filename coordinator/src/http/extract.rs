@@ -57,7 +57,7 @@ impl Poll {
 pub(super) struct Window {
     /// Entries before it.
     pub skip: u64,
-    /// Entries in it.
+    /// Entries in it; none where none are asked for.
     pub limit: u64,
 }
 
@@ -70,7 +70,7 @@ impl Window {
                 ProblemKind::BadRequest.with("the cursor is not one that an earlier page gave")
             })?,
         };
-        Ok(Self { skip, limit: limit.unwrap_or(PAGE).clamp(1, MAX_PAGE) })
+        Ok(Self { skip, limit: limit.unwrap_or(PAGE).min(MAX_PAGE) })
     }
 
     /// The page of a list that is at hand as a whole.
@@ -84,7 +84,8 @@ impl Window {
     /// Cursor of the page after one with `count` entries; none when that one was not full.
     pub(super) fn next(self, count: usize) -> Option<String> {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
-        (count >= self.limit).then(|| self.skip.saturating_add(self.limit).to_string())
+        (self.limit > 0 && count >= self.limit)
+            .then(|| self.skip.saturating_add(self.limit).to_string())
     }
 }
 

@@ -67,6 +67,7 @@ async fn enroll(admin: &Client, dir: &Path, name: &str) -> Arc<Identity> {
         trees: vec![],
         ttl: None,
         replace: false,
+        approve: false,
     };
     let invite = admin.invite(&request).await.unwrap().invite.parse().unwrap();
     let data = dir.join(name);

@@ -18,6 +18,7 @@ fn agent(name: &str) -> InviteRequest {
         trees: vec![],
         ttl: None,
         replace: false,
+        approve: false,
     }
 }
 
@@ -51,6 +52,16 @@ async fn an_invite_that_is_used_with_other_keys_is_refused_and_raises_an_alarm()
     assert!(detail.contains("used before"), "{detail}");
     let misused = network.audit().await.into_iter().find(|entry| entry.what == "invite-misused");
     assert_eq!(misused.unwrap().target, "agent/lisbon-1");
+    // It stays in sight until an admin has acted, and is told once however often it is tried.
+    status(network.enroll(&invite, "thief").await);
+    let alarms = async || {
+        let attention = network.admin().status().await.unwrap().attention;
+        attention.iter().filter(|text| text.contains("was used again with other keys")).count()
+    };
+    assert_eq!(alarms().await, 1);
+    let name = "lisbon-1".parse().unwrap();
+    network.admin().revoke(Role::Agent, &name, &RevokeRequest::default()).await.unwrap();
+    assert_eq!(alarms().await, 0);
 }
 
 #[tokio::test]
@@ -112,4 +123,95 @@ async fn a_name_is_taken_over_only_on_purpose_and_the_old_identity_is_revoked() 
     // A revoked name is free again.
     let invite = admin.invite(&agent("lisbon-1")).await.unwrap().invite;
     network.enroll(&invite, "third-disk").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_was_lost_is_given_again_for_the_same_keys_and_no_others() {
+    let network = Network::start().await;
+    network.apply(DEFINITIONS).await.unwrap();
+    let invite = network.invite(Role::Agent, "lisbon-1", Some("lisbon")).await;
+    let data = network.data_of("lisbon-1");
+    let options = certs::enrollment::EnrollOptions::default();
+    let lost = async |_| Err::<(), _>(std::io::Error::other("the power went"));
+    let line = invite.parse().unwrap();
+    certs::enrollment::enroll(&line, &data, &options, lost).await.unwrap_err();
+    let first = std::fs::read(data.join("identity.new/cert.pem")).unwrap();
+    let identity = network.enroll(&invite, "lisbon-1").await.unwrap();
+    assert_eq!(std::fs::read(data.join("identity/cert.pem")).unwrap(), first);
+    network.client(&identity).whoami().await.unwrap();
+    assert_eq!(network.audit().await.iter().filter(|entry| entry.what == "enroll").count(), 1);
+}
+
+#[tokio::test]
+async fn an_invite_that_wants_approval_lets_in_only_the_keys_that_an_admin_compared() {
+    let network = std::sync::Arc::new(Network::start().await);
+    network.apply(DEFINITIONS).await.unwrap();
+    let admin = network.admin();
+    let request = InviteRequest { approve: true, ..agent("lisbon-1") };
+    let invite = admin.invite(&request).await.unwrap().invite;
+    let there = std::sync::Arc::clone(&network);
+    let (line, data) = (invite.clone(), network.data_of("lisbon-1"));
+    let enrolling = tokio::spawn(async move { there.enroll(&line, "lisbon-1").await });
+    let waiting = asked(&network).await;
+    // What the admin sees is what the machine can compute of its own keys.
+    let pending = certs::identity::Pending::enroll(&data, &[]).unwrap();
+    let own = certs::enrollment::key_fingerprint(pending.keys(), &pending.signing_key());
+    assert_eq!(waiting.fingerprint, own);
+    assert_eq!((waiting.role, waiting.name.as_str()), (Role::Agent, "lisbon-1"));
+    let told = admin.status().await.unwrap().attention.join("\n");
+    assert!(told.contains(&own.to_string()) && told.contains("approve-enrollment"), "{told}");
+    assert!(admin.identities(Some(Role::Agent)).await.unwrap().is_empty(), "nobody is in yet");
+    // Somebody else with the same invite is refused and seen, and takes nobody's place.
+    let (code, _) = status(network.enroll(&invite, "thief").await);
+    assert_eq!(code, 403);
+    let told = admin.status().await.unwrap().attention.join("\n");
+    assert!(told.contains("was used again with other keys"), "{told}");
+    let others = certs::identity::Pending::enroll(&network.data_of("thief"), &[]).unwrap();
+    let others = certs::enrollment::key_fingerprint(others.keys(), &others.signing_key());
+    assert_eq!(kind(admin.approve_enrollment(&others).await), ProblemKind::NotFound);
+
+    admin.approve_enrollment(&own).await.unwrap();
+    let identity = enrolling.await.unwrap().unwrap();
+    let who = network.client(&identity).whoami().await.unwrap();
+    assert_eq!((who.name.as_str(), who.site.unwrap().as_str()), ("lisbon-1", "lisbon"));
+    assert!(admin.enrollments().await.unwrap().is_empty());
+    assert_eq!(kind(admin.approve_enrollment(&own).await), ProblemKind::NotFound, "only once");
+    let whats: Vec<_> = network.audit().await.into_iter().map(|entry| entry.what).collect();
+    for what in ["enrollment-asked", "enrollment-approved", "invite-misused", "enroll"] {
+        assert!(whats.iter().any(|found| found == what), "{what} in {whats:?}");
+    }
+    // The alarm is of before this enrollment, so it is settled by it.
+    let told = admin.status().await.unwrap().attention.join("\n");
+    assert!(!told.contains("was used again"), "{told}");
+}
+
+#[tokio::test]
+async fn a_rejected_enrollment_is_told_so_and_its_invite_is_used_up() {
+    let network = std::sync::Arc::new(Network::start().await);
+    network.apply(DEFINITIONS).await.unwrap();
+    let admin = network.admin();
+    let request = InviteRequest { approve: true, ..agent("lisbon-1") };
+    let invite = admin.invite(&request).await.unwrap().invite;
+    let (there, line) = (std::sync::Arc::clone(&network), invite.clone());
+    let enrolling = tokio::spawn(async move { there.enroll(&line, "lisbon-1").await });
+    let waiting = asked(&network).await;
+    admin.reject_enrollment(&waiting.fingerprint).await.unwrap();
+    let (code, detail) = status(enrolling.await.unwrap());
+    assert!(code == 403 && detail.contains("rejected"), "{code} {detail}");
+    let (code, _) = status(network.enroll(&invite, "another").await);
+    assert_eq!(code, 403);
+}
+
+/// The enrollment that waits, once there is one.
+async fn asked(network: &Network) -> protocol::v1::identities::EnrollmentStatus {
+    let admin = network.admin();
+    let found = async {
+        loop {
+            if let Some(waiting) = admin.enrollments().await.unwrap().into_iter().next() {
+                return waiting;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(crate::support::SOON, found).await.unwrap()
 }

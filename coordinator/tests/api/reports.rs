@@ -47,12 +47,15 @@ fn report(assignment: &str) -> RunReport {
         encoders: vec![],
         not_taken: vec![],
         switch: None,
+        stats: None,
+        foreseen: None,
         error: String::new(),
         notices: vec![],
         hold: None,
         checked: None,
         undelete: None,
         receipt: None,
+        log: String::new(),
     }
 }
 

@@ -158,6 +158,7 @@ impl Network {
             trees: vec![],
             ttl: None,
             replace: false,
+            approve: false,
         };
         self.admin().invite(&request).await.unwrap().invite
     }
@@ -245,6 +246,7 @@ impl Peer {
             length: 1000,
             index_length: 100,
             index: digest("index"),
+            shared_length: 0,
             encryption: None,
             figures: None,
         };

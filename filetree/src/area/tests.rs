@@ -6,6 +6,7 @@ mod cost;
 mod crash;
 mod errors;
 mod figures;
+mod hostile;
 mod kill;
 mod local;
 pub(crate) mod model;
@@ -13,6 +14,7 @@ mod oracle;
 mod scenario;
 mod scrubbing;
 mod trash;
+mod units;
 mod withdrawn;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -5,4 +5,5 @@ mod fixtures;
 mod fuzz;
 mod hostile;
 mod packs;
+mod shared;
 mod support;

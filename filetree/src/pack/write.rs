@@ -14,6 +14,7 @@ mod encode;
 mod output;
 mod pipeline;
 mod plan;
+mod shared;
 mod turns;
 
 use std::{
@@ -31,7 +32,10 @@ use protocol::{
 };
 use serde::Serialize;
 
-pub use self::turns::Turns;
+pub use self::{
+    shared::{Shared, SharedObject},
+    turns::Turns,
+};
 use super::{BaseSource, ContentSource, Error};
 use crate::delta::choose::{self, EncoderChoice, FrameKind};
 
@@ -55,6 +59,9 @@ pub struct PackOptions<'a> {
     /// Tells apart what filters tell apart, in at most 8 classes: files of two classes never share
     /// a frame or a base.
     pub class: &'a (dyn Fn(&TreePath) -> u8 + Sync),
+    /// Where large payloads are kept that other packs of the tree use as well; without, the pack
+    /// carries everything itself.
+    pub shared: Option<&'a dyn Shared>,
     /// Called now and then with how far the pack is.
     pub progress: &'a (dyn Fn(Progress) + Sync),
     /// Set by someone else to end it early.
@@ -74,6 +81,7 @@ impl PackOptions<'static> {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             turns: None,
             class: &|_| 0,
+            shared: None,
             progress: &|_| {},
             cancel: &NEVER,
         }
@@ -143,6 +151,9 @@ pub struct PackSummary {
     pub index_length: u64,
     /// Digest of those.
     pub index_digest: Digest,
+    /// Objects besides the file that have some of its frames.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shared: Vec<SharedObject>,
     /// Operations.
     pub operations: u64,
     /// Content bytes of the files that it puts.
@@ -155,6 +166,13 @@ pub struct PackSummary {
     pub encoders: Vec<EncoderSummary>,
     /// Files that have an old version but were not encoded against it, by reason.
     pub without_delta: BTreeMap<NoDelta, u64>,
+}
+
+impl PackSummary {
+    /// Bytes of the frames that lie in shared objects.
+    pub fn shared_length(&self) -> u64 {
+        self.shared.iter().map(|object| object.frame_bytes).sum()
+    }
 }
 
 /// What one encoder did.
@@ -212,7 +230,7 @@ pub fn write_pack(
     let effort = choose::effort(options.cpu_budget, options.fan_out, MANY_AGENTS);
     let levels = Levels { fixed: options.level, total: plan.total_bytes(), effort };
     let context = encode::Context { from, base, new, options, levels };
-    let mut output = output::Output::create(out, &plan, options)?;
+    let mut output = output::Output::create(out, &plan, from, options)?;
     let (workers, work) = (options.workers(), CpuTime::default());
     pipeline::run(
         workers,
@@ -226,11 +244,12 @@ pub fn write_pack(
                     let segment = context.segment(&file, range)?;
                     Ok(output::Done::Segment { file, segment, last })
                 }
+                plan::Task::Shared { member, part } => Ok(output::Done::Shared { member, part }),
             })
         },
         |done| work.counted(|| output.take(done)),
     )?;
-    let mut summary = work.counted(|| output.finish(&header, from, to))?;
+    let mut summary = work.counted(|| output.finish(&header, to))?;
     summary.cpu_milliseconds = work.milliseconds();
     Ok(summary)
 }

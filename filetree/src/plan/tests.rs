@@ -67,7 +67,7 @@ fn one_content_with_several_attributes_is_fetched_once() {
 fn a_narrower_filter_removes_exactly_what_it_hides() {
     let tree = manifest(vec![dir("d"), file("d/a", "a", 1), file("e", "e", 1)]);
     let keep = |path: &TreePath, _: bool| path.as_bytes() != b"d";
-    let narrow = View { keep: &keep, modes: Modes::AS_IS };
+    let narrow = View { keep: &keep, ..View::AS_IS };
     assert_eq!(changed(&compare(&tree, View::AS_IS, &tree, narrow)), ["d", "d/a"]);
     assert_eq!(changed(&compare(&tree, narrow, &tree, View::AS_IS)), ["d", "d/a"]);
     assert!(compare(&tree, narrow, &tree, narrow).is_empty());

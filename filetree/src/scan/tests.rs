@@ -64,6 +64,26 @@ fn an_unchanged_tree_is_scanned_without_opening_a_file() {
 }
 
 #[test]
+fn what_somebody_vouches_for_is_not_opened_and_what_differs_in_time_or_size_is() {
+    let (temp, dir) = tree();
+    let vouched = scan_with(&dir, &ScanRecord::empty()).manifest;
+    // Hard links give every file another ctime, as the next generation of a mirror does.
+    for name in ["a/one", "a/deep/two", "a-b", "b/three", "c"] {
+        std::fs::hard_link(temp.path().join(name), temp.path().join("twin")).unwrap();
+        std::fs::remove_file(temp.path().join("twin")).unwrap();
+    }
+    std::fs::write(temp.path().join("c"), "other").unwrap();
+    let options = ScanOptions { vouched: Some(&vouched), ..ScanOptions::new(LATER) };
+    let before = dir.fs().counters().snapshot();
+    let scan = scan(&dir, &ScanRecord::empty(), &options).unwrap();
+    let done = dir.fs().counters().snapshot().since(&before);
+    assert_eq!((scan.stats.read_files, done.count(Op::OpenFile)), (1, 1));
+    assert_eq!(scan.manifest.get(&path("c")).unwrap().digest(), Some(Digest::of(b"other")));
+    let kept = |name: &str| scan.manifest.get(&path(name)) == vouched.get(&path(name));
+    assert!(kept("a/one") && kept("a/deep/two") && kept("a-b") && kept("b/three"));
+}
+
+#[test]
 fn exactly_the_changed_files_are_read_again() {
     let (temp, dir) = tree();
     let first = scan_with(&dir, &ScanRecord::empty());
@@ -249,4 +269,35 @@ fn a_rule_file_that_is_not_understood_stops_the_scan() {
     std::fs::remove_file(temp.path().join("a/.rules")).unwrap();
     std::os::unix::fs::symlink("/etc/hostname", temp.path().join("a/.rules")).unwrap();
     assert!(problem().starts_with("the rule file 'a/.rules' cannot be read"), "{}", problem());
+}
+
+#[test]
+fn links_that_may_lead_out_of_the_tree_are_left_out_by_name_unless_the_tree_has_them() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("d")).unwrap();
+    for (link, target) in
+        [("d/in", "../f"), ("d/up", "../../f"), ("abs", "/etc"), ("through", "d/../f")]
+    {
+        std::os::unix::fs::symlink(target, dir.path().join(link)).unwrap();
+    }
+    let root = Fs::disk().open_root(dir.path()).unwrap();
+    let mut record = ScanRecord::empty();
+    for (symlinks, carried) in [
+        (Symlinks::Inside, &["d", "d/in"][..]),
+        (Symlinks::Relative, &["d", "d/in", "d/up", "through"]),
+        (Symlinks::All, &["abs", "d", "d/in", "d/up", "through"]),
+        (Symlinks::Inside, &["d", "d/in"]),
+    ] {
+        let options = ScanOptions { symlinks, ..ScanOptions::new(LATER) };
+        let found = scan(&root, &record, &options).unwrap();
+        let paths = |entries: &[Entry]| -> Vec<String> {
+            entries.iter().map(|entry| entry.path.to_string()).collect()
+        };
+        assert_eq!(paths(found.manifest.entries()), carried, "{symlinks:?}");
+        assert_eq!(found.left_out.len(), 5 - carried.len(), "{symlinks:?}: {:?}", found.left_out);
+        assert!(found.left_out.iter().all(|left| left.why.contains("symbolic link")));
+        // What was read of a link that is left out is known all the same.
+        record = found.record;
+        assert_eq!(record.len(), 4);
+    }
 }

@@ -16,7 +16,10 @@ use protocol::{
     client,
     error::ProblemKind,
     generation::{Revision, RootNumber},
-    v1::agent::AgentOrders,
+    v1::{
+        agent::AgentOrders,
+        enroll::{RenewRequest, RenewResponse},
+    },
 };
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +42,7 @@ pub enum Error {
     /// The coordinator.
     #[error(transparent)]
     Client(#[from] client::Error),
-    /// Our certificate has ended. The server may have closed the connection before that was heard.
+    /// Our certificate has ended.
     #[error(
         "this program's certificate has expired (at {until}), or one of the two clocks is wrong; compare the clocks, then enroll again with a new invite"
     )]
@@ -121,14 +124,12 @@ impl Agent {
     pub async fn ask(&self, after: Revision, wait: Duration) -> Result<bool, Error> {
         let mut answer = self.client.agent_orders(after, wait).await.map_err(Error::from);
         if answer.as_ref().is_err_and(|error| error.is_broken_connection()) {
-            // An idle connection that was closed meanwhile, or one that is being refused: why,
-            // only a new one tells.
+            // A connection that was closed meanwhile, perhaps because of what we have become: a new
+            // one is answered, whatever the answer is.
             answer = self.client.agent_orders(after, wait).await.map_err(Error::from);
         }
-        if let Err(Error::Client(source @ client::Error::Transport { .. })) = answer {
-            let until = self.identity.current().not_after;
-            let has_ended = until <= clock::now();
-            return Err(if has_ended { Error::Expired { until, source } } else { source.into() });
+        if let Err(Error::Client(source)) = answer {
+            return Err(self.explained(source));
         }
         match answer? {
             None => Ok(false),
@@ -137,6 +138,17 @@ impl Agent {
                 self.accept(wanted).map(|()| true)
             }
         }
+    }
+
+    /// Why the coordinator was not asked: our end, where it says so or we see it ourselves.
+    fn explained(&self, source: client::Error) -> Error {
+        let until = self.identity.current().not_after;
+        let told = is_expired(&source);
+        let broken = matches!(source, client::Error::Transport { .. });
+        if told || broken && until <= clock::now() {
+            return Error::Expired { until, source };
+        }
+        source.into()
     }
 
     fn accept(&self, wanted: AgentOrders) -> Result<(), Error> {
@@ -250,17 +262,35 @@ impl Agent {
 
     /// Keeps the certificate alive.
     pub(crate) async fn keep_renewed(self: Arc<Self>, shutdown: CancellationToken) {
-        let client = self.client.clone();
-        let renew = |request| {
-            let client = client.clone();
-            async move { client.renew(&request).await }
-        };
-        let dialer = self.dialer.clone();
-        let check = |identity: Arc<Identity>| {
-            let dialer = dialer.clone();
-            async move { try_out(&identity, &dialer).await }
-        };
-        self.identity.keep_renewed(renew, check, shutdown).await;
+        let agent = &*self;
+        let renew = |request| agent.renew(request);
+        let check =
+            |identity: Arc<Identity>| async move { try_out(&identity, &agent.dialer).await };
+        agent.identity.keep_renewed(renew, check, shutdown).await;
+    }
+
+    /// Renews a certificate that is due; for a program that does not run all the time.
+    pub(crate) async fn renew_if_due(&self) {
+        if !self.identity.is_due() {
+            return;
+        }
+        let renew = |request| self.renew(request);
+        let check = |identity: Arc<Identity>| async move { try_out(&identity, &self.dialer).await };
+        if let Err(error) = self.identity.renew_once(&renew, &check).await {
+            let not_after = self.identity.current().not_after;
+            let error = crate::chain(&error);
+            tracing::warn!(%not_after, error, "the certificate was due and is not renewed");
+        }
+    }
+
+    async fn renew(&self, request: RenewRequest) -> Result<RenewResponse, NotRenewed> {
+        match self.client.renew(&request).await {
+            Ok(response) => Ok(response),
+            Err(error) if self.identity.has_ended() || is_expired(&error) => {
+                Ok(self.identity.renew_late(&request, &self.dialer).await?)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -271,6 +301,19 @@ fn is_final(error: &client::Error) -> bool {
             ProblemKind::BadRequest | ProblemKind::NotFound | ProblemKind::TooLarge
         )
     })
+}
+
+fn is_expired(error: &client::Error) -> bool {
+    error.problem().is_some_and(|problem| problem.kind == ProblemKind::Expired)
+}
+
+/// Why there is no new certificate.
+#[derive(Debug, thiserror::Error)]
+enum NotRenewed {
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    #[error(transparent)]
+    Late(#[from] live::Error),
 }
 
 /// A renewed certificate that the API does not accept.

@@ -7,7 +7,12 @@ use protocol::{
 };
 
 use super::Agent;
-use crate::{fetch::retries, orders::Orders};
+use crate::{
+    breaker::Breaker,
+    fetch::retries,
+    observed::ranked::{server, servers},
+    orders::Orders,
+};
 
 impl Agent {
     /// Whether a run that is due may begin now. What an admin asks for begins in any case.
@@ -15,14 +20,23 @@ impl Agent {
         if self.line.check().is_err() {
             return false;
         }
-        let Origin::Rsyncd(from) = &order.origin else { return true };
+        if matches!(order.origin, Origin::Publisher(_)) {
+            return true;
+        }
         let mut state = self.lock();
-        state.breakers.entry(server(from)).or_default().lets_through(certs::clock::now())
+        let now = certs::clock::now();
+        let mut lets = |from| state.breakers.entry(server(from)).or_default().lets_through(now);
+        servers(order).any(|from| lets(from))
     }
 
-    /// A run for a stock server's tree ended.
-    pub(super) fn note_reached(&self, order: &AssignmentOrder, reached: bool) {
-        let Origin::Rsyncd(from) = &order.origin else { return };
+    /// Whether a server is not left alone at present.
+    pub(crate) fn is_let_through(&self, from: &RsyncdOrigin) -> bool {
+        let open_until = self.lock().breakers.get(&server(from)).and_then(Breaker::open_until);
+        open_until.is_none_or(|until| until <= certs::clock::now())
+    }
+
+    /// A stock server was asked.
+    pub(crate) fn note_reached(&self, from: &RsyncdOrigin, reached: bool) {
         let server = server(from);
         let mut state = self.lock();
         let breaker = state.breakers.entry(server.clone()).or_default();
@@ -34,6 +48,16 @@ impl Agent {
             }
             (Some(_), None) => tracing::info!(%server, "the server answers again"),
             _ => {}
+        }
+    }
+
+    /// A run that was let through has ended, whether or not it came so far as to ask a server.
+    pub(super) fn end_probes(&self, order: &AssignmentOrder) {
+        let mut state = self.lock();
+        for server in servers(order).map(server) {
+            if let Some(breaker) = state.breakers.get_mut(&server) {
+                breaker.forget_probe();
+            }
         }
     }
 
@@ -53,8 +77,4 @@ impl Agent {
 /// The zone of the site's schedules.
 pub(super) fn zone(orders: Option<&Orders>) -> TimeZone {
     schedule::zone(orders.and_then(|orders| orders.wanted.timezone.as_deref()))
-}
-
-fn server(from: &RsyncdOrigin) -> String {
-    format!("{}:{}", from.host, from.port)
 }

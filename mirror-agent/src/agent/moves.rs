@@ -19,7 +19,8 @@ use tokio::task::block_in_place;
 
 use super::{
     Agent,
-    runs::{Busy, Error, Forced, is_due_later},
+    names::Forced,
+    runs::{Busy, Error, is_due_later},
 };
 use crate::{
     apply::Site,

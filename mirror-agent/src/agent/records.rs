@@ -52,11 +52,12 @@ impl Agent {
         let now = Timestamp::now();
         let mut record = self.record_of(order)?;
         let is_news = is_news(order, &record, held.as_ref(), report);
+        self.owe(&mut record, held.as_ref(), report);
         record.unassigned = false;
         record.on_end = order.on_end;
         record.withdrawn = withdrawn.unwrap_or(record.withdrawn);
         record.sync_requests = order.sync_requests;
-        if report.result == RunResult::Failed {
+        if matches!(report.result, RunResult::Failed | RunResult::Partial) {
             record.failures = record.failures.saturating_add(1);
             record.failed_target = target.map(|target| target.statement.manifest);
             record.due = Some(calendar::next_try(now, record.failures, retries::chance()));
@@ -82,9 +83,11 @@ impl Agent {
         }
         record.add_run(report.clone());
         self.ledger.set_record(&record)?;
+        self.applied.notify_waiters();
         self.collect()?;
-        if is_news {
-            self.ledger.add_unsent(report)?;
+        if is_news && !Self::waits_for_command(&record, report) {
+            let log = self.logs.excerpt(&report.assignment, report.id);
+            self.ledger.add_unsent(&RunReport { log, ..report.clone() })?;
             self.unsent.notify_one();
         }
         Ok(())
@@ -118,6 +121,7 @@ impl Agent {
         let records = self.ledger.records()?;
         let held = records.iter().filter_map(|record| record.held.as_ref());
         let mut keep: HashSet<_> = held.map(|held| held.manifest).collect();
+        keep.extend(records.iter().flat_map(|record| record.version_manifests.iter().copied()));
         if let Some(orders) = self.orders() {
             keep.extend(orders.head.trees.values().map(|tree| tree.manifest));
         }

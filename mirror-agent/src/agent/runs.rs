@@ -12,11 +12,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Agent, gates,
+    Agent,
+    bring::unharmed,
+    gates,
     leases::{self, Lease},
+    names::{Forced, NoSuchTree},
 };
 use crate::{
-    apply, fetch,
+    apply, fetch, hooks,
     ledger::{self, Marks, Record},
     observed,
     orders::{self, Orders, Verified},
@@ -35,36 +38,6 @@ const MOST_STEPS: usize = 1_000;
 /// How often one looks whether another run has ended.
 const TURN: Duration = Duration::from_millis(100);
 
-/// Which assignments are worked on without being due.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Forced {
-    /// Those that are due.
-    #[default]
-    Due,
-    /// All of them.
-    All,
-    /// Those of one tree: `TREE`, or `TREE@SITE`.
-    Tree(String),
-}
-
-impl Forced {
-    pub(super) fn includes(&self, name: &AssignmentName) -> bool {
-        match self {
-            Self::Due => false,
-            Self::All => true,
-            Self::Tree(tree) => name.tree.as_str() == tree || name.to_string() == *tree,
-        }
-    }
-}
-
-/// A tree that this agent knows nothing of.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no tree {tree} is assigned to this agent; 'mirror-agent status' lists what is")]
-pub struct NoSuchTree {
-    /// What was asked for.
-    pub tree: String,
-}
-
 /// Why a run ended without its goal.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -72,6 +45,10 @@ pub(super) enum Error {
     Published(#[from] published::Error),
     #[error(transparent)]
     Observed(#[from] observed::Error),
+    #[error("the run was not begun")]
+    Before(#[from] hooks::Error),
+    #[error("this program made a mistake and gave the run up; please report it: {0}")]
+    Mistake(String),
     #[error(transparent)]
     Lease(#[from] leases::Error),
     #[error(transparent)]
@@ -144,6 +121,13 @@ impl Agent {
         while let Some(report) = done.next().await {
             reports.extend(report);
         }
+        if !dry {
+            for report in reports.iter_mut().filter(|report| failed.contains(&report.assignment)) {
+                if let Some(told) = self.settle(&report.assignment).await {
+                    *report = told;
+                }
+            }
+        }
         reports
     }
 
@@ -183,40 +167,37 @@ impl Agent {
         }
     }
 
-    /// Names of all assignments of a tree, or of all trees.
-    pub fn names_of(&self, tree: Option<&str>) -> Result<Vec<AssignmentName>, crate::Failure> {
-        let names = self.names()?;
-        let Some(tree) = tree else { return Ok(names) };
-        let forced = Forced::Tree(tree.to_owned());
-        let found: Vec<_> = names.into_iter().filter(|name| forced.includes(name)).collect();
-        if found.is_empty() {
-            return Err(NoSuchTree { tree: tree.to_owned() }.into());
-        }
-        Ok(found)
-    }
-
-    fn names(&self) -> Result<Vec<AssignmentName>, ledger::Error> {
-        let records = self.ledger.records()?;
-        let orders = self.orders();
-        let ordered = orders.as_ref().map_or(&[][..], |orders| &orders.wanted.assignments);
-        Ok(reconcile::assignments(ordered, &records).into_iter().cloned().collect())
-    }
-
+    /// One step, with the site's commands that are owed before it and after it.
     async fn step(&self, name: AssignmentName, forced: &Forced, dry: bool) -> Option<RunReport> {
         let is_forced = forced.includes(&name);
         let _busy = self.take_turn(&name, is_forced).await?;
-        self.look_for_latest(&name).await;
+        if !dry {
+            self.settle(&name).await;
+        }
+        let report = self.step_alone(&name, forced, dry).await?;
+        let told = if dry { None } else { self.settle(&name).await };
+        Some(told.filter(|told| told.id == report.id).unwrap_or(report))
+    }
+
+    async fn step_alone(
+        &self,
+        name: &AssignmentName,
+        forced: &Forced,
+        dry: bool,
+    ) -> Option<RunReport> {
+        let is_forced = forced.includes(name);
+        self.look_for_latest(name).await;
         let orders = self.orders();
-        let order = orders.as_deref().and_then(|orders| orders.order(&name));
+        let order = orders.as_deref().and_then(|orders| orders.order(name));
         // What is not due waits for nobody.
-        if matches!(self.find_step(&name, orders.as_deref(), forced), Ok(None)) {
+        if matches!(self.find_step(name, orders.as_deref(), forced), Ok(None)) {
             return None;
         }
         let _turn = self.turns.take(order.map_or(Rank::LAST, Rank::of)).await;
         // One look at the orders for the decision and for what follows from it.
         let orders = self.orders();
-        let order = orders.as_deref().and_then(|orders| orders.order(&name));
-        match self.find_step(&name, orders.as_deref(), forced) {
+        let order = orders.as_deref().and_then(|orders| orders.order(name));
+        match self.find_step(name, orders.as_deref(), forced) {
             Ok(None) => None,
             Ok(Some((Step::Sync, _)))
                 if !is_forced && order.is_some_and(|order| !self.lets_through(order)) =>
@@ -228,15 +209,19 @@ impl Agent {
                     Some(order) => self.lease(order, is_forced).await,
                     None => Ok(None),
                 };
-                match lease {
-                    Ok(lease) => Some(self.run(&name, orders.as_deref(), target, lease, dry).await),
+                let report = match lease {
+                    Ok(lease) => Some(self.run(name, orders.as_deref(), target, lease, dry).await),
                     // Another run of this network has the connection: it comes again.
                     Err(leases::Error::AllTaken { .. }) if !is_forced => None,
-                    Err(error) => Some(self.failed(&name, &error.into(), dry)),
+                    Err(error) => Some(self.failed(name, &error.into(), dry)),
+                };
+                if let Some(order) = order {
+                    self.end_probes(order);
                 }
+                report
             }
             Ok(Some((Step::Release | Step::Undelete, _))) if dry => None,
-            Ok(Some((Step::Release, _))) => match self.release(&name) {
+            Ok(Some((Step::Release, _))) => match self.release(name) {
                 Ok(report) => report,
                 Err(error) => {
                     tracing::error!(assignment = %name, error = crate::chain(&error), "not released");
@@ -245,7 +230,7 @@ impl Agent {
             },
             Ok(Some((Step::Undelete, _))) => order.and_then(|order| self.undelete_ordered(order)),
             Ok(Some((Step::Move { from, to }, _))) if dry => {
-                let run = Run::begin(name, dry, Arc::default());
+                let run = Run::begin(name.clone(), dry, Arc::default());
                 run.notice(format!("it would be renamed from {from} to {to}, and then compared"));
                 Some(run.finish(RunResult::CompletedDryRun, String::new()))
             }
@@ -253,10 +238,10 @@ impl Agent {
             Ok(Some((Step::Withdraw, _))) => order.map(|order| self.withdraw(order)),
             // All renames were tried together, before anything else.
             Ok(Some((Step::Move { from, to }, _))) => {
-                is_forced.then(|| self.failed(&name, &Error::ToBeMoved { from, to }, dry))
+                is_forced.then(|| self.failed(name, &Error::ToBeMoved { from, to }, dry))
             }
-            Err(_) if !is_forced && self.waits(&name) => None,
-            Err(error) => Some(self.failed(&name, &error, dry)),
+            Err(_) if !is_forced && self.waits(name) => None,
+            Err(error) => Some(self.failed(name, &error, dry)),
         }
     }
 
@@ -372,8 +357,7 @@ impl Agent {
         lease: Option<Lease>,
         dry: bool,
     ) -> RunReport {
-        let progress = self.progress(name);
-        let run = Run::begin(name.clone(), dry, progress);
+        let run = self.begin(name, dry);
         let order = orders.and_then(|orders| orders.order(name));
         let Some(order) = order else {
             return run.finish(RunResult::Disabled, "it is no longer assigned".into());
@@ -390,22 +374,7 @@ impl Agent {
             self.tell(&report);
             return report;
         }
-        let outcome = match (&order.origin, &target) {
-            (Origin::Publisher(from), Some(target)) => {
-                published::sync(self, order, from, target, &run).await.map_err(Error::from)
-            }
-            (Origin::Publisher(_), None) => Ok((RunResult::UpToDate, None)),
-            (Origin::Rsyncd(from), _) => {
-                let work = observed::sync(self, order, from, &run);
-                let outcome = match lease {
-                    None => Ok(work.await),
-                    Some(lease) => lease.hold(work).await,
-                };
-                let reached = !matches!(&outcome, Ok(Err(error)) if !error.reached());
-                self.note_reached(order, reached);
-                outcome.map_err(Error::from).and_then(|done| done.map_err(Error::from))
-            }
-        };
+        let outcome = unharmed(self.bring(order, target.as_ref(), lease, &run)).await;
         self.save_account();
         let used_up = self.line.check().err();
         let (result, held, error) = match outcome {
@@ -417,6 +386,10 @@ impl Agent {
             Err(error) => (RunResult::Failed, None, crate::chain(&error)),
         };
         let withdrawn = run.withdrawn();
+        let held_before = self.ledger.record(name).ok().flatten().and_then(|record| record.held);
+        if let Some(now) = held.as_ref().or(held_before.as_ref()) {
+            run.set_held(now.files, now.bytes);
+        }
         let mut report = run.finish(result, error);
         self.tell(&report);
         if !dry
@@ -447,7 +420,7 @@ impl Agent {
 
     /// A run that could not even begin.
     pub(super) fn failed(&self, name: &AssignmentName, error: &Error, dry: bool) -> RunReport {
-        let run = Run::begin(name.clone(), dry, self.progress(name));
+        let run = self.begin(name, dry);
         let result = match (error, dry) {
             (Error::Stopped(_), _) => RunResult::Disabled,
             (_, true) => RunResult::FailedDryRun,
@@ -502,6 +475,7 @@ impl Agent {
         }
         filetree::area::purge(&filetree::fs::Fs::disk(), &self.place(&record))
             .map_err(|source| crate::Failure::Remove { tree: name.tree.clone(), source })?;
+        self.logs.remove(name);
         Ok(self.ledger.remove_record(name)?)
     }
 

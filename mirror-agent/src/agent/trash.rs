@@ -175,7 +175,7 @@ impl Agent {
         let done = site.area_mut().undelete(what.path.as_ref(), from.as_ref());
         let done = done.map_err(apply::Error::from)?;
         let added = done.restored.len() as u64 + u64::from(done.root);
-        run.set_changes(Changes { added, ..Changes::default() });
+        run.add_changes(Changes { added, ..Changes::default() });
         if done.root {
             run.notice("the whole tree was brought back from the trash");
         }

@@ -118,10 +118,36 @@ pub(super) enum Command {
         format: Format,
     },
     /// List the last runs: what came by which way, and why not by another.
-    #[command(after_help = "Example:\n  mirror-agent log fedora")]
+    #[command(after_help = "Example:\n  mirror-agent history fedora")]
+    History {
+        /// TREE or TREE@SITE; all without it.
+        tree: Option<String>,
+        /// At most so many, the newest.
+        #[arg(short = 'n', long, default_value = "20")]
+        number: usize,
+        #[command(flatten)]
+        settings: Settings,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Print the log of the latest run: step by step, with what rsync and the site's commands said.
+    ///
+    /// With --output json: the last runs, each with its log where that is kept.
+    #[command(
+        after_help = "Examples:\n  mirror-agent log fedora\n  mirror-agent log fedora -f\n  mirror-agent log fedora --changed"
+    )]
     Log {
         /// TREE or TREE@SITE; all without it.
         tree: Option<String>,
+        /// Go on with what is added, and with the next runs, until interrupted.
+        #[arg(short, long, requires = "tree")]
+        follow: bool,
+        /// That of the run before the latest.
+        #[arg(long, conflicts_with = "follow")]
+        previous: bool,
+        /// That of the last run which changed the tree.
+        #[arg(long, conflicts_with_all = ["follow", "previous"])]
+        changed: bool,
         #[command(flatten)]
         settings: Settings,
         #[command(flatten)]
@@ -246,6 +272,22 @@ pub(super) enum Command {
     },
 }
 
+impl Command {
+    /// The settings of a command that works with an agent's directories.
+    pub(super) fn agent_settings(&self) -> Option<&Settings> {
+        match self {
+            Self::Run { settings, .. }
+            | Self::Sync { settings, .. }
+            | Self::Status { settings, .. }
+            | Self::Verify { settings, .. }
+            | Self::Log { settings, .. }
+            | Self::Purge { settings, .. }
+            | Self::Claim { settings, .. } => Some(settings),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Scrubbing {
     /// From now on nothing is read by itself, also after a restart.
@@ -291,7 +333,7 @@ pub(super) struct Settings {
     /// any, inet or inet6.
     #[arg(long)]
     address_family: Option<String>,
-    /// ADDRESS:PORT for monitoring, by plain HTTP; nowhere without it.
+    /// ADDRESS:PORT for the status page and monitoring, by plain HTTP; nowhere without it.
     #[arg(long)]
     monitor: Option<String>,
     /// How long what left a published tree can be brought back (7d).
@@ -306,6 +348,9 @@ pub(super) struct Settings {
     /// The rsync program.
     #[arg(long)]
     rsync: Option<PathBuf>,
+    /// auto, required or off: whether the kernel keeps the agent and its rsync to their directories.
+    #[arg(long)]
+    confine: Option<String>,
     /// The mirror-agent program that rsync calls back.
     #[arg(long, hide = true)]
     program: Option<PathBuf>,
@@ -327,6 +372,7 @@ impl Settings {
             ("trash-keep", self.trash_keep.clone()),
             ("trash-max", self.trash_max.clone()),
             ("rsync", path(&self.rsync)),
+            ("confine", self.confine.clone()),
             ("program", path(&self.program)),
         ];
         let given = values.into_iter().filter_map(|(key, value)| Some((key, value?)));

@@ -5,6 +5,7 @@ use std::{path::Path, process::ExitCode, sync::Arc};
 use anyhow::{Context, anyhow};
 use clap::CommandFactory;
 use filetree::{
+    confine::Confinement,
     fs::Fs,
     pack::{inspect, unpack::unpack},
 };
@@ -17,15 +18,16 @@ use protocol::{
 
 use super::{
     args::{Cli, Command, Format, Output, Scrubbing, Settings},
-    drop_in, print,
+    drop_in, logs, print,
     show::Show,
 };
 use crate::{
     agent::{Agent, TrashStatus},
     config::{self, Config},
-    control::{self, Request},
-    enroll,
+    control::{self, Heard, Request},
+    enroll, fence,
     report::Progress,
+    run_log::Kept,
     status::Status,
 };
 
@@ -33,7 +35,9 @@ pub(super) async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Enroll { invite, settings, format } => {
             let Some(config) = load(&settings)? else { return Ok(ExitCode::SUCCESS) };
-            let identity = enroll::enroll(&config.data, &invite, &config.dialer()?).await?;
+            let waiting = |keys: &_| print::problem(&certs::enrollment::waiting_for_approval(keys));
+            let identity =
+                enroll::enroll(&config.data, &invite, &config.dialer()?, waiting).await?;
             print::enrolled(&identity.membership, &config, format.output);
             Ok(ExitCode::SUCCESS)
         }
@@ -73,12 +77,32 @@ pub(super) async fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Command::Log { tree, settings, format } => {
+        Command::History { tree, number, settings, format } => {
             if let Some(value) = ask(&settings, Request::Log { tree }).await? {
+                let mut runs: Vec<RunReport> = serde_json::from_value(value)?;
+                runs.truncate(number);
+                runs.iter_mut().for_each(|run| run.log.clear());
                 match format.output {
-                    Output::Json => print::json(&value),
-                    Output::Text => print::runs(&serde_json::from_value::<Vec<RunReport>>(value)?),
+                    Output::Json => print::json(&serde_json::to_value(runs)?),
+                    Output::Text => print::runs(&runs),
                 }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Log { tree, follow, previous, changed, settings, format } => {
+            let kept = match (previous, changed) {
+                (true, _) => Kept::Previous,
+                (_, true) => Kept::Changed,
+                _ => Kept::Current,
+            };
+            match (format.output, tree) {
+                (_, Some(tree)) if follow => logs::follow(&settings, tree).await?,
+                (Output::Json, tree) => {
+                    if let Some(value) = ask(&settings, Request::Log { tree }).await? {
+                        print::json(&value);
+                    }
+                }
+                (Output::Text, tree) => logs::show(&settings, tree, kept).await?,
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -146,8 +170,19 @@ pub(super) async fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Closes the fence around this process.
+pub(super) fn close_fence(settings: &Settings) -> anyhow::Result<()> {
+    if settings.print_config {
+        return Ok(());
+    }
+    let config = config::load(settings.config.as_deref(), environment(), settings.flags())?.config;
+    fence::prepare(&config);
+    fence::close(&config)?;
+    Ok(())
+}
+
 /// The configuration; `None` when it was only to be printed.
-fn load(settings: &Settings) -> anyhow::Result<Option<Config>> {
+pub(super) fn load(settings: &Settings) -> anyhow::Result<Option<Config>> {
     let loaded = config::load(settings.config.as_deref(), environment(), settings.flags())?;
     if settings.print_config {
         loaded.values.iter().for_each(|value| print::line(&value.to_string()));
@@ -172,7 +207,10 @@ async fn daemon(config: Config) -> anyhow::Result<ExitCode> {
         print::line(&format!("listening on {address}"));
         std::fs::write(running.agent().config.data.join("listen"), format!("{address}\n"))?;
     }
-    tracing::info!("running");
+    match fence::closed() {
+        Some(Confinement::Full) | None => tracing::info!("running"),
+        Some(less) => tracing::warn!(confined = %less, "running"),
+    }
     // Without a service manager there is nobody to tell.
     sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
     tokio::select! {
@@ -197,8 +235,12 @@ async fn run_once(config: Config, format: Format) -> anyhow::Result<ExitCode> {
 async fn ask(settings: &Settings, request: Request) -> anyhow::Result<Option<serde_json::Value>> {
     let Some(config) = load(settings)? else { return Ok(None) };
     let show = Show::new();
-    let progress = |phase: &str, unit: &str, done, total| show.set(phase, unit, done, total);
-    if let Some(value) = control::ask(&config.data, &request, progress).await? {
+    let heard = |heard: Heard<'_>| {
+        if let Heard::Progress { phase, unit, done, total } = heard {
+            show.set(phase, unit, done, total);
+        }
+    };
+    if let Some(value) = control::ask(&config.data, &request, heard).await? {
         return Ok(Some(value));
     }
     let agent = Agent::open(config).await?;
@@ -246,6 +288,14 @@ fn check_config(settings: &Settings, format: Format) -> anyhow::Result<ExitCode>
                 "# serve {} and never {}: nginx: location ^~ /work/ {{ deny all; }}, rsyncd: exclude = /work/",
                 config.publish().display(),
                 config.work().display()
+            ));
+            let dirs =
+                fence::writable(config).into_iter().collect::<std::collections::BTreeSet<_>>();
+            let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+            print::line(&format!(
+                "# confined: {}; writes only below {}",
+                fence::close(config)?,
+                dirs.join(", ")
             ));
         }
     }

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::config::Config;
+use crate::{config::Config, fence};
 
 /// What the unit opens by itself (StateDirectory).
 const STATE: &str = "/var/lib/mirrornet/agent";
@@ -18,9 +18,8 @@ const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
 
 /// The drop-in's text.
 pub(super) fn text(config: &Config) -> String {
-    let wanted = [config.storage.clone(), config.publish(), config.work(), config.data.clone()];
     let mut writable: Vec<PathBuf> = Vec::new();
-    for path in wanted {
+    for path in fence::writable(config) {
         if !path.starts_with(STATE) && !writable.iter().any(|above| path.starts_with(above)) {
             writable.push(path);
         }
@@ -62,9 +61,11 @@ mod tests {
             storage: "/home/mirror".into(),
             publish: Some("/srv/www".into()),
             data: "/elsewhere".into(),
+            writable: vec!["/var/spool/hooks".into()],
             ..Config::default()
         };
-        let named = ["", "\"-/home/mirror\"", "\"-/srv/www\"", "\"-/elsewhere\""];
+        let named =
+            ["", "\"-/home/mirror\"", "\"-/srv/www\"", "\"-/elsewhere\"", "\"-/var/spool/hooks\""];
         assert_eq!(lines(&config), named);
         assert!(text(&config).contains("ProtectHome=read-only"));
     }

@@ -17,7 +17,7 @@ use crate::{
     agent::{TrashStatus, result_name},
     claim::Claim,
     config::Config,
-    status::Status,
+    status::{LogText, Status},
 };
 
 /// An error with its causes, and the exit code.
@@ -101,6 +101,12 @@ pub(super) fn status(status: &Status) {
     println!("certificate: good until {}", time(status.certificate_until));
     if status.rsync.is_none() {
         println!("rsync: not installed; trees of stock servers need it");
+    }
+    if let Some(warning) = &status.rsync_warning {
+        println!("rsync: {warning}");
+    }
+    if let Some(confined) = &status.confined {
+        println!("confined: {confined}");
     }
     if status.scrub_paused {
         println!("scrubbing: paused; 'mirror-agent scrub resume' lets it go on");
@@ -206,6 +212,17 @@ pub(super) fn runs(runs: &[RunReport]) {
         if let Some(switch) = &run.switch {
             println!("    switch {switch}");
         }
+        if let Some(foreseen) = &run.foreseen {
+            let tell = |paths: &[String], what: &str| {
+                paths.iter().for_each(|path| println!("    {what} {path}"));
+            };
+            tell(&foreseen.would_transfer, "would transfer");
+            tell(&foreseen.would_delete, "would delete");
+            tell(&foreseen.would_link, "would link");
+            if foreseen.unnamed > 0 {
+                println!("    and {} more", foreseen.unnamed);
+            }
+        }
         run.notices.iter().for_each(|notice| println!("    note: {notice}"));
         if !run.error.is_empty() {
             println!("    {}", run.error);
@@ -229,6 +246,20 @@ pub(super) fn trash(trash: &[TrashStatus]) {
         ]);
     }
     println!("{table}");
+}
+
+/// Logs, under their assignments' names where there are several.
+pub(super) fn logs(logs: &[LogText]) {
+    for log in logs {
+        if logs.len() > 1 {
+            println!("== {}", log.assignment);
+        }
+        match &log.text {
+            // Whatever could harm a terminal was made harmless when it was written.
+            Some(text) => print!("{text}"),
+            None => println!("no such log of {} yet", log.assignment),
+        }
+    }
 }
 
 /// What a pack would do.

@@ -73,19 +73,23 @@ impl Store {
 
     /// The manifest of that digest, if all of it is kept and undamaged.
     pub fn get(&self, digest: &Digest) -> Option<Manifest> {
-        let list = self.list(digest)?;
-        let blocks: Option<Vec<Block>> =
-            list.blocks().iter().map(|block| self.block(block)).collect();
-        Manifest::from_blocks(&list, &blocks?).ok()
+        self.read(&self.list(digest)?).ok()
+    }
+
+    fn read(&self, list: &BlockList) -> Result<Manifest, Error> {
+        Manifest::read(list, |named| {
+            let missing = || Error::Store {
+                path: self.blocks.join(named.digest.hex()),
+                source: io::ErrorKind::NotFound.into(),
+            };
+            self.block(named).ok_or_else(missing)
+        })
     }
 
     /// Keeps a manifest.
     pub fn put(&self, manifest: &Manifest) -> Result<Digest, Error> {
-        let blocks = manifest.blocks();
-        for block in &blocks {
-            self.put_block(block)?;
-        }
-        let list = BlockList::of(&blocks);
+        let put = |block: Block| self.put_block(&block).map(|()| BlockRef::of(&block));
+        let list = manifest.each_block().map(put).collect::<Result<BlockList, Error>>()?;
         self.put_list(&list)
     }
 
@@ -141,8 +145,9 @@ pub async fn fetch(
     for block in list.blocks() {
         fetching.push(fetch_block(points, store, tree, block, patience));
     }
-    let blocks: Vec<Block> = stream::iter(fetching).buffered(PARALLEL).try_collect().await?;
-    let manifest = Manifest::from_blocks(&list, &blocks)?;
+    // They are kept on the disk and read from there: all at once would be the manifest once more.
+    stream::iter(fetching).buffered(PARALLEL).try_for_each(|_| async { Ok(()) }).await?;
+    let manifest = store.read(&list)?;
     store.put_list(&list)?;
     Ok(manifest)
 }

@@ -5,9 +5,10 @@
 //! with what it has, and no list of what was fetched has to be kept or believed.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     fs::File,
     io::{self, Write},
+    ops::Range,
     os::unix::fs::FileExt,
     path::Path,
     sync::{Mutex, PoisonError},
@@ -19,7 +20,7 @@ use protocol::{
     digest::{Digest, DigestWriter},
     name::TreeName,
     origin,
-    pack::{self, Frame, Index, JOINED_GAP_BYTES},
+    pack::{self, Frame, Index, JOINED_GAP_BYTES, SharedPart},
     statement::Offer,
 };
 
@@ -79,6 +80,17 @@ impl Remote<'_> {
         origin::pack_path(self.tree, &self.offer.pack)
     }
 
+    /// Where frames of the pack itself, or of a part of another object, are asked for.
+    fn place<'b>(&self, part: Option<&'b SharedPart>) -> Place<'b> {
+        match part {
+            None => Place { path: self.path(), length: self.offer.length, part },
+            Some(shared) => {
+                let path = origin::shared_path(self.tree, &shared.name);
+                Place { path, length: shared.object_len(), part }
+            }
+        }
+    }
+
     /// The index: everything before the first frame, verified by the digest that the offer signs.
     pub async fn index(&self) -> Result<Index, Error> {
         let offer = self.offer;
@@ -93,13 +105,15 @@ impl Remote<'_> {
         let fetched = get_accepted(self.points, &ask, self.patience, accept).await;
         let (bytes, _) = fetched.map_err(|source| Error::Fetch { pack: offer.pack, source })?;
         let index = Index::parse(bytes, offer.index)?;
-        if index.pack_len() != offer.length {
+        let shared = index.shared().iter().map(|part| part.bytes).sum::<u64>();
+        if index.pack_len() != offer.length || shared != offer.shared_length {
             return Err(pack::Error::TooLarge("the length that was signed").into());
         }
         Ok(index)
     }
 
-    /// Brings these frames into `file`; `progress` is told bytes as they come.
+    /// Brings these frames into `file`, at the offsets that the index gives them, those of shared
+    /// objects too; `progress` is told bytes as they come.
     ///
     /// Each range of frames goes from point to point by itself, and is left at the first frame that
     /// is not the signed one, so that a point that lies costs that frame once more and no other.
@@ -119,7 +133,8 @@ impl Remote<'_> {
         let batches = batches(&missing);
         let mut fetching = Vec::with_capacity(batches.len());
         for batch in batches {
-            fetching.push(self.batch(batch, &absent, file, progress));
+            let place = self.place(batch.first().and_then(|frame| index.shared_part(frame)));
+            fetching.push(self.batch(place, batch, &absent, file, progress));
         }
         let mut left = 0;
         let mut last = None;
@@ -150,6 +165,7 @@ impl Remote<'_> {
     /// how many are, where there are any.
     async fn batch(
         &self,
+        place: Place<'_>,
         mut frames: &[Frame],
         absent: &Absent,
         file: &File,
@@ -166,11 +182,11 @@ impl Remote<'_> {
                 break;
             };
             asked.push(&point.name);
-            if let Some(error) = absent.at(point) {
+            if let Some(error) = absent.at(point, &place.path) {
                 last = last.or(Some(error));
                 continue;
             }
-            let ask = Ask { total: Some(self.offer.length), ..Ask::part(self.path(), first..end) };
+            let ask = place.ask(first..end);
             let mut arriving = Arriving::new(frames, file);
             let start = Instant::now();
             let result = get_from(point, &ask, self.patience, |piece| {
@@ -183,8 +199,8 @@ impl Remote<'_> {
                 Ok(()) => point.note_good(end - first, start.elapsed()),
                 Err(error) if error.is_local() => return Err((frames.len(), error)),
                 Err(error) => {
-                    if let ranges::Error::Missing { url } = &error {
-                        absent.note(point, url);
+                    if matches!(error, ranges::Error::Missing { .. }) {
+                        absent.note(point, &place.path);
                     }
                     if last.is_none() || !matches!(error, ranges::Error::Missing { .. }) {
                         last = Some(error);
@@ -195,27 +211,49 @@ impl Remote<'_> {
         match last {
             Some(error) if !frames.is_empty() => Err((frames.len(), error)),
             None if !frames.is_empty() => {
-                Err((frames.len(), ranges::Error::Missing { url: self.path() }))
+                Err((frames.len(), ranges::Error::Missing { url: place.path }))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// Points that do not have a pack: they are asked for it once.
+/// What has some frames: the pack, or an object that it shares with others.
+struct Place<'a> {
+    path: String,
+    length: u64,
+    part: Option<&'a SharedPart>,
+}
+
+impl Place<'_> {
+    /// A request for what has these offsets among the pack's frames.
+    fn ask(&self, offsets: Range<u64>) -> Ask {
+        let range = match self.part {
+            None => offsets,
+            Some(part) => part.within(offsets.start)..part.within(offsets.end),
+        };
+        Ask { total: Some(self.length), ..Ask::part(self.path.clone(), range) }
+    }
+}
+
+/// Points that do not have a pack, or an object of it: they are asked for it once.
 #[derive(Debug, Default)]
-struct Absent(Mutex<HashMap<String, String>>);
+struct Absent(Mutex<HashSet<String>>);
 
 impl Absent {
-    fn note(&self, point: &Point, url: &str) {
+    fn note(&self, point: &Point, path: &str) {
         let mut absent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        absent.insert(point.name.clone(), url.to_owned());
+        absent.insert(url(point, path));
     }
 
-    fn at(&self, point: &Point) -> Option<ranges::Error> {
+    fn at(&self, point: &Point, path: &str) -> Option<ranges::Error> {
         let absent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        absent.get(&point.name).map(|url| ranges::Error::Missing { url: url.clone() })
+        absent.get(&url(point, path)).map(|url| ranges::Error::Missing { url: url.clone() })
     }
+}
+
+fn url(point: &Point, path: &str) -> String {
+    format!("{}{path}", point.base)
 }
 
 /// Frames that arrive in one range: each is verified when its last byte is there.

@@ -100,6 +100,8 @@ pub struct Point {
     /// What its bytes come over.
     pub line: Arc<Line>,
     http: HttpSource,
+    /// For where its redirects lead, if that is another client's business.
+    elsewhere: Option<HttpSource>,
     health: SharedHealth,
     received: AtomicU64,
     requests: AtomicU64,
@@ -122,6 +124,7 @@ impl Point {
             allowed: Allowed::none(),
             line: Arc::default(),
             http,
+            elsewhere: None,
             health: SharedHealth::default(),
             received: AtomicU64::new(0),
             requests: AtomicU64::new(0),
@@ -132,6 +135,11 @@ impl Point {
     /// The same, following redirects as `allowed` lets it.
     pub fn allowing(self, allowed: Allowed) -> Self {
         Self { allowed, ..self }
+    }
+
+    /// The same, whose redirects are followed by another client: one that does not show who we are.
+    pub fn redirecting_by(self, elsewhere: HttpSource) -> Self {
+        Self { elsewhere: Some(elsewhere), ..self }
     }
 
     /// The same, with what earlier runs saw of it.
@@ -148,6 +156,12 @@ impl Point {
     pub fn client(&self) -> reqwest::Client {
         self.requests.fetch_add(1, Ordering::Relaxed);
         (self.http)()
+    }
+
+    /// The client for where a redirect leads.
+    pub fn client_elsewhere(&self) -> reqwest::Client {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.elsewhere.as_ref().map_or_else(|| (self.http)(), |elsewhere| elsewhere())
     }
 
     /// Whether it is the publisher itself.

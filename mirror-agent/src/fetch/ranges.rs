@@ -201,7 +201,8 @@ pub async fn get(
     let mut redirects = 0;
     let mut at = url.clone();
     let mut response = loop {
-        let sending = request(point, &at, ask).send();
+        let client = if redirects == 0 { point.client() } else { point.client_elsewhere() };
+        let sending = request(&client, &at, ask).send();
         let response = match tokio::time::timeout(patience.silence, sending).await {
             Ok(sent) => sent.map_err(transport)?,
             Err(_) => return Err(slow(0, patience.silence.as_secs())),
@@ -258,8 +259,8 @@ pub fn not_signed() -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::InvalidData, "it is damaged")
 }
 
-fn request(point: &Point, url: &str, ask: &Ask) -> reqwest::RequestBuilder {
-    let mut request = point.client().get(url).header(header::ACCEPT_ENCODING, "identity");
+fn request(client: &reqwest::Client, url: &str, ask: &Ask) -> reqwest::RequestBuilder {
+    let mut request = client.get(url).header(header::ACCEPT_ENCODING, "identity");
     let whole = ask.range.start == 0 && ask.total == Some(ask.range.end);
     if !whole && !ask.up_to {
         let range = format!("bytes={}-{}", ask.range.start, ask.range.end - 1);

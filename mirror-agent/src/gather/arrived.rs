@@ -7,18 +7,17 @@ use std::{
 };
 
 use filetree::{fs::Dir, plan::Need};
-
-use protocol::{
-    path::TreePath,
-    transfer::{NoDelta, Way},
-};
+use protocol::transfer::{NoDelta, Way};
 use tokio::task::block_in_place;
 
 use super::{Error, Failures, Gather, Pending, sums};
 use crate::{
-    apply::{self, PlanStage, Site},
+    apply::{self, PlanStage},
     report::Came,
-    rsync::{child::Error as RsyncError, source::fresh_dir},
+    rsync::{
+        child::Error as RsyncError,
+        source::{Asked, fresh_dir},
+    },
 };
 
 impl Gather<'_> {
@@ -33,16 +32,18 @@ impl Gather<'_> {
         };
         let work = self.site.scratch()?;
         let stage_dir = stage_dir(&work).map_err(|error| Error::Stage(io::Error::other(error)))?;
-        let paths: Vec<TreePath> = batch.iter().map(|item| item.need.path.clone()).collect();
-        let base = self.site.is_published()?.then_some(self.site.live.as_path());
-        let (passed, result) = source.fetch(&paths, base, &stage_dir, &work).await;
+        let asked = |item: &Pending| Asked { path: item.need.path.clone(), size: item.need.size };
+        let files: Vec<Asked> = batch.iter().map(asked).collect();
+        let bases: Vec<PathBuf> =
+            self.site.is_published()?.then(|| self.site.live.clone()).into_iter().collect();
+        let (passed, result) = source.fetch(&files, &bases, &stage_dir, &work).await;
         self.run.progress().add(passed.received);
         let (reason, detail) = match &result {
             Ok(()) => (NoDelta::RsyncFailed, "rsync did not bring it".to_owned()),
             Err(error @ RsyncError::Missing { .. }) => (NoDelta::NoRsync, error.to_string()),
             Err(error) => (NoDelta::RsyncFailed, crate::chain(error)),
         };
-        let arrived = Arrived::open(self.site, &stage_dir)?;
+        let arrived = Arrived::open(self.site.area().work_dir(), &stage_dir)?;
         let mut failures = Failures::new();
         for item in batch {
             match block_in_place(|| arrived.take(&self.stage, &item.need))? {
@@ -61,6 +62,7 @@ impl Gather<'_> {
             sent_bytes: passed.sent,
             ..sums(done.map(|item| item.need.size))
         };
+        self.run.add_figures(passed.figures);
         self.run.add_way(Way::Rsync, &source.host, came.since(start));
         std::fs::remove_dir_all(&stage_dir).ok();
         Ok(failures)
@@ -87,9 +89,8 @@ pub enum Taken {
 }
 
 impl Arrived {
-    /// Opens the directory, without following links.
-    pub fn open(site: &Site, stage_dir: &Path) -> Result<Self, Error> {
-        let work = site.area().work_dir();
+    /// Opens the directory in an assignment's work directory, without following links.
+    pub fn open(work: &Dir, stage_dir: &Path) -> Result<Self, Error> {
         let mut dir = work.open_child(b"partial").map_err(apply::Error::from)?;
         if let Some(name) = stage_dir.file_name() {
             use std::os::unix::ffi::OsStrExt;

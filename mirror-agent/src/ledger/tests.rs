@@ -30,12 +30,15 @@ fn report(at: i64) -> RunReport {
         encoders: vec![],
         not_taken: vec![],
         switch: None,
+        stats: None,
+        foreseen: None,
         error: String::new(),
         notices: vec![],
         hold: None,
         checked: None,
         undelete: None,
         receipt: None,
+        log: String::new(),
     }
 }
 

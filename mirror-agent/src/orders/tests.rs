@@ -49,6 +49,7 @@ fn offer(from: Option<&str>, to: &str, length: u64) -> Offer {
         length,
         index_length: 1,
         index: digest("index"),
+        shared_length: 0,
         encryption: None,
         figures: None,
     }
@@ -145,11 +146,13 @@ impl World {
             path: protocol::path::TreePath::parse(b"fedora").unwrap(),
             stopped: None,
             filter: vec![],
+            versions: None,
             origin: Origin::Publisher(PublisherOrigin {
                 publisher: "build".parse().unwrap(),
                 address: None,
                 points: vec![],
             }),
+            fallback: vec![],
             target: Some(Target {
                 statement,
                 offers: self.offers.iter().map(|o| claim(&self.publisher_key, o)).collect(),
@@ -159,6 +162,7 @@ impl World {
             splay: None,
             priority: 0,
             quick_list: vec![],
+            symlinks: protocol::symlinks::Symlinks::default(),
             sync_requests: 0,
             guard: GuardSpec::default(),
             approved: Vec::new(),

@@ -4,7 +4,8 @@
 //! clients delete, and switched off their time limits. So rsync is a process of its own group
 //! with an empty environment, works in an empty private directory, is told exactly which files to
 //! bring, is never asked to delete, and is ended by *our* clocks: one for the whole run and one
-//! for silence.
+//! for silence. It runs in a cage ([`filetree::confine`]): the kernel lets it write its stage, read
+//! the tree that it compares with, and take so much memory, time and room and no more.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -14,18 +15,36 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use filetree::confine::{Bounds, Cage, Confine, find_program};
+use rustix::process::Signal;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
-    process::{Child, Command},
-    time::{interval, timeout},
+    process::Command,
+    time::interval,
 };
 
 use super::{
     exit::{Exit, Failure, classify},
+    figures::Figures,
     listing::MAX_LINE,
     pipe::{Pipe, TOKEN_ENV},
 };
+use crate::{
+    process::{Group, lines},
+    run_log::RunLog,
+};
+
+/// The word by which this program, as its first argument, is asked to become a caged rsync.
+pub const CAGED: &str = "rsync-caged";
+
+/// Address space of one rsync process: 20 million names need 2 GiB of it.
+const MEMORY_BYTES: u64 = 4 << 30;
+/// Files that one rsync process may have open.
+const OPEN_FILES: u64 = 256;
+/// Computing time of a run that brings nothing.
+const CPU_SECONDS: u64 = 3600;
+/// How fast the slowest machine digests and decompresses what comes.
+const CPU_BYTES_A_SECOND: u64 = 4 << 20;
 
 /// Messages that are kept of an rsync run, in bytes.
 const MAX_STDERR: usize = 64 << 10;
@@ -52,6 +71,42 @@ pub struct Programs {
     pub rsync: PathBuf,
     /// This program, by absolute path: rsync calls it back for its connection.
     pub helper: PathBuf,
+    /// Whether rsync is confined.
+    pub confine: Confine,
+    /// Whether this rsync is safer when a server has to send its whole list first.
+    pub list_first: bool,
+}
+
+/// What one run of rsync needs.
+#[derive(Debug, Clone, Default)]
+pub struct Needs {
+    /// Files, and directories with everything below, that it reads.
+    pub read: Vec<PathBuf>,
+    /// Directories that it writes.
+    pub write: Vec<PathBuf>,
+    /// Bytes of the largest file that it brings.
+    pub file_bytes: u64,
+    /// Bytes of all files that it brings.
+    pub total_bytes: u64,
+    /// Most bytes that an honest server sends for it.
+    pub received_bytes: u64,
+}
+
+impl Needs {
+    fn cage(&self, programs: &Programs, rsync: &Path) -> Cage {
+        Cage {
+            confine: programs.confine,
+            read: self.read.clone(),
+            write: self.write.clone(),
+            programs: vec![rsync.to_owned(), programs.helper.clone()],
+            bounds: Bounds {
+                memory_bytes: MEMORY_BYTES,
+                file_bytes: self.file_bytes,
+                cpu_seconds: CPU_SECONDS + self.total_bytes / CPU_BYTES_A_SECOND,
+                open_files: OPEN_FILES,
+            },
+        }
+    }
 }
 
 /// Why an rsync run failed.
@@ -85,6 +140,14 @@ pub enum Error {
     TooLong {
         /// For how long it ran.
         seconds: u64,
+    },
+    /// More came than there is.
+    #[error(
+        "the rsync server sent {bytes} bytes, far more than it has announced; the run was ended"
+    )]
+    TooMuch {
+        /// How much came.
+        bytes: u64,
     },
     /// What it printed is not what we can read.
     #[error(transparent)]
@@ -123,6 +186,10 @@ pub struct Call<'a> {
     pub limits: Limits,
     /// Where it is started: an empty private directory.
     pub dir: &'a Path,
+    /// What it needs, and is given.
+    pub needs: Needs,
+    /// Where the call and its messages are written.
+    pub log: &'a RunLog,
 }
 
 /// Runs rsync through `pipe`; every line that it prints goes to `line`. The bytes that passed are
@@ -133,7 +200,11 @@ pub async fn run(
     line: impl FnMut(&[u8]) -> Result<(), super::listing::Error> + Send,
 ) -> (Passed, Result<(), Error>) {
     let ended = run_through(&call, &pipe, line).await;
-    let passed = Passed { received: pipe.meter().received(), sent: pipe.meter().sent() };
+    let passed = Passed {
+        received: pipe.meter().received(),
+        sent: pipe.meter().sent(),
+        figures: Figures::default(),
+    };
     let connection = pipe.finish().await;
     let result = ended.and_then(|(exit, messages)| match (classify(exit, &messages), connection) {
         (Ok(()), _) => Ok(()),
@@ -153,8 +224,12 @@ async fn run_through(
     pipe: &Pipe,
     line: impl FnMut(&[u8]) -> Result<(), super::listing::Error> + Send,
 ) -> Result<(Exit, String), Error> {
-    let mut command = Command::new(&call.programs.rsync);
+    let missing = || Error::Missing { program: call.programs.rsync.clone() };
+    let rsync = find_program(&call.programs.rsync).ok_or_else(missing)?;
+    let mut command = Command::new(&call.programs.helper);
     command
+        .arg(CAGED)
+        .args(call.needs.cage(call.programs, &rsync).arguments(&rsync))
         .arg("-e")
         .arg(transport(&call.programs.helper, pipe.socket()))
         .args(&call.args)
@@ -171,10 +246,8 @@ async fn run_through(
     if let Some(path) = std::env::var_os("PATH") {
         command.env("PATH", path);
     }
-    let mut child = command.spawn().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Error::Missing { program: call.programs.rsync.clone() },
-        _ => Error::Io(error),
-    })?;
+    call.log.line(&told(call));
+    let mut child = command.spawn()?;
     let group = Group::of(&child);
     let mut stdin = child.stdin.take();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -185,7 +258,8 @@ async fn run_through(
         }
     };
     let work = async {
-        let ((), lines, messages) = tokio::join!(feed, read_lines(stdout, line), read_text(stderr));
+        let ((), lines, messages) =
+            tokio::join!(feed, read_lines(stdout, line), read_text(stderr, call.log));
         if lines.is_err() {
             group.signal(Signal::TERM);
         }
@@ -195,7 +269,7 @@ async fn run_through(
     let started = Instant::now();
     let ended = tokio::select! {
         done = work => done,
-        error = watch(pipe, started, call.limits) => Err(error),
+        error = watch(pipe, started, call) => Err(error),
     };
     drop(group);
     let (lines, messages, status) = ended?;
@@ -210,22 +284,16 @@ pub struct Passed {
     pub received: u64,
     /// To the server.
     pub sent: u64,
+    /// What rsync says of it.
+    pub figures: Figures,
 }
 
 impl std::ops::AddAssign for Passed {
     fn add_assign(&mut self, other: Self) {
         self.received += other.received;
         self.sent += other.sent;
+        self.figures += other.figures;
     }
-}
-
-/// Whether there is an rsync, and which: the first line of its `--version`.
-pub async fn version(programs: &Programs) -> Option<String> {
-    let run =
-        Command::new(&programs.rsync).arg("--version").env_clear().kill_on_drop(true).output();
-    let output = timeout(Duration::from_secs(10), run).await.ok()?.ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    output.status.success().then(|| text.lines().next().unwrap_or_default().to_owned())
 }
 
 /// The value of `-e`. rsync splits it at spaces, and understands quotes.
@@ -246,30 +314,9 @@ fn quoted(text: &OsStr) -> OsString {
     OsStr::from_bytes(&out).to_owned()
 }
 
-/// The process group of a child: ended, helper and all, whenever this goes.
-struct Group(Option<Pid>);
-
-impl Group {
-    fn of(child: &Child) -> Self {
-        Self(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.0 {
-            // It may be gone already, which is what is wanted.
-            kill_process_group(pid, signal).ok();
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.signal(Signal::KILL);
-    }
-}
-
 /// Ends when a limit is passed.
-async fn watch(pipe: &Pipe, started: Instant, limits: Limits) -> Error {
+async fn watch(pipe: &Pipe, started: Instant, call: &Call<'_>) -> Error {
+    let limits = call.limits;
     let mut tick =
         interval(Duration::from_millis(200).min(limits.silence / 2).max(Duration::from_millis(10)));
     loop {
@@ -279,6 +326,10 @@ async fn watch(pipe: &Pipe, started: Instant, limits: Limits) -> Error {
         }
         if started.elapsed() > limits.total {
             return Error::TooLong { seconds: limits.total.as_secs() };
+        }
+        let bytes = pipe.meter().received();
+        if bytes > call.needs.received_bytes {
+            return Error::TooMuch { bytes };
         }
     }
 }
@@ -306,18 +357,26 @@ async fn read_lines(
     }
 }
 
-/// Keeps the first [`MAX_STDERR`] bytes and drains the rest.
-async fn read_text(from: Option<impl AsyncRead + Unpin>) -> String {
-    let Some(mut from) = from else { return String::new() };
+/// Logs what comes, line by line, keeps the first [`MAX_STDERR`] bytes and drains the rest.
+async fn read_text(from: Option<impl AsyncRead + Unpin>, log: &RunLog) -> String {
+    let Some(from) = from else { return String::new() };
     let mut kept = Vec::new();
-    let mut buffer = vec![0; 8 << 10];
-    while let Ok(len) = from.read(&mut buffer).await
-        && len > 0
-    {
-        let room = MAX_STDERR.saturating_sub(kept.len()).min(len);
-        kept.extend_from_slice(&buffer[..room]);
-    }
+    lines::read(from, |line| {
+        log.line(&format!("rsync: {}", String::from_utf8_lossy(line)));
+        let room = MAX_STDERR.saturating_sub(kept.len());
+        kept.extend_from_slice(&line[..line.len().min(room)]);
+        if room > line.len() {
+            kept.push(b'\n');
+        }
+    })
+    .await;
     String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// A call as a log tells it: without the rules and names that it is given otherwise.
+fn told(call: &Call<'_>) -> String {
+    let args: Vec<_> = call.args.iter().map(|arg| arg.to_string_lossy()).collect();
+    format!("{} {}", call.programs.rsync.display(), args.join(" "))
 }
 
 fn exit_of(status: std::process::ExitStatus) -> Exit {

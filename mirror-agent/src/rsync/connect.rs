@@ -1,6 +1,6 @@
 //! The real connections behind rsync's pipe.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use certs::{
     dial::Dialer,
@@ -9,7 +9,7 @@ use certs::{
 };
 use protocol::{name::IdentityName, spec::Transport, v1::agent::RsyncdOrigin};
 
-use super::{pipe::Duplex, source::Connect};
+use super::{pipe::Duplex, source::Connect, ssh};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -34,26 +34,39 @@ pub fn to_publisher(
     })
 }
 
-/// To a stock daemon.
-pub fn to_stock(dialer: Dialer, origin: &RsyncdOrigin) -> Connect {
-    let (host, port) = (origin.host.clone(), origin.port);
-    let transport = origin.transport;
+/// To a stock daemon. `work` is a private directory, and `helper` this program: ssh needs both.
+pub fn to_stock(dialer: Dialer, origin: &RsyncdOrigin, work: &Path, helper: &Path) -> Connect {
+    let shared = Arc::new((dialer, origin.clone(), work.to_owned(), helper.to_owned()));
     Arc::new(move || {
-        let (dialer, host) = (dialer.clone(), host.clone());
+        let shared = Arc::clone(&shared);
         Box::pin(async move {
-            match transport {
-                Transport::Plain => {
-                    let stream = dialer.connect(&host, port, DEADLINE).await;
+            let (dialer, origin, work, helper) = &*shared;
+            let place = (origin.host.as_str(), origin.port);
+            match (origin.transport, &origin.ssh) {
+                (Transport::Plain, _) => {
+                    let stream = dialer.connect(place.0, place.1, DEADLINE).await;
                     stream.map(boxed).map_err(io::Error::other)
                 }
-                Transport::Tls => {
-                    let stream = tls::connect_public(&dialer, (&host, port), DEADLINE).await;
+                (Transport::Tls, _) => {
+                    let stream = tls::connect_public(dialer, place, DEADLINE).await;
                     stream.map(boxed).map_err(io::Error::other)
                 }
+                (Transport::Ssh, Some(access)) => {
+                    let tunnel = ssh::connect(dialer, origin, access, work, helper, DEADLINE).await;
+                    tunnel.map(boxed).map_err(io::Error::other)
+                }
+                (Transport::Ssh, None) => Err(io::Error::other(NoSshAccess)),
             }
         })
     })
 }
+
+/// Orders that name ssh and no key.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the orders say transport = \"ssh\" without key-file and host-key; apply the upstream anew"
+)]
+struct NoSshAccess;
 
 fn boxed(stream: impl Duplex + 'static) -> Box<dyn Duplex> {
     Box::new(stream)

@@ -63,6 +63,24 @@ pub enum Failure {
         /// The last messages.
         text: String,
     },
+    /// The server sent more of a file than it listed.
+    #[error(
+        "the rsync server sent more of a file than it had listed: the file changed meanwhile, or the server cannot be trusted; it is tried again"
+    )]
+    TooLarge,
+    /// It computed for longer than any honest server makes it.
+    #[error(
+        "rsync went past its limit of computing time and was ended: the server is broken or cannot be trusted"
+    )]
+    TooBusy,
+    /// What was sent does not fit into rsync, or into the memory that it is allowed.
+    #[error(
+        "rsync cannot hold what the server sent (exit code 22): {text}; the server is broken or cannot be trusted"
+    )]
+    TooBig {
+        /// The last messages.
+        text: String,
+    },
     /// Ended by a signal: by us, for a limit, or by someone else.
     #[error("rsync was ended by signal {signal}")]
     Signal {
@@ -95,10 +113,16 @@ pub enum Exit {
     Signal(i32),
 }
 
+/// Numbers of the signals that say which limit was passed.
+const SIGXCPU: i32 = rustix::process::Signal::XCPU.as_raw();
+const SIGXFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
+
 /// Reads exit and messages; `Ok` only for code 0 without any message that contradicts it.
 pub fn classify(exit: Exit, stderr: &str) -> Result<(), Failure> {
     let code = match exit {
         Exit::Code(code) => code,
+        Exit::Signal(SIGXCPU) => return Err(Failure::TooBusy),
+        Exit::Signal(SIGXFSZ) => return Err(Failure::TooLarge),
         Exit::Signal(signal) => return Err(Failure::Signal { signal }),
     };
     if let Some(failure) = by_text(stderr) {
@@ -113,7 +137,9 @@ pub fn classify(exit: Exit, stderr: &str) -> Result<(), Failure> {
         3 | 23 | 25 => Failure::Partial { code, text },
         10 | 12 | 30 | 35 => Failure::Connection { code, text },
         19 | 20 => Failure::Signal { signal: if code == 20 { 15 } else { 10 } },
+        11 if stderr.contains("File too large") => Failure::TooLarge,
         11 => Failure::LocalFiles { text },
+        22 => Failure::TooBig { text },
         _ => Failure::Other { code, text },
     })
 }
@@ -190,6 +216,8 @@ mod tests {
             (12, "connection unexpectedly closed", "Connection"),
             (30, "io timeout", "Connection"),
             (11, "No space left on device", "LocalFiles"),
+            (11, "write failed on \"x\": File too large (27)", "TooLarge"),
+            (22, "out of memory in flist_expand", "TooBig"),
             (2, "protocol version mismatch", "Other"),
         ];
         for (code, text, expected) in cases {

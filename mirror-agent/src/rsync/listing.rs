@@ -10,6 +10,7 @@ use protocol::{
     digest::{Digest, DigestWriter},
     manifest::{Entry, EntryKind, MAX_ENTRIES, Manifest},
     path::{TreePath, escape},
+    symlinks::Symlinks,
 };
 
 /// rsync's `--out-format` that [`Listing`] reads.
@@ -168,6 +169,28 @@ impl Listing {
         self
     }
 
+    /// What lies inside the directory `above`, as seen from there.
+    pub fn below(&self, above: &TreePath) -> Self {
+        let inside = self
+            .entries
+            .iter()
+            .filter_map(|entry| Some(Listed { path: entry.path.below(above)?, ..entry.clone() }));
+        Self { entries: inside.collect(), ..Self::default() }
+    }
+
+    /// Leaves out the links that a tree may not have.
+    pub fn without_links(mut self, symlinks: Symlinks) -> Self {
+        for entry in std::mem::take(&mut self.entries) {
+            match &entry.kind {
+                ListedKind::Symlink { target } if !symlinks.allows(&entry.path, target) => {
+                    self.refuse(format!("{}: {}", entry.path, symlinks.why()));
+                }
+                _ => self.entries.push(entry),
+            }
+        }
+        self
+    }
+
     /// The entries; sorted after [`Listing::finish`].
     pub fn entries(&self) -> &[Listed] {
         &self.entries
@@ -206,9 +229,16 @@ enum Line {
     Unreadable,
 }
 
+/// How rsync says, among the entries, that it passed over something.
+const SKIPPED: &[u8] = b"skipping non-regular file \"";
+const NO_PLAIN_FILE: &str = "a device, fifo or socket";
+
 fn parse_line(line: &[u8]) -> Line {
     if line.is_empty() {
         return Line::Nothing;
+    }
+    if let Some(name) = line.strip_prefix(SKIPPED) {
+        return refused(&unescape(name.strip_suffix(b"\"").unwrap_or(name)), NO_PLAIN_FILE);
     }
     let mut fields = line.splitn(5, |&b| b == b'|');
     let mut next = || fields.next();
@@ -232,7 +262,7 @@ fn parse_line(line: &[u8]) -> Line {
             Some((name, target)) => entry_at(&name, ListedKind::Symlink { target }, 0, mtime),
             None => refused(&unescape(name), "a link whose name and target cannot be told apart"),
         },
-        b'D' | b'S' => refused(&unescape(name), "a device, fifo or socket"),
+        b'D' | b'S' => refused(&unescape(name), NO_PLAIN_FILE),
         _ => Line::Unreadable,
     }
 }
@@ -371,9 +401,10 @@ mod tests {
             b"cD+++++++++|rw-r--r--|7|2026/11/20-15:14:22|null",
             b">f+++++++++|rw-r--r--|7|2026/11/20-15:14:22|orphan/file",
             b">f+++++++++|rw-r--r--|7|2026/11/20-15:14:22|fine",
+            b"skipping non-regular file \"dev/null\"",
         ]);
         assert_eq!(names(&listing), ["fine"]);
-        assert_eq!(listing.refused_entries, 5);
+        assert_eq!(listing.refused_entries, 6);
         assert!(listing.refused[0].starts_with("../../etc/passwd: "), "{:?}", listing.refused);
     }
 

@@ -12,19 +12,41 @@ use futures_util::future::BoxFuture;
 use protocol::{filter::Filter, path::TreePath};
 
 use super::{
-    child::{Call, Error, Limits, Passed, Programs, run},
+    child::{Call, Error, Limits, Needs, Passed, Programs, run},
     exit::Failure,
+    figures::Figures,
     listing::{Listing, OUT_FORMAT},
     pipe::{Duplex, Pipe, new_token},
 };
-use crate::line::Line;
+use crate::{line::Line, run_log::RunLog};
 
 /// Most paths that one rsync run is given.
 pub const BATCH_FILES: usize = 20_000;
+/// Most directories that rsync takes with `--copy-dest`.
+const MAX_BASES: usize = 20;
 /// Most bytes of rules that go as arguments; the system limits what a program may be given.
 const MAX_RULE_ARGUMENTS: usize = 16 << 10;
 /// Where rsync keeps what it has of a file until it is whole.
 const PARTIAL_DIR: &str = ".mirrornet-partial";
+
+/// Directory of a file of rules, in the private directory.
+const RULES: &str = "rules";
+/// Most bytes that a listing may take on the wire: 20 million names of a hundred bytes.
+const LISTING_BYTES: u64 = 2 << 30;
+/// Most bytes of a file that a run which brings nothing may write, wherever it may.
+const NOTES_BYTES: u64 = 1 << 20;
+/// What a transfer takes besides content, in all and for each file.
+const OVERHEAD_BYTES: u64 = 16 << 20;
+const FILE_OVERHEAD_BYTES: u64 = 4 << 10;
+
+/// A file that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Where it lies below the source's path, and where it comes to lie.
+    pub path: TreePath,
+    /// Bytes that it has: more are not taken.
+    pub size: u64,
+}
 
 /// Makes the connection to the server; called once for each run.
 pub type Connect = Arc<dyn Fn() -> BoxFuture<'static, io::Result<Box<dyn Duplex>>> + Send + Sync>;
@@ -50,6 +72,8 @@ pub struct Source {
     pub programs: Programs,
     /// Limits of each run.
     pub limits: Limits,
+    /// Where calls, messages and what came are written.
+    pub log: RunLog,
 }
 
 impl std::fmt::Debug for Source {
@@ -69,35 +93,47 @@ impl Source {
             Err(error) => return (Passed::default(), Err(error)),
         };
         let mut args: Vec<OsString> =
-            ["-rlptn", "--no-h", "-8", "--no-motd"].map(Into::into).into();
+            ["-rlptn", "--stats", "--no-h", "-8", "--no-motd"].map(Into::into).into();
         args.push(format!("--timeout={}", self.limits.silence.as_secs().max(1)).into());
         args.push(format!("--out-format={OUT_FORMAT}").into());
+        if self.programs.list_first {
+            args.push("--no-inc-recursive".into());
+        }
         // What rsync cannot be told is left out by our own filter, below.
         args.extend(rules);
         args.extend(self.place(self.path.trim_matches('/'), &empty));
         let mut listing = Listing::default();
-        let call = self.call(args, Vec::new(), &empty);
-        let (passed, done) = run(call, pipe, |line| listing.push_line(line)).await;
+        let mut needs = self.needs(LISTING_BYTES);
+        needs.file_bytes = NOTES_BYTES;
+        needs.read.extend([empty.clone(), work.join(RULES)]);
+        let call = self.call(args, Vec::new(), &empty, needs);
+        let mut figures = Figures::default();
+        let each = |line: &[u8]| match figures.take(line) {
+            true => Ok(()),
+            false => listing.push_line(line),
+        };
+        let (passed, done) = run(call, pipe, each).await;
+        let passed = Passed { figures, ..passed };
         (passed, done.map(|()| listing.finish(|path, is_dir| filter.keeps(path, is_dir))))
     }
 
     /// Brings exactly these files into `stage`, an existing private directory, at the same paths.
-    /// Old versions in `base` (the live tree) save bytes; what lies in `stage` already is resumed.
+    /// Old versions in `bases` (the live tree first) save bytes; what lies in `stage` already is resumed.
     ///
     /// On an error some files may have arrived all the same; whatever lies in `stage` has to be
     /// digested before it is believed.
     pub async fn fetch(
         &self,
-        paths: &[TreePath],
-        base: Option<&Path>,
+        files: &[Asked],
+        bases: &[PathBuf],
         stage: &Path,
         work: &Path,
     ) -> (Passed, Result<(), Error>) {
         let mut passed = Passed::default();
         let mut compress = self.compress;
-        for batch in paths.chunks(BATCH_FILES) {
+        for batch in files.chunks(BATCH_FILES) {
             loop {
-                let (moved, result) = self.fetch_batch(batch, base, stage, work, compress).await;
+                let (moved, result) = self.fetch_batch(batch, bases, stage, work, compress).await;
                 passed += moved;
                 match result {
                     Err(Error::Failed(Failure::RefusedOption { .. })) if compress => {
@@ -113,8 +149,8 @@ impl Source {
 
     async fn fetch_batch(
         &self,
-        paths: &[TreePath],
-        base: Option<&Path>,
+        files: &[Asked],
+        bases: &[PathBuf],
         stage: &Path,
         work: &Path,
         compress: bool,
@@ -137,10 +173,12 @@ impl Source {
             "--no-specials",
             "--chmod=D700,F600",
             "--fsync",
+            "--stats",
             "--ignore-times",
             "--no-h",
             "-8",
             "--no-motd",
+            "--out-format=%n %l",
         ]
         .map(Into::into)
         .into();
@@ -149,7 +187,7 @@ impl Source {
         if compress {
             args.push("-z".into());
         }
-        if let Some(base) = base {
+        for base in bases.iter().take(MAX_BASES) {
             let mut arg = OsString::from("--copy-dest=");
             arg.push(base);
             args.push(arg);
@@ -160,17 +198,48 @@ impl Source {
         let (module, below) = self.module();
         args.extend(self.place(module, stage));
         let mut input = Vec::new();
-        for path in paths {
+        for file in files {
             input.extend_from_slice(below.as_bytes());
             input.extend_from_slice(b"./");
-            input.extend_from_slice(path.as_bytes());
+            input.extend_from_slice(file.path.as_bytes());
             input.push(0);
         }
-        run(self.call(args, input, stage), pipe, |_| Ok(())).await
+        let total_bytes: u64 = files.iter().map(|file| file.size).sum();
+        // What did not come out right the first time is sent once more.
+        let mut needs =
+            self.needs(2 * total_bytes + OVERHEAD_BYTES + FILE_OVERHEAD_BYTES * files.len() as u64);
+        needs.read.extend(bases.iter().take(MAX_BASES).cloned());
+        needs.write.push(stage.to_owned());
+        needs.file_bytes = files.iter().map(|file| file.size).max().unwrap_or(0);
+        needs.total_bytes = total_bytes;
+        let mut figures = Figures::default();
+        let came = |line: &[u8]| {
+            if !figures.take(line) {
+                self.log.line(&format!("rsync: {}", String::from_utf8_lossy(line)));
+            }
+            Ok(())
+        };
+        let (passed, done) = run(self.call(args, input, stage, needs), pipe, came).await;
+        (Passed { figures, ..passed }, done)
     }
 
-    fn call<'a>(&'a self, args: Vec<OsString>, input: Vec<u8>, dir: &'a Path) -> Call<'a> {
-        Call { programs: &self.programs, args, input, limits: self.limits, dir }
+    fn needs(&self, received_bytes: u64) -> Needs {
+        Needs {
+            read: self.password_file.iter().cloned().collect(),
+            received_bytes,
+            ..Needs::default()
+        }
+    }
+
+    fn call<'a>(
+        &'a self,
+        args: Vec<OsString>,
+        input: Vec<u8>,
+        dir: &'a Path,
+        needs: Needs,
+    ) -> Call<'a> {
+        let (programs, limits, log) = (&self.programs, self.limits, &self.log);
+        Call { programs, args, input, limits, dir, needs, log }
     }
 
     /// The module, and the path below it with a slash at its end; empty for the module's root.
@@ -212,7 +281,7 @@ fn rule_arguments(filter: &Filter, work: &Path) -> Result<Vec<OsString>, Error> 
         return Ok(arguments);
     }
     // In a directory of its own: whatever lies there from an earlier run is gone.
-    let path = fresh_dir(work, "rules")?.join("list");
+    let path = fresh_dir(work, RULES)?.join("list");
     let written = std::fs::write(&path, rules.file());
     written.map_err(|source| Error::Directory { path: path.clone(), source })?;
     let mut merge = OsString::from("--filter=merge ");

@@ -9,6 +9,7 @@ use super::{Client, Error};
 use crate::{
     digest::Digest,
     dsse::Envelope,
+    fingerprint::KeyFingerprint,
     generation::{Revision, RootNumber},
     name::{IdentityName, TreeName},
     role::Role,
@@ -19,8 +20,11 @@ use crate::{
         audit::AuditEntry,
         definitions::{ApplyRequest, ApplyResult, Definition, Effective, HoldDecision, Kind},
         enroll::{RenewRequest, RenewResponse},
-        history::{GenerationStatus, RunStatus},
-        identities::{IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI},
+        events::Event,
+        history::{GenerationStatus, LogOf, RunStatus},
+        identities::{
+            EnrollmentStatus, IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI,
+        },
         publisher::{Accepted, HoldReport, Presence, PublisherOrders},
         roots::{RootDraft, Roots},
         status::NetworkStatus,
@@ -194,6 +198,21 @@ impl Client {
         self.post("/v1/invites", request).await
     }
 
+    /// `GET /v1/enrollments`: every page.
+    pub async fn enrollments(&self) -> Result<Vec<EnrollmentStatus>, Error> {
+        self.all("/v1/enrollments").await
+    }
+
+    /// `POST /v1/enrollments/{fingerprint}/approve`
+    pub async fn approve_enrollment(&self, keys: &KeyFingerprint) -> Result<(), Error> {
+        self.send(Method::POST, &format!("/v1/enrollments/{keys}/approve"), &()).await
+    }
+
+    /// `POST /v1/enrollments/{fingerprint}/reject`
+    pub async fn reject_enrollment(&self, keys: &KeyFingerprint) -> Result<(), Error> {
+        self.send(Method::POST, &format!("/v1/enrollments/{keys}/reject"), &()).await
+    }
+
     /// `GET /v1/identities`: every page.
     pub async fn identities(&self, role: Option<Role>) -> Result<Vec<IdentityStatus>, Error> {
         match role {
@@ -231,6 +250,26 @@ impl Client {
     /// `GET /v1/runs/{id}`
     pub async fn run(&self, id: Uuid) -> Result<RunStatus, Error> {
         self.get(&format!("/v1/runs/{id}")).await
+    }
+
+    /// `GET /v1/events`: those after number `after`, else the newest; waits for one for at most `wait`.
+    pub async fn events(
+        &self,
+        after: Option<u64>,
+        limit: u64,
+        wait: Duration,
+    ) -> Result<Vec<Event>, Error> {
+        let mut path = format!("/v1/events?limit={limit}&wait={}s", wait.as_secs());
+        if let Some(after) = after {
+            path.push_str(&format!("&after={after}"));
+        }
+        let page: Option<Page<Event>> = self.poll(&path, wait).await?;
+        Ok(page.map(|page| page.items).unwrap_or_default())
+    }
+
+    /// `GET /v1/assignments/{name}/log?of=`
+    pub async fn run_log(&self, name: &AssignmentName, of: LogOf) -> Result<RunStatus, Error> {
+        self.get(&format!("/v1/assignments/{name}/log?of={}", of.as_str())).await
     }
 
     /// `GET /v1/status`

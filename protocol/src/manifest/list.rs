@@ -31,16 +31,28 @@ pub struct BlockList {
     blocks: Vec<BlockRef>,
 }
 
-impl BlockList {
-    /// The list of these blocks.
-    pub fn of(blocks: &[Block]) -> Self {
-        let name = |block: &Block| BlockRef {
+impl BlockRef {
+    /// Names a block.
+    pub fn of(block: &Block) -> Self {
+        Self {
             first: block.first().clone(),
             digest: block.digest(),
             count: block.count(),
             bytes: block.bytes().len() as u64,
-        };
-        Self { blocks: blocks.iter().map(name).collect() }
+        }
+    }
+}
+
+impl FromIterator<BlockRef> for BlockList {
+    fn from_iter<I: IntoIterator<Item = BlockRef>>(blocks: I) -> Self {
+        Self { blocks: blocks.into_iter().collect() }
+    }
+}
+
+impl BlockList {
+    /// The list of these blocks.
+    pub fn of(blocks: &[Block]) -> Self {
+        blocks.iter().map(BlockRef::of).collect()
     }
 
     /// The blocks in path order.

@@ -66,9 +66,15 @@ impl Rows {
         };
         let ops = block(&ops, count(random, self.op_count));
         let frames = block(&frames, count(random, self.frame_count));
+        let shared = header::SharedRef {
+            name: Digest::of(b"object"),
+            start: random.below(5) as u64,
+            blocks: count(random, 1),
+        };
         let directory = header::Directory {
             ops: vec![(self.first.clone(), ops)],
             frames: vec![(self.frame_bytes, frames)],
+            shared: if random.below(2) == 0 { vec![shared] } else { Vec::new() },
         };
         let header = Header {
             from: Some(self.from.digest()),
@@ -95,7 +101,8 @@ fn no_index_panics_leads_astray_or_takes_long() {
         let _ = Index::length(&bytes);
         let Ok(index) = Index::parse_unsigned(bytes) else { return };
         let selection = index.select(|_| true).unwrap();
-        assert!(selection.ranges.iter().all(|range| range.end <= index.pack_len()));
+        let end = index.shared().last().map_or(index.pack_len(), |part| part.offset + part.bytes);
+        assert!(selection.ranges.iter().all(|range| range.end <= end));
         if let Ok(to) = target_manifest(&index, &rows.from) {
             assert_eq!(to.digest(), index.header().to);
         }

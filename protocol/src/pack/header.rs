@@ -8,14 +8,18 @@ use crate::{
     wire::{Malformed, Reader, Writer},
 };
 
-/// Required flags that this release understands: none yet. Bit 0 is set aside for frames whose
-/// bytes are an object of their own, shared by the packs of a tree.
-const KNOWN_FLAGS: u32 = 0;
+/// Required flag: some frames lie in objects of their own ([`SharedPart`]).
+const SHARED: u32 = 1;
+const KNOWN_FLAGS: u32 = SHARED;
 const MAX_DIRECTORY_BYTES: u64 = 32 << 20;
+/// Most objects that the frames of a pack lie in.
+const MAX_SHARED: usize = 500_000;
 /// Most operations or frames of a block.
 pub(super) const MAX_BLOCK_ROWS: u64 = 4096;
 /// Most unpacked bytes of all blocks: bounds the time that reading an index needs.
 const MAX_INDEX_RAW_BYTES: u64 = 4 << 30;
+/// Most stored bytes of all frames: offsets stay far from the end of what numbers can say.
+const MAX_FRAMES_BYTES: u64 = 4 << 60;
 /// Most unpacked bytes of a block: bounds the memory that reading an index needs.
 pub(super) const MAX_BLOCK_RAW: u64 = 4 << 20;
 
@@ -45,13 +49,25 @@ pub(super) struct BlockRef {
     pub(super) digest: Digest,
 }
 
+/// Frames that lie in an object of their own: those of the next `blocks` blocks of frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SharedRef {
+    /// Digest of the whole object.
+    pub(super) name: Digest,
+    /// Bytes of the object before its first frame.
+    pub(super) start: u64,
+    pub(super) blocks: u64,
+}
+
 /// The blocks of the index. Positions are sums of lengths.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Directory {
     /// Blocks of operations, each with the path of its first.
     pub(super) ops: Vec<(TreePath, BlockRef)>,
-    /// Blocks of frames, each with the stored bytes of its frames.
+    /// Blocks of frames, each with the stored bytes of its frames: first those of the pack itself.
     pub(super) frames: Vec<(u64, BlockRef)>,
+    /// The objects that have the frames of the last blocks.
+    pub(super) shared: Vec<SharedRef>,
 }
 
 impl Directory {
@@ -63,9 +79,15 @@ impl Directory {
         self.frames.iter().map(|(_, block)| block.count).sum()
     }
 
-    /// Stored bytes of all frames.
-    pub(super) fn frame_bytes(&self) -> u64 {
-        self.frames.iter().map(|(bytes, _)| bytes).sum()
+    /// Blocks of frames that lie in the pack itself.
+    pub(super) fn own_blocks(&self) -> usize {
+        let shared: u64 = self.shared.iter().map(|shared| shared.blocks).sum();
+        self.frames.len().saturating_sub(usize::try_from(shared).unwrap_or(usize::MAX))
+    }
+
+    /// Stored bytes of the frames that lie in the pack itself.
+    pub(super) fn own_bytes(&self) -> u64 {
+        self.frames[..self.own_blocks()].iter().map(|(bytes, _)| bytes).sum()
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -116,9 +138,37 @@ impl Directory {
             .frames
             .iter()
             .try_fold(0u64, |sum, (bytes, _)| sum.checked_add(*bytes))
-            .filter(|sum| *sum <= i64::MAX as u64)
-            .ok_or(Error::TooLarge("8 EiB"))?;
+            .filter(|sum| *sum <= MAX_FRAMES_BYTES)
+            .ok_or(Error::TooLarge("4 EiB"))?;
         Ok((directory, end))
+    }
+
+    fn encode_shared(&self) -> Vec<u8> {
+        let mut writer = Writer::new();
+        for shared in &self.shared {
+            writer.digest(&shared.name).varint(shared.start).varint(shared.blocks);
+        }
+        writer.into_bytes()
+    }
+
+    /// Reads which of the blocks, which were read before, lie in objects of their own.
+    fn parse_shared(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let mut reader = Reader::new(bytes);
+        let mut left = self.frames.len() as u64;
+        while !reader.is_empty() {
+            if self.shared.len() >= MAX_SHARED {
+                return Err(Error::TooLarge("500,000 shared objects"));
+            }
+            let name = reader.digest()?;
+            let start = reader.varint_up_to("object's beginning", MAX_INDEX_BYTES)?;
+            let blocks = reader.varint_up_to("object's blocks", left)?;
+            if blocks == 0 {
+                return Err(reader.invalid("object's blocks").into());
+            }
+            left -= blocks;
+            self.shared.push(SharedRef { name, start, blocks });
+        }
+        Ok(())
     }
 }
 
@@ -154,13 +204,17 @@ impl Header {
     /// The bytes before the first index block.
     pub(super) fn encode(&self, directory: &Directory) -> Vec<u8> {
         let mut writer = Writer::new();
-        writer.raw(Self::MAGIC).raw(&KNOWN_FLAGS.to_le_bytes());
+        let flags = if directory.shared.is_empty() { 0 } else { SHARED };
+        writer.raw(Self::MAGIC).raw(&u32::to_le_bytes(flags));
         match &self.from {
             None => writer.byte(0),
             Some(from) => writer.byte(1).digest(from),
         };
         writer.varint(self.from_entries).digest(&self.to).varint(self.to_entries);
         writer.bytes(&directory.encode());
+        if flags & SHARED != 0 {
+            writer.bytes(&directory.encode_shared());
+        }
         writer.into_bytes()
     }
 
@@ -170,7 +224,8 @@ impl Header {
         reader.magic(Self::MAGIC, "a pack")?;
         let mut flags = [0; 4];
         flags.copy_from_slice(reader.take(4)?);
-        let unknown = u32::from_le_bytes(flags) & !KNOWN_FLAGS;
+        let flags = u32::from_le_bytes(flags);
+        let unknown = flags & !KNOWN_FLAGS;
         if unknown != 0 {
             return Err(Error::UnknownFlags(unknown));
         }
@@ -186,7 +241,12 @@ impl Header {
         let to = reader.digest()?;
         let to_entries = reader.varint_up_to("new entries", MAX_ENTRIES)?;
         let directory = reader.bytes("directory", MAX_DIRECTORY_BYTES)?;
-        let (directory, end) = Directory::parse(directory, reader.position() as u64)?;
+        let shared = match flags & SHARED {
+            0 => &[][..],
+            _ => reader.bytes("shared objects", MAX_DIRECTORY_BYTES)?,
+        };
+        let (mut directory, end) = Directory::parse(directory, reader.position() as u64)?;
+        directory.parse_shared(shared)?;
         Ok((Self { from, from_entries, to, to_entries }, directory, end))
     }
 }

@@ -5,8 +5,9 @@ use super::{
     Error, Frame, Header, MAX_FRAMES, MAX_INDEX_BYTES, Op,
     columns::Columns,
     frame,
-    header::{BlockRef, Directory, MAX_BLOCK_RAW, MAX_BLOCK_ROWS, unpack},
+    header::{BlockRef, Directory, MAX_BLOCK_RAW, MAX_BLOCK_ROWS, SharedRef, unpack},
     op::{self, Bounds},
+    shared::{self, SharedPart},
 };
 use crate::{
     digest::Digest,
@@ -113,6 +114,14 @@ impl IndexBuilder {
         Ok((self.frame_count - 1) as u32)
     }
 
+    /// Frames that are added from now on lie in the object `name`, behind its first `start` bytes,
+    /// one after the other.
+    pub fn begin_shared(&mut self, name: Digest, start: u64) -> Result<(), Error> {
+        self.store_frames()?;
+        self.directory.shared.push(SharedRef { name, start, blocks: 0 });
+        Ok(())
+    }
+
     /// Everything that comes before the first frame of the pack.
     pub fn finish(mut self, header: &Header) -> Result<Vec<u8>, Error> {
         self.store_ops()?;
@@ -140,6 +149,9 @@ impl IndexBuilder {
         if block.block.count > 0 {
             let stored = block.block.store(&mut self.frame_blocks)?;
             self.directory.frames.push((block.bytes, stored));
+            if let Some(shared) = self.directory.shared.last_mut() {
+                shared.blocks += 1;
+            }
         }
         Ok(())
     }
@@ -155,6 +167,9 @@ pub struct Index {
     frame_raw: Vec<u32>,
     /// Stored length of every frame.
     frame_stored: Vec<u32>,
+    /// Where the frames of every block begin.
+    frame_offsets: Vec<u64>,
+    shared: Vec<SharedPart>,
 }
 
 impl Index {
@@ -176,8 +191,10 @@ impl Index {
             Some(0) => {}
             Some(left) => return Err(Malformed::Trailing { left: left as usize }.into()),
         }
+        let (frame_offsets, shared) = shared::place(&directory, bytes.len() as u64);
+        let (frame_raw, frame_stored) = (Vec::new(), Vec::new());
         let mut index =
-            Self { bytes, header, directory, frame_raw: Vec::new(), frame_stored: Vec::new() };
+            Self { bytes, header, directory, frame_raw, frame_stored, frame_offsets, shared };
         index.check_frames()?;
         index.check_ops()?;
         Ok(index)
@@ -216,9 +233,19 @@ impl Index {
         self.directory.ops.is_empty()
     }
 
-    /// Length of the whole pack.
+    /// Length of the whole pack, without the objects that it shares with others.
     pub fn pack_len(&self) -> u64 {
-        self.len() + self.directory.frame_bytes()
+        self.len() + self.directory.own_bytes()
+    }
+
+    /// The parts of other objects that have frames of this pack, by offset.
+    pub fn shared(&self) -> &[SharedPart] {
+        &self.shared
+    }
+
+    /// The part of another object that has a frame; `None` for a frame of the pack itself.
+    pub fn shared_part(&self, frame: &Frame) -> Option<&SharedPart> {
+        SharedPart::of(&self.shared, frame)
     }
 
     /// Blocks of operations and frames.
@@ -297,13 +324,11 @@ impl Index {
     /// Frame `number` with the others of its block, and the number of the block's first.
     pub fn frames_around(&self, number: u32) -> Result<(u32, Vec<Frame>), Error> {
         let mut first = 0;
-        let mut offset = self.len();
-        for (bytes, block) in &self.directory.frames {
+        for ((bytes, block), offset) in self.directory.frames.iter().zip(&self.frame_offsets) {
             if u64::from(number) < first + block.count {
-                return Ok((first as u32, self.frame_block(*bytes, block, offset)?));
+                return Ok((first as u32, self.frame_block(*bytes, block, *offset)?));
             }
             first += block.count;
-            offset += bytes;
         }
         Ok((first as u32, Vec::new()))
     }
@@ -333,14 +358,12 @@ impl Index {
     }
 
     fn check_frames(&mut self) -> Result<(), Error> {
-        let mut offset = self.len();
         let (mut raw, mut stored) = (Vec::new(), Vec::new());
-        for (bytes, block) in &self.directory.frames {
-            for frame in self.frame_block(*bytes, block, offset)? {
+        for ((bytes, block), offset) in self.directory.frames.iter().zip(&self.frame_offsets) {
+            for frame in self.frame_block(*bytes, block, *offset)? {
                 raw.push(frame.raw_len);
                 stored.push(frame.stored_len);
             }
-            offset += bytes;
         }
         (self.frame_raw, self.frame_stored) = (raw, stored);
         Ok(())

@@ -191,8 +191,46 @@ fn an_index_that_is_not_the_announced_one_is_refused() {
 #[test]
 fn unknown_required_flags_are_refused() {
     let mut bytes = sample_bytes();
-    bytes[5] = 1;
-    assert_eq!(Index::parse_unsigned(bytes).err(), Some(Error::UnknownFlags(1)));
+    bytes[5] = 2;
+    assert_eq!(Index::parse_unsigned(bytes).err(), Some(Error::UnknownFlags(2)));
+}
+
+#[test]
+fn frames_of_shared_objects_lie_behind_the_pack_where_no_range_joins_them() {
+    let (from, to, ops, frames) = sample();
+    let mut builder = IndexBuilder::new();
+    builder.push_frame(&frames[0]).unwrap();
+    let objects = [Digest::of(b"first"), Digest::of(b"second")];
+    builder.begin_shared(objects[0], 77).unwrap();
+    builder.push_frame(&frames[1]).unwrap();
+    builder.begin_shared(objects[1], 5).unwrap();
+    for _ in 0..2 {
+        builder.push_frame(&frames[0]).unwrap();
+    }
+    for op in &ops {
+        builder.push_op(op).unwrap();
+    }
+    let bytes = builder.finish(&header(&from, &to)).unwrap();
+    assert_eq!(bytes[5], 1, "readers that do not know shared objects refuse it");
+    for cut in 0..bytes.len() {
+        assert!(Index::parse_unsigned(bytes[..cut].to_vec()).is_err(), "cut at {cut}");
+    }
+    let index = Index::parse_unsigned(bytes).unwrap();
+    assert_eq!(index.pack_len(), index.len() + 11, "what is shared is not counted");
+    let frame = |number| {
+        let (first, frames) = index.frames_around(number).unwrap();
+        frames[(number - first) as usize].clone()
+    };
+    let parts: Vec<_> = (0..4).map(|number| index.shared_part(&frame(number)).copied()).collect();
+    assert_eq!(parts[0], None);
+    let named = |part: Option<SharedPart>| part.map(|p| (p.name, p.start, p.bytes));
+    assert_eq!(named(parts[1]), Some((objects[0], 77, 6)));
+    assert_eq!(named(parts[2]), Some((objects[1], 5, 22)));
+    assert_eq!(parts[2], parts[3]);
+    assert_eq!(frame(3).offset, frame(2).offset + 11);
+    let offsets: Vec<_> = [0, 1, 2].map(|n| frame(n).offset..frame(n).offset + 1).into();
+    assert_eq!(coalesce(offsets, JOINED_GAP_BYTES).len(), 3);
+    assert_eq!(target_manifest(&index, &from), Ok(to));
 }
 
 #[test]
@@ -286,7 +324,7 @@ fn an_index_of_nothing_but_bombs_is_refused_before_one_goes_off() {
     };
     let frames = |count| (0..count).map(|n| (4096, block(n))).collect();
     let parse = |count: u64| {
-        let directory = header::Directory { ops: Vec::new(), frames: frames(count) };
+        let directory = header::Directory { frames: frames(count), ..header::Directory::default() };
         let mut bytes = header(&from, &to).encode(&directory);
         (0..count).for_each(|_| bytes.extend_from_slice(&bomb));
         Index::parse_unsigned(bytes).err()
@@ -296,6 +334,7 @@ fn an_index_of_nothing_but_bombs_is_refused_before_one_goes_off() {
     let directory = header::Directory {
         ops: Vec::new(),
         frames: (0..1025).map(|n| (1, header::BlockRef { count: 1, ..block(n) })).collect(),
+        shared: Vec::new(),
     };
     let bytes = header(&from, &to).encode(&directory);
     let refused = Some(Error::TooLarge("4 GiB of unpacked index"));

@@ -22,8 +22,9 @@ use crate::{
         AssignmentName, BandwidthWindow, Budget, GuardSpec, OnEnd, OnExclude, Rate, Switch,
         Transport,
     },
+    symlinks::Symlinks,
     transfer::{Encoder, NoDelta, Way},
-    units::Span,
+    units::{Span, Threshold},
 };
 
 /// Everything that one agent has to do: its assignments, the head and the offers, in one answer.
@@ -84,8 +85,18 @@ pub struct AssignmentOrder {
     pub stopped: Option<Stopped>,
     /// The tree's limit and the merged rules, in order, each level with its origin.
     pub filter: Vec<Level>,
+    /// Where the path is a directory of versions: how they are chosen and kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub versions: Option<VersionsOrder>,
+    /// Which symbolic links it keeps.
+    #[serde(default)]
+    pub symlinks: Symlinks,
     /// Where the tree comes from.
     pub origin: Origin,
+    /// Other stock rsync servers that have the same tree, asked in this order while the origin and
+    /// those before them cannot be had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallback: Vec<RsyncdOrigin>,
     /// What it should hold; absent for a stock rsync upstream and before the first generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
@@ -158,6 +169,38 @@ pub struct UndeleteRequest {
     pub from: Option<String>,
 }
 
+/// How the versions in a directory of versions are chosen and kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct VersionsOrder {
+    /// Whether a version never changes once it is finished.
+    pub sealed: bool,
+    /// Pattern for their names.
+    pub listing_pattern: String,
+    /// Rules for their names, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listing_filter: Vec<String>,
+    /// Names that are none, after the rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listing_exclude: Vec<String>,
+    /// A link to the version that was completed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_link: Option<String>,
+    /// The file in a sealed version that says whether it is finished.
+    pub status_file: String,
+    /// What it says of a finished version.
+    pub finished: String,
+    /// Only the newest finished version is fetched.
+    #[serde(default)]
+    pub sync_latest_only: bool,
+    /// Versions that the upstream no longer has are removed.
+    #[serde(default)]
+    pub delete_old_versions: bool,
+    /// Most versions that one run may remove.
+    pub max_delete_versions: Threshold,
+}
+
 /// Why an assignment is not carried out. Its files stay as they are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -203,7 +246,7 @@ pub struct PublisherOrigin {
 pub struct RsyncdOrigin {
     /// Host name or address.
     pub host: String,
-    /// Port, 873 by default.
+    /// Port.
     pub port: u16,
     /// `MODULE` or `MODULE/PATH` of the tree.
     pub path: String,
@@ -215,10 +258,24 @@ pub struct RsyncdOrigin {
     pub password_file: Option<String>,
     /// How the connection is made.
     pub transport: Transport,
+    /// With what, where that is ssh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<SshAccess>,
     /// Most connections of the whole network at a time: one is made only under a lease of the
     /// coordinator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
+}
+
+/// What an agent needs to reach a stock rsync daemon through ssh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SshAccess {
+    /// File with the private key, on the agent's host.
+    pub key_file: String,
+    /// The only host key that is accepted: `TYPE BASE64`.
+    pub host_key: String,
 }
 
 /// Asks for a connection to an upstream that allows only so many, prolongs it, or gives it back.
@@ -257,6 +314,9 @@ pub struct Target {
     /// Signed [`Offer`](crate::statement::Offer)s, to the target and to what leads there.
     pub offers: Vec<Envelope>,
 }
+
+/// Longest log that goes with a report, in bytes.
+pub const MAX_LOG: usize = 64 << 10;
 
 /// What one run did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -298,6 +358,12 @@ pub struct RunReport {
     /// How the tree was switched and why so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switch: Option<String>,
+    /// Sums over everything that was moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stats: Option<SyncStats>,
+    /// What a dry run found that would be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreseen: Option<Foreseen>,
     /// What went wrong, for an admin; empty when nothing did.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,
@@ -316,6 +382,56 @@ pub struct RunReport {
     /// Signed [`Receipt`](crate::statement::Receipt), when a generation is durably held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Envelope>,
+    /// The run's log, or its beginning and its end, at most [`MAX_LOG`] bytes; empty where none is
+    /// at hand.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub log: String,
+}
+
+/// What a run moved, all ways and all units together.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SyncStats {
+    /// Files that the assignment holds after the run.
+    pub total_file_count: u64,
+    /// Files whose content came.
+    pub transferred_file_count: u64,
+    /// Content bytes that the assignment holds after the run.
+    pub total_bytes: u64,
+    /// Content bytes of the files that came.
+    pub transferred_bytes: u64,
+    /// Content bytes that came over the wire.
+    pub literal_bytes: u64,
+    /// Content bytes that did not have to come: they were here, or compression spared them.
+    pub matched_bytes: u64,
+    /// Bytes sent on the wire.
+    pub sent_bytes: u64,
+    /// Bytes received on the wire.
+    pub received_bytes: u64,
+    /// Bytes per second, both directions together, while something was moved.
+    pub transfer_bps: u64,
+    /// Bytes of rsync's lists of files.
+    pub listing_bytes: u64,
+    /// Seconds that rsync servers took to make them.
+    pub listing_creation_seconds: f64,
+    /// Seconds that they took to come.
+    pub listing_transfer_seconds: f64,
+}
+
+/// What a dry run found that would be done: paths below the assignment's, a bounded number.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Foreseen {
+    /// Files whose content would come, and links that would be made within a unit.
+    pub would_transfer: Vec<String>,
+    /// What would be removed.
+    pub would_delete: Vec<String>,
+    /// Links beside versions that would be made: `NAME -> TARGET`.
+    pub would_link: Vec<String>,
+    /// So many more that are not named.
+    pub unnamed: u64,
 }
 
 impl RunKind {
@@ -377,6 +493,9 @@ pub enum RunResult {
     /// Dry run: what would be done is in the report.
     #[serde(rename = "SYNC_COMPLETED_DRY_RUN")]
     CompletedDryRun,
+    /// Dry run: some units would be switched, of others it could not be found out.
+    #[serde(rename = "SYNC_PARTIAL_DRY_RUN")]
+    PartialDryRun,
     /// Dry run: it could not be found out.
     #[serde(rename = "SYNC_FAILED_DRY_RUN")]
     FailedDryRun,

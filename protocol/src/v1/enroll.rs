@@ -1,13 +1,20 @@
-//! `POST /enroll` on the enroll port, and `POST /v1/renew` on the API.
+//! `POST /enroll` and `POST /renew` on the enroll port, and `POST /v1/renew` on the API.
 //!
 //! Enrollment turns an invite into a certificate over TLS in which only the server is known;
 //! renewal replaces a certificate that is still good, over mutual TLS. Asking again with the same
 //! certificate request gives the same certificate, so a lost answer costs nothing.
+//!
+//! A certificate that has ended opens nothing any more. For some time its key may still sign a
+//! [`LateRenewRequest`], which goes to the enroll port.
+//!
+//! An enrollment by an invite that wants approval is answered with 202 and [`EnrollPending`] until an
+//! admin has decided; the program asks again, with the same keys, until then.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     dsse::{Bytes, Envelope},
+    fingerprint::KeyFingerprint,
     key::VerifyingKey,
     name::{IdentityName, NetworkName},
     role::Role,
@@ -85,6 +92,15 @@ pub struct EnrollResponse {
     pub root: Envelope,
 }
 
+/// What the coordinator answers, with status 202, while an admin has to approve the enrollment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EnrollPending {
+    /// The keys that were asked for. A program compares this with its own and shows that one.
+    pub fingerprint: KeyFingerprint,
+}
+
 /// What a program sends to replace a certificate that is still good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -95,6 +111,23 @@ pub struct RenewRequest {
     pub keys: KeysToCertify,
 }
 
+/// What a program sends to the enroll port to replace a certificate that has ended. At most
+/// [`MAX_REQUEST_LEN`] bytes of JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LateRenewRequest {
+    /// The client certificate that has ended, then its issuers below the root, DER.
+    pub chain: Vec<Bytes>,
+    /// Keys to be certified; new ones each time.
+    #[serde(flatten)]
+    pub keys: KeysToCertify,
+    /// 16 random bytes or more.
+    pub nonce: Bytes,
+    /// By the key of that certificate, over this TLS connection, the keys and the nonce.
+    pub signature: Bytes,
+}
+
 /// What the coordinator answers to a renewal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -103,6 +136,9 @@ pub struct RenewResponse {
     /// The certificates.
     #[serde(flatten)]
     pub certificates: Certificates,
+    /// Where the enroll port is: `https://HOST:PORT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enroll_url: Option<String>,
 }
 
 /// Longest enrollment or renewal request, in bytes.

@@ -85,6 +85,36 @@ pub struct PackStatus {
     pub figures: Option<PackFigures>,
 }
 
+/// Which of an assignment's runs a log is asked of. Logs of others are not kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogOf {
+    /// The latest run.
+    #[default]
+    Latest,
+    /// The run before it.
+    Previous,
+    /// The latest run that succeeded.
+    Success,
+    /// The latest run that changed the tree.
+    Change,
+}
+
+impl LogOf {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Latest, Self::Previous, Self::Success, Self::Change];
+
+    /// Its word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Latest => "latest",
+            Self::Previous => "previous",
+            Self::Success => "success",
+            Self::Change => "change",
+        }
+    }
+}
+
 /// One run, as its agent reported it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -2,6 +2,8 @@
 //!
 //! - `GET /v1/whoami` → [`WhoAmI`] (every role)
 //! - `POST /v1/invites` ← [`InviteRequest`] → [`InviteAnswer`] (role admin)
+//! - `GET /v1/enrollments` → [`Page`](super::Page)`<`[`EnrollmentStatus`]`>` (admin, viewer)
+//! - `POST /v1/enrollments/{fingerprint}/approve`, `…/reject` → 204 (role admin)
 //! - `GET /v1/identities?role=` → [`Page`](super::Page)`<`[`IdentityStatus`]`>` (admin, viewer)
 //! - `POST /v1/identities/{role}/{name}/revoke` ← [`RevokeRequest`] → [`IdentityStatus`] (admin)
 //! - `POST /v1/renew` ← [`RenewRequest`](super::enroll::RenewRequest) →
@@ -13,6 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    fingerprint::KeyFingerprint,
     name::{IdentityName, NetworkName, SiteName},
     role::Role,
     root::TreePattern,
@@ -60,6 +63,9 @@ pub struct InviteRequest {
     /// Replace a live identity of that name, which is revoked when the invite is used.
     #[serde(default)]
     pub replace: bool,
+    /// Whoever uses it waits until an admin has compared its keys and approved them.
+    #[serde(default)]
+    pub approve: bool,
 }
 
 /// The new invite. The line holds a secret and is shown once.
@@ -77,6 +83,31 @@ impl std::fmt::Debug for InviteAnswer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("InviteAnswer").field("expires", &self.expires).finish_non_exhaustive()
     }
+}
+
+/// An enrollment that waits for an admin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EnrollmentStatus {
+    /// The keys that want to be certified; to be compared with what the program prints.
+    pub fingerprint: KeyFingerprint,
+    /// Role of the identity that it would become.
+    pub role: Role,
+    /// Its name.
+    pub name: IdentityName,
+    /// Its site, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<SiteName>,
+    /// Whether a live identity of that name is revoked by it.
+    #[serde(default)]
+    pub replace: bool,
+    /// The admin who made the invite.
+    pub invited_by: String,
+    /// When it asked first.
+    pub asked: Timestamp,
+    /// When it ends undecided.
+    pub expires: Timestamp,
 }
 
 /// Asks to revoke an identity.

@@ -21,6 +21,7 @@ use crate::{
     path::TreePath,
     schedule::Schedule,
     spec::{EncoderChoice, GuardSpec, Layout},
+    symlinks::Symlinks,
     units::Span,
 };
 
@@ -54,6 +55,9 @@ pub struct TreeOrder {
     pub layout: Layout,
     /// The wall.
     pub limit: Vec<String>,
+    /// Which symbolic links are taken.
+    #[serde(default)]
+    pub symlinks: Symlinks,
     /// Which encoders its packs may use.
     pub encoders: EncoderChoice,
     /// How often it is scanned.

@@ -18,6 +18,11 @@ pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Something beside the answer, for people.
+pub(super) fn note(text: impl std::fmt::Display) {
+    eprintln!("publisher: {text}");
+}
+
 /// Why the command failed, with its causes.
 pub(super) fn failure(error: &anyhow::Error) {
     eprintln!("publisher: {}", crate::error_chain(error.as_ref()));

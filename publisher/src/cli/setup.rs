@@ -40,6 +40,7 @@ pub(super) async fn enroll(args: EnrollArgs) -> anyhow::Result<ExitCode> {
         dialer: Dialer { proxy: ProxySettings::from_env()?, ..Dialer::default() },
         server_names: vec![host],
         role: Some(Role::Publisher),
+        waiting: |keys| print::note(certs::enrollment::waiting_for_approval(keys)),
         ..EnrollOptions::default()
     };
     let works = |identity: std::sync::Arc<Identity>| async move { running::works(&identity).await };

@@ -1,6 +1,6 @@
 //! A publication point in a directory: the publisher's own store, or one that a web server serves.
 //!
-//! `ROOT/trees/T/{manifests,blocks,packs}/HEX` and `ROOT/trees/T/latest`. Objects appear by rename
+//! `ROOT/trees/T/{manifests,blocks,packs,objects}/HEX` and `ROOT/trees/T/latest`. Objects appear by rename
 //! after their bytes are durable, so that whoever serves the directory never sees half of one.
 
 use std::{

@@ -13,7 +13,7 @@ use std::{
 
 use protocol::{digest::Digest, name::TreeName};
 
-use super::{Directory, Error, Kind, Object, Point, digest_of, put_verified};
+use super::{Directory, Error, Kind, Object, Point, SIGNED_URL_LIFETIME, digest_of, put_verified};
 
 /// After what time a point is asked again what it has, in case that someone else removed something.
 const LIST_HOLDS: Duration = Duration::from_secs(6 * 3600);
@@ -76,10 +76,9 @@ impl Further {
             let own =
                 |source| Error::Io { object: object.to_string(), point: origin.describe(), source };
             let (mut file, length) = origin.open_file(&object).map_err(own)?;
-            // A pack is named by its stored bytes, the others by what they unpack to.
-            let stored = match kind {
-                Kind::Pack => name,
-                Kind::Block | Kind::Manifest => digest_of(origin, &object).map_err(own)?,
+            let stored = match kind.is_named_as_stored() {
+                true => name,
+                false => digest_of(origin, &object).map_err(own)?,
             };
             put_verified(&*self.point, &object, &mut file, length, &stored)?;
             if let Some(known) = self.lock().get_mut(tree) {
@@ -136,6 +135,21 @@ impl Further {
         let known = Known { objects: objects.clone(), listed: Instant::now(), latest: None };
         self.lock().insert(tree.clone(), known);
         Ok(objects)
+    }
+
+    /// A URL of an object that is known to be there, which holds for a short while; `None` where it is
+    /// not there, or the point signs none.
+    pub fn signed_url(&self, object: &Object) -> Result<Option<String>, Error> {
+        let is_there = |known: &Known| known.objects.contains(&(object.kind, object.name));
+        if !self.lock().get(&object.tree).is_some_and(is_there) {
+            return Ok(None);
+        }
+        let signed = self.point.signed_url(object, SIGNED_URL_LIFETIME);
+        signed.map_err(|source| Error::Io {
+            object: object.to_string(),
+            point: self.describe(),
+            source,
+        })
     }
 
     /// Removes what nobody needs any longer.

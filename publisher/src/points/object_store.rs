@@ -31,6 +31,7 @@ use object_store::{
     aws::{AmazonS3, AmazonS3Builder},
     client::{HttpClient, HttpConnector},
     path::Path,
+    signer::Signer as _,
 };
 use protocol::{digest::Digest, name::TreeName};
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,9 @@ pub struct ObjectStoreConfig {
     /// Whether the bucket is a part of the host name instead of the path.
     #[serde(default)]
     pub virtual_hosted: bool,
+    /// Whether agents that may read a tree are given URLs of the bucket that hold for a short while.
+    #[serde(default)]
+    pub signed_urls: bool,
     /// A PEM file of further authorities that certify the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roots: Option<PathBuf>,
@@ -160,6 +164,7 @@ pub struct ObjectStore {
     prefix: String,
     runtime: Handle,
     uploads: Dir,
+    signed_urls: bool,
     /// Bytes of content that were sent, those of earlier processes not counted.
     sent: AtomicU64,
 }
@@ -175,7 +180,7 @@ impl ObjectStore {
         config.check()?;
         let (bucket, prefix) = config.place()?;
         let credentials = config.credentials()?;
-        let client = HttpClient::new(http(config.roots.as_deref(), dialer)?);
+        let client = HttpClient::new(http_client(config.roots.as_deref(), dialer)?);
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(bucket)
             .with_region(&config.region)
@@ -203,7 +208,8 @@ impl ObjectStore {
             .build()
             .map_err(|source| Error::Store { url: name.clone(), source: Box::new(source) })?;
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Ok(Self { store, name, prefix, runtime, uploads, sent: AtomicU64::new(0) })
+        let (signed_urls, sent) = (config.signed_urls, AtomicU64::new(0));
+        Ok(Self { store, name, prefix, runtime, uploads, signed_urls, sent })
     }
 
     /// Bytes of content that this process has sent.
@@ -355,6 +361,15 @@ impl Point for ObjectStore {
         Err(io::Error::other("the pointer is moved by others all the time"))
     }
 
+    fn signed_url(&self, object: &Object, lifetime: Duration) -> io::Result<Option<String>> {
+        if !self.signed_urls {
+            return Ok(None);
+        }
+        let path = self.path(object)?;
+        let signed = self.store.signed_url(http::Method::GET, &path, lifetime);
+        Ok(Some(self.runtime.block_on(signed).map_err(to_io)?.to_string()))
+    }
+
     fn abandon(&self, tree: &TreeName, needed: &dyn Fn(&str) -> bool) -> io::Result<()> {
         self.abandon_uploads(tree, needed)
     }
@@ -381,7 +396,7 @@ fn attributes(cache: &'static str, content_type: &'static str) -> Attributes {
 }
 
 /// The client for a store: where it lies is the admin's word, so any address will do.
-fn http(roots: Option<&FilePath>, dialer: &Dialer) -> Result<reqwest::Client, Error> {
+fn http_client(roots: Option<&FilePath>, dialer: &Dialer) -> Result<reqwest::Client, Error> {
     let system = PublicRoots::of_system().unwrap_or_else(|_| PublicRoots::none());
     let roots = match roots {
         Some(file) => system.and_file(file)?,

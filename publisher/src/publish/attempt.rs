@@ -1,6 +1,6 @@
 //! One attempt: from what is there to what is announced.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::HashSet, path::Path, sync::Arc};
 
 use certs::signing;
 use filetree::{
@@ -28,10 +28,11 @@ use super::{
 };
 use crate::{
     catalog::{Served, ServedTree},
+    config::RetainMode,
     generate::Stored,
     guard::{self, Figures, Reason, Step, Verdict},
     ledger::{self, Kept, KeptOffer, Ledger},
-    points::Kind,
+    points::{Kind, Point as _},
     settle::{self, Look},
     view::{self, View},
 };
@@ -52,6 +53,11 @@ pub(super) struct Standing {
     pub(super) hold_may_stand: bool,
     /// The coordinator was told of what is held since this process began.
     pub(super) hold_told: bool,
+    /// Shared objects that announced generations referred to since this process began: who plans a
+    /// transfer may still come for them when the pack that named them is no longer offered.
+    announced_objects: HashSet<Digest>,
+    /// Content could mostly be neither shared with the source nor linked to it.
+    pub(super) copies: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +99,7 @@ impl Standing {
     fn load(dir: Dir) -> std::io::Result<Self> {
         let ledger = Ledger::load(&dir)?;
         let record = ledger::load_scan(&dir);
+        let copies = ledger.newest().is_some_and(|kept| kept.copied);
         Ok(Self {
             dir,
             ledger,
@@ -101,6 +108,8 @@ impl Standing {
             packs: None,
             hold_may_stand: true,
             hold_told: false,
+            announced_objects: HashSet::new(),
+            copies,
         })
     }
 
@@ -237,12 +246,23 @@ impl Worker {
         let keep = move |path: &TreePath, is_dir: bool| limit.decide(path, is_dir).kept;
         let state = Arc::clone(&self.state);
         let cancel = Arc::clone(&self.cancel);
+        let root = Path::new(&order.path);
+        let neighbor = self.handle.block_on(state.hub.neighbor(root));
+        self.taken = neighbor.as_ref().map(|neighbor| neighbor.tree.manifest);
+        let handle = self.handle.clone();
+        let is_whole = || {
+            let still = |tree| handle.block_on(state.hub.still_has(root, tree));
+            neighbor.as_ref().is_some_and(|neighbor| still(&neighbor.tree))
+        };
         let look = Look {
             fs: &state.fs,
-            root: Path::new(&order.path),
+            root,
             keep: &keep,
+            symlinks: order.symlinks,
             rule_files: rule_files.as_ref(),
             announced: base.map(|base| base.statement.manifest),
+            vouched: neighbor.as_ref().map(|neighbor| &neighbor.manifest),
+            is_whole: &is_whole,
             quiet: state.config.settle.duration(),
             now: &*state.clock,
             progress: &|_| {},
@@ -314,10 +334,10 @@ impl Worker {
         let generation = parent.as_ref().map_or(Generation(1), |parent| parent.generation.next());
         let shared = self.retain(order, generation, target, Spare::Use)?;
         let mut packs = self.prepare_packs(order, base, (generation, shared), target)?;
-        let pack_bytes = packs.iter().map(|kept| kept.offer.length).sum();
+        let pack_bytes = packs.iter().map(|kept| kept.offer.total_length()).sum();
         let Stored { manifest, length } = self.state.places.store_manifest(&self.tree, target)?;
         let target_list = self.state.places.load_list(&self.tree, &manifest, length)?;
-        let mut new: Vec<_> = packs.iter().map(|kept| (Kind::Pack, kept.offer.pack)).collect();
+        let mut new: Vec<_> = packs.iter().flat_map(KeptOffer::objects).collect();
         new.extend(target_list.blocks().iter().map(|block| (Kind::Block, block.digest)));
         new.push((Kind::Manifest, manifest));
         self.carry(&new)?;
@@ -343,7 +363,7 @@ impl Worker {
         // The statement wakes the agents: whatever they will ask for is offered and served before.
         self.tell_of(&mut packs);
         let next = Served { generation, manifest, list: Arc::new(target_list), shared };
-        self.serve_also(Some(next))?;
+        self.serve_also(Some((next, &packs)))?;
         let announced = self.state.client.announce_statement(&self.tree, &envelope);
         let accepted = match self.handle.block_on(announced) {
             Ok(accepted) => accepted,
@@ -363,6 +383,7 @@ impl Worker {
             content: true,
             shared,
             signed: self.is_signed(shared),
+            copied: self.standing()?.copies,
             ..Kept::new(&statement, envelope, now)
         };
         self.announced(order, kept, packs)?;
@@ -406,7 +427,7 @@ impl Worker {
         let state = Arc::clone(&self.state);
         let tree = self.tree.clone();
         let manifest = target.digest();
-        let keep = state.config.retain.content_generations();
+        let keep = self.content_generations();
         let standing = self.standing()?;
         if let Some(prepared) = standing.prepared
             && prepared.generation == generation
@@ -440,9 +461,19 @@ impl Worker {
             .fs
             .open_root(Path::new(&order.path))
             .map_err(|error| Error::View(error.into()))?;
-        let shared =
+        let view::Taken { shared, copied } =
             state.views.prepare(&tree, generation, target, &source, newest_view, spare_view)?;
-        self.standing()?.prepared = Some(Prepared { generation, manifest, shared });
+        let standing = self.standing()?;
+        let copies = copied.unwrap_or(standing.copies);
+        if copies && !standing.copies && state.config.retain.mode == RetainMode::Auto {
+            tracing::info!(
+                %tree,
+                "its files can neither be shared nor linked: of older generations only signatures \
+                 are kept (retain.mode); a 'view' on the file system of the tree would keep them whole"
+            );
+        }
+        standing.copies = copies;
+        standing.prepared = Some(Prepared { generation, manifest, shared });
         Ok(shared)
     }
 
@@ -505,7 +536,7 @@ impl Worker {
     }
 
     /// Tells the server which generations it may serve, and the one that is about to be announced.
-    fn serve_also(&mut self, next: Option<Served>) -> Result<(), Error> {
+    fn serve_also(&mut self, next: Option<(Served, &[KeptOffer])>) -> Result<(), Error> {
         let state = Arc::clone(&self.state);
         let tree = self.tree.clone();
         let limit = self.order().map(|(order, _)| order.limit).unwrap_or_default();
@@ -519,11 +550,21 @@ impl Worker {
                 shared: kept.shared,
             });
         }
-        if let Some(next) = next {
+        let there: HashSet<Digest> =
+            state.places.origin.list(&tree, Kind::Object)?.into_iter().collect();
+        let shared = |packs: &[KeptOffer]| -> Vec<Digest> {
+            packs.iter().flat_map(|kept| &kept.shared).map(|object| object.name).collect()
+        };
+        let standing = self.standing()?;
+        standing.announced_objects.extend(shared(&standing.ledger.offers));
+        standing.announced_objects.retain(|object| there.contains(object));
+        let mut objects = standing.announced_objects.clone();
+        if let Some((next, packs)) = next {
             generations.retain(|served| served.generation != next.generation);
             generations.push(next);
+            objects.extend(shared(packs));
         }
-        state.catalog.set(tree, ServedTree { generations, limit });
+        state.catalog.set(tree, ServedTree { generations, limit, objects });
         Ok(())
     }
 

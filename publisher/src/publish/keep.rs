@@ -11,18 +11,17 @@ use protocol::{
 };
 
 use super::{Error, attempt::drop_content, worker::Worker};
-use crate::{ledger::Kept, retention, signatures::Signatures};
+use crate::{config::RetainMode, ledger::Kept, retention, signatures::Signatures};
 
 impl Worker {
     /// Forgets what retention no longer keeps; gives the generations whose private trees go. What
     /// is on the disk is removed by [`Worker::remove`] when nobody is sent there any more.
     pub(super) fn shed(&mut self, order: &TreeOrder) -> Result<Vec<Version>, Error> {
         let (now, retain) = (self.state.now(), self.state.config.retain);
+        let content = self.content_generations();
         let before = self.standing()?.ledger.clone();
         let mut gone = Vec::new();
-        while let Some(version) =
-            self.victim(order, &|kept| kept.content, retain.content_generations())?
-        {
+        while let Some(version) = self.victim(order, &|kept| kept.content, content)? {
             drop_content(&mut self.standing()?.ledger, version);
             gone.push(version);
         }
@@ -50,6 +49,21 @@ impl Worker {
             ledger.save(&standing.dir)?;
         }
         Ok(gone)
+    }
+
+    /// How many generations the content is kept of: where keeping one takes as much room as the tree
+    /// itself, `auto` keeps signatures of the older ones.
+    pub(super) fn content_generations(&self) -> usize {
+        let retain = self.state.config.retain;
+        if retain.mode == RetainMode::Auto && self.copies() {
+            1
+        } else {
+            retain.content_generations()
+        }
+    }
+
+    pub(super) fn copies(&self) -> bool {
+        self.standing.as_ref().is_some_and(|standing| standing.copies)
     }
 
     /// The next of these generations to go, if at most `most` may stay.

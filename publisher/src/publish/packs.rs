@@ -27,7 +27,7 @@ use protocol::{
 };
 use tracing::{info, warn};
 
-use super::{Error, attempt::Base, classes::Classes, worker::Worker};
+use super::{Error, attempt::Base, classes::Classes, objects::Objects, worker::Worker};
 use crate::{
     config::RetainMode,
     generate,
@@ -127,10 +127,10 @@ impl Worker {
         };
         let mut packs = Vec::new();
         if let Some(from) = &from {
-            packs.extend(self.pack(order, Some(from), (generation, shared), target)?);
+            packs.extend(self.pack(order, Some(from), (generation, shared), target, &[])?);
         }
         if order.initial_pack {
-            packs.extend(self.pack(order, None, (generation, shared), target)?);
+            packs.extend(self.pack(order, None, (generation, shared), target, &packs)?);
         }
         if self.is_signed(shared) {
             self.store_signatures(generation, shared, target)?;
@@ -140,7 +140,11 @@ impl Worker {
 
     /// Whether signatures are kept of a generation: content may be lost, or will be dropped.
     pub(super) fn is_signed(&self, shared: bool) -> bool {
-        shared || self.state.config.retain.mode == RetainMode::Signatures
+        match self.state.config.retain.mode {
+            RetainMode::Signatures => true,
+            RetainMode::Auto => shared || self.copies(),
+            RetainMode::Content | RetainMode::HardLink => shared,
+        }
     }
 
     /// Makes more packs, from what agents hold to the newest generation.
@@ -156,18 +160,20 @@ impl Worker {
             };
             let target = places.load_manifest(&tree, &newest.manifest, newest.manifest_length)?;
             let to = (newest.version.generation, newest.shared);
-            let Some(made) = self.pack(order, from.as_ref(), to, &target)? else { return Ok(()) };
-            if is_worth(made.offer.length, pack.chain_bytes) {
+            let made = self.pack(order, from.as_ref(), to, &target, &[])?;
+            let Some(made) = made else { return Ok(()) };
+            if is_worth(made.offer.total_length(), pack.chain_bytes) {
                 // Every point has it before anyone is offered it.
-                self.carry(&[(Kind::Pack, made.offer.pack)])?;
+                self.carry(&made.objects().collect::<Vec<_>>())?;
                 let standing = self.standing()?;
                 let ledger = &mut standing.ledger;
                 ledger.offers.push(made);
                 ledger.save(&standing.dir)?;
+                self.serve()?;
                 self.announce_offers();
                 continue;
             }
-            let (bytes, chain_bytes) = (made.offer.length, pack.chain_bytes);
+            let (bytes, chain_bytes) = (made.offer.total_length(), pack.chain_bytes);
             info!(%tree, bytes, chain_bytes, "not offered: the packs that there are cost no more");
             let standing = self.standing()?;
             let ledger = &mut standing.ledger;
@@ -183,16 +189,20 @@ impl Worker {
         Ok(())
     }
 
-    /// Makes one pack, stores it everywhere, and signs its offer; `None` when it cannot be made.
+    /// Makes one pack, stores it, and signs its offer; `None` when it cannot be made. What `others`,
+    /// which were made a moment ago, have in objects of their own is not made again.
     fn pack(
         &mut self,
         order: &TreeOrder,
         from: Option<&Kept>,
         (generation, shared): (Generation, bool),
         target: &Manifest,
+        others: &[KeptOffer],
     ) -> Result<Option<KeptOffer>, Error> {
         let state = Arc::clone(&self.state);
         let tree = self.tree.clone();
+        let offers = self.standing()?.ledger.offers.clone();
+        let objects = Objects::of(&state.places.origin, &tree, offers.iter().chain(others));
         let signatures = Signatures::open(&self.standing()?.dir)?;
         let load =
             |kept: &Kept| state.places.load_manifest(&tree, &kept.manifest, kept.manifest_length);
@@ -210,6 +220,7 @@ impl Worker {
         let options = PackOptions {
             encoders: encoders(order.encoders),
             class: &class,
+            shared: Some(&objects),
             level: state.config.level,
             memory: state.config.memory.0,
             turns: Some(&state.turns),
@@ -240,10 +251,11 @@ impl Worker {
         };
         info!(
             %tree, from = from.map(|from| from.version.generation.0), to = generation.0,
-            bytes = summary.length, "pack written"
+            bytes = summary.length, shared_bytes = summary.shared_length(), "pack written"
         );
         let offer = Offer {
-            tree,
+            shared_length: summary.shared_length(),
+            tree: tree.clone(),
             from: summary.from,
             to: summary.to,
             pack: summary.digest,
@@ -259,7 +271,7 @@ impl Worker {
         };
         let identity = state.identity.current();
         let envelope = signing::sign_json(&identity.signing_key, Offer::PAYLOAD_TYPE, &offer)?;
-        Ok(Some(KeptOffer { offer, envelope, announced: false }))
+        Ok(Some(KeptOffer { offer, envelope, announced: false, shared: summary.shared }))
     }
 
     /// Keeps signatures of what the source may change in place.

@@ -2,22 +2,25 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
 use jiff::tz::TimeZone;
-use protocol::{generation::Revision, name::TreeName, v1::publisher::TreeOrder};
+use protocol::{
+    digest::Digest, generation::Revision, hub::Published, name::TreeName, v1::publisher::TreeOrder,
+};
 use tokio::{
     runtime::Handle,
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Command, Error, Outcome, TreeStatus, attempt::Standing};
-use crate::{orders::Following, state::State, state::error_chain};
+use crate::{hub, orders::Following, state::State, state::error_chain};
 
 /// How soon an attempt that failed is made again, unless the tree's interval is shorter.
 const RETRY: Duration = Duration::from_secs(10);
@@ -38,6 +41,10 @@ pub(super) struct Worker {
     pub(super) accepted: Revision,
     requests: mpsc::Receiver<Command>,
     following: Following,
+    /// What the agent on this host has published.
+    neighbors: watch::Receiver<Option<Published>>,
+    /// The manifest that it had at this tree's root when that was last looked at.
+    pub(super) taken: Option<Digest>,
     stop: CancellationToken,
     turns: Arc<Semaphore>,
     statuses: Arc<Mutex<BTreeMap<TreeName, TreeStatus>>>,
@@ -70,6 +77,7 @@ impl Worker {
             flag.store(true, std::sync::atomic::Ordering::Relaxed);
         });
         let following = state.orders.follow();
+        let neighbors = state.hub.watch();
         Self {
             state,
             tree,
@@ -79,6 +87,8 @@ impl Worker {
             accepted: Revision(0),
             requests,
             following,
+            neighbors,
+            taken: None,
             stop,
             turns,
             statuses,
@@ -145,6 +155,12 @@ impl Worker {
                         return Wake::Due;
                     }
                 }
+                // The other end lives as long as the publisher.
+                Ok(()) = self.neighbors.changed() => {
+                    if self.has_news() {
+                        return Wake::Due;
+                    }
+                }
             }
         }
     }
@@ -167,6 +183,15 @@ impl Worker {
             return false;
         };
         schedule.slot(self.state.now(), &TimeZone::system()).is_none()
+    }
+
+    /// Whether the agent on this host has switched this tree to another generation.
+    fn has_news(&mut self) -> bool {
+        let Ok((order, _)) = self.order() else { return false };
+        let published = self.neighbors.borrow_and_update();
+        let root = Path::new(&order.path);
+        let there = published.as_ref().and_then(|published| hub::find(published, root));
+        there.is_some_and(|tree| !tree.busy && Some(tree.manifest) != self.taken)
     }
 
     /// Whether new orders ask for something that cannot wait for the interval.

@@ -4,8 +4,12 @@
 //! - `GET|HEAD /trees/{tree}/manifests/{HEX}` → block list, one zstd frame
 //! - `GET|HEAD /trees/{tree}/blocks/{HEX}` → block, one zstd frame
 //! - `GET|HEAD /trees/{tree}/packs/{HEX}` → pack
+//! - `GET|HEAD /trees/{tree}/objects/{HEX}` → frames that packs share, if an announced generation of
+//!   the tree refers to them
 //! - `GET|HEAD /trees/{tree}/content/{HEX}/{PATH}` → a file of the generation whose manifest is
 //!   `HEX`; problem `source-moved` when it is no longer what was announced
+//! - `GET|HEAD /signed/trees/{tree}/{KIND}/{HEX}` → 307 to the same in a bucket that is not public, by
+//!   a URL that holds for a short while; 404 where no bucket has it or signs
 //! - `GET|HEAD /healthz` → 200 while the program runs; `/readyz` → 200 while readers are served, for
 //!   every role
 //! - `GET|HEAD /metrics` → OpenMetrics text; roles admin and viewer
@@ -30,7 +34,7 @@ use protocol::{
     error::{PROBLEM_JSON, Problem, ProblemKind},
     manifest::Entry,
     name::TreeName,
-    open_metrics,
+    open_metrics, origin,
     path::TreePath,
     role::Role,
 };
@@ -80,6 +84,7 @@ enum Target {
     Metrics,
     Latest(TreeName),
     Object(Object),
+    Signed(Object),
     Content { tree: TreeName, manifest: Digest, path: TreePath },
 }
 
@@ -136,7 +141,7 @@ async fn respond(
             response.headers_mut().insert(header::CONTENT_TYPE, media);
             return Ok(response);
         }
-        Target::Latest(_) | Target::Object(_) | Target::Content { .. } => {}
+        Target::Latest(_) | Target::Object(_) | Target::Signed(_) | Target::Content { .. } => {}
     }
     let readable = state.readable(peer)?;
     let tree = target.tree().ok_or_else(not_found)?;
@@ -144,6 +149,14 @@ async fn respond(
         return Err(ProblemKind::Forbidden.with(format!(
             "{peer} may not read {tree}: its site has no live grant for it, or no assignment"
         )));
+    }
+    if let Target::Signed(object) = target {
+        let found = tokio::task::spawn_blocking(move || signed_url(&state, &object)).await;
+        let url = found.map_err(|error| {
+            error!(%error, "signing a URL failed");
+            ProblemKind::Internal.with("")
+        })??;
+        return Ok(redirect(&url));
     }
     let opened = tokio::task::spawn_blocking(move || open(&state, &target)).await;
     let (representation, source) = opened.map_err(|error| {
@@ -160,7 +173,7 @@ impl Target {
         match self {
             Self::Alive | Self::Ready | Self::Metrics => None,
             Self::Latest(tree) | Self::Content { tree, .. } => Some(tree),
-            Self::Object(object) => Some(&object.tree),
+            Self::Object(object) | Self::Signed(object) => Some(&object.tree),
         }
     }
 }
@@ -172,6 +185,16 @@ fn parse(path: &str) -> Result<Target, Problem> {
         "/metrics" => return Ok(Target::Metrics),
         _ => {}
     }
+    if let Some(path) = path.strip_prefix(origin::SIGNED) {
+        return match parse_below(path)? {
+            Target::Object(object) => Ok(Target::Signed(object)),
+            _ => Err(not_found()),
+        };
+    }
+    parse_below(path)
+}
+
+fn parse_below(path: &str) -> Result<Target, Problem> {
     let rest = path.strip_prefix("/trees/").ok_or_else(not_found)?;
     let (tree, rest) = rest.split_once('/').ok_or_else(not_found)?;
     let tree: TreeName = tree.parse().map_err(|_| not_found())?;
@@ -193,7 +216,7 @@ fn parse(path: &str) -> Result<Target, Problem> {
 
 fn open(state: &State, target: &Target) -> Result<(Representation, Source), Problem> {
     match target {
-        Target::Alive | Target::Ready | Target::Metrics => Err(not_found()),
+        Target::Alive | Target::Ready | Target::Metrics | Target::Signed(_) => Err(not_found()),
         Target::Latest(tree) => {
             state.catalog.tree(tree).ok_or_else(not_found)?;
             let latest = state.places.origin.latest(tree).map_err(|error| unreadable(&error))?;
@@ -201,9 +224,10 @@ fn open(state: &State, target: &Target) -> Result<(Representation, Source), Prob
             Ok((of_bytes(&bytes, false), Source::Memory(bytes)))
         }
         Target::Object(object) => {
+            check_announced(state, object)?;
             let (mut file, length) =
                 state.places.origin.open_file(object).map_err(|error| unreadable(&error))?;
-            if object.kind == Kind::Pack {
+            if object.kind.is_named_as_stored() {
                 let pack = Representation { length, digest: object.name, immutable: true };
                 return Ok((pack, Source::File(file)));
             }
@@ -237,6 +261,41 @@ fn open(state: &State, target: &Target) -> Result<(Representation, Source), Prob
             Ok((content, Source::File(file)))
         }
     }
+}
+
+/// What packs share is given out only where an announced generation refers to it.
+fn check_announced(state: &State, object: &Object) -> Result<(), Problem> {
+    let served = state.catalog.tree(&object.tree).ok_or_else(not_found)?;
+    match object.kind {
+        Kind::Object if !served.objects.contains(&object.name) => Err(not_found()),
+        _ => Ok(()),
+    }
+}
+
+/// A URL of an object in the first bucket that has it and signs.
+fn signed_url(state: &State, object: &Object) -> Result<String, Problem> {
+    check_announced(state, object)?;
+    for point in state.places.further.iter().filter(|point| point.takes(&object.tree)) {
+        match point.signed_url(object) {
+            Ok(Some(url)) => return Ok(url),
+            Ok(None) => {}
+            Err(error) => warn!(error = error_chain(&error), "no URL can be signed"),
+        }
+    }
+    Err(not_found())
+}
+
+fn redirect(url: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    let Ok(location) = header::HeaderValue::try_from(url) else {
+        return problem_response(&ProblemKind::Internal.with(""), false);
+    };
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, location);
+    // It is for this reader, and for a short while.
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response
 }
 
 /// What a streamed answer says of its length.
@@ -335,8 +394,6 @@ fn problem_response(problem: &Problem, is_head: bool) -> Response<Body> {
 
 #[cfg(test)]
 mod tests {
-    use protocol::origin;
-
     use super::*;
 
     #[test]
@@ -347,14 +404,21 @@ mod tests {
         let object = |kind| Target::Object(Object { tree: tree.clone(), kind, name: digest });
         assert_eq!(parse(&origin::latest_path(&tree)), Ok(Target::Latest(tree.clone())));
         assert_eq!(parse(&origin::pack_path(&tree, &digest)), Ok(object(Kind::Pack)));
+        assert_eq!(parse(&origin::shared_path(&tree, &digest)), Ok(object(Kind::Object)));
         assert_eq!(parse(&origin::block_path(&tree, &digest)), Ok(object(Kind::Block)));
         assert_eq!(parse(&origin::manifest_path(&tree, &digest)), Ok(object(Kind::Manifest)));
         assert_eq!(
             parse(&origin::content_path(&tree, &digest, &path)),
             Ok(Target::Content { tree: tree.clone(), manifest: digest, path })
         );
+        let signed = format!("/signed{}", origin::pack_path(&tree, &digest));
+        let packed = Object { tree: tree.clone(), kind: Kind::Pack, name: digest };
+        assert_eq!(parse(&signed), Ok(Target::Signed(packed)));
         let hex = digest.hex();
         for path in [
+            "/signed/trees/fedora/latest",
+            "/signed/healthz",
+            "/signed/signed/trees/fedora/latest",
             "/",
             "/trees/fedora",
             "/trees/fedora/",

@@ -7,7 +7,8 @@
 //!
 //! The daemon is relayed through a socket and a standard error that are only its own, has an empty
 //! environment, its own process group, and a clock: whatever is left of the group when the session
-//! ends is killed.
+//! ends is killed. It runs in a cage ([`filetree::confine`]): the kernel lets it read the trees of
+//! its peer, and write nothing at all.
 
 use std::{
     fmt::Write as _,
@@ -24,7 +25,10 @@ use certs::{
     identity::PeerIdentity,
     tls::{PeerAddr, RawHandler, ServerStream},
 };
-use filetree::fs::Dir;
+use filetree::{
+    confine::{Bounds, Cage, find_program},
+    fs::Dir,
+};
 use protocol::{
     filter::{Filter, Level, Origin},
     name::TreeName,
@@ -40,7 +44,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    catalog::ServedTree,
+    catalog::{Served, ServedTree},
     durable, error_chain,
     state::{Rsync, State},
 };
@@ -57,6 +61,15 @@ const MAX_LINE: u64 = 2000;
 
 /// Directory of the configurations of running sessions, in the data directory.
 const RUN: &[u8] = b"run";
+
+/// The word by which this program, as its first argument, is asked to become a caged rsync.
+pub(crate) const CAGED: &str = "rsync-caged";
+/// Address space of one rsync process: 20 million names need 2 GiB of it.
+const MEMORY_BYTES: u64 = 4 << 30;
+/// Directories that a cage names one by one: a program can be told only so much.
+const MAX_RULES: usize = 2_000;
+/// Files that one rsync process may have open.
+const OPEN_FILES: u64 = 256;
 
 /// Why there was no session.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +126,7 @@ async fn session(
     peer: &PeerIdentity,
 ) -> Result<Traffic, Error> {
     let prepared = prepare(state, places, peer);
-    let (_place, config, rsync) = match prepared {
+    let (_place, Session { config, trees }, rsync) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
             // In rsync's own words, so that the other end says it to its admin.
@@ -123,7 +136,19 @@ async fn session(
         }
     };
     let file = ConfigurationFile::write(state, &config).map_err(Error::Configuration)?;
-    let mut daemon = Daemon::start(&rsync.program, &file.path).map_err(Error::Start)?;
+    let cage = Cage {
+        confine: state.config.confine,
+        read: trees.into_iter().chain([file.path.clone()]).collect(),
+        write: Vec::new(),
+        programs: vec![rsync.program.clone()],
+        bounds: Bounds {
+            memory_bytes: MEMORY_BYTES,
+            file_bytes: 0,
+            cpu_seconds: state.config.rsync_max_time.duration().as_secs(),
+            open_files: OPEN_FILES,
+        },
+    };
+    let mut daemon = Daemon::start(&cage, &rsync.program, &file.path).map_err(Error::Start)?;
     let limit = state.config.rsync_max_time.duration();
     match tokio::time::timeout(limit, daemon.relay(stream)).await {
         Ok(traffic) => traffic.map_err(Error::Relay),
@@ -131,11 +156,19 @@ async fn session(
     }
 }
 
+/// What a session's daemon serves.
+struct Session {
+    /// The daemon's configuration.
+    config: String,
+    /// The directories of its modules.
+    trees: Vec<PathBuf>,
+}
+
 fn prepare<'a>(
     state: &'a State,
     places: &'a Semaphore,
     peer: &PeerIdentity,
-) -> Result<(tokio::sync::SemaphorePermit<'a>, String, Rsync), Error> {
+) -> Result<(tokio::sync::SemaphorePermit<'a>, Session, Rsync), Error> {
     let place = places.try_acquire().map_err(|_| Error::Busy)?;
     let rsync = state.rsync.clone().ok_or_else(|| Error::NoRsync(state.config.rsync.clone()))?;
     let trees = state.readable(peer).map_err(|problem| Error::Refused(problem.to_string()))?;
@@ -143,8 +176,21 @@ fn prepare<'a>(
         .into_iter()
         .filter_map(|tree| state.catalog.tree(&tree).map(|served| (tree, served)))
         .collect();
-    let config = configuration(&state.config.view_dir(), &modules, running_as());
-    Ok((place, config, rsync))
+    let views = state.config.view_dir();
+    let config = configuration(&views, &modules, running_as());
+    let trees = modules.iter().flat_map(|(tree, served)| {
+        served.generations.iter().map(|served| view_of(&views, tree, served))
+    });
+    let mut trees: Vec<PathBuf> = trees.collect();
+    if trees.len() > MAX_RULES {
+        trees = vec![views];
+    }
+    Ok((place, Session { config, trees }, rsync))
+}
+
+/// Where the private tree of a generation lies.
+fn view_of(views: &Path, tree: &TreeName, served: &Served) -> PathBuf {
+    views.join(tree.as_str()).join(served.generation.to_string())
 }
 
 /// Our own user and group, if rsync would otherwise take others: it does when it runs as root.
@@ -170,7 +216,7 @@ fn configuration(
     for (tree, served) in modules {
         for generation in &served.generations {
             let module = origin::rsync_module(tree, generation.generation);
-            let path = views.join(tree.as_str()).join(generation.generation.to_string());
+            let path = view_of(views, tree, generation);
             // A String takes every write.
             let _ = writeln!(text, "[{module}]\npath = {}", path.display());
             if let Some(rules) = wall(tree, served) {
@@ -237,7 +283,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(program: &Path, config: &Path) -> io::Result<Self> {
+    fn start(cage: &Cage, program: &Path, config: &Path) -> io::Result<Self> {
         let mut config_argument = std::ffi::OsString::from("--config=");
         config_argument.push(config);
         // A socket as standard input is how inetd starts a daemon for one connection. Started as a
@@ -247,7 +293,9 @@ impl Daemon {
         ours.set_nonblocking(true)?;
         let input = std::os::fd::OwnedFd::from(theirs);
         let output = input.try_clone()?;
-        let child = Command::new(program)
+        let child = Command::new(std::env::current_exe()?)
+            .arg(CAGED)
+            .args(cage.arguments(program))
             .arg("--daemon")
             .arg(config_argument)
             .env_clear()
@@ -345,7 +393,8 @@ async fn log(messages: tokio::process::ChildStderr) {
 
 /// Looks for the rsync program, and asks for its version.
 pub(crate) async fn find(program: &Path) -> Option<Rsync> {
-    let asked = Command::new(program)
+    let program = find_program(program)?;
+    let asked = Command::new(&program)
         .arg("--version")
         .stdin(Stdio::null())
         .stderr(Stdio::null())
@@ -356,7 +405,7 @@ pub(crate) async fn find(program: &Path) -> Option<Rsync> {
     let text = String::from_utf8_lossy(&output.stdout);
     // `rsync  version 3.5.0  protocol version 32`
     let version = text.split_whitespace().skip_while(|word| *word != "version").nth(1)?;
-    Some(Rsync { program: program.to_owned(), version: version.to_owned() })
+    Some(Rsync { version: version.to_owned(), program })
 }
 
 #[cfg(test)]
@@ -364,7 +413,6 @@ mod tests {
     use protocol::{digest::Digest, generation::Generation, manifest::BlockList};
 
     use super::*;
-    use crate::catalog::Served;
 
     fn served(limit: &[&str]) -> Arc<ServedTree> {
         let generation = |number| Served {
@@ -376,6 +424,7 @@ mod tests {
         Arc::new(ServedTree {
             generations: vec![generation(3), generation(4)],
             limit: limit.iter().map(ToString::to_string).collect(),
+            ..ServedTree::default()
         })
     }
 

@@ -39,9 +39,33 @@ enum Take {
     Link,
 }
 
+/// What came from the source.
+#[derive(Debug, Default)]
+pub(super) struct FromSource {
+    how: Option<Take>,
+    /// Whether anything was hard-linked to it.
+    pub(super) linked: bool,
+    linked_bytes: u64,
+    /// Bytes that were to be linked and could only be copied.
+    copied_bytes: u64,
+}
+
+impl FromSource {
+    /// Whether links were wanted and mostly refused; `None` where nothing was to be linked.
+    pub(super) fn is_mostly_copied(&self) -> Option<bool> {
+        match self.how {
+            Some(Take::Link) if self.linked || self.copied_bytes > 0 => {
+                Some(self.copied_bytes > self.linked_bytes)
+            }
+            Some(Take::Private) => Some(false),
+            _ => None,
+        }
+    }
+}
+
 impl Advance<'_> {
-    /// Does it; says whether anything was hard-linked to the source.
-    pub(super) fn run(self) -> Result<bool, Error> {
+    /// Does it; says what came from the source.
+    pub(super) fn run(self) -> Result<FromSource, Error> {
         let (gone, placed) = self.differences();
         let mut touched: BTreeSet<Option<TreePath>> = BTreeSet::new();
         for &entry in gone.iter().rev() {
@@ -53,8 +77,7 @@ impl Advance<'_> {
                 parent.unlink(entry.path.name())?;
             }
         }
-        let mut linked = false;
-        let mut take = None;
+        let mut from_source = FromSource::default();
         let groups = self.groups(&placed);
         let mut made: HashMap<LinkGroup, &TreePath> = groups;
         for &entry in &placed {
@@ -71,7 +94,7 @@ impl Advance<'_> {
                 })?,
                 EntryKind::File { link_group, .. } => {
                     let twin = link_group.and_then(|group| made.get(&group).copied());
-                    linked |= self.place_file(entry, twin, &mut take)?;
+                    self.place_file(entry, twin, &mut from_source)?;
                     if let Some(group) = link_group {
                         made.entry(*group).or_insert(&entry.path);
                     }
@@ -79,7 +102,7 @@ impl Advance<'_> {
             }
         }
         self.settle_dirs(&touched)?;
-        Ok(linked)
+        Ok(from_source)
     }
 
     /// What has to go (as the old tree names it), and what has to come.
@@ -170,12 +193,11 @@ impl Advance<'_> {
         &self,
         entry: &Entry,
         twin: Option<&TreePath>,
-        take: &mut Option<Take>,
-    ) -> Result<bool, Error> {
+        from_source: &mut FromSource,
+    ) -> Result<(), Error> {
         if let Some(twin) = twin {
             let held = self.into.open_parent(twin)?;
-            self.place(entry, |dir, name| Ok(held.link(twin.name(), dir, name)?))?;
-            return Ok(false);
+            return self.place(entry, |dir, name| Ok(held.link(twin.name(), dir, name)?));
         }
         if let Some((donor, manifest)) = &self.donor
             && manifest.get(&entry.path) == Some(entry)
@@ -190,21 +212,21 @@ impl Advance<'_> {
                 }
                 other => other?,
             }
-            return Ok(false);
+            return Ok(());
         }
-        self.take_file(entry, take)
+        self.take_file(entry, from_source)
     }
 
     /// Takes a file from the source, and checks that what arrived is what was scanned.
-    fn take_file(&self, entry: &Entry, take: &mut Option<Take>) -> Result<bool, Error> {
+    fn take_file(&self, entry: &Entry, from_source: &mut FromSource) -> Result<(), Error> {
         let moved = || Error::Moved { path: entry.path.clone() };
         let gone = |error: filetree::fs::Error| {
             if error.is_not_found() { moved() } else { error.into() }
         };
         let from = self.source.open_parent(&entry.path).map_err(gone)?;
-        let how = match *take {
+        let how = match from_source.how {
             Some(how) => how,
-            None => *take.insert(self.decide(&from, entry)?),
+            None => *from_source.how.insert(self.decide(&from, entry)?),
         };
         let mut linked = false;
         if how == Take::Link {
@@ -231,7 +253,13 @@ impl Advance<'_> {
         if !same || Some(super::digest(&file)?) != entry.digest() {
             return Err(moved());
         }
-        Ok(linked)
+        from_source.linked |= linked;
+        match (linked, how) {
+            (true, _) => from_source.linked_bytes += entry.size(),
+            (false, Take::Link) => from_source.copied_bytes += entry.size(),
+            (false, Take::Private) => {}
+        }
+        Ok(())
     }
 
     /// Whether the file system shares blocks is found out by trying.

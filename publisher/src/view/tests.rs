@@ -50,6 +50,16 @@ impl Bench {
         newest: Option<View<'_>>,
         spare: Option<View<'_>>,
     ) -> Result<bool, Error> {
+        self.take(number, target, newest, spare).map(|taken| taken.shared)
+    }
+
+    fn take(
+        &self,
+        number: u64,
+        target: &Manifest,
+        newest: Option<View<'_>>,
+        spare: Option<View<'_>>,
+    ) -> Result<Taken, Error> {
         self.views.prepare(&self.tree, Generation(number), target, &self.root(), newest, spare)
     }
 
@@ -173,4 +183,25 @@ fn a_source_that_changed_after_the_scan_makes_no_view() {
     let moved = bench.prepare(1, &manifest, None, None).unwrap_err();
     assert!(matches!(moved, Error::Moved { ref path } if path.as_bytes() == b"d/a"), "{moved}");
     assert_eq!(bench.views.generations(&bench.tree).unwrap(), []);
+}
+
+#[test]
+fn a_view_on_another_file_system_says_that_it_had_to_copy() {
+    let Ok(other) = tempfile::tempdir_in("/dev/shm") else { return };
+    let mut bench = Bench::new(RetainMode::Auto);
+    bench.write("a", "a");
+    let first = bench.scan();
+    let near = bench.take(1, &first, None, None).unwrap();
+    assert_eq!(near.copied, Some(false));
+    if std_fs::metadata(other.path()).unwrap().dev()
+        == std_fs::metadata(&bench.source).unwrap().dev()
+    {
+        return;
+    }
+    bench.views = Views::open_at(&bench.fs, other.path(), RetainMode::Auto).unwrap();
+    let far = bench.take(1, &first, None, None).unwrap();
+    assert_eq!(far, Taken { shared: false, copied: Some(true) });
+    let again = bench.take(2, &first, view(1, &first, false), None).unwrap();
+    assert_eq!(again.copied, None, "nothing came from the source");
+    assert_eq!(bench.held(2), first);
 }

@@ -12,6 +12,7 @@ mod rules;
 mod sites;
 mod trees;
 mod upstreams;
+mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,6 +63,7 @@ pub(super) fn all(subject: &Subject<'_>, findings: &mut Findings) -> Vec<String>
     upstreams::check(subject, findings, &mut warnings);
     rules::check(subject, findings, &mut warnings);
     trees::check(subject, findings, &mut warnings);
+    versions::check(subject, findings, &mut warnings);
     sites::check(subject, findings);
     assignments::check(subject, findings, &mut warnings);
     not_followed::warn(subject, &mut warnings);

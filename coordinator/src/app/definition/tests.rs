@@ -226,6 +226,19 @@ fn upstreams_say_where_they_are_in_the_way_of_their_kind() {
         (&rsyncd(&format!("{url}user = \"a b\"\n")), 5, &["user \"a b\" is not valid"]),
         (&rsyncd(&format!("{url}user = \"u\"\npassword-file = \"secret\"\n")), 6, &["absolute"]),
         (&rsyncd(&format!("{url}max-connections = 0\n")), 5, &["0 connections"]),
+        (&rsyncd(&format!("{url}transport = \"ssh\"\n")), 5, &["ssh needs key-file"]),
+        (
+            &rsyncd(&format!("{url}host-key = \"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5\"\n")),
+            5,
+            &["is for transport"],
+        ),
+        (
+            &rsyncd(&format!(
+                "{url}transport = \"ssh\"\nkey-file = \"/k\"\nhost-key = \"a\\nb c\"\n"
+            )),
+            7,
+            &["host-key", "ssh-keyscan"],
+        ),
         (&publisher("url = \"rsync://a/\"\n"), 4, &["`url` is for kind = \"rsyncd\""]),
         (&publisher("transport = \"tls\"\n"), 4, &["`transport` is for kind"]),
     ]);
@@ -656,4 +669,35 @@ fn the_documentation_names_every_key() {
             assert!(section.contains(&format!("`{key}`")), "{kind:?}: {key} is not documented");
         }
     }
+}
+
+#[test]
+fn how_versions_are_chosen_is_checked_key_by_key() {
+    let tree = |lines: &str| {
+        let text = format!("[[tree]]\nname = \"t\"\nsource = \"releases\"\n{lines}\n");
+        apply(&base(), &text)
+    };
+    let fine = tree(
+        "layout = \"sealed\"\nlisting-pattern = \"r[0-9]*\"\nlisting-filter = [\"- x\"]\n\
+         latest-link = \"latest\"\nstatus-file = \"COMPOSE_ID\"\nfinished = \"DONE\"\n\
+         sync-latest-only = true\ndelete-old-versions = true\nmax-delete-versions = 3",
+    );
+    assert_eq!(fine.unwrap().warnings, [] as [&str; 0]);
+    for lines in [
+        "listing-pattern = \"a/b\"",
+        "listing-pattern = \"\"",
+        "listing-filter = [\"nonsense x\"]",
+        "latest-link = \"../up\"",
+        "latest-link = \"a/b\"",
+        "status-file = \"S*\"",
+        "finished = \" DONE \"",
+        "max-delete-versions = \"120%\"",
+    ] {
+        assert!(tree(&format!("layout = \"sealed\"\n{lines}")).is_err(), "{lines}");
+    }
+    let warned = tree("latest-link = \"latest\"\nfinished = \"x\"").unwrap().warnings.join("\n");
+    assert!(warned.contains("`latest-link` has no effect"), "{warned}");
+    assert!(warned.contains("`finished` has no effect"), "{warned}");
+    let warned = tree("layout = \"versioned\"\nsync-latest-only = true").unwrap().warnings;
+    assert!(warned[0].contains("`sync-latest-only` has no effect unless"), "{warned:?}");
 }

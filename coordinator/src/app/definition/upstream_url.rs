@@ -10,12 +10,9 @@ use std::{net::Ipv6Addr, str::FromStr};
 pub struct RsyncUrl {
     /// Host name or address; IPv6 without brackets.
     pub host: String,
-    /// TCP port.
-    pub port: u16,
+    /// TCP port, where it is named; else it follows from the transport.
+    pub port: Option<u16>,
 }
-
-/// The port of rsync daemons.
-pub const DEFAULT_PORT: u16 = 873;
 
 /// Why a text is not the URL of a stock daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -53,9 +50,10 @@ impl FromStr for RsyncUrl {
         }
         let (host, port) = split_port(authority)?;
         let port = match port {
-            None => DEFAULT_PORT,
+            None => None,
             Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
-                digits.parse().ok().filter(|&port| port > 0).ok_or(InvalidRsyncUrl::Port)?
+                let port = digits.parse().ok().filter(|&port| port > 0);
+                Some(port.ok_or(InvalidRsyncUrl::Port)?)
             }
             Some(_) => return Err(InvalidRsyncUrl::Port),
         };
@@ -95,13 +93,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_and_ports_are_read_and_the_port_has_a_default() {
+    fn hosts_are_read_with_the_port_where_one_is_named() {
         let cases = [
-            ("rsync://mirror.example.org/", "mirror.example.org", 873),
-            ("rsync://mirror.example.org", "mirror.example.org", 873),
-            ("rsync://192.0.2.7:8873/", "192.0.2.7", 8873),
-            ("rsync://[2001:db8::1]:8873/", "2001:db8::1", 8873),
-            ("rsync://[::1]/", "::1", 873),
+            ("rsync://mirror.example.org/", "mirror.example.org", None),
+            ("rsync://mirror.example.org", "mirror.example.org", None),
+            ("rsync://192.0.2.7:8873/", "192.0.2.7", Some(8873)),
+            ("rsync://[2001:db8::1]:8873/", "2001:db8::1", Some(8873)),
+            ("rsync://[::1]/", "::1", None),
         ];
         for (text, host, port) in cases {
             assert_eq!(text.parse(), Ok(RsyncUrl { host: host.into(), port }), "{text}");

@@ -18,6 +18,7 @@ use super::{
     Agents, DEFAULT_KEEP_WITHDRAWN, DEFAULT_LINGER, granted,
     setting::{Setting, choice},
     tree::{EffectiveTree, tree},
+    versions::{status_level, versions},
 };
 use crate::app::definition::Definitions;
 
@@ -132,7 +133,9 @@ pub fn assignment(
         }
         .shown("enabled"),
     ];
+    let (versions, shown_versions) = versions(spec, tree_spec, site);
     settings.extend(tree.settings.iter().cloned());
+    settings.extend(shown_versions);
     settings.extend([
         choice(spec.switch, &own).shown("switch"),
         choice(spec.on_exclude, &own).shown("on-exclude"),
@@ -146,7 +149,18 @@ pub fn assignment(
         Setting::first([(site.timezone.clone().map(Some), at_site.as_str())], None)
             .shown("timezone"),
     ]);
-    let EffectiveTree { origin, interval, schedule, splay, priority, quick_list, guard, .. } = tree;
+    let EffectiveTree {
+        symlinks,
+        origin,
+        fallback,
+        interval,
+        schedule,
+        splay,
+        priority,
+        quick_list,
+        guard,
+        ..
+    } = tree;
     Some(EffectiveAssignment {
         agent,
         rules: rules(&filter),
@@ -155,7 +169,10 @@ pub fn assignment(
             path: path.value,
             stopped,
             filter,
+            versions,
+            symlinks,
             origin,
+            fallback,
             target: None,
             interval,
             schedule,
@@ -188,6 +205,7 @@ pub fn filter_levels(
     let own = assignment.name().to_string();
     let (in_tree, in_source, in_site) =
         (tree.name.as_str(), source.name.as_str(), site.name.as_str());
+    let status = status_level(tree);
     let levels = [
         Level::rules(RuleOrigin::Limit, in_tree, &tree.limit),
         Level::rules(RuleOrigin::Assignment, &own, &assignment.filter),
@@ -197,7 +215,8 @@ pub fn filter_levels(
         Level::excludes(RuleOrigin::Source, in_source, &source.exclude),
         Level::excludes(RuleOrigin::Site, in_site, &site.exclude),
     ];
-    levels.into_iter().filter(|level| !level.rules.is_empty()).collect()
+    let levels = levels.into_iter().chain(status);
+    levels.filter(|level| !level.rules.is_empty()).collect()
 }
 
 /// Where an assignment is published, below the agents' publish directory; `None` when prefix and

@@ -234,3 +234,42 @@ fn a_tree_knows_its_publisher_its_path_and_its_whole_guard() {
     assert_eq!(dists.guard.max_delete_files, Some(DEFAULT_MAX_DELETE_FILES));
     assert_eq!(tree(&definitions, &"unknown".parse().unwrap()), None);
 }
+
+#[test]
+fn how_versions_are_chosen_is_joined_and_says_where_each_part_stands() {
+    let text = NETWORK
+        .replace(
+            "limit = [\"- /embargo/\"]",
+            "layout = \"sealed\"\nlisting-pattern = \"rel-*\"\nlisting-filter = [\"- rel-0*\"]\n\
+             listing-exclude = [\"*-tmp\"]\nlatest-link = \"latest\"\ndelete-old-versions = true\n\
+             limit = [\"- /embargo/\"]",
+        )
+        .replace("prefix = \"pub/mirror\"", "prefix = \"pub/mirror\"\nlisting-exclude = [\"old\"]")
+        .replace(
+            "switch = \"in-place\"",
+            "switch = \"in-place\"\nlisting-filter = [\"+ rel-01\"]\ndelete-old-versions = false",
+        );
+    let definitions = definitions(&text);
+    let merged =
+        assignment(&definitions, &"fedora@lisbon".parse().unwrap(), &agents(), now()).unwrap();
+    let order = merged.order.versions.clone().unwrap();
+    assert_eq!(order.listing_filter, ["+ rel-01", "- rel-0*"]);
+    assert_eq!(order.listing_exclude, ["*-tmp", "old"]);
+    assert_eq!(
+        (order.sealed, order.delete_old_versions, order.sync_latest_only),
+        (true, false, false)
+    );
+    assert_eq!((order.status_file.as_str(), order.finished.as_str()), ("STATUS", "FINISHED"));
+    let from =
+        |key: &str| merged.settings.iter().find(|setting| setting.key == key).unwrap().from.clone();
+    assert_eq!(from("listing-filter"), "assignment fedora@lisbon, tree fedora");
+    assert_eq!(from("listing-exclude"), "tree fedora, site lisbon");
+    assert_eq!(from("delete-old-versions"), "assignment fedora@lisbon");
+    assert_eq!(from("status-file"), "default");
+    // The status file is written at the site and never fetched, whatever a rule includes.
+    let filter = Filter::build(&merged.order.filter).unwrap();
+    let kept = |path: &str| filter.keeps(&TreePath::parse(path.as_bytes()).unwrap(), false);
+    assert!(!kept("rel-1/STATUS") && !kept("rel-1/.STATUS") && kept("rel-1/deep/STATUS"));
+    let simple = assignment(&definitions, &"dists@lisbon".parse().unwrap(), &agents(), now());
+    assert_eq!(simple.unwrap().order.versions, None);
+}

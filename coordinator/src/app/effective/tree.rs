@@ -5,10 +5,14 @@ use protocol::{
     name::{IdentityName, TreeName, UpstreamName},
     point::PointRef,
     schedule::Schedule,
-    spec::{EncoderChoice, GuardSpec, Layout, SourceSpec, TreeSpec, UpstreamKind, UpstreamSpec},
+    spec::{
+        EncoderChoice, GuardSpec, Layout, SourceSpec, Transport, TreeSpec, UpstreamKind,
+        UpstreamSpec,
+    },
+    symlinks::Symlinks,
     units::Span,
     v1::{
-        agent::{Origin, PublisherOrigin, RsyncdOrigin},
+        agent::{Origin, PublisherOrigin, RsyncdOrigin, SshAccess},
         definitions::EffectiveSetting,
     },
 };
@@ -35,8 +39,12 @@ pub struct EffectiveTree {
     pub layout: Layout,
     /// The wall.
     pub limit: Vec<String>,
+    /// Which symbolic links it has.
+    pub symlinks: Symlinks,
     /// Which encoders its packs may use.
     pub encoders: EncoderChoice,
+    /// Other stock daemons that have it, in the order in which they are asked.
+    pub fallback: Vec<RsyncdOrigin>,
     /// How often it is scanned, or asked for.
     pub interval: Span,
     /// When, where that is not an interval.
@@ -102,10 +110,13 @@ pub fn tree(definitions: &Definitions, name: &TreeName) -> Option<EffectiveTree>
         path.shown("upstream-path"),
         choice(tree.layout, &from).shown("layout"),
         interval.shown("interval"),
+        choice(tree.symlinks, &from).shown("symlinks"),
         choice(tree.encoders, &from).shown("encoders"),
         choice(tree.initial_pack, &from).shown("initial-pack"),
         points.shown("points"),
     ];
+    let named = Some(&tree.fallback).filter(|list| !list.is_empty());
+    settings.extend(named.map(|list| Setting::new(list, from.as_str()).shown("fallback")));
     settings.extend(tree.when().map(|when| Setting::new(when, from.as_str()).shown("schedule")));
     settings.extend(tree.splay.map(|splay| Setting::new(splay, from.as_str()).shown("splay")));
     settings.extend((tree.priority != 0).then(|| choice(tree.priority, &from).shown("priority")));
@@ -119,7 +130,9 @@ pub fn tree(definitions: &Definitions, name: &TreeName) -> Option<EffectiveTree>
         path: path.value,
         layout: tree.layout,
         limit: tree.limit.clone(),
+        symlinks: tree.symlinks,
         encoders: tree.encoders,
+        fallback: others(definitions, tree),
         interval: interval.value,
         schedule: tree.when(),
         splay: tree.splay,
@@ -158,15 +171,38 @@ fn origin(upstream: &UpstreamSpec, path: &str, points: &[PointRef]) -> Option<Or
             let url: RsyncUrl = upstream.url.as_deref()?.parse().ok()?;
             Origin::Rsyncd(RsyncdOrigin {
                 host: url.host,
-                port: url.port,
+                port: url.port.unwrap_or_else(|| upstream.transport.default_port()),
                 path: path.to_owned(),
                 user: upstream.user.clone(),
                 password_file: upstream.password_file.clone(),
                 transport: upstream.transport,
+                ssh: ssh_access(upstream),
                 max_connections: upstream.max_connections,
             })
         }
     })
+}
+
+/// What ssh needs, where it is the transport; checked when it was defined.
+fn ssh_access(upstream: &UpstreamSpec) -> Option<SshAccess> {
+    let access = || {
+        let (key_file, host_key) = (upstream.key_file.clone()?, upstream.host_key.clone()?);
+        Some(SshAccess { key_file, host_key })
+    };
+    (upstream.transport == Transport::Ssh).then(access).flatten()
+}
+
+/// The other daemons that have the tree, in their order.
+fn others(definitions: &Definitions, tree: &TreeSpec) -> Vec<RsyncdOrigin> {
+    let origin_at = |name| {
+        let source = definitions.sources.get(name)?;
+        let upstream = definitions.upstreams.get(&source.upstream)?;
+        match origin(upstream, &full_path(source, tree), &[])? {
+            Origin::Rsyncd(origin) => Some(origin),
+            Origin::Publisher(_) => None,
+        }
+    };
+    tree.fallback.iter().filter_map(origin_at).collect()
 }
 
 /// The identity that publishes for an upstream: the one it names, else the one of its own name.

@@ -51,6 +51,7 @@ fn order(picture: &Picture, tree: EffectiveTree, now: Timestamp) -> TreeOrder {
         path: tree.path,
         layout: tree.layout,
         limit: tree.limit,
+        symlinks: tree.symlinks,
         encoders: tree.encoders,
         interval: tree.interval,
         schedule: tree.schedule,

@@ -10,7 +10,9 @@ use protocol::v1::definitions::DefinitionFile;
 use crate::{app::definition::sent_name, ctl::error::Error};
 
 /// Reads the files, and whatever their `filter-file` and `limit-file` keys name.
-pub(super) fn read(paths: &[PathBuf]) -> Result<(Vec<DefinitionFile>, Vec<DefinitionFile>), Error> {
+pub(in crate::ctl) fn read(
+    paths: &[PathBuf],
+) -> Result<(Vec<DefinitionFile>, Vec<DefinitionFile>), Error> {
     let mut files = Vec::new();
     let mut rule_files: Vec<DefinitionFile> = Vec::new();
     for path in paths {

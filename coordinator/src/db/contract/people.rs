@@ -106,6 +106,10 @@ async fn an_invite_is_consumed_once(test: &TestDatabase) {
         site: Some("lisbon".parse().unwrap()),
         trees: vec!["fedora-*".parse().unwrap()],
         replaces: true,
+        approve: false,
+        asked: None,
+        asking: None,
+        approved_by: None,
         made_by: "admin/ann".into(),
         expires: now(),
         consumed: None,
@@ -124,6 +128,38 @@ async fn an_invite_is_consumed_once(test: &TestDatabase) {
         answer: Some("answer".into()),
         ..invite
     };
+    assert_eq!(tx.invite("i").await.unwrap(), Some(used.clone()));
+    // One that wants approval: the first who asks with it counts, and one decision.
+    let wanting = |id: &str| StoredInvite {
+        id: id.into(),
+        approve: true,
+        consumed: None,
+        request: None,
+        answer: None,
+        ..used.clone()
+    };
+    for id in ["k", "l"] {
+        tx.add_invite(&wanting(id)).await.unwrap();
+        tx.ask_with_invite(id, "keys", now()).await.unwrap();
+        tx.ask_with_invite(id, "others", now()).await.unwrap();
+    }
+    let asked =
+        |id: &str| StoredInvite { asked: Some(now()), asking: Some("keys".into()), ..wanting(id) };
+    assert_eq!(tx.waiting_invites().await.unwrap(), [asked("k"), asked("l")]);
+    tx.approve_invite("k", "admin/bob").await.unwrap();
+    tx.reject_invite("l", now()).await.unwrap();
+    let approved = StoredInvite { approved_by: Some("admin/bob".into()), ..asked("k") };
+    let rejected =
+        StoredInvite { consumed: Some(now()), request: Some("keys".into()), ..asked("l") };
+    assert_eq!(tx.invite("k").await.unwrap(), Some(approved));
+    assert_eq!(tx.invite("l").await.unwrap(), Some(rejected));
+    assert!(tx.waiting_invites().await.unwrap().is_empty());
+    // After a restore nothing that was open goes on.
+    let open = StoredInvite { expires: now() + SignedDuration::from_hours(1), ..wanting("m") };
+    tx.add_invite(&open).await.unwrap();
+    tx.ask_with_invite("m", "keys", now()).await.unwrap();
+    tx.end_open_invites(now()).await.unwrap();
+    assert_eq!(tx.invite("m").await.unwrap(), Some(StoredInvite { expires: now(), ..open }));
     assert_eq!(tx.invite("i").await.unwrap(), Some(used));
     tx.commit().await.unwrap();
 }
@@ -142,4 +178,10 @@ async fn the_audit_log_is_a_chain(test: &TestDatabase) {
     assert!(log.windows(2).all(|pair| pair[1].previous == pair[0].digest));
     let after = test.database.read().await.unwrap().audit_log(1, 1).await.unwrap();
     assert_eq!(after[0].what, "two");
+    let mut tx = test.database.read().await.unwrap();
+    let found = tx.audited_since(now(), ["three", "one"]).await.unwrap();
+    let whats: Vec<_> = found.iter().map(|entry| entry.what.as_str()).collect();
+    assert_eq!(whats, ["three", "one"], "the newest first");
+    let later = now() + SignedDuration::from_secs(1);
+    assert!(tx.audited_since(later, ["three", "one"]).await.unwrap().is_empty());
 }

@@ -6,7 +6,10 @@ use protocol::{
     dsse::{Bytes, Envelope},
     generation::{Epoch, Generation, Version},
     statement::Receipt,
-    v1::agent::{Changes, RunKind, RunReport, RunResult},
+    v1::{
+        agent::{Changes, RunKind, RunReport, RunResult},
+        history::LogOf,
+    },
 };
 use uuid::Uuid;
 
@@ -15,6 +18,7 @@ use crate::db::{Outcome, RunFilter};
 
 on_both! {
     a_run_is_stored_once_and_found_by_tree_and_site
+    of_an_assignment_s_logs_those_are_kept_that_can_be_asked_for
     an_older_outcome_never_takes_the_place_of_a_newer_one
     an_older_receipt_never_takes_the_place_of_a_newer_one
 }
@@ -39,12 +43,15 @@ fn report(assignment: &str) -> RunReport {
         encoders: vec![],
         not_taken: vec![],
         switch: None,
+        stats: None,
+        foreseen: None,
         error: String::new(),
         notices: vec!["one".into()],
         hold: None,
         checked: None,
         undelete: None,
         receipt: None,
+        log: String::new(),
     }
 }
 
@@ -72,6 +79,33 @@ async fn a_run_is_stored_once_and_found_by_tree_and_site(test: &TestDatabase) {
     assert_eq!(names(tx.runs(&of_a, 0, 10).await.unwrap()), ["a@oslo", "a@lisbon"]);
     let one = RunFilter { site: Some("lisbon".parse().unwrap()), ..of_a };
     assert_eq!(names(tx.runs(&one, 0, 10).await.unwrap()), ["a@lisbon"]);
+}
+
+async fn of_an_assignment_s_logs_those_are_kept_that_can_be_asked_for(test: &TestDatabase) {
+    use RunResult::{Completed, Failed, UpToDate};
+    let agent = "lisbon-1".parse().unwrap();
+    let mut tx = test.database.write().await.unwrap();
+    let results = [Completed, Completed, UpToDate, Failed, Failed, Failed];
+    for (number, result) in (0..).zip(results) {
+        let log = format!("log {number}\n");
+        let report = RunReport { result, ended: at(number), log, ..report("a@lisbon") };
+        tx.add_run(&agent, &report, at(number)).await.unwrap();
+        assert_eq!(tx.run(report.id).await.unwrap().unwrap().report.log, "");
+    }
+    let other = RunReport { log: "other\n".into(), ..report("a@oslo") };
+    tx.add_run(&agent, &other, at(20)).await.unwrap();
+    let name = "a@lisbon".parse().unwrap();
+    for (of, number) in
+        [(LogOf::Latest, 5), (LogOf::Previous, 4), (LogOf::Success, 2), (LogOf::Change, 1)]
+    {
+        let (_, log) = tx.run_log(&name, of).await.unwrap().unwrap();
+        assert_eq!(log, format!("log {number}\n"), "{of:?}");
+    }
+    let kept = crate::db::rows!(tx, (String,), "SELECT log FROM run_logs ORDER BY log").unwrap();
+    let kept: Vec<_> = kept.iter().map(|(log,)| log.trim()).collect();
+    assert_eq!(kept, ["log 1", "log 2", "log 4", "log 5", "other"]);
+    assert_eq!(tx.run_log(&"b@lisbon".parse().unwrap(), LogOf::Latest).await.unwrap(), None);
+    tx.commit().await.unwrap();
 }
 
 async fn an_older_outcome_never_takes_the_place_of_a_newer_one(test: &TestDatabase) {

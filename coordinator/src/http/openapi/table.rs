@@ -7,9 +7,15 @@ use protocol::{
         agent::{AgentOrders, LeaseAnswer, LeaseRequest, RunReport, UndeleteRequest},
         audit::AuditEntry,
         definitions::{ApplyRequest, ApplyResult, Definition, Effective, HoldDecision},
-        enroll::{EnrollRequest, EnrollResponse, RenewRequest, RenewResponse},
+        enroll::{
+            EnrollPending, EnrollRequest, EnrollResponse, LateRenewRequest, RenewRequest,
+            RenewResponse,
+        },
+        events::Event,
         history::{GenerationStatus, RunStatus},
-        identities::{IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI},
+        identities::{
+            EnrollmentStatus, IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI,
+        },
         publisher::{Accepted, HoldReport, Presence, PublisherOrders},
         roots::{RootDraft, Roots},
         status::NetworkStatus,
@@ -34,6 +40,13 @@ const PAGE: &[(&str, &str)] =
 const ROOTS: &[(&str, &str)] = &[("after", "Those after this number; 0 for all")];
 const IDENTITIES: &[(&str, &str)] = &[("role", "Of this role only"), PAGE[0], PAGE[1]];
 const GENERATIONS: &[(&str, &str)] = &[("tree", "Of this tree only"), PAGE[0], PAGE[1]];
+const EVENTS: &[(&str, &str)] = &[
+    ("after", "Those after this number; without it the newest"),
+    ("limit", "Entries, at most 1000; 100 by default"),
+    ("wait", "How long to wait for one, for example 60s; at most 120s"),
+];
+const LOG: &[(&str, &str)] =
+    &[("of", "Of which run: latest (without it), previous, success or change")];
 const RUNS: &[(&str, &str)] = &[
     ("assignment", "Of this assignment only: TREE@SITE"),
     ("tree", "Of this tree only"),
@@ -58,9 +71,17 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 
 fn identities() -> Vec<Endpoint> {
     vec![
-        post("/enroll", "whoever holds an invite; on the enroll port", "Become an identity")
+        post("/enroll", "whoever holds an invite; on the enroll port", "Become an identity; 202 and `EnrollPending` while an admin has to approve it")
             .takes::<EnrollRequest>()
-            .answers::<EnrollResponse>(),
+            .answers::<EnrollResponse>()
+            .with::<EnrollPending>(),
+        post(
+            "/renew",
+            "whoever signs with the key of a certificate that ended not long ago; on the enroll port",
+            "Replace a certificate that has ended",
+        )
+        .takes::<LateRenewRequest>()
+        .answers::<RenewResponse>(),
         get("/v1/whoami", EVERYONE, "Who the asking identity is").answers::<WhoAmI>(),
         post("/v1/renew", EVERYONE, "Replace the asker's certificate")
             .takes::<RenewRequest>()
@@ -68,6 +89,11 @@ fn identities() -> Vec<Endpoint> {
         post("/v1/invites", ADMIN, "Make an invite")
             .takes::<InviteRequest>()
             .answers::<InviteAnswer>(),
+        get("/v1/enrollments", READER, "Enrollments that wait for an admin's approval")
+            .query(PAGE)
+            .pages::<EnrollmentStatus>(),
+        post("/v1/enrollments/{fingerprint}/approve", ADMIN, "Let an enrollment go on"),
+        post("/v1/enrollments/{fingerprint}/reject", ADMIN, "End an enrollment"),
         get("/v1/identities", READER, "Every identity").query(IDENTITIES).pages::<IdentityStatus>(),
         post("/v1/identities/{role}/{name}/revoke", ADMIN, "Revoke an identity")
             .takes::<RevokeRequest>()
@@ -165,8 +191,12 @@ fn history() -> Vec<Endpoint> {
         get("/v1/generations", READER, "Generations, the newest first; holds before all")
             .query(GENERATIONS)
             .pages::<GenerationStatus>(),
+        get("/v1/events", READER, "What happened, the oldest first").query(EVENTS).pages::<Event>(),
         get("/v1/runs", READER, "Runs, the newest first").query(RUNS).pages::<RunStatus>(),
         get("/v1/runs/{id}", READER, "One run").answers::<RunStatus>(),
+        get("/v1/assignments/{name}/log", READER, "A run of an assignment with its log")
+            .query(LOG)
+            .answers::<RunStatus>(),
     ]
 }
 

@@ -1,8 +1,12 @@
 //! A pack that lies on a disk.
 
-use std::{fs::File, io, path::Path};
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
 
-use protocol::pack::{Frame, MAX_INDEX_BYTES};
+use protocol::pack::{Frame, MAX_INDEX_BYTES, SharedPart};
 
 use super::{FrameSource, PackIndex};
 use crate::{delta::ReadAt, pack::Error};
@@ -10,10 +14,13 @@ use crate::{delta::ReadAt, pack::Error};
 /// First bytes that are read: most indexes are smaller.
 const FRONT_BYTES: u64 = 64 << 10;
 
-/// The frames of a pack's file.
+/// The frames of a pack's file. What it shares with other packs is looked for where a publication
+/// point has it: in `objects` beside the directory of the pack.
 #[derive(Debug)]
 pub struct PackFile {
     file: File,
+    shared: Vec<SharedPart>,
+    objects: PathBuf,
 }
 
 impl PackFile {
@@ -44,12 +51,22 @@ impl PackFile {
             );
             return Err(error(source));
         }
-        Ok((index, Self { file }))
+        let shared = index.shared().to_vec();
+        let packs = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let objects = packs.unwrap_or(Path::new(".")).join("../objects");
+        Ok((index, Self { file, shared, objects }))
     }
 }
 
 impl FrameSource for PackFile {
     fn frame(&mut self, _number: u32, frame: &Frame) -> io::Result<Vec<u8>> {
-        self.file.range(frame.offset, frame.stored_len as usize)
+        let len = frame.stored_len as usize;
+        match SharedPart::of(&self.shared, frame) {
+            None => self.file.range(frame.offset, len),
+            Some(part) => {
+                let object = File::open(self.objects.join(part.name.hex()))?;
+                object.range(part.within(frame.offset), len)
+            }
+        }
     }
 }

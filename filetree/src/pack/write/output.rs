@@ -10,15 +10,19 @@ use std::{
 use protocol::{
     digest::{Digest, DigestWriter},
     manifest::Manifest,
-    pack::{Content, Encoder, Frame, Header, IndexBuilder, MAX_FRAME_STORED_BYTES, NoDelta, Slice},
+    pack::{
+        Content, Encoder, Frame, Header, IndexBuilder, MAX_FRAME_STORED_BYTES, NoDelta,
+        SHARED_FROM_BYTES, Slice,
+    },
     transfer::rsync_estimate,
 };
 
 use super::{
     EncoderSummary, PackOptions, PackSummary, Phase, Progress,
     changes::Change,
-    encode::{Batch, Packed, Piece, Segment, SharedLarge, Way},
+    encode::{Batch, Large, Member, Packed, Piece, Segment, SharedLarge, Way},
     plan::{Plan, operation},
+    shared::{Part, SharedObject, shifted},
 };
 use crate::pack::Error;
 
@@ -29,6 +33,7 @@ const COPY_BYTES: usize = 1 << 20;
 pub(super) enum Done<'a> {
     Batch(Batch),
     Segment { file: SharedLarge<'a>, segment: Segment, last: bool },
+    Shared { member: Member<'a>, part: Part },
 }
 
 /// A pack that is being written.
@@ -38,8 +43,11 @@ pub(super) struct Output<'a> {
     index: IndexBuilder,
     changes: Vec<Change>,
     contents: Vec<Option<Content>>,
+    /// Operations whose frames lie in other objects.
+    parts: Vec<(usize, Part)>,
     /// The large file whose segments are coming.
     open: OpenFile,
+    from: &'a Manifest,
     tally: Tally,
     without_delta: BTreeMap<NoDelta, u64>,
     options: &'a PackOptions<'a>,
@@ -50,7 +58,9 @@ pub(super) struct Output<'a> {
 #[derive(Default)]
 struct OpenFile {
     digest: DigestWriter,
+    /// Numbers of frames in them count from the first of `frames`.
     slices: Vec<Slice>,
+    frames: Vec<Frame>,
     stored_bytes: u64,
     uses_old: bool,
 }
@@ -59,6 +69,7 @@ impl<'a> Output<'a> {
     pub(super) fn create(
         out: &Path,
         plan: &Plan<'a>,
+        from: &'a Manifest,
         options: &'a PackOptions<'a>,
     ) -> Result<Self, Error> {
         Ok(Self {
@@ -67,7 +78,9 @@ impl<'a> Output<'a> {
             index: IndexBuilder::new(),
             changes: plan.changes(),
             contents: plan.contents(),
+            parts: Vec::new(),
             open: OpenFile::default(),
+            from,
             tally: Tally::default(),
             without_delta: BTreeMap::new(),
             options,
@@ -80,6 +93,11 @@ impl<'a> Output<'a> {
         match done {
             Done::Batch(batch) => self.take_batch(batch),
             Done::Segment { file, segment, last } => self.take_segment(&file, segment, last),
+            Done::Shared { member, part } => {
+                self.advance(member.entry.size());
+                self.take_part(member.op, part);
+                Ok(())
+            }
         }
     }
 
@@ -88,7 +106,8 @@ impl<'a> Output<'a> {
         let mut lens = Vec::new();
         for packed in batch.frames {
             lens.push((packed.stored.len() as u64, u64::from(packed.raw_len)));
-            numbers.push(self.store(packed)?);
+            let frame = self.store(packed)?;
+            numbers.push(self.index.push_frame(&frame)?);
         }
         for placed in batch.placed {
             let frame = numbers[placed.frame];
@@ -119,8 +138,10 @@ impl<'a> Output<'a> {
                 self.open.stored_bytes += packed.stored.len() as u64;
                 self.open.uses_old |=
                     matches!(packed.codec, protocol::pack::Codec::ZstdPrefix { .. });
-                let len = packed.raw_len;
-                Slice::Frame { frame: self.store(packed)?, offset: 0, len }
+                let (frame, len) = (self.open.frames.len() as u32, packed.raw_len);
+                let stored = self.store(packed)?;
+                self.open.frames.push(stored);
+                Slice::Frame { frame, offset: 0, len }
             }
             Piece::Old { offset, len } => {
                 self.open.uses_old = true;
@@ -160,27 +181,79 @@ impl<'a> Output<'a> {
                 Content::Slices { encoder: Encoder::Whole, slices }
             }
         };
+        self.count_reason(file.reason);
+        if open.stored_bytes >= SHARED_FROM_BYTES
+            && let Some(part) =
+                self.share(file, open.frames.clone(), open.stored_bytes, &content)?
+        {
+            self.take_part(file.member.op, part);
+            return Ok(());
+        }
         if let Some(encoder) = content.encoder() {
             self.tally.add_stored(encoder, open.stored_bytes);
         }
-        self.contents[file.member.op] = Some(content);
-        self.count_reason(file.reason);
+        let mut first = None;
+        for frame in &open.frames {
+            first.get_or_insert(self.index.push_frame(frame)?);
+        }
+        self.contents[file.member.op] = Some(shifted(content, first.unwrap_or(0)));
         Ok(())
     }
 
-    fn store(&mut self, packed: Packed) -> Result<u32, Error> {
+    /// Puts the frames of the file that was written last, `bytes` of them, into an object of their
+    /// own, where objects are wanted.
+    fn share(
+        &mut self,
+        file: &Large<'_>,
+        frames: Vec<Frame>,
+        bytes: u64,
+        content: &Content,
+    ) -> Result<Option<Part>, Error> {
+        let Some(shared) = self.options.shared else { return Ok(None) };
+        let (member, options) = (&file.member, self.options);
+        let old = match content.encoder() {
+            Some(Encoder::Whole) | None => None,
+            Some(_) => member.old.and_then(|at| self.from.entries().get(usize::try_from(at).ok()?)),
+        };
+        let begin = self.frames.len - bytes;
+        // What turned out to need nothing old may be there already.
+        let part = match old {
+            None => Part::find(shared, None, member.entry, options.encoders),
+            Some(_) => None,
+        };
+        let part = match part {
+            Some(part) => part,
+            None => {
+                let scratch = &mut self.frames;
+                Part::write(shared, old, member.entry, frames, content.clone(), |object, index| {
+                    object.write(index)?;
+                    append_frames(object, scratch, begin, index, options)
+                })?
+            }
+        };
+        self.frames.truncate(begin)?;
+        Ok(Some(part))
+    }
+
+    fn take_part(&mut self, op: usize, part: Part) {
+        if let Some(encoder) = part.content.encoder() {
+            self.tally.add_stored(encoder, part.object.frame_bytes);
+        }
+        self.parts.push((op, part));
+    }
+
+    fn store(&mut self, packed: Packed) -> Result<Frame, Error> {
         if packed.stored.len() as u64 > MAX_FRAME_STORED_BYTES {
             return Err(protocol::pack::Error::TooLarge("8 MiB in a frame").into());
         }
         self.frames.write(&packed.stored)?;
-        let frame = Frame {
+        Ok(Frame {
             offset: 0,
             stored_len: packed.stored.len() as u32,
             digest: Digest::of(&packed.stored),
             raw_len: packed.raw_len,
             codec: packed.codec,
-        };
-        Ok(self.index.push_frame(&frame)?)
+        })
     }
 
     fn count_reason(&mut self, reason: Option<NoDelta>) {
@@ -197,17 +270,13 @@ impl<'a> Output<'a> {
     }
 
     /// Writes the index and the frames behind it, and gives the file its name.
-    pub(super) fn finish(
-        mut self,
-        header: &Header,
-        from: &Manifest,
-        to: &Manifest,
-    ) -> Result<PackSummary, Error> {
+    pub(super) fn finish(mut self, header: &Header, to: &Manifest) -> Result<PackSummary, Error> {
+        let shared = self.finish_parts()?;
         let (mut content_bytes, mut rsync_bytes) = (0, 0);
         let contents = std::mem::take(&mut self.contents);
         for (change, content) in self.changes.iter().zip(contents) {
             let encoder = content.as_ref().and_then(Content::encoder);
-            let op = operation(*change, content, from, to);
+            let op = operation(*change, content, self.from, to);
             if let (Some(encoder), protocol::pack::Op::Put { entry, .. }) = (encoder, &op) {
                 let has_old = matches!(change, Change::Put { old_file: Some(_), .. });
                 content_bytes += entry.size();
@@ -219,7 +288,7 @@ impl<'a> Output<'a> {
         let index = self.index.finish(header)?;
         let mut pack = Scratch::create(&self.out, "pack")?;
         pack.write(&index)?;
-        let digest = append_frames(&mut pack, &mut self.frames, &index, self.options)?;
+        let digest = append_frames(&mut pack, &mut self.frames, 0, &index, self.options)?;
         let length = index.len() as u64 + self.frames.len;
         pack.publish(&self.out)?;
         Ok(PackSummary {
@@ -229,6 +298,7 @@ impl<'a> Output<'a> {
             length,
             index_length: index.len() as u64,
             index_digest: Digest::of(&index),
+            shared,
             operations: self.changes.len() as u64,
             content_bytes,
             rsync_bytes,
@@ -239,17 +309,35 @@ impl<'a> Output<'a> {
     }
 }
 
-/// Copies all frames behind the index; returns the digest of index and frames.
+impl Output<'_> {
+    /// Names the objects that have frames, behind all frames of the pack itself.
+    fn finish_parts(&mut self) -> Result<Vec<SharedObject>, Error> {
+        let mut objects = Vec::with_capacity(self.parts.len());
+        for (op, part) in std::mem::take(&mut self.parts) {
+            self.index.begin_shared(part.object.name, part.start())?;
+            let mut first = None;
+            for frame in &part.frames {
+                first.get_or_insert(self.index.push_frame(frame)?);
+            }
+            self.contents[op] = Some(shifted(part.content, first.unwrap_or(0)));
+            objects.push(part.object);
+        }
+        Ok(objects)
+    }
+}
+
+/// Copies the frames from `begin` on behind the index; returns the digest of index and frames.
 fn append_frames(
     pack: &mut Scratch,
     frames: &mut Scratch,
+    begin: u64,
     index: &[u8],
     options: &PackOptions<'_>,
 ) -> Result<Digest, Error> {
     let mut digest = DigestWriter::new();
     digest.update(index);
-    let total_bytes = frames.len;
-    let mut source = frames.rewind()?;
+    let total_bytes = frames.len - begin;
+    let mut source = frames.read_from(begin)?;
     let mut buffer = vec![0; COPY_BYTES];
     let mut done_bytes = 0;
     while done_bytes < total_bytes {
@@ -267,14 +355,14 @@ fn append_frames(
 }
 
 /// A file beside the pack that goes away unless it becomes the pack.
-struct Scratch {
+pub(super) struct Scratch {
     path: PathBuf,
     file: BufWriter<File>,
     len: u64,
 }
 
 impl Scratch {
-    fn create(out: &Path, what: &str) -> Result<Self, Error> {
+    pub(super) fn create(out: &Path, what: &str) -> Result<Self, Error> {
         let mut name = out.file_name().unwrap_or_default().to_os_string();
         name.push(format!(".{what}.{}.tmp", std::process::id()));
         let path = out.with_file_name(name);
@@ -291,17 +379,28 @@ impl Scratch {
         Ok(())
     }
 
-    fn rewind(&mut self) -> Result<File, Error> {
-        let rewound = self.file.flush().and_then(|()| {
+    /// The file at `begin`; writing goes on only after [`Scratch::truncate`].
+    fn read_from(&mut self, begin: u64) -> Result<File, Error> {
+        let opened = self.file.flush().and_then(|()| {
             let mut file = self.file.get_ref().try_clone()?;
-            file.rewind()?;
+            file.seek(io::SeekFrom::Start(begin))?;
             Ok(file)
         });
-        rewound.map_err(|source| self.error("read", source))
+        opened.map_err(|source| self.error("read", source))
+    }
+
+    /// Forgets everything from `end` on.
+    fn truncate(&mut self, end: u64) -> Result<(), Error> {
+        let cut = self.file.flush().and_then(|()| {
+            self.file.get_ref().set_len(end)?;
+            self.file.seek(io::SeekFrom::Start(end))
+        });
+        self.len = cut.map_err(|source| self.error("written", source))?;
+        Ok(())
     }
 
     /// Makes the file durable under its name.
-    fn publish(mut self, out: &Path) -> Result<(), Error> {
+    pub(super) fn publish(mut self, out: &Path) -> Result<(), Error> {
         let error = |source| Error::File { file: out.to_path_buf(), what: "written", source };
         self.file.flush().and_then(|()| self.file.get_ref().sync_all()).map_err(error)?;
         fs::rename(&self.path, out).map_err(error)?;

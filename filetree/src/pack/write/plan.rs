@@ -17,6 +17,7 @@ use super::{
     changes::{Change, changes},
     encode::{Context, Large, Member, SharedLarge, Way},
     pipeline::Tasks,
+    shared::Part,
 };
 use crate::{
     delta::{
@@ -44,6 +45,8 @@ pub(super) enum Task<'a> {
     Batch(Vec<Member<'a>>),
     /// One segment of a large file: a range of it, or of its delta.
     Segment { file: SharedLarge<'a>, range: Range<u64>, last: bool },
+    /// A large file that an earlier pack has.
+    Shared { member: Member<'a>, part: Part },
 }
 
 /// Every operation of the pack, and the files that need work.
@@ -166,6 +169,12 @@ impl<'a> Plan<'a> {
         member: Member<'a>,
         tasks: &Tasks<Task<'a>>,
     ) -> Result<bool, Error> {
+        if let Some(shared) = self.options.shared {
+            let old = context.old_entry(member.old);
+            if let Some(part) = Part::find(shared, old, member.entry, self.options.encoders) {
+                return Ok(tasks.send(Task::Shared { member, part }));
+            }
+        }
         let file = Arc::new(self.prepare(context, member)?);
         let len = match &file.way {
             Way::Rsync { delta, .. } => delta.len(),

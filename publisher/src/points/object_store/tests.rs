@@ -35,6 +35,7 @@ impl World {
             region: default_region(),
             credentials: self.dir.path().join("s3.toml"),
             virtual_hosted: false,
+            signed_urls: false,
             roots: None,
         };
         let uploads = Fs::disk().create_root(&self.dir.path().join("uploads")).unwrap();
@@ -124,6 +125,7 @@ fn credentials_that_others_can_read_are_refused() {
         region: default_region(),
         credentials: file.clone(),
         virtual_hosted: false,
+        signed_urls: false,
         roots: None,
     };
     assert!(config.credentials().is_ok());

@@ -4,7 +4,7 @@
 //! silence would make an admin rely on them.
 
 use protocol::{
-    spec::{AssignmentSpec, Layout, Switch, TreeSpec},
+    spec::{AssignmentSpec, Switch},
     v1::definitions::Kind,
 };
 
@@ -24,12 +24,6 @@ pub(super) fn warn(subject: &Subject<'_>, warnings: &mut Vec<String>) {
             ));
         }
     };
-    for (name, tree) in &subject.next.trees {
-        let TreeSpec { layout, .. } = tree;
-        let keys = [("layout", *layout != Layout::Simple)];
-        let instead = "the tree is updated as a whole";
-        say(Kind::Tree, name.as_str(), &keys, instead);
-    }
     for (name, assignment) in &subject.next.assignments {
         let AssignmentSpec { switch, .. } = assignment;
         let name = name.to_string();

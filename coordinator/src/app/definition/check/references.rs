@@ -15,7 +15,11 @@ fn named_by(spec: &Spec) -> Vec<(Kind, String, &'static str)> {
     match spec {
         Spec::Network(_) | Spec::Upstream(_) | Spec::Site(_) => Vec::new(),
         Spec::Source(spec) => vec![(Kind::Upstream, spec.upstream.to_string(), "upstream")],
-        Spec::Tree(spec) => vec![(Kind::Source, spec.source.to_string(), "source")],
+        Spec::Tree(spec) => {
+            let fallback = spec.fallback.iter().map(|name| (name, "fallback"));
+            let named = std::iter::once((&spec.source, "source")).chain(fallback);
+            named.map(|(name, key)| (Kind::Source, name.to_string(), key)).collect()
+        }
         Spec::Grant(spec) => vec![
             (Kind::Site, spec.site.to_string(), "site"),
             (Kind::Tree, spec.tree.to_string(), "tree"),

@@ -2,8 +2,9 @@
 
 use protocol::{
     filter::{Filter, Level, Origin},
+    name::SourceName,
     path::TreePath,
-    spec::{EncoderChoice, GuardSpec, TreeSpec, UpstreamKind},
+    spec::{EncoderChoice, GuardSpec, Layout, TreeSpec, UpstreamKind},
     units::{Span, Threshold},
     v1::definitions::Kind,
 };
@@ -11,6 +12,8 @@ use protocol::{
 use super::Subject;
 use crate::app::{definition::findings::Findings, effective};
 
+/// Most sources that a tree falls back to.
+const MAX_FALLBACK: usize = 8;
 /// Shortest interval that is taken.
 const MIN_INTERVAL: Span = Span::from_secs(1);
 
@@ -25,6 +28,7 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings, warnings: &m
             findings.push(spot, format!("tree {name}: the interval must be at least 1s"));
         }
         check_times(subject, tree, findings);
+        check_fallback(subject, tree, findings);
         warn_of_guard(&format!("tree {name}"), &tree.guard, warnings);
         warn_of_what_has_no_effect(subject, tree, warnings);
     }
@@ -66,6 +70,49 @@ fn check_times(subject: &Subject<'_>, tree: &TreeSpec, findings: &mut Findings) 
                 "tree {name}: quick-list names {pattern:?}, but {error}; write it relative to the tree, as in \"project/trace/*\""
             );
             findings.push(spot, message);
+        }
+    }
+}
+
+/// Only what a stock daemon shows can be had from another one that shows the same.
+fn check_fallback(subject: &Subject<'_>, tree: &TreeSpec, findings: &mut Findings) {
+    let name = tree.name.as_str();
+    let upstream = |source: &SourceName| {
+        let source = subject.next.sources.get(source)?;
+        subject.next.upstreams.get(&source.upstream)
+    };
+    let is_stock =
+        |source| upstream(source).is_none_or(|upstream| upstream.kind == UpstreamKind::Rsyncd);
+    let mut refuse = |message: &str| {
+        let spot = subject.spot(Kind::Tree, name, "fallback");
+        findings.push(spot, format!("tree {name}: {message}"));
+    };
+    if tree.fallback.is_empty() {
+        return;
+    }
+    if tree.layout != Layout::Simple {
+        refuse(
+            "fallback is for layout = \"simple\": a server that lags would lack versions, which then could not be told from removed ones",
+        );
+    }
+    if tree.fallback.len() > MAX_FALLBACK {
+        refuse("fallback names more than 8 sources; keep the best ones");
+    }
+    if !is_stock(&tree.source) || !tree.fallback.iter().all(is_stock) {
+        refuse(
+            "fallback is for sources of kind = \"rsyncd\" alone: what a publisher signs comes from its points, and a second publisher goes on where the first one ended",
+        );
+    }
+    let mut seen = vec![&tree.source];
+    for source in &tree.fallback {
+        if seen.contains(&source) {
+            refuse("fallback names a source twice, or the tree's own; name each once");
+        }
+        seen.push(source);
+        if upstream(source).is_some_and(|upstream| upstream.max_connections.is_some()) {
+            refuse(
+                "the upstream of a fallback has max-connections, which counts for a tree's first source only; name another one",
+            );
         }
     }
 }

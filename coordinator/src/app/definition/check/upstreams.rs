@@ -58,6 +58,8 @@ fn check_publisher(upstream: &UpstreamSpec, refuse: &mut impl FnMut(&str, String
         ("user", upstream.user.is_some()),
         ("password-file", upstream.password_file.is_some()),
         ("transport", upstream.transport != Transport::default()),
+        ("key-file", upstream.key_file.is_some()),
+        ("host-key", upstream.host_key.is_some()),
     ];
     for (key, is_set) in only_rsyncd {
         if is_set {
@@ -96,12 +98,52 @@ fn check_rsyncd(upstream: &UpstreamSpec, refuse: &mut impl FnMut(&str, String)) 
             refuse("user", format!("user {user:?} is not valid; {message}"));
         }
     }
-    if let Some(file) = &upstream.password_file
-        && !(file.starts_with('/') && is_clean(file))
+    for (key, file) in
+        [("password-file", &upstream.password_file), ("key-file", &upstream.key_file)]
     {
-        let message = "write the absolute path of a file on the agents' hosts";
-        refuse("password-file", format!("password-file {file:?} is not valid; {message}"));
+        if let Some(file) = file
+            && !(file.starts_with('/') && is_clean(file))
+        {
+            let message = "write the absolute path of a file on the agents' hosts";
+            refuse(key, format!("{key} {file:?} is not valid; {message}"));
+        }
     }
+    check_ssh(upstream, refuse);
+}
+
+/// A key on each side, and neither without ssh.
+fn check_ssh(upstream: &UpstreamSpec, refuse: &mut impl FnMut(&str, String)) {
+    let (key_file, host_key) = (upstream.key_file.is_some(), upstream.host_key.is_some());
+    if upstream.transport == Transport::Ssh {
+        if !(key_file && host_key) {
+            let message = "ssh needs key-file = \"/PATH/ON/THE/AGENTS/HOST\" and host-key = \"TYPE BASE64\"; add what is missing";
+            refuse("transport", message.into());
+        }
+    } else {
+        for (key, is_set) in [("key-file", key_file), ("host-key", host_key)] {
+            if is_set {
+                refuse(key, format!("`{key}` is for transport = \"ssh\"; remove it or set that"));
+            }
+        }
+    }
+    if let Some(host_key) = &upstream.host_key
+        && !is_host_key(host_key)
+    {
+        let message = "write TYPE BASE64 as ssh-keyscan prints it behind the host's name";
+        refuse("host-key", format!("host-key {host_key:?} is not valid; {message}"));
+    }
+}
+
+/// `TYPE BASE64`, which becomes one line of a file.
+fn is_host_key(text: &str) -> bool {
+    let Some((kind, key)) = text.split_once(' ') else { return false };
+    let is_kind = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'@');
+    let is_base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
+    (1..=64).contains(&kind.len())
+        && kind.as_bytes()[0].is_ascii_alphabetic()
+        && kind.bytes().all(is_kind)
+        && (16..=8_192).contains(&key.len())
+        && key.bytes().all(is_base64)
 }
 
 /// Without `.` and `..` components and control characters.

@@ -243,7 +243,7 @@ fn write_as_text(table: &mut DeTable<'_>) {
             *value.get_mut() = DeValue::String(text.into());
         }
     };
-    texts(table, &["until"]);
+    texts(table, &["until", "max-delete-versions"]);
     if let Some(DeValue::Table(guard)) = table.get_mut("guard").map(Spanned::get_mut) {
         texts(guard, &["max-delete-files", "max-delete-bytes"]);
     }

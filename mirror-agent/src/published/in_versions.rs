@@ -1,0 +1,319 @@
+//! One run for a directory of versions of a publisher.
+//!
+//! The generation's manifest covers the whole directory, as it does for a tree that is one unit;
+//! packs, statements and offers are the same. It is taken apart at its first component, and every
+//! version switches by itself. Versions that are not wanted, or not finished yet, stay as they are.
+
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+
+use filetree::{
+    fs::File,
+    plan::{self, Need, View},
+    scan::ScanRecord,
+};
+use jiff::Timestamp;
+use protocol::{
+    digest::Digest,
+    manifest::{Entry, EntryKind, Manifest},
+    path::TreePath,
+    v1::agent::{AssignmentOrder, PublisherOrigin, VersionsOrder},
+};
+use tokio::task::block_in_place;
+
+use super::{Base, Error, NoPack, Outcome, Step, held_of, points, rsync_source, target_of};
+use crate::{
+    agent::Agent,
+    apply::{self, Rules, Site},
+    gather::{Link, Sources, gather},
+    orders::Verified,
+    report::Run,
+    versions::{Directory, Done, MAX_STATUS, Shown, Top, Union, part},
+};
+
+/// Brings a directory of versions to its target, as far as it is not there.
+pub(super) async fn sync(
+    agent: &Agent,
+    order: &AssignmentOrder,
+    versions: &VersionsOrder,
+    from: &PublisherOrigin,
+    target: &Verified,
+    run: &Run,
+) -> Result<Outcome, Error> {
+    let rules = Rules::of(order, false)?;
+    let mut site =
+        block_in_place(|| Site::open(&agent.config, &order.name.to_string(), &order.path))?;
+    if !run.is_dry() {
+        block_in_place(|| site.set_group(&rules))?;
+    }
+    let applied = site.applied()?.filter(|applied| !applied.observed);
+    run.set_versions(applied.as_ref().map(|applied| applied.version), Some(target.version()));
+    let points = Arc::new(points(agent, from, |why| run.notice(why))?);
+    run.set_points(&points);
+    // What the publisher announced last, of which the versions here are a part.
+    let announced = applied.as_ref().and_then(|applied| agent.manifests.get(&applied.manifest));
+    let base = Base {
+        digest: applied.as_ref().filter(|_| announced.is_some()).map(|applied| applied.manifest),
+        manifest: announced.unwrap_or_default(),
+        rules: applied.map(|applied| applied.rules),
+        adopted: false,
+    };
+    let (want, chain, no_pack) =
+        target_of(agent, order, target, &base, &rules, &points, run).await?;
+    let mut directory = Directory::new(site, order, versions, &rules, top(&want), run)?;
+    let held = directory.held(&agent.manifests)?;
+    let rsync = rsync_source(agent, order, from, target.statement.generation, run);
+    let round = Round {
+        agent,
+        order,
+        target,
+        run,
+        want: &want,
+        have: held.manifest()?,
+        chain: &chain,
+        no_pack: &no_pack,
+        points: &points,
+        rsync: rsync.as_ref().map_err(|reason| *reason),
+    };
+    let candidates = directory.candidates()?;
+    let ready = round.ready(&directory, &candidates).await?;
+    let taken = directory.take(candidates, &ready);
+    round.guard(&base, held, &taken, &rules).await?;
+    if !taken.is_empty() && !run.is_dry() {
+        directory.prepare()?;
+    }
+    for version in &taken {
+        match round.bring(&directory, version).await {
+            Ok(done) => directory.complete(version, done)?,
+            Err(error) => directory.fail(version, crate::chain(&error)),
+        }
+    }
+    directory.end()?;
+    if run.is_dry() {
+        return Ok((directory.tally.result(true), None));
+    }
+    let union = directory.held(&agent.manifests)?;
+    directory.remember(&agent.ledger, &union)?;
+    let result = directory.tally.result(false);
+    if !directory.tally.is_whole() {
+        return Ok((result, None));
+    }
+    let generation = (target.version(), target.statement.manifest);
+    if directory.site.is_published()? {
+        directory.prepare()?;
+        directory.site.note_applied(generation, &rules)?;
+    }
+    // What is counted is what lies here; what it is called is what the publisher announced.
+    let held = held_of(&union.manifest()?, generation.0, generation.1, &rules, false);
+    Ok((result, Some(held)))
+}
+
+/// Everything that is the same for all versions of one run.
+struct Round<'a> {
+    agent: &'a Agent,
+    order: &'a AssignmentOrder,
+    target: &'a Verified,
+    run: &'a Run,
+    want: &'a Manifest,
+    /// What lies here, all versions together.
+    have: Manifest,
+    chain: &'a [Link],
+    no_pack: &'a NoPack,
+    points: &'a Arc<crate::fetch::points::Points>,
+    rsync: Result<&'a crate::rsync::source::Source, protocol::transfer::NoDelta>,
+}
+
+impl Round<'_> {
+    fn sources(&self) -> Sources<'_> {
+        Sources {
+            tree: &self.order.name.tree,
+            manifest: self.target.statement.manifest,
+            points: self.points,
+            patience: self.agent.patience,
+            chain: self.chain,
+            no_pack: self.no_pack.clone(),
+            rsync: self.rsync,
+            have: &self.have,
+            whole: true,
+            kept: None,
+        }
+    }
+
+    /// Which of the candidates are finished, by the status files of this generation.
+    async fn ready(
+        &self,
+        directory: &Directory<'_>,
+        candidates: &[Shown],
+    ) -> Result<BTreeSet<TreePath>, Error> {
+        let mut ready = BTreeSet::new();
+        if !directory.versions.sealed {
+            return Ok(ready);
+        }
+        let finished = directory.versions.finished.as_bytes();
+        // As it is nearly always written: then its digest says it, and nothing has to come.
+        let known = [Digest::of(finished), Digest::of(&[finished, b"\n"].concat())];
+        let mut unread = Vec::new();
+        for Shown { name, .. } in candidates {
+            let path = name.child(directory.versions.status_file.as_bytes()).ok();
+            let Some(entry) = path.and_then(|path| self.want.get(&path)) else { continue };
+            let Some(digest) = entry.digest().filter(|_| entry.size() <= MAX_STATUS) else {
+                continue;
+            };
+            if known.contains(&digest) {
+                ready.insert(name.clone());
+            } else {
+                unread.push((name.clone(), entry.clone()));
+            }
+        }
+        for (name, entry) in unread {
+            if let Some(text) = self.read(&directory.site, &entry).await?
+                && directory.says_finished(&text)
+            {
+                ready.insert(name);
+            }
+        }
+        Ok(ready)
+    }
+
+    /// Brings one small file and reads it.
+    async fn read(&self, site: &Site, entry: &Entry) -> Result<Option<Vec<u8>>, Error> {
+        let Some(dir) = entry.path.parent() else { return Ok(None) };
+        let above = Entry { path: dir, mode: 0o755, mtime: 0, kind: EntryKind::Dir };
+        let Ok(alone) = Manifest::new(vec![above, entry.clone()]) else { return Ok(None) };
+        let alone = Arc::new(alone);
+        let plan = plan::compare(&Manifest::empty(), View::AS_IS, &alone, View::AS_IS);
+        let staging = site.area().staging();
+        gather(site, staging, plan.needs(), &self.sources(), self.run).await?;
+        let Some(file) = plan.needs().first().and_then(|need| staging.base_file(need)) else {
+            return Ok(None);
+        };
+        Ok(Some(text_of(&file)?))
+    }
+
+    /// Stops the run before anything is fetched, if the versions together lose more than anybody's
+    /// signature speaks of.
+    async fn guard(
+        &self,
+        base: &Base,
+        held: Union,
+        taken: &[Shown],
+        rules: &Rules,
+    ) -> Result<(), Error> {
+        let mut wanted = held;
+        for version in taken {
+            let manifest =
+                part(self.want, &version.name).map_err(crate::fetch::manifest::Error::from)?;
+            wanted.insert(version.clone(), manifest);
+        }
+        let wanted = wanted.manifest()?;
+        let (digest, of_base) = (base.digest, base.rules.clone());
+        let have = Base { manifest: self.have.clone(), digest, rules: of_base, adopted: false };
+        let removals = block_in_place(|| have.removals(&wanted, rules, true, self.order))?;
+        removals.notices().for_each(|notice| self.run.notice(notice));
+        let Self { agent, order, target, .. } = *self;
+        let step = Step { agent, order, target, base: &have, want: &wanted, rules };
+        step.guard(&removals, self.run).await
+    }
+
+    async fn bring(&self, directory: &Directory<'_>, version: &Shown) -> Result<Done, Error> {
+        let Self { agent, order, run, .. } = *self;
+        let name = &version.name;
+        let rules = directory.rules.of_version(name);
+        let want = part(self.want, name).map_err(crate::fetch::manifest::Error::from)?;
+        if let Some((held, held_rules)) = directory.site.version_held(name)?
+            && held == want.digest()
+            && held_rules.same_as(&rules)
+        {
+            return Ok(Done::UpToDate);
+        }
+        let live: PathBuf = directory.site.live.join(apply::os_path(name));
+        if run.is_dry() && !live.is_dir() {
+            let files = want.entries().iter().filter(|entry| !entry.is_dir());
+            let kept = files.filter(|entry| rules.keeps(&entry.path, false));
+            kept.for_each(|entry| run.foresee_transfer(&entry.path, Some(name)));
+            return Ok(Done::Changed);
+        }
+        let want = Arc::new(want);
+        let mut site = block_in_place(|| directory.site.version(name))?;
+        let applied = site.applied()?.filter(|applied| !applied.observed);
+        let mut base = Base::find(agent, &site, applied, &rules, run)?;
+        if run.is_dry() && base.adopted {
+            run.notice(format!(
+                "what lies at {name} would be read and taken over; only differences would be fetched"
+            ));
+            return Ok(Done::Changed);
+        }
+        base.adopt(&mut site, &want, &rules, &ScanRecord::empty(), run)?;
+        let removals = block_in_place(|| base.removals(&want, &rules, true, order))?;
+        let plan = block_in_place(|| {
+            let grace = apply::grace(order, Timestamp::now());
+            site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, &removals, grace)
+        })?;
+        run.add_changes(apply::changes(&plan, &base.manifest, &want));
+        if run.is_dry() {
+            run.foresee(&plan, &base.manifest, &want, Some(name));
+            return Ok(if plan.is_empty() { Done::UpToDate } else { Done::Changed });
+        }
+        let same = plan.is_empty();
+        block_in_place(|| site.check_room(&plan, &|why| run.notice(why)))?;
+        agent.manifests.put(&want)?;
+        block_in_place(|| directory.share(name, &site, plan.needs(), &agent.manifests))?;
+        let needs = self.in_tree(plan.needs(), name);
+        let sources = self.sources();
+        gather(&directory.site, site.area().staging(), &needs, &sources, run).await?;
+        site.leave(&removals.apart)?;
+        let report = match self.switch(&mut site, &plan, &want, &rules) {
+            Err(apply::Error::Area(filetree::area::Error::Missing(missing))) => {
+                let missing = self.in_tree(&missing, name);
+                gather(&directory.site, site.area().staging(), &missing, &sources, run).await?;
+                self.switch(&mut site, &plan, &want, &rules)?
+            }
+            other => other?,
+        };
+        crate::agent::note_switch(run, &site, &report)?;
+        Ok(if same { Done::UpToDate } else { Done::Changed })
+    }
+
+    fn switch(
+        &self,
+        site: &mut Site,
+        plan: &filetree::plan::Plan,
+        want: &Manifest,
+        rules: &Rules,
+    ) -> Result<filetree::switch::SwitchReport, apply::Error> {
+        self.run.progress().phase("apply", "entries", plan.changes().len() as u64);
+        let generation = (self.target.version(), want.digest());
+        let progress = Arc::clone(self.run.progress());
+        let now = Timestamp::now();
+        block_in_place(|| site.switch(plan, generation, rules, self.order, &progress, now))
+    }
+
+    /// The needs of one version as the whole tree names them.
+    fn in_tree(&self, needs: &[Need], version: &TreePath) -> Vec<Need> {
+        let named = |need: &Need| {
+            let path = version.child(need.path.as_bytes()).ok()?;
+            Some(Need { path, ..need.clone() })
+        };
+        needs.iter().filter_map(named).collect()
+    }
+}
+
+fn top(manifest: &Manifest) -> Top {
+    let mut top = Top::default();
+    for entry in manifest.entries().iter().filter(|entry| entry.path.parent().is_none()) {
+        let name = entry.path.clone();
+        top.names.insert(name.clone());
+        match &entry.kind {
+            EntryKind::Dir => top.dirs.push(Shown { name, mode: entry.mode, mtime: entry.mtime }),
+            EntryKind::Symlink { target } => top.links.push((name, target.clone())),
+            EntryKind::File { .. } => {}
+        }
+    }
+    top
+}
+
+fn text_of(file: &File) -> Result<Vec<u8>, apply::Error> {
+    let mut text = vec![0; MAX_STATUS as usize];
+    let len = file.read_at(0, &mut text)?;
+    text.truncate(len);
+    Ok(text)
+}
