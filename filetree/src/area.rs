@@ -33,9 +33,11 @@
 //! ```
 
 pub(crate) mod adopt;
+mod group;
 pub(crate) mod marks;
 mod protected;
 mod recover;
+mod room;
 pub(crate) mod scrub;
 pub(crate) mod trash;
 pub mod units;
@@ -49,6 +51,7 @@ pub use self::{
     adopt::{AdoptError, Adopted, ForeignFiles},
     marks::{Locals, Target},
     recover::Recovery,
+    room::Footprint,
     scrub::{Damage, Finding, ScrubOptions, ScrubReport},
     trash::{Batch, Cause, Contents, Ended, NoBatch, Trash, TrashLimits, Undeleted},
 };
@@ -83,15 +86,6 @@ pub struct Place {
     pub name: String,
     /// The published path below `publish`.
     pub path: TreePath,
-}
-
-/// What something takes of a disk.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Footprint {
-    /// Bytes of content.
-    pub bytes: u64,
-    /// Files, directories and symlinks.
-    pub inodes: u64,
 }
 
 /// Why an area cannot be used, planned for, or switched.
@@ -197,6 +191,7 @@ pub struct Area {
     pub(crate) unsure: PathList,
     /// Why this tree cannot be exchanged, whatever its content.
     pub(crate) fixed: Option<String>,
+    pub(crate) wanted_group: Option<u32>,
     recovery: Recovery,
     _lock: File,
 }
@@ -245,6 +240,7 @@ impl Area {
             marks,
             unsure: PathList::default(),
             fixed,
+            wanted_group: None,
             recovery: Recovery::Clean,
             _lock: lock,
         };
@@ -352,35 +348,6 @@ impl Area {
         self.marks.save(&self.work)
     }
 
-    /// Refuses a plan that would fill the disk, before anything is fetched for it.
-    pub fn check_room(&self, plan: &Plan) -> Result<(), Error> {
-        let files: u64 =
-            plan.needs().iter().chain(plan.copies()).map(|need| need.keys.len() as u64).sum();
-        let (held_bytes, held_files) = self.staging.held()?;
-        let has_spare_tree = self.marks.trees.iter().any(|tree| tree.swept);
-        let twin = if has_spare_tree { plan.changes().len() } else { plan.kept_without_files() };
-        self.check_room_for(Footprint {
-            bytes: plan.staged_bytes().saturating_sub(held_bytes),
-            inodes: files.saturating_sub(held_files).saturating_add(twin as u64),
-        })
-    }
-
-    /// Refuses what would fill the disk, with a tenth to spare.
-    pub fn check_room_for(&self, footprint: Footprint) -> Result<(), Error> {
-        let room = self.work.room()?;
-        let reserve = |needed: u64| needed.saturating_add(needed / 10);
-        let on = || self.work.path().to_owned();
-        let needed = reserve(footprint.bytes);
-        if needed > room.bytes {
-            return Err(Error::DoesNotFit { needed, free: room.bytes, on: on() });
-        }
-        let needed = reserve(footprint.inodes);
-        match room.inodes {
-            Some(free) if needed > free => Err(Error::NoInodes { needed, free, on: on() }),
-            _ => Ok(()),
-        }
-    }
-
     /// Brings the published tree to the plan's generation. When this returns, the new generation
     /// is what readers see, and survives power loss.
     ///
@@ -398,6 +365,7 @@ impl Area {
             self.after_switch(plan, options, &mut report)?;
         }
         report.withdrawn_entries = plan.withdrawn_entries().0;
+        self.regroup(plan)?;
         if plan.is_empty() && self.marks.live.is_some() && self.unsure.0.is_empty() {
             // A path may also have come back meanwhile: then the list must not name it any more.
             let (all, new) = plan.withdrawn_entries();

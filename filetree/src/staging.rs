@@ -78,6 +78,8 @@ pub struct Staging {
     batches: Dir,
     state: Mutex<State>,
     serial: AtomicU64,
+    /// The group that everything new gets; the process's own where none is set.
+    group: Option<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -135,7 +137,7 @@ impl Staging {
                 remove_all(&dir, &entry.name)?;
             }
         }
-        Ok(Self { dir, batches, state: Mutex::new(state), serial: AtomicU64::new(0) })
+        Ok(Self { dir, batches, state: Mutex::new(state), serial: AtomicU64::new(0), group: None })
     }
 
     /// Whether the content is here, under every key, and was verified. Reads what no recorded
@@ -179,6 +181,7 @@ impl Staging {
         let file = dir.open_file(name)?;
         self.check(need, &file)?;
         let Some(key) = need.keys.first() else { return Ok(need.staged()) };
+        self.own(dir, name)?;
         file.set_mode(key.mode)?;
         file.set_mtime(key.mtime)?;
         dir.rename(name, &self.dir, &key.file_name())?;
@@ -197,6 +200,19 @@ impl Staging {
             self.drop_temporary(&name);
         }
         copied
+    }
+
+    /// Gives everything that is staged from now on, and all that a switch makes, this group.
+    pub(crate) fn set_group(&mut self, group: Option<u32>) {
+        self.group = group;
+    }
+
+    /// Gives `name` in `dir` the group that is wanted.
+    pub(crate) fn own(&self, dir: &Dir, name: &[u8]) -> fs::Result<()> {
+        match self.group {
+            Some(group) => dir.set_group_of(name, group),
+            None => Ok(()),
+        }
     }
 
     /// Gives a file of another tree (`name` in `dir`, on the same file system) a name here, if it
@@ -321,6 +337,7 @@ impl Staging {
             self.drop_temporary(name);
             return Ok(need.staged());
         };
+        self.own(&self.dir, name)?;
         file.set_mode(key.mode)?;
         file.set_mtime(key.mtime)?;
         self.dir.rename(name, &self.dir, &key.file_name())?;

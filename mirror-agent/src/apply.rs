@@ -37,6 +37,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::Config,
+    group,
     ledger::Withdrawn,
     modes::{self, InvalidChmod},
     removal::Removals,
@@ -63,6 +64,8 @@ struct Note {
     filter: Vec<Level>,
     #[serde(default)]
     chmod: Option<String>,
+    #[serde(default)]
+    group: Option<String>,
     #[serde(default)]
     observed: bool,
     /// Where the path is a directory of versions: how they are chosen.
@@ -107,6 +110,9 @@ pub enum Error {
     /// A mode change that is none.
     #[error(transparent)]
     Chmod(#[from] InvalidChmod),
+    /// A group that cannot be given.
+    #[error(transparent)]
+    Group(#[from] group::Error),
 }
 
 impl Rules {
@@ -115,6 +121,7 @@ impl Rules {
         Self::read(Note {
             filter: order.filter.clone(),
             chmod: order.chmod.clone(),
+            group: order.group.clone(),
             observed,
             versions: order.versions.clone(),
             below: None,
@@ -174,6 +181,7 @@ impl Rules {
     pub fn same_as(&self, other: &Self) -> bool {
         self.filter == other.filter
             && self.modes == other.modes
+            && self.note.group == other.note.group
             && self.symlinks == other.symlinks
             && self.note.versions == other.note.versions
             && self.note.below == other.note.below
@@ -222,6 +230,7 @@ pub struct Applied {
 pub struct Site {
     area: Area,
     trash: TrashLimits,
+    group: Option<u32>,
     /// Where it is published, by its absolute path.
     pub live: std::path::PathBuf,
 }
@@ -239,13 +248,14 @@ impl Site {
         let live = publish.join(os_path(path));
         let place =
             Place { publish, work: config.work(), name: name.to_owned(), path: path.clone() };
-        Ok(Self { area: Area::open(fs(), place)?, trash: config.trash(), live })
+        Ok(Self { area: Area::open(fs(), place)?, trash: config.trash(), group: None, live })
     }
 
     /// The place of one version, where the path is a directory of versions; locked as well.
     pub fn version(&self, name: &TreePath) -> Result<Self, Error> {
-        let area = Area::open(fs(), self.area.unit_place(name))?;
-        Ok(Self { area, trash: self.trash, live: self.live.join(os_path(name)) })
+        let mut area = Area::open(fs(), self.area.unit_place(name))?;
+        area.set_group(self.group);
+        Ok(Self { area, trash: self.trash, group: self.group, live: self.live.join(os_path(name)) })
     }
 
     /// What one version durably holds, without opening its place: the digest of its manifest, and
@@ -405,6 +415,17 @@ impl Site {
     /// From now on these paths are local: they stay where they are, and no switch moves them.
     pub fn leave(&mut self, paths: &[TreePath]) -> Result<(), Error> {
         Ok(self.area.leave(paths)?)
+    }
+
+    /// Sees to it that all that is published gets the group of the rules.
+    pub fn set_group(&mut self, rules: &Rules) -> Result<(), Error> {
+        let group = rules.note.group.as_deref().map(group::find).transpose()?;
+        if let (Some(name), Some(group)) = (&rules.note.group, group) {
+            group::may_give(self.area.work_dir(), name, group)?;
+        }
+        self.area.set_group(group);
+        self.group = group;
+        Ok(())
     }
 
     /// Switches to a plan's generation.

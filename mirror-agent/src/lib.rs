@@ -18,6 +18,7 @@ pub mod enroll;
 pub mod fence;
 pub mod fetch;
 pub mod gather;
+pub mod group;
 pub mod guard;
 pub mod hooks;
 pub mod hub;

@@ -9,6 +9,7 @@ mod in_versions;
 mod quick;
 pub(crate) mod ranked;
 mod recorded;
+mod room;
 
 use std::{
     collections::HashMap,
@@ -16,7 +17,7 @@ use std::{
     sync::Arc,
 };
 
-use filetree::{area::Footprint, fs::Dir, plan::Need, scan::ScanRecord};
+use filetree::{fs::Dir, plan::Need, scan::ScanRecord};
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
@@ -159,6 +160,9 @@ pub async fn sync(
     let last = applied.as_ref().map(|applied| applied.version);
     let same_rules = applied.as_ref().is_some_and(|applied| applied.rules.same_as(&rules));
     run.set_versions(last, last);
+    if !run.is_dry() {
+        block_in_place(|| site.set_group(&rules))?;
+    }
     let (work, home) = (site.scratch()?, site.home()?);
     let upstream = source(agent, from, run, &work);
     let content = upstream.clone();
@@ -474,27 +478,6 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Refuses a run that would fill the disk before anything is fetched for it: the files, the
-    /// directories of rsync's stage, and a new twin of the tree where none can be used again.
-    fn check_room(
-        &self,
-        site: &Site,
-        listing: &Listing,
-        wanted: &[&Listed],
-        work: &Path,
-    ) -> Result<(), Error> {
-        let there = arrived_already(&work.join(STAGE));
-        let staged = site.area().staging().held().map_err(apply::Error::from)?;
-        let bytes: u64 = wanted.iter().map(|listed| size(listed)).sum();
-        let others = listing.entries().iter();
-        let others = others.filter(|l| !matches!(l.kind, ListedKind::File { .. })).count() as u64;
-        let footprint = Footprint {
-            bytes: bytes.saturating_sub(there + staged.0),
-            inodes: (wanted.len() as u64).saturating_sub(staged.1).saturating_add(others),
-        };
-        Ok(site.check_room_for(footprint, &|notice| self.run.notice(notice))?)
-    }
-
     /// Fetches these files into a stage, and makes sure that they did not change meanwhile.
     async fn bring(
         &self,
@@ -611,22 +594,6 @@ pub(crate) fn source(agent: &Agent, from: &RsyncdOrigin, run: &Run, work: &Path)
         limits: Limits::default(),
         log: run.log().clone(),
     }
-}
-
-/// Bytes that an interrupted run left in rsync's stage.
-fn arrived_already(stage: &std::path::Path) -> u64 {
-    let mut open = vec![stage.to_owned()];
-    let mut bytes = 0;
-    while let Some(dir) = open.pop() {
-        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-            match entry.metadata() {
-                Ok(meta) if meta.is_dir() => open.push(entry.path()),
-                Ok(meta) => bytes += meta.len(),
-                Err(_) => {}
-            }
-        }
-    }
-    bytes
 }
 
 async fn pause(tries: u32) {

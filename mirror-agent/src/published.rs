@@ -107,6 +107,9 @@ pub async fn sync(
         let held = held(agent, applied.version, applied.manifest, &rules, false);
         return Ok((result, held));
     }
+    if !run.is_dry() {
+        block_in_place(|| site.set_group(&rules))?;
+    }
     let points = Arc::new(points(agent, from, |why| run.notice(why))?);
     run.set_points(&points);
     let mut base = Base::find(agent, &site, applied, &rules, run)?;

@@ -151,8 +151,13 @@ fn verify_versions(agent: &Agent, site: &Site, look: &Look<'_>, run: &Run) -> Re
     let mut checked = Checked::default();
     let mut damaged = Vec::new();
     let most_bytes = if look.most_bytes == 0 { 0 } else { u64::MAX };
-    let whole = Look { from: None, most_bytes, suspects: &[], ..*look };
     for version in site.versions_held()? {
+        // Found before and not repaired: it is looked at again under its name in the version.
+        let inside = |path: &&TreePath| path.is_inside(&version);
+        let below = |path: &TreePath| path.as_bytes()[version.as_bytes().len() + 1..].to_vec();
+        let suspects = look.suspects.iter().filter(inside).map(below);
+        let suspects: Vec<_> = suspects.filter_map(|path| TreePath::parse(&path).ok()).collect();
+        let whole = Look { from: None, most_bytes, suspects: &suspects, ..*look };
         let unit = site.version(&version)?;
         let applied = unit.applied()?.ok_or(Error::NothingHeld)?;
         let have = Arc::new(agent.manifests.get(&applied.manifest).ok_or(Error::NoManifest)?);
@@ -222,6 +227,7 @@ async fn repair(
     findings: &[Finding],
     run: &Run,
 ) -> Result<(), Error> {
+    block_in_place(|| site.set_group(&applied.rules))?;
     let plan = block_in_place(|| site.plan_repair(have, &applied.rules, findings))?;
     if plan.is_empty() {
         return Ok(());
@@ -241,6 +247,9 @@ async fn repair(
             // Another file of the mirror was to give the content, and is damaged as well.
             Err(apply::Error::Area(filetree::area::Error::Missing(missing))) if tries < 2 => {
                 tries += 1;
+                for need in missing.iter().take(MAX_NAMED) {
+                    run.notice(format!("{} is missing or damaged as well", need.path));
+                }
                 bring(agent, site, order, (have, applied), &missing, run).await?;
             }
             other => break other?,

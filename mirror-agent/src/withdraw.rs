@@ -37,6 +37,7 @@ pub(crate) fn if_due(
         return Ok(RunResult::UpToDate);
     };
     let report: SwitchReport = block_in_place(|| {
+        site.set_group(&applied.rules)?;
         let want = std::sync::Arc::new(manifest);
         let (rules, grace) = (&applied.rules, apply::grace(order, now));
         let plan = site.plan(&want, Some(rules), &want, rules, &Removals::default(), grace)?;

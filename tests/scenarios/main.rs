@@ -22,6 +22,7 @@ mod enrollment;
 mod events;
 mod fallback;
 mod filters;
+mod group;
 mod guards;
 mod hooks;
 mod hostile_rsync;

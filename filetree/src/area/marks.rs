@@ -104,6 +104,8 @@ pub(crate) struct Marks {
     pub(crate) locals: Locals,
     /// What stays readable in the live tree though its generation does not have it.
     pub(crate) withdrawn: Option<WithdrawnMark>,
+    /// The group that everything published has; as it came where none was wanted.
+    pub(crate) group: Option<u32>,
     /// A switch is marked, and what it needed is not collected yet.
     pub(crate) uncollected: bool,
     /// Whether this file system gives files a second name and swaps directories; tried once.

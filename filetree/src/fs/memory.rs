@@ -34,6 +34,8 @@ struct State {
     moments: Option<Vec<Moment>>,
     /// How many syncs work before one fails.
     syncs: Option<u64>,
+    /// Most names of one file, as file systems have them: 65,000 on ext4.
+    most_links: Option<usize>,
 }
 
 /// What the disk held, and what it only promised, before one of the steps of a run.
@@ -185,6 +187,14 @@ impl Image {
         self.dir(dir)?.get(name).copied().ok_or_else(|| Errno::NOENT.into())
     }
 
+    fn names_of(&self, inode: u64) -> usize {
+        let dirs = self.0.values().filter_map(|inode| match &inode.body {
+            Body::Dir(entries) => Some(entries.values()),
+            _ => None,
+        });
+        dirs.flatten().filter(|named| **named == inode).count()
+    }
+
     fn is_dir(&self, at: u64) -> bool {
         self.dir(at).is_ok()
     }
@@ -233,6 +243,11 @@ impl MemoryDisk {
     /// still read back from memory, is called clean, and never reaches the disk.
     pub fn fail_sync(&self, nth: u64) {
         self.state().syncs = Some(nth);
+    }
+
+    /// From now on gives no file more names than that.
+    pub fn limit_links(&self, most: usize) {
+        self.state().most_links = Some(most);
     }
 
     /// Whether that sync is still to come.
@@ -349,7 +364,8 @@ impl Moment {
     fn disk(self) -> MemoryDisk {
         let Self { durable, pending, next, clock } = self;
         let now = durable.clone();
-        let state = State { now, durable, pending, next, clock, moments: None, syncs: None };
+        let (moments, syncs, most_links) = (None, None, None);
+        let state = State { now, durable, pending, next, clock, moments, syncs, most_links };
         MemoryDisk(Arc::new(Mutex::new(state)))
     }
 }
@@ -544,6 +560,9 @@ impl Backend for MemoryDisk {
         let mut state = self.state();
         let linked = state.now.lookup(id(at)?, name)?;
         state.free(id(to)?, to_name)?;
+        if state.most_links.is_some_and(|most| state.now.names_of(linked) >= most) {
+            return Err(Errno::MLINK.into());
+        }
         state.act(Change::Names(vec![(id(to)?, to_name.to_vec(), Some(linked))]));
         Ok(())
     }

@@ -100,7 +100,7 @@ impl<'a> Bring<'a> {
             None => {}
         }
         parent.make_dir(path.name())?;
-        Ok(())
+        Ok(self.staging.own(parent, path.name())?)
     }
 
     fn symlink(&mut self, item: &Item<'_>, target: &[u8]) -> Result<(), Error> {
@@ -207,6 +207,7 @@ pub(crate) fn put_file(
             let temporary = staging.temporary();
             let copy = staging.dir().create_file(&temporary)?;
             copy.fill_from(&from.open_file(name)?)?;
+            staging.own(staging.dir(), &temporary)?;
             copy.set_mode(item.mode)?;
             copy.set_mtime(item.entry.mtime)?;
             Ok(staging.dir().rename(&temporary, dir, target)?)
@@ -224,6 +225,7 @@ pub(crate) fn put_symlink(
 ) -> fs::Result<()> {
     let temporary = staging.temporary();
     staging.dir().symlink(&temporary, target)?;
+    staging.own(staging.dir(), &temporary)?;
     staging.dir().set_mtime_of(&temporary, item.entry.mtime)?;
     staging.dir().rename(&temporary, dir, item.entry.path.name())
 }

@@ -291,14 +291,16 @@ fn keep_removed(area: &Area, plan: &Plan, now: i64) -> Result<(), Error> {
 fn copy_root_attributes(area: &Area, standby: &Standby) -> Result<(), Error> {
     let now = standby.dir.meta()?;
     let Some(live) = area.live()? else {
+        area.staging.own(&area.work, standby.name.as_bytes())?;
         if now.mode != 0o755 {
             standby.dir.set_mode(0o755)?;
         }
         return Ok(());
     };
     let wanted = live.meta()?;
-    if now.gid != wanted.gid {
-        area.work.set_group_of(standby.name.as_bytes(), wanted.gid)?;
+    let group = area.marks.group.unwrap_or(wanted.gid);
+    if now.gid != group {
+        area.work.set_group_of(standby.name.as_bytes(), group)?;
     }
     if now.mode != wanted.mode {
         standby.dir.set_mode(wanted.mode)?;

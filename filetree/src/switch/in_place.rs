@@ -39,6 +39,7 @@ pub(crate) fn run(
         None => {
             let parent = area.make_parent()?;
             let live = parent.ensure_dir(area.path.name(), 0o755)?;
+            area.staging.own(&parent, area.path.name())?;
             area.marks.live = Some(live.meta()?.id);
             area.marks.save(&area.work)?;
             live
@@ -122,6 +123,7 @@ impl InPlace<'_> {
                     return Ok(());
                 }
                 parent.make_dir(path.name())?;
+                self.area.staging.own(parent, path.name())?;
             }
             EntryKind::Symlink { target } => {
                 if let Some(meta) = &there

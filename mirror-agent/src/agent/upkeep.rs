@@ -90,12 +90,13 @@ impl Agent {
         report: &RunReport,
         change: impl FnOnce(&mut ledger::Record),
     ) -> Result<(), ledger::Error> {
+        // The report first: what was done is told twice rather than not at all.
+        self.ledger.add_unsent(report)?;
         if let Some(mut record) = self.ledger.record(&report.assignment)? {
             change(&mut record);
             record.add_run(report.clone());
             self.ledger.set_record(&record)?;
         }
-        self.ledger.add_unsent(report)?;
         self.unsent.notify_one();
         Ok(())
     }

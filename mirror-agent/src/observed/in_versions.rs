@@ -42,7 +42,11 @@ pub(super) async fn sync(
     run: &Run,
 ) -> Result<Outcome, Error> {
     let rules = Rules::of(order, true)?;
-    let site = block_in_place(|| Site::open(&agent.config, &order.name.to_string(), &order.path))?;
+    let mut site =
+        block_in_place(|| Site::open(&agent.config, &order.name.to_string(), &order.path))?;
+    if !run.is_dry() {
+        block_in_place(|| site.set_group(&rules))?;
+    }
     let applied = site.applied()?.filter(|applied| applied.observed);
     let last = applied.as_ref().map(|applied| applied.version);
     let same_rules = applied.as_ref().is_some_and(|applied| applied.rules.same_as(&rules));

@@ -40,7 +40,11 @@ pub(super) async fn sync(
     run: &Run,
 ) -> Result<Outcome, Error> {
     let rules = Rules::of(order, false)?;
-    let site = block_in_place(|| Site::open(&agent.config, &order.name.to_string(), &order.path))?;
+    let mut site =
+        block_in_place(|| Site::open(&agent.config, &order.name.to_string(), &order.path))?;
+    if !run.is_dry() {
+        block_in_place(|| site.set_group(&rules))?;
+    }
     let applied = site.applied()?.filter(|applied| !applied.observed);
     run.set_versions(applied.as_ref().map(|applied| applied.version), Some(target.version()));
     let points = Arc::new(points(agent, from, |why| run.notice(why))?);

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use super::{
     super::trash::{Batch, Cause, Ended, TrashLimits, Undeleted},
-    model::{Spec, manifest, path, place, stage, target, tree},
+    model::{Node, Spec, manifest, path, place, stage, target, tree},
 };
 use crate::{
     area::Area,
@@ -245,4 +245,38 @@ fn a_loss_of_power_loses_nothing_that_is_on_its_way_to_or_from_the_trash() {
         }
     }
     assert!(tried > 200, "{tried}");
+}
+
+#[test]
+fn a_file_that_can_have_no_more_names_is_copied() {
+    for mode in BOTH {
+        let copies: Vec<(String, &str)> = (0..10).map(|n| (format!("d/f{n}"), "same")).collect();
+        let with = |own: &[(&'static str, &'static str)]| -> Spec {
+            let mut spec = tree(own);
+            let same: Vec<(&str, &str)> =
+                copies.iter().map(|(name, text)| (&**name, *text)).collect();
+            spec.extend(tree(&same));
+            spec
+        };
+        let generations = vec![
+            with(&[("a", "1"), ("gone", "same")]),
+            with(&[("a", "2")]),
+            with(&[("a", "3"), ("b", "same")]),
+        ];
+        let mirror = Mirror { disk: MemoryDisk::default(), mode, generations };
+        mirror.disk.limit_links(3);
+        for (generation, now) in [(1, 1_000), (2, 5_000), (3, 9_000), (1, 13_000), (3, 17_000)] {
+            mirror.sync(generation, now);
+            let wanted: BTreeSet<_> = mirror.generations[generation - 1]
+                .iter()
+                .filter_map(|(path, node)| match node {
+                    Node::File(content, ..) => {
+                        Some((String::from_utf8_lossy(path).into_owned(), content.clone()))
+                    }
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(mirror.live(), wanted, "{mode:?}, generation {generation} at {now}");
+        }
+    }
 }

@@ -25,12 +25,13 @@ pub(super) fn warn(subject: &Subject<'_>, warnings: &mut Vec<String>) {
         }
     };
     for (name, assignment) in &subject.next.assignments {
-        let AssignmentSpec { group, switch, .. } = assignment;
+        let AssignmentSpec { switch, .. } = assignment;
         let name = name.to_string();
-        let each = [
-            ("group", group.is_some(), "published files have the group of the agent"),
-            ("switch = \"symlink\"", *switch == Switch::Symlink, "the agent chooses, as with auto"),
-        ];
+        let each = [(
+            "switch = \"symlink\"",
+            *switch == Switch::Symlink,
+            "the agent chooses, as with auto",
+        )];
         for (key, is_set, instead) in each {
             say(Kind::Assignment, &name, &[(key, is_set)], instead);
         }
