@@ -27,7 +27,7 @@ type Bench = fn() -> Vec<figure::Figure>;
 
 fn main() {
     let only = std::env::args().nth(1);
-    let benches: [(&str, Bench); 13] = [
+    let benches: &[(&str, Bench)] = &[
         ("update", update::run),
         ("kinds", kinds::run),
         ("line-update", line::update),
@@ -45,7 +45,7 @@ fn main() {
     ];
     let mut figures = Vec::new();
     for (name, bench) in benches {
-        if only.as_deref().is_none_or(|only| only == name) {
+        if only.as_deref().is_none_or(|only| only == *name) {
             println!("running {name} …");
             figures.extend(bench());
         }

@@ -190,7 +190,8 @@ const APART: &[(&str, &str)] = &[
     ("mirror-agent/src/rsync/", "the pipe's socket and the child's lists of rules"),
     ("mirror-agent/src/fetch/", "downloads and manifests"),
     ("mirror-agent/src/gather", "downloads"),
-    ("mirror-agent/src/observed.rs", "the stage of rsync"),
+    ("mirror-agent/src/observed", "the stage of rsync"),
+    ("mirror-agent/src/run_log", "the logs of runs, in the data directory"),
     ("mirror-agent/src/cli/", "the directory of a command"),
 ];
 
