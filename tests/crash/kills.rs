@@ -32,6 +32,11 @@ const TREES: [&str; 2] = ["swap", "place"];
 const PATIENCE: Duration = Duration::from_secs(100);
 /// How long the first kill at each site may take on a machine that is busy.
 const MOST: Duration = Duration::from_secs(270);
+/// After so many updates that did not pass a site, it is one that updates pass only by chance (two
+/// batches of the trash within one second, say).
+const SELDOM: u32 = 16;
+/// Most sites that are passed so seldom.
+const MOST_SELDOM: usize = 2;
 /// What is done in a round, between two generations.
 const AT_ONCE: usize = 8;
 const FULL: i32 = 28;
@@ -230,6 +235,8 @@ fn a_kill_or_a_failing_disk_at_every_site_leaves_whole_generations() {
     let mut open: Vec<(usize, Action)> = actions.into_iter().flat_map(each).collect();
     let mut seed = 7_u64;
     let mut rounds = 0;
+    let mut unpassed = vec![0; sites.len()];
+    let mut seldom = Vec::new();
     let is_unkilled = |open: &[(usize, Action)]| open.iter().any(|(_, left)| *left == Action::Kill);
     while net.kills < wanted || (!open.is_empty() && rounds < 4 * sites.len()) {
         let most = if is_unkilled(&open) { MOST } else { PATIENCE };
@@ -254,7 +261,13 @@ fn a_kill_or_a_failing_disk_at_every_site_leaves_whole_generations() {
             let (at, action) = open.remove(found);
             tried += 1;
             next = at + 1 + sites.len() / (AT_ONCE + 2);
-            if !net.act(&sites[at], action) {
+            if net.act(&sites[at], action) {
+                continue;
+            }
+            unpassed[at] += 1;
+            if action == Action::Kill && unpassed[at] >= SELDOM {
+                seldom.push(&sites[at]);
+            } else {
                 open.push((at, action));
             }
         }
@@ -267,9 +280,10 @@ fn a_kill_or_a_failing_disk_at_every_site_leaves_whole_generations() {
     let left: Vec<_> = open.iter().map(|(at, action)| (&sites[*at], action)).collect();
     let covered = |action| sites.len() - open.iter().filter(|(_, left)| *left == action).count();
     let [kill, full, broken] = actions.map(covered);
+    let kill = kill - seldom.len();
     eprintln!(
         "of {} sites: {kill} killed at, {full} with a full disk, {broken} with a broken one; \
-         {steps} changes and syncs in an update; not reached: {left:?}",
+         {steps} changes and syncs in an update; seldom passed: {seldom:?}; not reached: {left:?}",
         sites.len()
     );
     tell("kills of the real agent, at every site", net.kills, 0);
@@ -277,5 +291,6 @@ fn a_kill_or_a_failing_disk_at_every_site_leaves_whole_generations() {
     let unkilled = open.iter().filter(|(_, action)| *action == Action::Kill);
     let unkilled: Vec<_> = unkilled.map(|(at, _)| &sites[*at]).collect();
     assert!(unkilled.is_empty(), "not killed at: {unkilled:?}");
+    assert!(seldom.len() <= MOST_SELDOM, "never passed again: {seldom:?}");
     assert!(is_bounded || open.is_empty(), "{left:?}");
 }

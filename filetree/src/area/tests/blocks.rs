@@ -264,8 +264,8 @@ fn power_lost_on_btrfs_harms_nothing() {
 /// Looks for what is wrong with an update that leaves out a step: on the disk as it was at each flush,
 /// beginning with the last, because that is where the steps are that could be missing. States that were
 /// looked at, and what was found.
-fn find(kind: &'static str, bad: KnownBad) -> Option<(u64, Option<String>)> {
-    let scenario = scenario("reused");
+fn find(kind: &'static str, name: &str, bad: KnownBad) -> Option<(u64, Option<String>)> {
+    let scenario = scenario(name);
     let recording = update(kind, scenario, Some(bad))?;
     let oracle = Oracle::new(scenario);
     let begin = Instant::now();
@@ -283,17 +283,19 @@ fn find(kind: &'static str, bad: KnownBad) -> Option<(u64, Option<String>)> {
 
 /// A harness that finds nothing has to be able to find something.
 ///
-/// The sync of the exchange's two parents is not among these. The mark lies in one of them, and all three
-/// file systems make the exchange durable together with it; that this step is missed elsewhere is shown
-/// in memory.
+/// The sync of the exchange's two parents is not among these: leaving it out was not seen to do harm
+/// here, perhaps because the mark lies in one of them. That it is missed elsewhere is shown in memory.
+/// Neither is xfs without a sync: its log was not written at the flushes that were tried.
 #[test]
 fn the_order_with_one_step_left_out_is_caught_on_real_file_systems() {
-    for (bad, kind) in [
-        (KnownBad::NoSyncFs, "ext4"),
-        (KnownBad::EarlyMark, "ext4"),
-        (KnownBad::EarlyMark, "btrfs"),
+    // ext4 writes a file out by itself that takes another's place: only new names show what was left out.
+    for (bad, kind, name) in [
+        (KnownBad::NoSyncFs, "ext4", "first"),
+        (KnownBad::NoSyncFs, "btrfs", "first"),
+        (KnownBad::EarlyMark, "ext4", "reused"),
+        (KnownBad::EarlyMark, "btrfs", "reused"),
     ] {
-        let Some((states, found)) = find(kind, bad) else { return };
+        let Some((states, found)) = find(kind, name, bad) else { return };
         eprintln!("{bad:?} on {kind} after {states} states: {found:?}");
         let what = format!("crash states of {kind} until {bad:?} is caught");
         let wrong = u64::from(found.is_some());
