@@ -12,6 +12,7 @@
 //! * [`live`] — HTTP clients and certificates that renew by themselves.
 //! * [`signing`] — Ed25519 keys and signed envelopes.
 //! * [`mac`] — message authentication for receivers outside of the network.
+//! * [`private`] — objects of private trees, as anybody may read them.
 //! * [`root`] — the root documents, followed from the pinned one.
 //! * [`seal`] — files that only the holder of a secret can read.
 //! * [`clock`] — the time, never earlier than what is known to have passed.
@@ -28,6 +29,7 @@ pub mod keyfile;
 pub mod late;
 pub mod live;
 pub mod mac;
+pub mod private;
 pub mod revocation;
 pub mod root;
 pub mod seal;

@@ -11,5 +11,6 @@ pub mod pack;
 pub mod points;
 pub mod ranges;
 pub mod retries;
+pub mod sealed;
 
 pub mod whole;

@@ -28,7 +28,7 @@ use crate::{
     hub::Hub,
     orders::OrderKeeper,
     points::{
-        Directory, Further, Point,
+        Directory, Further, Point, PrivateTrees,
         object_store::{self, ObjectStore},
     },
     publish::{self, Publishing},
@@ -163,6 +163,7 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
         orders,
         hub,
         catalog: Catalog::default(),
+        private: PrivateTrees::default(),
         clock,
         turns,
         rsync,

@@ -39,6 +39,7 @@ mod outage;
 mod packaging;
 mod points;
 mod postgres;
+mod private;
 mod protected;
 mod proxy;
 mod restore;

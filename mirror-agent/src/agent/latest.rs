@@ -52,9 +52,10 @@ impl Agent {
         order: &AssignmentOrder,
         from: &PublisherOrigin,
     ) -> Option<Found> {
-        let points =
-            published::points(self, from, |why| tracing::debug!(why, "a point is left out"))
-                .ok()?;
+        let points = published::points(self, &order.name.tree, from, |why| {
+            tracing::debug!(why, "a point is left out");
+        })
+        .ok()?;
         let mut newest: Option<(protocol::generation::Version, Found)> = None;
         for point in points.in_order() {
             let found = match self.latest_at(point, order).await {
