@@ -10,6 +10,7 @@
 //! * [`identity`] — what a certificate says, and the identity directory on disk.
 //! * [`tls`] — servers, clients and raw streams; who is at the other end.
 //! * [`live`] — HTTP clients and certificates that renew by themselves.
+//! * [`guard`] — what certificates of consumers open, who are no identities of the network.
 //! * [`signing`] — Ed25519 keys and signed envelopes.
 //! * [`mac`] — message authentication for receivers outside of the network.
 //! * [`private`] — objects of private trees, as anybody may read them.
@@ -24,6 +25,7 @@ pub mod clock;
 pub mod csr;
 pub mod dial;
 pub mod enrollment;
+pub mod guard;
 pub mod identity;
 pub mod keyfile;
 pub mod late;

@@ -15,6 +15,7 @@ mod bombs;
 mod certificates;
 mod chains;
 mod confined;
+mod consumers;
 mod crash;
 mod damage;
 mod docs;
