@@ -8,6 +8,7 @@
 pub mod allowed;
 pub mod manifest;
 pub mod pack;
+pub mod pointer;
 pub mod points;
 pub mod ranges;
 pub mod retries;

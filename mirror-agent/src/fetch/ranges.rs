@@ -147,7 +147,7 @@ pub enum Error {
         /// What was asked.
         url: String,
         /// Why there is no key.
-        source: NoKey,
+        source: Box<NoKey>,
     },
     /// The site may receive no more.
     #[error("{url} is not fetched further")]

@@ -191,7 +191,7 @@ pub(super) async fn get(
     mut sink: impl FnMut(&[u8]) -> std::io::Result<()>,
 ) -> Result<(), Error> {
     let url = || format!("{}{}", point.base, ask.path);
-    let no_key = |source| Error::Key { url: url(), source };
+    let no_key = |source| Error::Key { url: url(), source: Box::new(source) };
     // Only objects lie at such a point, and the pointer.
     let place = Place::parse(&ask.path).ok_or_else(|| Error::Missing { url: url() })?;
     let names = sealed.keys.names().await.map_err(no_key)?;

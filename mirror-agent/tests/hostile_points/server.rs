@@ -139,14 +139,25 @@ pub(crate) enum Kind {
     Frame,
     /// A frame that lies in an object of its own.
     Object,
+    /// The pointer to the newest generation.
+    Pointer,
     /// A whole file.
     Whole,
-    /// What the coordinator says.
+    /// Who the coordinator says that one is.
     Word,
+    /// Its orders, with the head.
+    Orders,
+    /// Its root documents.
+    Roots,
 }
 
-pub(crate) const KINDS: [Kind; 6] =
-    [Kind::List, Kind::Block, Kind::Index, Kind::Frame, Kind::Object, Kind::Whole];
+pub(crate) const KINDS: [Kind; 7] =
+    [Kind::List, Kind::Block, Kind::Index, Kind::Frame, Kind::Object, Kind::Pointer, Kind::Whole];
+
+/// What the coordinator is asked.
+pub(crate) const WORD: &str = "/v1/whoami";
+pub(crate) const ORDERS: &str = "/v1/agent/orders?revision=0&wait=0s";
+pub(crate) const ROOTS: &str = "/v1/roots?after=0";
 
 /// A server that is good but for some kinds of objects.
 pub(crate) struct Server {
@@ -187,8 +198,11 @@ impl Server {
             Kind::Index => path.contains("/packs/") && range.is_some_and(|(first, _)| first == 0),
             Kind::Frame => path.contains("/packs/") && range.is_none_or(|(first, _)| first > 0),
             Kind::Object => path.contains("/objects/"),
+            Kind::Pointer => path.ends_with("/latest"),
             Kind::Whole => path.contains("/content/"),
-            Kind::Word => path.contains("/v1/"),
+            Kind::Word => path == WORD,
+            Kind::Orders => path == ORDERS,
+            Kind::Roots => path == ROOTS,
         };
         let spoiled = self.faults.iter().find(|(kind, ..)| is_of(*kind));
         let Some((_, fault, struck)) = spoiled else { return Fault::None };

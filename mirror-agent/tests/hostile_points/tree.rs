@@ -7,7 +7,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use certs::private::{Names, Sealer, new_secret, tree_key};
+use certs::{
+    private::{Names, Sealer, new_secret, tree_key},
+    signing::{self, SigningKey, VerifyingKey},
+};
 use filetree::{
     delta::ReadAt,
     pack::{
@@ -28,9 +31,11 @@ use protocol::{
     name::TreeName,
     origin::{self, Place},
     path::TreePath,
-    statement::{GuardVerdict, Offer, Statement},
+    statement::{Claim as _, GuardVerdict, Offer, Statement},
     wire,
 };
+
+use super::server::{ORDERS, ROOTS, WORD};
 
 /// Everything that a tree consists of at a point.
 pub(crate) struct Tree {
@@ -43,6 +48,8 @@ pub(crate) struct Tree {
     pub(crate) objects: Vec<Digest>,
     /// One file of it.
     pub(crate) content: Content,
+    /// Signs its pointer.
+    pub(crate) signer: VerifyingKey,
     /// What lies at points, by its path there.
     pub(crate) stored: HashMap<String, Vec<u8>>,
     /// What opens it, where it is sealed.
@@ -200,7 +207,16 @@ fn tree_of(dir: &Path, sizes: &[usize]) -> Tree {
         r#"{"network":"net","role":"agent","name":"a","serial":"1","#,
         r#""not-after":"2030-01-01T00:00:00Z"}"#
     );
-    files.insert("/v1/whoami".into(), me.into());
+    let orders = concat!(
+        r#"{"revision":1,"restore-epoch":1,"agent":"a","site":"s","root":1,"head":"#,
+        r#"{"payloadType":"head","payload":"","signatures":[]},"assignments":[]}"#
+    );
+    files.insert(WORD.into(), me.into());
+    files.insert(ORDERS.into(), orders.into());
+    files.insert(ROOTS.into(), r#"{"newest":1,"roots":[],"online":false}"#.into());
+    let signer = SigningKey::generate().unwrap();
+    let pointer = signing::sign_json(&signer, Statement::PAYLOAD_TYPE, &statement).unwrap();
+    files.insert(origin::latest_path(&name), serde_json::to_vec(&pointer).unwrap());
     let stored = files.clone();
     Tree {
         name,
@@ -210,6 +226,7 @@ fn tree_of(dir: &Path, sizes: &[usize]) -> Tree {
         offer,
         objects,
         content: Content { digest, size, path: path(1) },
+        signer: signer.verifying_key(),
         stored,
         keys: None,
     }
