@@ -11,6 +11,7 @@ use protocol::{
     digest::Digest,
     generation::{Generation, Version},
     manifest::{Entries, Entry, StoredManifest},
+    name::TreeName,
     origin,
     pack::target_blocks,
     point::PointRef,
@@ -31,6 +32,7 @@ use crate::{
         manifest,
         pack::Remote,
         points::{ORIGIN, Point, Points},
+        sealed::{Naming, Sealed},
     },
     gather::{self, Link, Sources, gather},
     guard,
@@ -110,7 +112,7 @@ pub async fn sync(
     if !run.is_dry() {
         block_in_place(|| site.set_group(&rules))?;
     }
-    let points = Arc::new(points(agent, from, |why| run.notice(why))?);
+    let points = Arc::new(points(agent, &order.name.tree, from, |why| run.notice(why))?);
     run.set_points(&points);
     let mut base = Base::find(agent, &site, applied, &rules, run)?;
     let (want, chain, no_pack) =
@@ -420,9 +422,15 @@ async fn follow(
 /// Where the tree's objects can be had, as the definitions say and this site's admin allows.
 pub(crate) fn points(
     agent: &Agent,
+    tree: &TreeName,
     from: &PublisherOrigin,
     notice: impl Fn(String),
 ) -> Result<Points, Error> {
+    let keys = from.private.then(|| agent.keys_of(tree));
+    let sealed = |point: Point, naming| match &keys {
+        Some(keys) => point.sealed_by(Sealed::new(Arc::clone(keys), naming)),
+        None => point,
+    };
     let mut points = Vec::new();
     let mut named = from.points.clone();
     if !named.contains(&PointRef::Origin) {
@@ -431,14 +439,14 @@ pub(crate) fn points(
     for point in &named {
         match point {
             PointRef::At(url) => match agent.public_point(url) {
-                Ok(point) => points.push(point),
+                Ok(point) => points.push(sealed(point, Naming::Public)),
                 Err(why) => notice(format!("the point {url} is not asked: {why}")),
             },
             PointRef::Signed => {
                 let Some(address) = &from.address else { continue };
                 let http = agent.publisher_http(&from.publisher)?;
                 let base = format!("https://{address}{}", origin::SIGNED);
-                points.push(agent.signed_point(&base, http));
+                points.push(sealed(agent.signed_point(&base, http), Naming::Own));
             }
             PointRef::Origin => {
                 let Some(address) = &from.address else { continue };

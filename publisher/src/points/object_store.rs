@@ -340,6 +340,14 @@ impl Point for ObjectStore {
         Err(io::Error::other("the pointer is moved by others all the time"))
     }
 
+    fn end_tree(&self, tree: &TreeName) -> io::Result<()> {
+        let path = self.path(format_args!("trees/{tree}/latest"))?;
+        match self.runtime.block_on(self.store.delete(&path)) {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(to_io(error)),
+        }
+    }
+
     fn signed_url(&self, object: &Object, lifetime: Duration) -> io::Result<Option<String>> {
         if !self.signed_urls {
             return Ok(None);
