@@ -18,6 +18,10 @@
 //! served as it is stored; the lengths to unpack to are in the statement and in the block list.
 //! The rsync module `T@N` has the content of generation N.
 
+pub mod asked;
+#[cfg(feature = "serve")]
+pub mod file;
+
 use crate::{
     digest::Digest,
     generation::{Generation, TreeAt},

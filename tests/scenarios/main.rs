@@ -41,6 +41,7 @@ mod points;
 mod postgres;
 mod protected;
 mod proxy;
+mod relay;
 mod restore;
 mod resume;
 mod schedules;

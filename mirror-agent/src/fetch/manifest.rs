@@ -9,9 +9,10 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use protocol::{
     digest::Digest,
-    manifest::{self, Block, BlockList, BlockRef, Manifest},
+    manifest::{self, Block, BlockList, BlockRef, Entry, Manifest},
     name::TreeName,
     origin,
+    path::TreePath,
     statement::Statement,
     wire,
 };
@@ -104,6 +105,26 @@ impl Store {
         let lists: HashSet<String> = digests.iter().map(Digest::hex).collect();
         remove_others(&self.lists, &lists)?;
         remove_others(&self.blocks, &blocks)
+    }
+
+    /// The canonical bytes of a block list that is kept, for a relay.
+    pub fn list_bytes(&self, digest: &Digest) -> Option<Vec<u8>> {
+        self.list(digest).map(|list| list.encode())
+    }
+
+    /// The canonical bytes of a block that is kept, for a relay.
+    pub fn block_bytes(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let bytes = read(&self.blocks.join(digest.hex()))?;
+        (Digest::of(&bytes) == *digest).then_some(bytes)
+    }
+
+    /// One entry of a manifest that is kept: only the block that can have it is read.
+    pub fn entry(&self, manifest: &Digest, path: &TreePath) -> Option<Entry> {
+        let list = self.list(manifest)?;
+        let after = list.blocks().partition_point(|block| block.first <= *path);
+        let entries = self.block(list.blocks().get(after.checked_sub(1)?)?)?.entries().ok()?;
+        let at = entries.binary_search_by(|entry| entry.path.cmp(path)).ok()?;
+        entries.into_iter().nth(at)
     }
 
     fn list(&self, digest: &Digest) -> Option<BlockList> {

@@ -151,6 +151,7 @@ impl World {
                 publisher: "build".parse().unwrap(),
                 address: None,
                 points: vec![],
+                relays: vec![],
             }),
             fallback: vec![],
             target: Some(Target {
@@ -182,6 +183,7 @@ impl World {
             agent: "lisbon-1".parse().unwrap(),
             site: "lisbon".parse().unwrap(),
             head: claim(&self.head_key, &head),
+            readers: vec![],
             default_rate: None,
             bandwidth: vec![],
             budget: None,

@@ -166,6 +166,7 @@ fn origin(upstream: &UpstreamSpec, path: &str, points: &[PointRef]) -> Option<Or
             publisher: publisher_of(upstream)?,
             address: None,
             points: points.to_vec(),
+            relays: Vec::new(),
         }),
         UpstreamKind::Rsyncd => {
             let url: RsyncUrl = upstream.url.as_deref()?.parse().ok()?;
