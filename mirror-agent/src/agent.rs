@@ -30,10 +30,12 @@ use certs::{
     tls::{PublicRoots, ServerExpectation},
 };
 use filetree::switch::{Mode, SwitchReport};
+use jiff::Timestamp;
 use protocol::{
     client::{Client, HttpSource},
     name::{IdentityName, TreeName},
     point::{self, BaseUrl},
+    role::Role,
     spec::AssignmentName,
 };
 use tokio::sync::Notify;
@@ -155,7 +157,8 @@ struct State {
     orders: Option<Arc<Orders>>,
     busy: HashSet<AssignmentName>,
     progress: HashMap<AssignmentName, Arc<Progress>>,
-    publishers: HashMap<IdentityName, Arc<LiveClient>>,
+    /// Clients of publishers and relays, by whom they expect.
+    members: HashMap<(Role, IdentityName), Arc<LiveClient>>,
     /// By `HOST:PORT` of a stock server.
     breakers: HashMap<String, Breaker>,
     /// What was seen of each publication point, by its base URL.
@@ -164,6 +167,8 @@ struct State {
     keys: HashMap<TreeName, Arc<TreeKeys>>,
     /// Why the coordinator cannot be asked; `None` while it answers.
     trouble: Option<String>,
+    /// When the coordinator last sent the orders, or said that there is nothing newer.
+    heard: Option<Timestamp>,
 }
 
 impl Agent {
@@ -242,18 +247,37 @@ impl Agent {
 
     /// Clients for a publisher: they show our certificate and accept nobody else.
     pub(crate) fn publisher_http(&self, name: &IdentityName) -> Result<HttpSource, live::Error> {
+        self.member_http(Role::Publisher, name)
+    }
+
+    /// The same for an agent of the site's relay.
+    pub(crate) fn relay_http(&self, name: &IdentityName) -> Result<HttpSource, live::Error> {
+        self.member_http(Role::Agent, name)
+    }
+
+    fn member_http(&self, role: Role, name: &IdentityName) -> Result<HttpSource, live::Error> {
         let mut state = self.lock();
-        let client = match state.publishers.get(name) {
+        let client = match state.members.get(&(role, name.clone())) {
             Some(client) => Arc::clone(client),
             None => {
-                let expectation = ServerExpectation::publisher(name.clone());
+                let expectation = ServerExpectation::Named { role, name: name.clone() };
                 let client = LiveClient::new(&self.identity, expectation, self.dialer.clone())?;
                 let client = Arc::new(client);
-                state.publishers.insert(name.clone(), Arc::clone(&client));
+                state.members.insert((role, name.clone()), Arc::clone(&client));
                 client
             }
         };
         Ok(Arc::new(move || client.get()))
+    }
+
+    /// Who it is in the network.
+    pub(crate) fn name(&self) -> IdentityName {
+        self.identity.current().membership.name.clone()
+    }
+
+    /// When the coordinator last stood by the orders that are followed.
+    pub(crate) fn heard(&self) -> Option<Timestamp> {
+        self.lock().heard
     }
 
     /// The coordinator.

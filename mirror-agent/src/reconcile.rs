@@ -187,6 +187,7 @@ mod tests {
                 address: None,
                 points: vec![],
                 private: false,
+                relays: vec![],
             })
         };
         AssignmentOrder {

@@ -22,6 +22,9 @@
 //! The rsync module `T@N` has the content of generation N.
 
 use std::fmt;
+pub mod asked;
+#[cfg(feature = "serve")]
+pub mod file;
 
 use crate::{
     digest::Digest,

@@ -311,6 +311,9 @@ pub struct SiteSpec {
     /// Most bytes that the site may receive in a calendar month.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
+    /// The site whose agents its own ask first for what publishers publish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<SiteName>,
 }
 
 /// A rate during certain hours.

@@ -43,6 +43,7 @@ mod postgres;
 mod private;
 mod protected;
 mod proxy;
+mod relay;
 mod restore;
 mod resume;
 mod schedules;

@@ -3,6 +3,7 @@
 
 pub(super) mod agent_leases;
 pub(super) mod agent_orders;
+pub(super) mod agent_presence;
 pub(super) mod agent_runs;
 pub(super) mod assignment_effective;
 pub(super) mod assignment_log;

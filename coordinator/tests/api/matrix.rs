@@ -81,6 +81,7 @@ const ENDPOINTS: &[(&str, &str, &str, &str)] = &[
     ("post", "/v1/trees/{tree}/holds", "/v1/trees/alpha/holds", PUBLISHER),
     ("delete", "/v1/trees/{tree}/holds", "/v1/trees/alpha/holds", PUBLISHER),
     ("get", "/v1/agent/orders", "/v1/agent/orders", AGENT),
+    ("put", "/v1/agent/presence", "/v1/agent/presence", AGENT),
     ("post", "/v1/agent/leases", "/v1/agent/leases", AGENT),
     ("post", "/v1/agent/runs", "/v1/agent/runs", AGENT),
     (

@@ -25,6 +25,9 @@ use crate::line::Line;
 /// Name of the point that is the publisher itself.
 pub const ORIGIN: &str = point::ORIGIN;
 
+/// How the name of a relay begins, before that of its agent.
+pub const RELAY: &str = "relay ";
+
 /// How long a point rests after its first failure; doubled with each that follows.
 const FIRST_REST: Duration = Duration::from_secs(5);
 /// Longest rest.
@@ -183,6 +186,23 @@ impl Point {
         self.name == ORIGIN
     }
 
+    /// Whether it is an agent of the site's relay.
+    pub fn is_relay(&self) -> bool {
+        self.name.starts_with(RELAY)
+    }
+
+    /// Whether it is known by its certificate and has whole content: the publisher, or a relay.
+    pub fn is_member(&self) -> bool {
+        self.is_origin() || self.is_relay()
+    }
+
+    /// What counts for the order: a relay spares the publisher, so it is left only while it fails,
+    /// however fast others are.
+    fn health(&self) -> Health {
+        let health = *lock(&self.health);
+        if self.is_relay() { Health { rate: None, ..health } } else { health }
+    }
+
     /// Bytes of content and metadata that came from here.
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
@@ -260,7 +280,7 @@ impl Points {
 
     /// The points in the order in which to ask them now.
     pub fn in_order(&self) -> impl Iterator<Item = &Point> {
-        let healths: Vec<Health> = self.0.iter().map(|point| *lock(&point.health)).collect();
+        let healths: Vec<Health> = self.0.iter().map(Point::health).collect();
         order(&healths, Instant::now()).into_iter().map(|number| &self.0[number])
     }
 
@@ -283,7 +303,17 @@ impl Points {
         came.filter(|(_, bytes)| *bytes > 0)
     }
 
-    /// The publisher itself, which alone has whole content.
+    /// Those that have whole content, in the order in which to ask them now.
+    pub fn with_content(&self) -> impl Iterator<Item = &Point> {
+        self.in_order().filter(|point| point.is_member())
+    }
+
+    /// Only those that are known by their certificates.
+    pub fn only_members(self) -> Self {
+        Self(self.0.into_iter().filter(Point::is_member).collect())
+    }
+
+    /// The publisher itself.
     pub fn origin(&self) -> Option<&Point> {
         self.0.iter().find(|point| point.is_origin())
     }

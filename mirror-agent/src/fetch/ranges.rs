@@ -43,12 +43,20 @@ pub struct Ask {
     pub etag: Option<String>,
     /// The whole of something that may be shorter than the range: no part of it is asked for.
     pub up_to: bool,
+    /// There is another way: what a relay does not have, after asking where it would be, is not asked
+    /// for further.
+    pub optional: bool,
 }
 
 impl Ask {
     /// Everything at `path`, which has exactly `length` bytes.
     pub fn whole(path: String, length: u64) -> Self {
         Self { total: Some(length), ..Self::part(path, 0..length) }
+    }
+
+    /// The same, of something that other ways can do without.
+    pub fn optional(self) -> Self {
+        Self { optional: true, ..self }
     }
 
     /// Everything at `path`, which has at most `length` bytes.
@@ -58,7 +66,7 @@ impl Ask {
 
     /// These bytes of what is at `path`.
     pub fn part(path: String, range: Range<u64>) -> Self {
-        Self { path, range, total: None, etag: None, up_to: false }
+        Self { path, range, total: None, etag: None, up_to: false, optional: false }
     }
 }
 

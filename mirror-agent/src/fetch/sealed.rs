@@ -232,6 +232,7 @@ pub(super) async fn get(
             total: total.map(sealed_len),
             etag: ask.etag.clone(),
             up_to: total.is_none(),
+            optional: ask.optional,
         };
         let mut came = Got::default();
         let mut missing = None;

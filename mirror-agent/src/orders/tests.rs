@@ -152,6 +152,7 @@ impl World {
                 address: None,
                 points: vec![],
                 private: false,
+                relays: vec![],
             }),
             fallback: vec![],
             target: Some(Target {
@@ -183,6 +184,7 @@ impl World {
             agent: "lisbon-1".parse().unwrap(),
             site: "lisbon".parse().unwrap(),
             head: claim(&self.head_key, &head),
+            readers: vec![],
             default_rate: None,
             bandwidth: vec![],
             budget: None,

@@ -73,6 +73,11 @@ impl Client {
         self.poll(&poll_path("/v1/agent/orders", after, wait), wait).await
     }
 
+    /// `PUT /v1/agent/presence`
+    pub async fn announce_relay(&self, presence: &Presence) -> Result<(), Error> {
+        self.send(Method::PUT, "/v1/agent/presence", presence).await
+    }
+
     /// `POST /v1/agent/leases`
     pub async fn lease(&self, request: &LeaseRequest) -> Result<LeaseAnswer, Error> {
         self.post("/v1/agent/leases", request).await

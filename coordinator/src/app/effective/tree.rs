@@ -176,6 +176,7 @@ fn origin(
             address: None,
             points: points.to_vec(),
             private,
+            relays: Vec::new(),
         }),
         UpstreamKind::Rsyncd => {
             let url: RsyncUrl = upstream.url.as_deref()?.parse().ok()?;

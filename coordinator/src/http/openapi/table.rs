@@ -183,6 +183,8 @@ fn agent() -> Vec<Endpoint> {
         get("/v1/agent/orders", AGENT, "Assignments, head and offers")
             .query(POLL)
             .answers::<AgentOrders>(),
+        Endpoint::new("put", "/v1/agent/presence", AGENT, "Say where it relays")
+            .takes::<Presence>(),
         post("/v1/agent/leases", AGENT, "Ask for a connection to an upstream that allows few")
             .takes::<LeaseRequest>()
             .answers::<LeaseAnswer>(),
