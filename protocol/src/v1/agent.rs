@@ -65,6 +65,9 @@ pub struct AgentOrders {
     pub sharers: u32,
     /// The assignments, enabled or not. One that is no longer named here has ended.
     pub assignments: Vec<AssignmentOrder>,
+    /// Signed [`Mandate`](super::mandates::Mandate)s of the site's assignments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mandates: Vec<Envelope>,
 }
 
 fn one() -> u32 {

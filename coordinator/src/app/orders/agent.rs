@@ -43,6 +43,10 @@ pub fn agent(
         timezone: spec.and_then(|site| site.timezone.clone()),
         sharers: u32::try_from(picture.fleet.agents_at(site).len()).unwrap_or(u32::MAX).max(1),
         assignments,
+        mandates: match picture.root.root().definition_keys.is_empty() {
+            true => Vec::new(),
+            false => picture.wanted.mandates_of(site).cloned().collect(),
+        },
     })
 }
 
