@@ -14,7 +14,7 @@ use filetree::{
 };
 use jiff::Timestamp;
 use protocol::{
-    manifest::Manifest,
+    manifest::StoredManifest,
     path::TreePath,
     v1::agent::{AssignmentOrder, Checked, Origin, RunResult},
 };
@@ -185,12 +185,12 @@ fn verify_versions(agent: &Agent, site: &Site, look: &Look<'_>, run: &Run) -> Re
 
 fn scrub(
     site: &Site,
-    have: &Arc<Manifest>,
+    have: &Arc<StoredManifest>,
     applied: &Applied,
     look: &Look<'_>,
     run: &Run,
 ) -> Result<ScrubReport, apply::Error> {
-    let (_, total) = applied.rules.sums(have);
+    let (_, total) = applied.rules.sums(have)?;
     run.progress().phase("verify", "bytes", if look.from.is_none() { total } else { 0 });
     let tick = |bytes| {
         run.progress().add(bytes);
@@ -223,7 +223,7 @@ async fn repair(
     agent: &Agent,
     site: &mut Site,
     order: &AssignmentOrder,
-    (have, applied): (&Arc<Manifest>, &Applied),
+    (have, applied): (&Arc<StoredManifest>, &Applied),
     findings: &[Finding],
     run: &Run,
 ) -> Result<(), Error> {
@@ -264,7 +264,7 @@ async fn bring(
     agent: &Agent,
     site: &Site,
     order: &AssignmentOrder,
-    (have, applied): (&Arc<Manifest>, &Applied),
+    (have, applied): (&Arc<StoredManifest>, &Applied),
     needs: &[Need],
     run: &Run,
 ) -> Result<(), Error> {
@@ -297,7 +297,7 @@ async fn bring(
         no_pack: None,
         rsync: rsync.as_ref().map_err(|reason| *reason),
         whole: true,
-        have,
+        have: &**have,
         kept: Some(&applied.rules.filter),
     };
     let work = gather(site, site.area().staging(), needs, &sources, run);

@@ -95,7 +95,9 @@ async fn fetch_with(
             let store = Store::open(dir.path()).unwrap();
             let fetched =
                 fetch_manifest(points, &store, &tree.name, &tree.statement, patience).await;
-            fetched.map(|found| assert_eq!(found, tree.manifest)).map_err(|error| told(&error))
+            fetched
+                .map(|found| assert_eq!(found.load().unwrap(), tree.manifest))
+                .map_err(|error| told(&error))
         }
         Kind::Index => remote.index().await.map(drop).map_err(|error| told(&error)),
         Kind::Frame | Kind::Object => {
