@@ -17,6 +17,7 @@ pub mod history;
 pub mod identities;
 mod late;
 pub mod leases;
+mod mandates;
 pub mod orders;
 pub mod picture;
 pub mod poll;

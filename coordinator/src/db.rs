@@ -24,6 +24,7 @@ mod generations;
 mod identities;
 mod invites;
 mod leases;
+mod mandates;
 mod migrations;
 mod postgres;
 mod roots;

@@ -70,6 +70,7 @@ pub(crate) fn api(api: &Arc<Api>) -> Router {
         .route(&format!("{assignment}/undelete"), post(at::assignment_undelete::post))
         .route(&format!("{assignment}/log"), get(at::assignment_log::get))
         .route(&format!("{assignment}/{{verb}}"), post(at::assignment_verb::post))
+        .route("/v1/mandates", post(at::mandates::post))
         .route("/v1/invites", post(at::invites::post))
         .route("/v1/enrollments", get(at::enrollments::get))
         .route("/v1/enrollments/{fingerprint}/approve", post(at::enrollments::approve))

@@ -301,6 +301,7 @@ impl World {
             timezone: None,
             sharers: 1,
             assignments: vec![order],
+            mandates: vec![],
         }
     }
 

@@ -49,6 +49,7 @@ mod resume;
 mod schedules;
 mod stock;
 mod storage;
+mod strict;
 mod symlinks;
 mod tools;
 mod transport;

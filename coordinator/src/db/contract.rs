@@ -7,6 +7,7 @@ mod concurrency;
 mod content;
 mod events;
 mod leases;
+mod mandates;
 mod people;
 mod runs;
 mod tree_secrets;

@@ -21,6 +21,7 @@ pub(super) mod health;
 pub(super) mod identities;
 pub(super) mod identity_revoke;
 pub(super) mod invites;
+pub(super) mod mandates;
 pub(super) mod metrics;
 pub(super) mod openapi;
 pub(super) mod publisher_orders;

@@ -26,6 +26,7 @@ use crate::{
             EnrollmentStatus, IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI,
         },
         keys::TreeKey,
+        mandates::NewMandates,
         publisher::{Accepted, HoldReport, Presence, PublisherOrders},
         roots::{RootDraft, Roots},
         status::NetworkStatus,
@@ -212,6 +213,11 @@ impl Client {
         request: &UndeleteRequest,
     ) -> Result<ApplyResult, Error> {
         self.post(&format!("/v1/assignments/{name}/undelete"), request).await
+    }
+
+    /// `POST /v1/mandates`
+    pub async fn put_mandates(&self, mandates: &NewMandates) -> Result<(), Error> {
+        self.send(Method::POST, "/v1/mandates", mandates).await
     }
 
     /// `POST /v1/invites`

@@ -71,6 +71,9 @@ pub struct AgentOrders {
     /// not named is refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub readers: Vec<Reader>,
+    /// Signed [`Mandate`](super::mandates::Mandate)s of the site's assignments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mandates: Vec<Envelope>,
 }
 
 fn one() -> u32 {

@@ -45,6 +45,10 @@ pub fn agent(
         sharers: u32::try_from(picture.fleet.agents_at(site).len()).unwrap_or(u32::MAX).max(1),
         readers: relay::readers(picture, name, site, now),
         assignments,
+        mandates: match picture.root.root().definition_keys.is_empty() {
+            true => Vec::new(),
+            false => picture.wanted.mandates_of(site).cloned().collect(),
+        },
     })
 }
 

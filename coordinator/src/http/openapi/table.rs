@@ -17,6 +17,7 @@ use protocol::{
             EnrollmentStatus, IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI,
         },
         keys::TreeKey,
+        mandates::NewMandates,
         publisher::{Accepted, HoldReport, Presence, PublisherOrders},
         roots::{RootDraft, Roots},
         status::NetworkStatus,
@@ -142,6 +143,8 @@ fn definitions() -> Vec<Endpoint> {
             "Every setting and rule of an assignment with its provenance",
         )
         .answers::<Effective>(),
+        post("/v1/mandates", ADMIN, "Keep signed mandates, and hand them to agents")
+            .takes::<NewMandates>(),
         post("/v1/assignments/{name}/undelete", ADMIN, "Bring something back from the trash")
             .takes::<UndeleteRequest>()
             .answers::<ApplyResult>(),
