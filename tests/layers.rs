@@ -111,3 +111,78 @@ fn read_sources(dir: &std::path::Path, sources: &mut String) {
         }
     }
 }
+
+/// One entry of tests/mutations/list.
+#[derive(Debug, Default)]
+struct Mutation {
+    rows: Vec<String>,
+    /// File, the line as it stands there, and the one that takes its place.
+    changes: Vec<(String, String, String)>,
+    test: Option<String>,
+    is_none: bool,
+}
+
+fn mutations(text: &str) -> Vec<Mutation> {
+    let mut all: Vec<Mutation> = Vec::new();
+    let mut file = String::new();
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (word, rest) = line.split_once(' ').expect("a word and what it says");
+        if word == "row" {
+            all.push(Mutation::default());
+        }
+        let last = all.last_mut().expect("an entry begins with its rows");
+        match word {
+            "row" => last.rows = rest.split(' ').map(str::to_owned).collect(),
+            "what" => {}
+            "file" => file = rest.to_owned(),
+            "-" => last.changes.push((file.clone(), rest.to_owned(), String::new())),
+            "+" => rest.clone_into(&mut last.changes.last_mut().expect("after its line").2),
+            "test" => last.test = rest.rsplit(' ').next().map(str::to_owned),
+            "none" => last.is_none = true,
+            _ => panic!("what is this: {line}"),
+        }
+    }
+    all
+}
+
+/// The rows that the page marks as different, and all of its text after each.
+fn different_rows(page: &str) -> Vec<(String, String)> {
+    let mut rows = Vec::new();
+    for line in page.lines().filter(|line| line.starts_with("| R")) {
+        let first = line.split('|').nth(1).unwrap_or_default();
+        for part in first.split(',').filter_map(|part| part.trim().strip_suffix('≠')) {
+            let (from, to) = part.trim().split_once('-').unwrap_or((part.trim(), part.trim()));
+            let number = |row: &str| u8::from_str_radix(&row[1..], 16).expect("R and two digits");
+            let numbers = number(from)..=number(to);
+            rows.extend(numbers.map(|number| (format!("R{number:02x}"), line.to_owned())));
+        }
+    }
+    rows
+}
+
+#[test]
+fn each_rule_that_differs_from_pulpdists_can_be_switched_off_and_its_test_is_named() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let read = |path: &str| {
+        std::fs::read_to_string(format!("{root}/{path}")).unwrap_or_else(|e| panic!("{path}: {e}"))
+    };
+    let all = mutations(&read("tests/mutations/list"));
+    let mut missing = Vec::new();
+    for (row, line) in different_rows(&read("docs/reference/pulpdist.md")) {
+        let of_row = all.iter().find(|mutation| mutation.rows.contains(&row));
+        match of_row {
+            Some(Mutation { test: Some(test), .. }) if line.contains(&format!("`{test}`")) => {}
+            Some(Mutation { is_none: true, .. }) => {}
+            _ => missing.push(row),
+        }
+    }
+    assert!(missing.is_empty(), "no line of tests/mutations/list for {missing:?}, or another test");
+    for mutation in &all {
+        for (file, old, new) in &mutation.changes {
+            let found = read(file).lines().filter(|line| line.trim_start() == old).count();
+            assert_eq!(found, 1, "{file} has this line {found} times: {old}");
+            assert_ne!(old, new);
+        }
+        assert!(mutation.is_none || !mutation.changes.is_empty(), "{:?}", mutation.rows);
+    }
+}

@@ -49,6 +49,7 @@ pub(crate) fn api(api: &Arc<Api>) -> Router {
         .route("/v1/agent/orders", get(at::agent_orders::get))
         .route("/v1/agent/presence", put(at::agent_presence::put))
         .route("/v1/agent/leases", post(at::agent_leases::post))
+        .route("/v1/agent/runs/begun", post(at::agent_begun::post))
         .route("/v1/agent/runs", post(at::agent_runs::post))
         .route("/v1/publisher/orders", get(at::publisher_orders::get))
         .route("/v1/publisher/presence", put(at::publisher_presence::put))

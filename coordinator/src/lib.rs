@@ -18,5 +18,5 @@ pub use self::{
     backup::{back_up, key_file_of, restore, verify},
     config::Config,
     init::{InitOptions, init},
-    server::{Error, Running, start},
+    server::{Error, Running, start, start_at},
 };

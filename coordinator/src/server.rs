@@ -26,7 +26,7 @@ use tokio::{net::TcpListener, task::JoinSet, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{self, App, Parts, events::Telling, picture},
+    app::{self, App, Clock, Parts, events::Telling, picture},
     authorities,
     config::{Config, FILE},
     db::{self, Database},
@@ -104,6 +104,14 @@ impl Running {
 /// When the data directory is not a coordinator's, not ours or too open, when another coordinator
 /// runs on it, or when a port is taken.
 pub async fn start(config: Config) -> Result<Running, Error> {
+    start_at(config, Arc::new(Timestamp::now)).await
+}
+
+/// Starts a coordinator on a clock of the caller's, by which it judges, not by which it waits.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
     let data = &config.data;
     if !data.join(FILE).exists() {
         check_owner(data)?;
@@ -151,7 +159,7 @@ pub async fn start(config: Config) -> Result<Running, Error> {
         certificate_life: config.life(),
         late_renewal: config.late_renewal(),
         telling,
-        clock: Arc::new(Timestamp::now),
+        clock,
         journal: Journal::open(&config.journal())?,
         stopping: stopping.clone(),
     })

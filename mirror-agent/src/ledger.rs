@@ -113,6 +113,9 @@ pub struct Record {
     /// What it failed for: a newer target is tried at once.
     #[serde(default)]
     pub failed_target: Option<Digest>,
+    /// What the last dry run was about, where all of its runs are dry runs.
+    #[serde(default)]
+    pub rehearsed: Option<Digest>,
     /// Where it is a directory of versions: the manifests of those that are held.
     #[serde(default)]
     pub version_manifests: Vec<Digest>,
@@ -266,6 +269,7 @@ impl Record {
             owed: Vec::new(),
             scrub: None,
             failed_target: None,
+            rehearsed: None,
             version_manifests: Vec::new(),
             versions: None,
             runs: Vec::new(),

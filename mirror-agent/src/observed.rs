@@ -212,6 +212,9 @@ impl Look<'_> {
             return Ok(Brought::Foreseen);
         }
         block_in_place(|| self.check_room(site, listing, &wanted, work))?;
+        if !wanted.is_empty() {
+            agent.tell_begun(run);
+        }
         let digests = self.bring(site, &wanted, bases, work).await?;
         let want = Arc::new(observe(listing, &base.manifest, &digests, self.tree())?);
         let digest = agent.manifests.put(&want)?;

@@ -155,6 +155,7 @@ pub async fn sync(
         return Ok((result, None));
     }
     block_in_place(|| site.check_room(&plan, &|notice| run.notice(notice)))?;
+    agent.tell_begun(run);
     let rsync = rsync_source(agent, order, from, target.statement.generation, run);
     let sources = Sources {
         tree: &order.name.tree,

@@ -63,6 +63,9 @@ pub fn next_step(situation: &Situation<'_>) -> Option<Step> {
     if order.stopped.is_some() {
         return None;
     }
+    if order.dry_run_only {
+        return rehearsal(order, situation);
+    }
     let Some(record) = situation.record else {
         return (is_wanted(order, situation) && is_time(order, None, situation))
             .then_some(Step::Sync);
@@ -85,7 +88,9 @@ fn sync_step(order: &AssignmentOrder, record: &Record, situation: &Situation<'_>
             // A failed run waits in any case; else the schedule decides, where there is one.
             let waits = waits && (order.schedule.is_none() || record.failures > 0);
             let due = !waits && is_time(order, record.slot, situation);
-            (asked || due || filter_changed(order, record)).then_some(Step::Sync)
+            // What was only rehearsed is begun at once when it may be carried out.
+            let in_earnest = record.rehearsed.is_some();
+            (asked || due || in_earnest || filter_changed(order, record)).then_some(Step::Sync)
         }
         Origin::Publisher(_) => {
             let (version, manifest) = situation.target?;
@@ -99,6 +104,38 @@ fn sync_step(order: &AssignmentOrder, record: &Record, situation: &Situation<'_>
             (begin && is_wanted(order, situation)).then_some(Step::Sync)
         }
     }
+}
+
+/// The next dry run of an assignment that has no other: of each target and for each change of its rules
+/// one, and when a stock server is due. Nothing else is done with it.
+fn rehearsal(order: &AssignmentOrder, situation: &Situation<'_>) -> Option<Step> {
+    let Some(record) = situation.record else {
+        return (is_wanted(order, situation) && is_time(order, None, situation))
+            .then_some(Step::Sync);
+    };
+    let waits = record.due.is_some_and(|due| due > situation.now);
+    let asked = order.sync_requests > record.sync_requests;
+    let failed = record.failures > 0;
+    let is_new =
+        record.rehearsed != rehearsed(order, situation.target.map(|(_, manifest)| manifest));
+    let due = match &order.origin {
+        Origin::Rsyncd(_) => {
+            let waits = waits && (order.schedule.is_none() || failed);
+            !waits && is_time(order, record.slot, situation) || is_new && !failed
+        }
+        Origin::Publisher(_) => {
+            situation.target?;
+            is_new && !(failed && waits)
+        }
+    };
+    ((asked || due) && is_wanted(order, situation)).then_some(Step::Sync)
+}
+
+/// Names what a dry run was about: the target, and the rules through which it would be held.
+pub fn rehearsed(order: &AssignmentOrder, target: Option<Digest>) -> Option<Digest> {
+    let filter = Filter::build(&order.filter).ok()?.digest();
+    let target = target.map(|target| *target.as_bytes()).unwrap_or_default();
+    Some(Digest::of(&[&target[..], &filter.as_bytes()[..]].concat()))
 }
 
 /// Whether the schedule of a stock server's tree says so; without one it is always time.
@@ -194,6 +231,7 @@ mod tests {
             name: "fedora@lisbon".parse().unwrap(),
             path: path("fedora"),
             stopped: None,
+            dry_run_only: false,
             filter: vec![],
             versions: None,
             origin,
@@ -378,6 +416,34 @@ mod tests {
         assert_eq!(next_step(&situation(None, Some(&record), 3)), Some(Step::Release));
         record.unassigned = true;
         assert_eq!(next_step(&situation(None, Some(&record), 3)), None);
+    }
+
+    #[test]
+    fn what_is_only_rehearsed_is_rehearsed_once_and_begun_when_it_may_be() {
+        for stock in [false, true] {
+            let dry = AssignmentOrder { dry_run_only: true, ..order(stock) };
+            let target = situation(None, None, 3).target.map(|(_, manifest)| manifest);
+            assert_eq!(next_step(&situation(Some(&dry), None, 3)), Some(Step::Sync));
+            let mut record = record(1);
+            record.due = Some(at(1_000_000));
+            assert_eq!(next_step(&situation(Some(&dry), Some(&record), 3)), Some(Step::Sync));
+            record.rehearsed = rehearsed(&dry, target);
+            assert_eq!(next_step(&situation(Some(&dry), Some(&record), 3)), None, "it was");
+            // Neither a new place nor anything from the trash changes that.
+            let moved = AssignmentOrder { path: path("elsewhere"), ..dry.clone() };
+            assert_eq!(next_step(&situation(Some(&moved), Some(&record), 3)), None);
+            let asked = AssignmentOrder { sync_requests: 1, ..dry.clone() };
+            assert_eq!(next_step(&situation(Some(&asked), Some(&record), 3)), Some(Step::Sync));
+            let other = protocol::filter::Level::rules(
+                protocol::filter::Origin::Tree,
+                "t",
+                ["- /x".to_owned()],
+            );
+            let filtered = AssignmentOrder { filter: vec![other], ..dry.clone() };
+            assert_eq!(next_step(&situation(Some(&filtered), Some(&record), 3)), Some(Step::Sync));
+            let earnest = AssignmentOrder { dry_run_only: false, ..dry };
+            assert_eq!(next_step(&situation(Some(&earnest), Some(&record), 3)), Some(Step::Sync));
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -20,8 +20,8 @@ use protocol::{
     transfer::{Encoder, NoDelta, Way},
     v1::{
         agent::{
-            Changes, Checked, EncoderReport, Foreseen, NotTaken, RunKind, RunReport, RunResult,
-            SyncStats, WayReport,
+            Changes, Checked, EncoderReport, Foreseen, NotTaken, RunBegun, RunKind, RunReport,
+            RunResult, SyncStats, WayReport,
         },
         publisher::HoldReport,
     },
@@ -48,6 +48,8 @@ pub struct Run {
     dry: bool,
     progress: Arc<Progress>,
     log: RunLog,
+    /// Whether somebody was told that it begins to do something.
+    told: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -99,7 +101,16 @@ impl Run {
             incomplete: String::new(),
         };
         let (id, started, log) = (Uuid::now_v7(), Timestamp::now(), RunLog::none());
-        Self { id, assignment, started, dry, progress, log, state: Mutex::new(state) }
+        Self {
+            id,
+            assignment,
+            started,
+            dry,
+            progress,
+            log,
+            told: false.into(),
+            state: Mutex::new(state),
+        }
     }
 
     /// Has everything written down that is noted from here on.
@@ -112,6 +123,17 @@ impl Run {
     /// Its id.
     pub fn id(&self) -> Uuid {
         self.id
+    }
+
+    /// What is told of it once it begins to fetch or to change: the first time that this is asked.
+    pub fn begins(&self) -> Option<RunBegun> {
+        let is_first = !self.dry && !self.told.swap(true, Ordering::Relaxed);
+        is_first.then(|| RunBegun {
+            id: self.id,
+            assignment: self.assignment.clone(),
+            started: self.started,
+            to: self.lock().to,
+        })
     }
 
     /// When it began.

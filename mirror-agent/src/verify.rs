@@ -118,7 +118,8 @@ pub(crate) async fn verify(
     };
     let paths = || report.findings.iter().map(|finding| finding.path.clone()).collect::<Vec<_>>();
     // What is not carried out, or has ended, is only looked at: nobody touches its files.
-    let order = order.filter(|order| look.repair && order.stopped.is_none());
+    let touched = |order: &&AssignmentOrder| order.stopped.is_none() && !order.dry_run_only;
+    let order = order.filter(|order| look.repair && touched(order));
     let Some(order) = order else {
         let (count, first) = (report.findings.len(), first.path.clone());
         let left = Some((paths(), Error::Differs { count, first }));

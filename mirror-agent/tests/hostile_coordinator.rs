@@ -258,6 +258,7 @@ impl World {
             name: "fedora@lisbon".parse().unwrap(),
             path: TreePath::parse(b"fedora").unwrap(),
             stopped: None,
+            dry_run_only: false,
             filter: vec![filter::Level::rules(filter::Origin::Tree, "fedora", [""; 0])],
             versions: None,
             origin: Origin::Publisher(PublisherOrigin {

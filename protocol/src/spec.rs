@@ -406,6 +406,9 @@ pub struct AssignmentSpec {
     /// Whether it is carried out.
     #[serde(default = "enabled")]
     pub enabled: bool,
+    /// Whether all of its runs are dry runs.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dry_run_only: bool,
 }
 
 /// How a new generation takes the old one's place.

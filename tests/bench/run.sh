@@ -16,5 +16,7 @@ unset MIRRORNET_FUZZ_CASES
 # How soon a publisher refuses fifty who were revoked.
 MIRRORNET_REVOCATIONS=50 \
     cargo test --locked --release --package tests --test publisher revoked:: -- --nocapture
+# Whether a test fails for each rule of mirroring that is switched off.
+tests/mutations/run.sh
 tests/crash/run.sh
 exec "$MIRRORNET_BIN_DIR/bench"

@@ -24,7 +24,7 @@ fn start(sink: &Sink) -> (OneTree, tempfile::TempDir) {
 name = "ops"
 url = "{}/hook"
 secret-file = {secret:?}
-events = ["run-finished", "run-failed", "run-recovered", "generation-published",
+events = ["run-started", "run-finished", "run-failed", "run-recovered", "generation-published",
           "identity-revoked"]
 "#,
         sink.url()
@@ -89,6 +89,7 @@ fn what_a_receiver_did_not_take_is_told_again_in_order_also_by_a_coordinator_tha
     let expected = [
         "generation-published tree",
         "run-failed tree@site",
+        "run-started tree@site",
         "run-recovered tree@site",
         "run-finished tree@site",
     ];
@@ -105,7 +106,7 @@ fn what_a_receiver_did_not_take_is_told_again_in_order_also_by_a_coordinator_tha
 
     let events = net.testbed.ctl_json(&["events", "--subject", "tree@site"]);
     let kinds: Vec<_> = events.as_array().unwrap().iter().map(|event| &event["kind"]).collect();
-    assert_eq!(kinds, ["run-failed", "run-recovered", "run-finished"]);
+    assert_eq!(kinds, ["run-failed", "run-started", "run-recovered", "run-finished"]);
     // Runs that change nothing are no events.
     net.agent.sync();
     let again = net.testbed.ctl_json(&["events", "--subject", "tree@site"]);

@@ -1,13 +1,14 @@
 //! A tree that several stock rsync servers have.
 
-use std::{fs, path::PathBuf, time::SystemTime};
+use std::{fs, net::SocketAddr, path::PathBuf, time::SystemTime};
 
 use serde_json::Value;
 use tests::{
     Rsyncd, Testbed, compare,
-    fixture::{prose, write},
+    fixture::{noise, prose, write},
     network::Agent,
     programs::told,
+    valve::Valve,
 };
 
 struct Servers {
@@ -169,6 +170,54 @@ fn the_files_of_quick_list_tell_which_server_is_behind() {
     net.testbed.apply("[[tree]]\nname = \"tree\"\nsource = \"second\"\npath = \"tree\"\n");
     net.agent.sync();
     net.assert_same(1);
+}
+
+#[test]
+fn a_server_that_dies_in_the_middle_of_a_transfer_is_replaced_and_nothing_of_two_is_mixed() {
+    let ports = ports();
+    let net = start(ports, "");
+    net.write(0, 1, 10);
+    net.write(1, 2, 20);
+    for which in [0, 1] {
+        // Larger than what passes, and not the same at both.
+        write(&net.trees[which].join("d/large"), noise(which as u64, 6 << 20));
+    }
+    let first = net.serve(0, ports[0]);
+    let _second = net.serve(1, ports[1]);
+    let valve = Valve::start(SocketAddr::from(([127, 0, 0, 1], ports[0])), 2 << 20);
+    let text = fs::read_to_string(&net.agent.config).unwrap();
+    fs::write(&net.agent.config, valve.setting() + &text).unwrap();
+    let agent = net.testbed.run_agent(&net.agent);
+    valve.wait_until_shut();
+    first.stop();
+    valve.open();
+    net.testbed.wait_for_generation("tree@site", 1);
+    drop(agent);
+    net.assert_same(1);
+    let notices = net.last_run()["notices"].to_string();
+    assert!(notices.contains("is asked instead"), "{notices}");
+}
+
+#[test]
+fn no_version_is_removed_by_the_first_word_of_another_server() {
+    let ports = ports();
+    let net = start(ports, "layout = \"versioned\"\ndelete-old-versions = true");
+    for (which, version, seconds) in [(0, "v1", 10), (0, "v2", 20), (1, "v2", 20), (1, "v3", 30)] {
+        net.file(which, &format!("{version}/f"), version, seconds);
+    }
+    let first = net.serve(0, ports[0]);
+    let _second = net.serve(1, ports[1]);
+    net.agent.sync();
+    net.assert_same(0);
+    first.stop();
+    net.agent.sync();
+    let there = |version: &str| net.agent.published("tree").join(version).join("f").exists();
+    assert!(there("v1") && there("v2") && there("v3"), "{:#}", net.last_run());
+    let notices = net.last_run()["notices"].to_string();
+    assert!(notices.contains("another server than the usual"), "{notices}");
+    // What that one has shown twice, it may say.
+    net.agent.sync();
+    assert!(!there("v1") && there("v2") && there("v3"), "{:#}", net.last_run());
 }
 
 #[test]

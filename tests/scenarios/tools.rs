@@ -236,6 +236,38 @@ fn an_agent_answers_for_itself_while_the_coordinator_is_away() {
 }
 
 #[test]
+fn a_dry_run_of_a_tree_in_one_piece_lists_what_would_come_and_what_would_go() {
+    let net = OneTree::start("", "");
+    for n in 0..20 {
+        net.write(&format!("d/f{n}"), prose(n, 3_000));
+    }
+    net.publish_and_sync();
+    net.write("d/f1", prose(100, 3_000));
+    net.write("new/g", prose(101, 3_000));
+    fs::remove_file(net.upstream.join("d/f2")).unwrap();
+    net.publish();
+    let before = tests::network::inodes(&net.agent.storage.join("pub"));
+    let output =
+        net.agent.command(&["sync", "tree", "--dry-run", "--output", "json"]).output().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    let report = &json(&output)[0];
+    assert_eq!(report["result"], "SYNC_COMPLETED_DRY_RUN", "{report:#}");
+    let list = |key: &str| {
+        let listed = report["foreseen"][key].as_array().cloned().unwrap_or_default();
+        let mut listed: Vec<_> =
+            listed.iter().map(|path| path.as_str().unwrap().to_owned()).collect();
+        listed.sort();
+        listed
+    };
+    assert_eq!(list("would-transfer"), ["d/f1", "new/g"], "{report:#}");
+    assert_eq!(list("would-delete"), ["d/f2"], "{report:#}");
+    assert_eq!(tests::network::inodes(&net.agent.storage.join("pub")), before);
+    // What it foresaw is what is done.
+    net.sync();
+    net.assert_same();
+}
+
+#[test]
 fn purge_removes_only_what_is_no_longer_assigned() {
     let net = OneTree::start("", "");
     net.write("f", "content");

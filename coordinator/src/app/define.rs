@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{
     App, Error, Picture, Refusal, Write,
     admission::{Caller, Scope},
-    definition::{self, PlannedApply},
+    definition::{self, Enabling, PlannedApply},
     effective,
     orders::{Among, concerned},
     picture::{PUBLISH, SYNC},
@@ -69,13 +69,17 @@ impl App {
         &self,
         caller: &Caller,
         name: &AssignmentName,
-        enabled: bool,
+        enabling: Enabling,
     ) -> Result<ApplyResult, Error> {
         caller.check_site(Some(&name.site))?;
         let write = self.write().await?;
-        let planned = definition::plan_enabled(&write.before.wanted.definitions, name, enabled)
+        let planned = definition::plan_enabled(&write.before.wanted.definitions, name, enabling)
             .ok_or_else(|| no_such(Kind::Assignment, name))?;
-        let verb = if enabled { "enable" } else { "disable" };
+        let verb = match enabling {
+            Enabling::Enable => "enable",
+            Enabling::DryRunOnly => "enable-dry-run",
+            Enabling::Disable => "disable",
+        };
         self.store(caller, write, planned, false, verb).await
     }
 

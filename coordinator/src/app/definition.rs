@@ -20,7 +20,7 @@ pub mod upstream_url;
 
 pub use findings::MAX_FINDINGS;
 pub(crate) use parse::rule_file::sent_name;
-pub use plan::{Context, PlannedApply, plan_apply, plan_delete, plan_enabled};
+pub use plan::{Context, Enabling, PlannedApply, plan_apply, plan_delete, plan_enabled};
 pub use set::Definitions;
 pub use spec::Spec;
 

@@ -12,14 +12,14 @@ use protocol::{
     hold::HoldId,
     role::Role,
     v1::{
-        agent::{RunKind, RunReport, RunResult},
+        agent::{RunBegun, RunKind, RunReport, RunResult},
         events::{Event, EventKind},
         publisher::HoldReport,
     },
 };
 use uuid::Uuid;
 
-use super::{App, Error, Picture, Write, admission::Caller};
+use super::{App, Error, Picture, Refusal, Write, admission::Caller};
 use crate::db::Delivery;
 
 /// A certificate that has less than this part of its life before it should have been renewed twice.
@@ -80,6 +80,31 @@ impl App {
         }
         write.told.push(event);
         Ok(())
+    }
+
+    /// A run begins to fetch or to change, unless its report is here already.
+    pub async fn run_begun(&self, caller: &Caller, begun: &RunBegun) -> Result<(), Error> {
+        let name = &begun.assignment;
+        if caller.site.as_ref() != Some(&name.site) {
+            let message = format!("{caller} does not hold the assignment {name}");
+            return Err(Refusal::Forbidden(message).into());
+        }
+        let mut write = self.write().await?;
+        if write.before.wanted.definitions.assignments.get(name).is_none()
+            || write.tx.run(begun.id).await?.is_some()
+        {
+            return Ok(());
+        }
+        let told = Told::new(EventKind::RunStarted, name, format!("a run of {name} begins"))
+            .with("agent", &caller.name)
+            .with("run", begun.id)
+            .with("started", begun.started);
+        let told = match begun.to {
+            Some(version) => told.with("generation", version),
+            None => told,
+        };
+        self.tell(&mut write, told).await?;
+        self.commit_quietly(write).await
     }
 
     /// What a run that was reported turns.

@@ -73,6 +73,7 @@ impl App {
         Some(AssignmentStatus {
             name: name.clone(),
             stopped: merged.why_stopped(),
+            dry_run_only: merged.order.dry_run_only,
             target: target.map(|current| current.version),
             holds: picture.receipts.get(name).map(|receipt| receipt.version),
             last_result: outcome.map(|outcome| outcome.last_result),

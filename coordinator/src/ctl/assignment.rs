@@ -16,13 +16,19 @@ pub(super) struct Sync {
 }
 
 /// Carry an assignment out again.
+///
+/// With --dryrun every run of it is a dry run, which is reported and changes nothing, until it is
+/// enabled without.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  mirrorctl enable fedora@lisbon\n  mirrorctl enable --tree fedora"
+    after_help = "Example:\n  mirrorctl enable fedora@lisbon\n  mirrorctl enable --tree fedora\n  mirrorctl enable fedora@lisbon --dryrun"
 )]
 pub(super) struct Enable {
     #[command(flatten)]
     which: Which,
+    /// For dry runs only.
+    #[arg(long, visible_alias = "dry-run")]
+    dryrun: bool,
 }
 
 /// Stop carrying an assignment out; its published files stay as they are.
@@ -55,7 +61,11 @@ impl Sync {
 
 impl Enable {
     pub(super) async fn run(self, session: &Session, print: &mut Print) -> Result<(), Error> {
-        self.which.tell("enable", "is enabled", session, print).await
+        let (verb, done) = match self.dryrun {
+            true => ("enable-dry-run", "is enabled for dry runs only"),
+            false => ("enable", "is enabled"),
+        };
+        self.which.tell(verb, done, session, print).await
     }
 }
 

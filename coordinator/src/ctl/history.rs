@@ -1,10 +1,16 @@
 //! `history`: what agents did.
 
+use std::collections::{BTreeSet, HashMap};
+
 use clap::Args;
 use protocol::{
-    client::Client,
+    client::{self, Client},
+    error::ProblemKind,
     spec::AssignmentName,
-    v1::{agent::RunReport, history::RunStatus},
+    v1::{
+        agent::RunReport,
+        history::{LogOf, RunStatus},
+    },
 };
 
 use super::{
@@ -19,11 +25,15 @@ use super::{
 /// Show the latest runs: what agents did, how it ended, and what it cost.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  mirrorctl history\n  mirrorctl history fedora@lisbon\n  mirrorctl history --site lisbon --site porto -n 10"
+    after_help = "Example:\n  mirrorctl history\n  mirrorctl history fedora@lisbon\n  mirrorctl history --site lisbon --site porto -n 10\n  mirrorctl history fedora@lisbon -n 2 --showlog"
 )]
 pub(super) struct History {
     #[command(flatten)]
     which: Which,
+    /// Also show the runs' logs, as far as they are kept: of each assignment the latest, the one before
+    /// it, the latest that succeeded and the latest that changed the tree.
+    #[arg(long, visible_alias = "show-log")]
+    showlog: bool,
 }
 
 /// Which runs.
@@ -41,8 +51,49 @@ pub(super) struct Which {
 
 impl History {
     pub(super) async fn run(self, session: &Session, print: &mut Print) -> Result<(), Error> {
-        let runs = self.which.runs(&session.api(print).await?).await?;
-        print.result(&runs, |runs| shown(runs))
+        let api = session.api(print).await?;
+        let mut runs = self.which.runs(&api).await?;
+        if !self.showlog {
+            return print.result(&runs, |runs| shown(runs));
+        }
+        add_logs(&api, &mut runs).await?;
+        print.result(&runs, |runs| {
+            let logs = runs.iter().map(log_of);
+            std::iter::once(shown(runs)).chain(logs).collect::<Vec<_>>().join("\n")
+        })
+    }
+}
+
+/// Puts into each run its log, where that is kept.
+async fn add_logs(api: &Client, runs: &mut [RunStatus]) -> Result<(), Error> {
+    let assignments: BTreeSet<AssignmentName> =
+        runs.iter().map(|run| run.report.assignment.clone()).collect();
+    let mut logs = HashMap::new();
+    for assignment in &assignments {
+        for which in LogOf::ALL {
+            match api.run_log(assignment, which).await {
+                Ok(run) => drop(logs.insert(run.report.id, run.report.log)),
+                Err(error) if is_missing(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    for run in runs {
+        run.report.log = logs.remove(&run.report.id).unwrap_or_default();
+    }
+    Ok(())
+}
+
+fn is_missing(error: &client::Error) -> bool {
+    error.problem().is_some_and(|problem| problem.kind == ProblemKind::NotFound)
+}
+
+fn log_of(run: &RunStatus) -> String {
+    let report = &run.report;
+    let head = format!("--- {} of {}", report.assignment, text::time(report.ended));
+    match report.log.as_str() {
+        "" => format!("{head}: its log is not kept\n"),
+        log => format!("{head}\n{log}"),
     }
 }
 
@@ -251,6 +302,15 @@ pub(super) mod tests {
             assert!(row.contains(part), "{part:?} is not in {row:?}");
         }
         assert!(!row.contains("local"), "{row}");
+    }
+
+    #[test]
+    fn a_log_stands_under_its_run_or_is_said_not_to_be_kept() {
+        let mut run = example();
+        assert!(log_of(&run).ends_with("its log is not kept\n"), "{}", log_of(&run));
+        run.report.log = "fetched 3 files\n".into();
+        let text = log_of(&run);
+        assert!(text.starts_with("--- fedora@lisbon of ") && text.ends_with("\nfetched 3 files\n"));
     }
 
     #[test]

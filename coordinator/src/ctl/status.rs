@@ -128,6 +128,14 @@ fn rows<'a>(list: impl IntoIterator<Item = &'a AssignmentStatus>, now: Timestamp
 
 /// One word or reason that says whether anything is to be done.
 fn state(status: &AssignmentStatus) -> String {
+    let state = state_alone(status);
+    if status.dry_run_only && status.stopped.is_none() {
+        return format!("{state} (dry runs only)");
+    }
+    state
+}
+
+fn state_alone(status: &AssignmentStatus) -> String {
     if let Some(reason) = &status.stopped {
         return reason.clone();
     }
@@ -165,6 +173,7 @@ mod tests {
             name: "fedora@lisbon".parse().unwrap(),
             agent: None,
             stopped: None,
+            dry_run_only: false,
             target: target.map(version),
             holds: holds.map(version),
             last_result,
@@ -186,5 +195,7 @@ mod tests {
         let stopped =
             AssignmentStatus { stopped: Some("disabled".into()), ..with(None, None, None) };
         assert_eq!(state(&stopped), "disabled");
+        let dry = AssignmentStatus { dry_run_only: true, ..with(None, Some(1), None) };
+        assert_eq!(state(&dry), "first sync (dry runs only)");
     }
 }

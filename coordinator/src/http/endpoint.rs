@@ -1,6 +1,7 @@
 //! One file for each endpoint, named by its path. The header is the contract: method, path, who
 //! may, what goes in and what comes out.
 
+pub(super) mod agent_begun;
 pub(super) mod agent_leases;
 pub(super) mod agent_orders;
 pub(super) mod agent_presence;

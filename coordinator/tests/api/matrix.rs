@@ -84,6 +84,7 @@ const ENDPOINTS: &[(&str, &str, &str, &str)] = &[
     ("get", "/v1/agent/orders", "/v1/agent/orders", AGENT),
     ("put", "/v1/agent/presence", "/v1/agent/presence", AGENT),
     ("post", "/v1/agent/leases", "/v1/agent/leases", AGENT),
+    ("post", "/v1/agent/runs/begun", "/v1/agent/runs/begun", AGENT),
     ("post", "/v1/agent/runs", "/v1/agent/runs", AGENT),
     (
         "get",

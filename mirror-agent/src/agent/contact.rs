@@ -29,11 +29,14 @@ use crate::{
     ledger,
     line::Terms,
     orders::{self, Orders},
+    report::Run,
     rsync::connect::host_and_port,
 };
 
 /// How long the coordinator keeps a question open.
 const WAIT: Duration = Duration::from_secs(60);
+/// How long telling of a run that begins may take.
+const TELL: Duration = Duration::from_secs(10);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
@@ -228,6 +231,22 @@ impl Agent {
             );
         }
         state.trouble = Some(text);
+    }
+
+    /// Tells that a run begins to fetch or to change. It is told once: whoever cannot be told now hears of
+    /// it by the run's report.
+    pub(crate) fn tell_begun(&self, run: &Run) {
+        let Some(begun) = run.begins() else { return };
+        let client = self.client.clone();
+        tokio::spawn(async move {
+            match tokio::time::timeout(TELL, client.report_begun(&begun)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(error = crate::chain(&error), "the begin of a run is not told");
+                }
+                Err(_) => tracing::debug!("the begin of a run is not told in time"),
+            }
+        });
     }
 
     /// Sends every report that waits; ends at the first that is not taken.

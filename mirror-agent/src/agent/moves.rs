@@ -250,7 +250,7 @@ impl Found {
 fn destination<'o>(record: &'o Record, orders: &'o Orders) -> Option<&'o TreePath> {
     let Some(order) = orders.order(&record.name) else { return record.moving.as_ref() };
     let elsewhere = record.path != order.path && record.held.is_some();
-    let is_wanted = elsewhere && order.stopped.is_none();
+    let is_wanted = elsewhere && order.stopped.is_none() && !order.dry_run_only;
     (is_wanted || record.moving.is_some()).then_some(&order.path)
 }
 

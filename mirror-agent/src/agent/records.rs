@@ -17,6 +17,7 @@ use crate::{
     ledger::{self, Held, Record, Withdrawn},
     observed,
     orders::Verified,
+    reconcile,
 };
 
 impl Agent {
@@ -64,18 +65,9 @@ impl Agent {
         } else {
             record.failures = 0;
             record.failed_target = None;
-            record.due = match (&order.origin, &order.schedule) {
-                (Origin::Publisher(_), _) => None,
-                (Origin::Rsyncd(_), None) => Some(observed::next_look(order, now)),
-                (Origin::Rsyncd(_), Some(schedule)) => {
-                    // The slot in which it began, however long it took.
-                    let zone = gates::zone(self.orders().as_deref());
-                    let slot = schedule.slot(report.started, &zone);
-                    record.slot = slot.map(|slot| slot.begins).or(record.slot);
-                    schedule.next(now, &zone)
-                }
-            };
+            self.wait_for_occasion(order, report, &mut record, now);
         }
+        record.rehearsed = None;
         if let Some(held) = held {
             record.path = order.path.clone();
             report.receipt = self.receipt(order, &held);
@@ -91,6 +83,61 @@ impl Agent {
             self.unsent.notify_one();
         }
         Ok(())
+    }
+
+    /// Writes down a dry run of an assignment that has no other, so that it is not repeated before
+    /// something new is to be seen, and reports it.
+    pub(super) fn record_rehearsal(
+        &self,
+        order: &AssignmentOrder,
+        report: &RunReport,
+    ) -> Result<(), Error> {
+        let now = Timestamp::now();
+        let mut record = self.record_of(order)?;
+        // A mirror that is started by the clock would say the same each time.
+        let asked = order.sync_requests > record.sync_requests;
+        let foresaw = |run: &RunReport| (run.result, run.to, run.foreseen.clone());
+        let is_news = asked || record.runs.last().map(foresaw) != Some(foresaw(report));
+        record.unassigned = false;
+        record.sync_requests = order.sync_requests;
+        if report.result == RunResult::FailedDryRun {
+            record.failures = record.failures.saturating_add(1);
+            record.due = Some(calendar::next_try(now, record.failures, retries::chance()));
+        } else {
+            record.failures = 0;
+            let orders = self.orders();
+            let tree = orders.as_ref().and_then(|orders| orders.head.trees.get(&order.name.tree));
+            record.rehearsed = reconcile::rehearsed(order, tree.map(|tree| tree.manifest));
+            self.wait_for_occasion(order, report, &mut record, now);
+        }
+        record.add_run(report.clone());
+        self.ledger.set_record(&record)?;
+        if is_news {
+            self.ledger.add_unsent(report)?;
+            self.unsent.notify_one();
+        }
+        Ok(())
+    }
+
+    /// When a tree that is as it should be is looked at again.
+    fn wait_for_occasion(
+        &self,
+        order: &AssignmentOrder,
+        report: &RunReport,
+        record: &mut Record,
+        now: Timestamp,
+    ) {
+        record.due = match (&order.origin, &order.schedule) {
+            (Origin::Publisher(_), _) => None,
+            (Origin::Rsyncd(_), None) => Some(observed::next_look(order, now)),
+            (Origin::Rsyncd(_), Some(schedule)) => {
+                // The slot in which it began, however long it took.
+                let zone = gates::zone(self.orders().as_deref());
+                let slot = schedule.slot(report.started, &zone);
+                record.slot = slot.map(|slot| slot.begins).or(record.slot);
+                schedule.next(now, &zone)
+            }
+        };
     }
 
     fn receipt(&self, order: &AssignmentOrder, held: &Held) -> Option<Envelope> {

@@ -171,6 +171,15 @@ impl Agent {
     async fn step(&self, name: AssignmentName, forced: &Forced, dry: bool) -> Option<RunReport> {
         let is_forced = forced.includes(&name);
         let _busy = self.take_turn(&name, is_forced).await?;
+        let orders = self.orders();
+        let ordered = orders.as_deref().and_then(|orders| orders.order(&name));
+        if let Some(order) = ordered.filter(|order| order.dry_run_only && !dry) {
+            let report = self.step_alone(&name, forced, true).await?;
+            if let Err(error) = self.record_rehearsal(order, &report) {
+                tracing::error!(assignment = %name, error = crate::chain(&error), "not recorded");
+            }
+            return Some(report);
+        }
         if !dry {
             self.settle(&name).await;
         }

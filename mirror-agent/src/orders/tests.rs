@@ -149,6 +149,7 @@ impl World {
             name: "fedora@lisbon".parse().unwrap(),
             path: protocol::path::TreePath::parse(b"fedora").unwrap(),
             stopped: None,
+            dry_run_only: false,
             filter: vec![],
             versions: None,
             origin: Origin::Publisher(PublisherOrigin {

@@ -260,6 +260,9 @@ impl Round<'_> {
         }
         let same = plan.is_empty();
         block_in_place(|| site.check_room(&plan, &|why| run.notice(why)))?;
+        if !same {
+            agent.tell_begun(run);
+        }
         agent.manifests.put(&want)?;
         block_in_place(|| directory.share(name, &site, plan.needs(), &agent.manifests))?;
         let needs = self.in_tree(plan.needs(), name);

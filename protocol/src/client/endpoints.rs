@@ -16,7 +16,7 @@ use crate::{
     spec::AssignmentName,
     v1::{
         Page,
-        agent::{AgentOrders, LeaseAnswer, LeaseRequest, RunReport, UndeleteRequest},
+        agent::{AgentOrders, LeaseAnswer, LeaseRequest, RunBegun, RunReport, UndeleteRequest},
         audit::AuditEntry,
         definitions::{ApplyRequest, ApplyResult, Definition, Effective, HoldDecision, Kind},
         enroll::{RenewRequest, RenewResponse},
@@ -82,6 +82,11 @@ impl Client {
     /// `POST /v1/agent/leases`
     pub async fn lease(&self, request: &LeaseRequest) -> Result<LeaseAnswer, Error> {
         self.post("/v1/agent/leases", request).await
+    }
+
+    /// `POST /v1/agent/runs/begun`
+    pub async fn report_begun(&self, begun: &RunBegun) -> Result<(), Error> {
+        self.send(Method::POST, "/v1/agent/runs/begun", begun).await
     }
 
     /// `POST /v1/agent/runs`

@@ -5,10 +5,12 @@
 //! - `PUT /v1/agent/presence` ← [`Presence`](super::publisher::Presence) → 204 (role agent; one that
 //!   relays says where it is reached)
 //! - `POST /v1/agent/leases` ← [`LeaseRequest`] → [`LeaseAnswer`] (role agent; for its own assignments)
+//! - `POST /v1/agent/runs/begun` ← [`RunBegun`] → 204 (role agent; told once, and lost with the connection)
 //! - `POST /v1/agent/runs` ← [`RunReport`] → 204 (role agent; idempotent by run id)
 
 mod report;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -20,7 +22,7 @@ use super::publisher::{Approval, Reader};
 use crate::{
     dsse::Envelope,
     filter::Level,
-    generation::{RestoreEpoch, Revision, RootNumber},
+    generation::{RestoreEpoch, Revision, RootNumber, Version},
     name::{IdentityName, SiteName},
     path::TreePath,
     point::PointRef,
@@ -96,6 +98,9 @@ pub struct AssignmentOrder {
     /// Why it is not carried out, where it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<Stopped>,
+    /// Whether all of its runs are dry runs: nothing of it is changed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run_only: bool,
     /// The tree's limit and the merged rules, in order, each level with its origin.
     pub filter: Vec<Level>,
     /// Where the path is a directory of versions: how they are chosen and kept.
@@ -324,6 +329,22 @@ pub struct LeaseRequest {
     /// The connection has ended.
     #[serde(default)]
     pub release: bool,
+}
+
+/// A run that begins to fetch or to change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RunBegun {
+    /// The id that its report will have.
+    pub id: Uuid,
+    /// Which assignment.
+    pub assignment: AssignmentName,
+    /// When it began.
+    pub started: Timestamp,
+    /// The generation that it is to bring; none of a stock rsync server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Version>,
 }
 
 /// Whether an agent may connect.

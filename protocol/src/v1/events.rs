@@ -36,6 +36,8 @@ pub struct Event {
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum EventKind {
+    /// A run begins to fetch or to change.
+    RunStarted,
     /// A run changed a published tree.
     RunFinished,
     /// An assignment began to fail.
@@ -69,7 +71,8 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind that is told.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
+        Self::RunStarted,
         Self::RunFinished,
         Self::RunFailed,
         Self::RunRecovered,
@@ -88,6 +91,7 @@ impl EventKind {
     /// Its word.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::RunStarted => "run-started",
             Self::RunFinished => "run-finished",
             Self::RunFailed => "run-failed",
             Self::RunRecovered => "run-recovered",
@@ -108,7 +112,10 @@ impl EventKind {
     /// Whether an admin has something to do, or no longer has: what a webhook is told where its
     /// configuration names no kinds.
     pub const fn needs_attention(self) -> bool {
-        !matches!(self, Self::RunFinished | Self::GenerationPublished | Self::Other)
+        !matches!(
+            self,
+            Self::RunStarted | Self::RunFinished | Self::GenerationPublished | Self::Other
+        )
     }
 }
 

@@ -41,6 +41,9 @@ pub struct AssignmentStatus {
     /// Why it is not carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,
+    /// Whether all of its runs are dry runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run_only: bool,
     /// The current generation of the tree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Version>,

@@ -100,14 +100,29 @@ pub fn plan_delete(
     Ok(PlannedApply { next, changes, warnings })
 }
 
+/// What an assignment is told about being carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enabling {
+    /// It is carried out.
+    Enable,
+    /// It is carried out in dry runs.
+    DryRunOnly,
+    /// It is not.
+    Disable,
+}
+
 /// Plans to enable or disable an assignment; none when it is not defined.
 pub fn plan_enabled(
     stored: &Definitions,
     name: &AssignmentName,
-    enabled: bool,
+    enabling: Enabling,
 ) -> Option<PlannedApply> {
     let mut next = stored.clone();
-    next.assignments.get_mut(name)?.enabled = enabled;
+    let spec = next.assignments.get_mut(name)?;
+    spec.enabled = enabling != Enabling::Disable;
+    if spec.enabled {
+        spec.dry_run_only = enabling == Enabling::DryRunOnly;
+    }
     let changes = diff(stored, &next);
     Some(PlannedApply { next, changes, warnings: Vec::new() })
 }

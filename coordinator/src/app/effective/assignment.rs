@@ -132,6 +132,11 @@ pub fn assignment(
             from: if spec.enabled { "default".into() } else { own.clone() },
         }
         .shown("enabled"),
+        Setting {
+            value: spec.dry_run_only,
+            from: if spec.dry_run_only { own.clone() } else { "default".into() },
+        }
+        .shown("dry-run-only"),
     ];
     let (versions, shown_versions) = versions(spec, tree_spec, site);
     settings.extend(tree.settings.iter().cloned());
@@ -168,6 +173,7 @@ pub fn assignment(
             name: name.clone(),
             path: path.value,
             stopped,
+            dry_run_only: spec.dry_run_only,
             filter,
             versions,
             symlinks,

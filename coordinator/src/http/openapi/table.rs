@@ -4,7 +4,7 @@ use protocol::{
     dsse::Envelope,
     error::Problem,
     v1::{
-        agent::{AgentOrders, LeaseAnswer, LeaseRequest, RunReport, UndeleteRequest},
+        agent::{AgentOrders, LeaseAnswer, LeaseRequest, RunBegun, RunReport, UndeleteRequest},
         audit::AuditEntry,
         definitions::{ApplyRequest, ApplyResult, Definition, Effective, HoldDecision},
         enroll::{
@@ -151,7 +151,7 @@ fn definitions() -> Vec<Endpoint> {
         post(
             "/v1/assignments/{name}/{verb}",
             SITE_MANAGER,
-            "Enable or disable an assignment, or ask for a run: verb is enable, disable or sync",
+            "Enable or disable an assignment, or ask for a run: verb is enable, enable-dry-run, disable or sync",
         )
         .answers::<ApplyResult>(),
         post("/v1/trees/{tree}/publish", ADMIN, "Ask the publisher for a scan")
@@ -191,6 +191,7 @@ fn agent() -> Vec<Endpoint> {
         post("/v1/agent/leases", AGENT, "Ask for a connection to an upstream that allows few")
             .takes::<LeaseRequest>()
             .answers::<LeaseAnswer>(),
+        post("/v1/agent/runs/begun", AGENT, "Say that a run begins").takes::<RunBegun>(),
         post("/v1/agent/runs", AGENT, "Report a run").takes::<RunReport>(),
         get("/v1/trees/{tree}/statements/{from}", AGENT, "What leads from a manifest to now")
             .pages::<Envelope>(),

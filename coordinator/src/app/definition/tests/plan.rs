@@ -52,11 +52,15 @@ fn what_is_still_named_is_not_deleted() {
 #[test]
 fn enabling_changes_that_one_field() {
     let name = "fedora@lisbon".parse().unwrap();
-    let off = plan_enabled(&base(), &name, false).unwrap();
+    let off = plan_enabled(&base(), &name, Enabling::Disable).unwrap();
     assert_eq!(off.changes[0].fields[0].field, "enabled");
-    assert_eq!(plan_enabled(&off.next, &name, false).unwrap().changes, []);
-    assert_eq!(plan_enabled(&off.next, &name, true).unwrap().next, base());
-    assert_eq!(plan_enabled(&base(), &"x@y".parse().unwrap(), true), None);
+    assert_eq!(plan_enabled(&off.next, &name, Enabling::Disable).unwrap().changes, []);
+    assert_eq!(plan_enabled(&off.next, &name, Enabling::Enable).unwrap().next, base());
+    let dry = plan_enabled(&off.next, &name, Enabling::DryRunOnly).unwrap();
+    let spec = &dry.next.assignments[&name];
+    assert!(spec.enabled && spec.dry_run_only);
+    assert_eq!(plan_enabled(&dry.next, &name, Enabling::Enable).unwrap().next, base());
+    assert_eq!(plan_enabled(&base(), &"x@y".parse().unwrap(), Enabling::Enable), None);
 }
 
 #[test]

@@ -284,12 +284,6 @@ impl Writer<'_> {
         filter.extend(mirror.filters.0.iter().map(|text| rule(text, in_versions)));
         let exclude: Vec<String> =
             mirror.excludes.iter().map(|text| pattern(text, in_versions)).collect();
-        if mirror.dry_run_only && mirror.enabled {
-            self.warnings.push(format!(
-                "{}: dry_run_only has no place in definitions, so it is written as disabled; `mirror-agent sync {tree} --dry-run` shows what it would do",
-                mirror.display_id
-            ));
-        }
         let path = self.path_of(mirror);
         let table = Table::new("assignment", &format!("PulpDist: {}", mirror.display_id))
             .text("site", site)
@@ -303,7 +297,8 @@ impl Writer<'_> {
             if mirror.delete_old_dirs { table.plain("delete-old-versions", true) } else { table };
         let table =
             if mirror.sync_latest_only { table.plain("sync-latest-only", true) } else { table };
-        if mirror.enabled && !mirror.dry_run_only { table } else { table.plain("enabled", false) }
+        let table = if mirror.dry_run_only { table.plain("dry-run-only", true) } else { table };
+        if mirror.enabled { table } else { table.plain("enabled", false) }
     }
 
     /// Where it lies below what the site's agents publish.
