@@ -66,6 +66,12 @@ pub enum Error {
     /// A block of a manifest that is kept cannot be read again.
     #[error("a block of the manifest that is kept here cannot be read: {0}")]
     Unreadable(String),
+    /// A block begins or ends where no block does: the same entries have another digest.
+    #[error("the manifest's block at {first} is not cut where this format cuts")]
+    WrongCut {
+        /// The block's first entry.
+        first: TreePath,
+    },
     /// More than a limit of this format allows.
     #[error("the manifest is larger than this format allows ({0})")]
     TooLarge(&'static str),
@@ -159,13 +165,18 @@ impl Manifest {
         mut block: impl FnMut(&BlockRef) -> Result<Block, E>,
     ) -> Result<Self, E> {
         let mut entries = Vec::new();
-        for expected in list.blocks() {
+        for (number, expected) in list.blocks().iter().enumerate() {
             let block = block(expected)?;
             if expected.digest != block.digest() {
                 let (expected, actual) = (expected.digest, block.digest());
                 return Err(Error::WrongBlock { expected, actual }.into());
             }
-            entries.extend(block.entries()?);
+            let mut cut = CutCheck::default();
+            for entry in block.entries()? {
+                cut.admit(&entry);
+                entries.push(entry);
+            }
+            cut.finish(expected, number + 1 == list.blocks().len())?;
         }
         Ok(Self::new(entries)?)
     }
@@ -211,6 +222,32 @@ impl ParentCheck {
         }
         self.last = Some(path.clone());
         Ok(())
+    }
+}
+
+/// Checks the entries of a block as they pass: it has to end where this format cuts, so that the same
+/// entries always have the same digest.
+#[derive(Debug, Default)]
+struct CutCheck {
+    builder: BlockBuilder,
+    ended: Option<Block>,
+    goes_on: bool,
+}
+
+impl CutCheck {
+    /// Takes the next entry.
+    fn admit(&mut self, entry: &Entry) {
+        self.goes_on |= self.ended.is_some();
+        if let Some(block) = self.builder.push(entry) {
+            self.ended = Some(block);
+        }
+    }
+
+    /// The block is over; only the last one of a manifest may end anywhere.
+    fn finish(self, expected: &BlockRef, is_last: bool) -> Result<(), Error> {
+        let block = if is_last { self.ended.or_else(|| self.builder.finish()) } else { self.ended };
+        let is_right = !self.goes_on && block.is_some_and(|b| BlockRef::of(&b) == *expected);
+        is_right.then_some(()).ok_or_else(|| Error::WrongCut { first: expected.first.clone() })
     }
 }
 

@@ -8,7 +8,8 @@ use std::{
 };
 
 use super::{
-    Block, BlockList, BlockRef, Each, Entries, Entry, Error, Manifest, ParentCheck, block::Reading,
+    Block, BlockList, BlockRef, CutCheck, Each, Entries, Entry, Error, Manifest, ParentCheck,
+    block::Reading,
 };
 use crate::{digest::Digest, path::TreePath};
 
@@ -86,10 +87,22 @@ impl StoredManifest {
         self.list().blocks().iter().try_for_each(|block| self.block(block).map(drop))
     }
 
-    /// Reads all of it: blocks that fit their digests, entries in order and inside of directories.
+    /// Reads all of it: blocks that fit their digests and are cut where this format cuts, entries in
+    /// order and inside of directories.
     pub fn check_entries(&self) -> Result<(), Error> {
         let mut parents = ParentCheck::default();
-        self.each().try_for_each(|entry| parents.admit(&entry?))
+        let blocks = self.list().blocks();
+        let mut entries = self.each();
+        for (number, named) in blocks.iter().enumerate() {
+            let mut cut = CutCheck::default();
+            for entry in entries.by_ref().take(named.count as usize) {
+                let entry = entry?;
+                parents.admit(&entry)?;
+                cut.admit(&entry);
+            }
+            cut.finish(named, number + 1 == blocks.len())?;
+        }
+        entries.try_for_each(|entry| entry.map(drop))
     }
 
     /// The bytes of a block that the list names.

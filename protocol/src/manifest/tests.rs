@@ -116,3 +116,57 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_block_that_is_cut_elsewhere_is_refused() {
+    let file = |number: usize| Entry {
+        path: TreePath::parse(format!("{number:06}").as_bytes()).unwrap(),
+        mode: 0o644,
+        mtime: 0,
+        kind: EntryKind::File { size: 1, digest: Digest::of(b"x"), link_group: None },
+    };
+    let whole = Manifest::new((0..20_000).map(file).collect()).unwrap();
+    let blocks = whole.blocks();
+    assert!(blocks.len() > 2);
+    let cut_anew = |at: &[usize]| {
+        let mut parts = Vec::new();
+        let mut begin = 0;
+        for end in at.iter().copied().chain([20_000]) {
+            let part = Manifest::new((begin..end).map(file).collect()).unwrap().blocks();
+            assert_eq!(part.len(), 1);
+            parts.extend(part);
+            begin = end;
+        }
+        parts
+    };
+    let mut ends: Vec<usize> = Vec::new();
+    for block in &blocks {
+        ends.push(ends.last().unwrap_or(&0) + block.count() as usize);
+    }
+    ends.pop();
+    let source = |blocks: &[Block]| {
+        let source: Vec<(Digest, Vec<u8>)> =
+            blocks.iter().map(|block| (block.digest(), block.bytes().to_vec())).collect();
+        StoredManifest::new(BlockList::of(blocks), std::sync::Arc::new(Given(source)))
+    };
+    assert_eq!(Manifest::from_blocks(&BlockList::of(&blocks), &blocks).unwrap(), whole);
+    source(&cut_anew(&ends)).check_entries().unwrap();
+    // One cut more, in the middle of the first block.
+    let mut more = ends.clone();
+    more.insert(0, ends[0] / 2);
+    let wrong = cut_anew(&more);
+    let refused = Manifest::from_blocks(&BlockList::of(&wrong), &wrong).unwrap_err();
+    assert!(matches!(&refused, Error::WrongCut { first } if first.to_string() == "000000"));
+    assert_eq!(source(&wrong).check_entries().unwrap_err(), refused);
+}
+
+/// Blocks in memory.
+#[derive(Debug)]
+struct Given(Vec<(Digest, Vec<u8>)>);
+
+impl BlockSource for Given {
+    fn read(&self, block: &BlockRef) -> Result<Vec<u8>, Error> {
+        let found = self.0.iter().find(|(digest, _)| *digest == block.digest);
+        Ok(found.map(|(_, bytes)| bytes.clone()).unwrap_or_default())
+    }
+}
