@@ -80,11 +80,31 @@ impl LiveIdentity {
         CF: Future<Output = Result<(), CE>>,
         CE: Into<BoxError>,
     {
+        let names = self.current().membership.server_names.clone();
+        self.renew_as(&names, renew, check).await
+    }
+
+    /// The same for a program that is from now on reached as a server at `server_names`.
+    pub async fn renew_as<R, RF, RE, C, CF, CE>(
+        &self,
+        server_names: &[String],
+        renew: &R,
+        check: &C,
+    ) -> Result<Arc<Identity>, Error>
+    where
+        R: Fn(RenewRequest) -> RF,
+        RF: Future<Output = Result<RenewResponse, RE>>,
+        RE: Into<BoxError>,
+        C: Fn(Arc<Identity>) -> CF,
+        CF: Future<Output = Result<(), CE>>,
+        CE: Into<BoxError>,
+    {
         let current = self.current();
-        let pending = Pending::renew(&self.data, &current)?;
+        let pending = Pending::renew_as(&self.data, &current, server_names)?;
         let request = RenewRequest { keys: pending.keys().clone() };
         let response = renew(request).await.map_err(|error| Error::Refused(error.into()))?;
         let mut membership: Membership = current.membership.clone();
+        membership.server_names = server_names.to_vec();
         membership.enroll_url = response.enroll_url.or(membership.enroll_url);
         let identity = pending.install(&membership, &response.certificates, check).await?;
         self.current.send_replace(Arc::clone(&identity));
@@ -184,7 +204,7 @@ impl LiveIdentity {
     }
 
     /// Shows the current server certificate, and every later one, on `tls`, until `shutdown`. For
-    /// publishers.
+    /// publishers, and agents that relay.
     pub async fn keep_shown(&self, tls: &ServerTls, shutdown: CancellationToken) {
         let mut renewals = self.subscribe();
         loop {

@@ -162,6 +162,7 @@ mod tests {
             keys: keys.iter().map(|key| key.verifying_key()).collect(),
             threshold,
             head_keys: vec![key().verifying_key()],
+            definition_keys: vec![],
             authorities: String::new(),
             publishers: vec![],
             epochs: BTreeMap::new(),

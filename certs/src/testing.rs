@@ -152,6 +152,7 @@ impl TestNetwork {
             keys: vec![self.root_key.verifying_key()],
             threshold: 1,
             head_keys: vec![self.head_key.verifying_key()],
+            definition_keys: vec![],
             authorities: self.authority.root_pem().to_owned(),
             publishers: Vec::new(),
             epochs: BTreeMap::new(),

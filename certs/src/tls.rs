@@ -47,6 +47,8 @@ pub const ALPN_H2: &str = "h2";
 pub const ALPN_HTTP1: &str = "http/1.1";
 /// ALPN name of the rsync protocol at a publisher.
 pub const ALPN_RSYNC: &str = "mirrornet-rsync/1";
+/// ALPN name of the same through a relay: a line with the module comes first.
+pub const ALPN_RELAYED_RSYNC: &str = "mirrornet-relayed-rsync/1";
 
 /// Label of the exported keying material that enrollment proofs are bound to.
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-mirrornet-enroll-v1";
@@ -58,7 +60,7 @@ pub fn install_provider() {
     drop(aws_lc_rs::default_provider().install_default());
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     install_provider();
     CryptoProvider::get_default()
         .cloned()

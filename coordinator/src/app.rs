@@ -17,6 +17,7 @@ pub mod history;
 pub mod identities;
 mod late;
 pub mod leases;
+mod mandates;
 pub mod orders;
 pub mod picture;
 pub mod poll;
@@ -26,6 +27,7 @@ pub mod rotation;
 mod standing;
 mod state;
 pub mod status;
+mod tree_keys;
 pub mod upkeep;
 
 pub use self::{

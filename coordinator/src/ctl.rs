@@ -24,6 +24,7 @@ mod invite;
 mod kind;
 mod log;
 mod login;
+mod mandate;
 mod print;
 mod revoke;
 mod root;
@@ -85,6 +86,7 @@ enum Verb {
     RejectEnrollment(enrollment::RejectEnrollment),
     Revoke(revoke::Revoke),
     Root(root::RootVerbs),
+    Mandate(mandate::MandateVerbs),
     Audit(audit::Audit),
     Apply(apply::Apply),
     Validate(import::Validate),
@@ -138,6 +140,7 @@ async fn run(cli: Cli, print: &mut Print) -> Result<(), Error> {
         Verb::RejectEnrollment(verb) => verb.run(&session, print).await,
         Verb::Revoke(verb) => verb.run(&session, print).await,
         Verb::Root(verb) => verb.run(&session, print).await,
+        Verb::Mandate(verb) => verb.run(&session, print).await,
         Verb::Audit(verb) => verb.run(&session, print).await,
         Verb::Apply(verb) => verb.run(&session, print).await,
         Verb::Validate(verb) => verb.run(&session, print).await,

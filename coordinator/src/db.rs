@@ -24,6 +24,7 @@ mod generations;
 mod identities;
 mod invites;
 mod leases;
+mod mandates;
 mod migrations;
 mod postgres;
 mod roots;
@@ -32,6 +33,7 @@ mod runs;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tree_secrets;
 mod undeletes;
 
 use std::path::{Path, PathBuf};

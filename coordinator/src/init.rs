@@ -197,6 +197,7 @@ fn first_root(
         keys: vec![root_key.verifying_key()],
         threshold: 1,
         head_keys: vec![head_key.verifying_key()],
+        definition_keys: vec![],
         authorities: authority.root_pem().to_owned(),
         publishers: vec![],
         epochs: BTreeMap::new(),

@@ -30,10 +30,12 @@ use certs::{
     tls::{PublicRoots, ServerExpectation},
 };
 use filetree::switch::{Mode, SwitchReport};
+use jiff::Timestamp;
 use protocol::{
     client::{Client, HttpSource},
-    name::IdentityName,
+    name::{IdentityName, TreeName},
     point::{self, BaseUrl},
+    role::Role,
     spec::AssignmentName,
 };
 use tokio::sync::Notify;
@@ -56,6 +58,7 @@ use crate::{
         manifest::Store,
         points::{Point, SharedHealth},
         ranges::Patience,
+        sealed::TreeKeys,
     },
     ledger::{self, Ledger, Withdrawn},
     line::Line,
@@ -118,7 +121,7 @@ pub struct Agent {
     pub(crate) config: Config,
     pub(crate) identity: Arc<LiveIdentity>,
     pub(crate) dialer: Dialer,
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) manifests: Store,
     pub(crate) logs: Shelf,
     pub(crate) patience: Patience,
@@ -154,13 +157,18 @@ struct State {
     orders: Option<Arc<Orders>>,
     busy: HashSet<AssignmentName>,
     progress: HashMap<AssignmentName, Arc<Progress>>,
-    publishers: HashMap<IdentityName, Arc<LiveClient>>,
+    /// Clients of publishers and relays, by whom they expect.
+    members: HashMap<(Role, IdentityName), Arc<LiveClient>>,
     /// By `HOST:PORT` of a stock server.
     breakers: HashMap<String, Breaker>,
     /// What was seen of each publication point, by its base URL.
     healths: HashMap<String, SharedHealth>,
+    /// Keys of private trees.
+    keys: HashMap<TreeName, Arc<TreeKeys>>,
     /// Why the coordinator cannot be asked; `None` while it answers.
     trouble: Option<String>,
+    /// When the coordinator last sent the orders, or said that there is nothing newer.
+    heard: Option<Timestamp>,
 }
 
 impl Agent {
@@ -175,7 +183,7 @@ impl Agent {
         let api =
             Arc::new(LiveClient::new(&identity, ServerExpectation::Coordinator, dialer.clone())?);
         let client = Client::new(&membership.api_url, Arc::new(move || api.get()));
-        let ledger = Ledger::open(&config.data)?;
+        let ledger = Arc::new(Ledger::open(&config.data)?);
         let trust = Trust {
             network: membership.network,
             agent: membership.name,
@@ -239,18 +247,37 @@ impl Agent {
 
     /// Clients for a publisher: they show our certificate and accept nobody else.
     pub(crate) fn publisher_http(&self, name: &IdentityName) -> Result<HttpSource, live::Error> {
+        self.member_http(Role::Publisher, name)
+    }
+
+    /// The same for an agent of the site's relay.
+    pub(crate) fn relay_http(&self, name: &IdentityName) -> Result<HttpSource, live::Error> {
+        self.member_http(Role::Agent, name)
+    }
+
+    fn member_http(&self, role: Role, name: &IdentityName) -> Result<HttpSource, live::Error> {
         let mut state = self.lock();
-        let client = match state.publishers.get(name) {
+        let client = match state.members.get(&(role, name.clone())) {
             Some(client) => Arc::clone(client),
             None => {
-                let expectation = ServerExpectation::publisher(name.clone());
+                let expectation = ServerExpectation::Named { role, name: name.clone() };
                 let client = LiveClient::new(&self.identity, expectation, self.dialer.clone())?;
                 let client = Arc::new(client);
-                state.publishers.insert(name.clone(), Arc::clone(&client));
+                state.members.insert((role, name.clone()), Arc::clone(&client));
                 client
             }
         };
         Ok(Arc::new(move || client.get()))
+    }
+
+    /// Who it is in the network.
+    pub(crate) fn name(&self) -> IdentityName {
+        self.identity.current().membership.name.clone()
+    }
+
+    /// When the coordinator last stood by the orders that are followed.
+    pub(crate) fn heard(&self) -> Option<Timestamp> {
+        self.lock().heard
     }
 
     /// The coordinator.
@@ -276,6 +303,16 @@ impl Agent {
             .allowing(Allowed::new(&self.config.points))
             .over(&self.line)
             .with_health(self.health_of(base))
+    }
+
+    /// The keys of a private tree.
+    pub(crate) fn keys_of(&self, tree: &TreeName) -> Arc<TreeKeys> {
+        let mut state = self.lock();
+        let keys = state.keys.entry(tree.clone()).or_insert_with(|| {
+            let ledger = Arc::clone(&self.ledger);
+            Arc::new(TreeKeys::new(tree, self.client.clone(), ledger))
+        });
+        Arc::clone(keys)
     }
 
     /// What this process has seen of a point.

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     fetch::allowed::PointsConfig,
     hooks::{self, HooksConfig},
+    relay::RelayConfig,
 };
 
 /// Everything that an admin of a site sets.
@@ -44,6 +45,8 @@ pub struct Config {
     /// `ADDRESS:PORT` where the status page, `/status`, `/metrics`, `/healthz` and `/readyz` are
     /// answered by plain HTTP; nowhere by default.
     pub monitor: Option<String>,
+    /// Whether other sites are served with what this agent holds and fetches.
+    pub relay: RelayConfig,
     /// How long what left a published tree can be brought back; `0s` keeps nothing of it.
     pub trash_keep: Span,
     /// Most bytes that the trash of one assignment keeps of what its upstream removed.
@@ -93,6 +96,7 @@ impl Default for Config {
             points: PointsConfig::default(),
             hooks: HooksConfig::default(),
             monitor: None,
+            relay: RelayConfig::default(),
             trash_keep: Span::from_secs(7 * 24 * 3_600),
             trash_max: ByteSize(20 << 30),
             scrub: ScrubConfig::default(),

@@ -185,7 +185,7 @@ fn decide(
         pack_bytes: None,
         no_pack: sources.no_pack.as_ref().map(|(reason, _)| *reason),
         no_rsync: sources.rsync.err(),
-        whole: sources.whole && sources.points.origin().is_some(),
+        whole: sources.whole && sources.points.with_content().next().is_some(),
         first_sync: !is_published,
     };
     let mut candidates: Vec<Candidate> = needs
@@ -283,7 +283,7 @@ impl Gather<'_> {
     }
 
     async fn whole(&self, batch: &[Pending]) -> Result<Failures, Error> {
-        let start = Instant::now();
+        let (start, before) = (Instant::now(), self.sources.points.mark());
         let contents: Vec<Content> = batch.iter().map(|item| content(&item.need)).collect();
         let beginnings = self.beginnings()?;
         let request = whole::Request {
@@ -293,12 +293,8 @@ impl Gather<'_> {
             patience: self.sources.patience,
             beginnings: &beginnings,
         };
-        let received = Counter::default();
         let progress = Arc::clone(self.run.progress());
-        let count = |bytes| {
-            received.add(bytes);
-            progress.add(bytes);
-        };
+        let count = |bytes| progress.add(bytes);
         let failed =
             whole::fetch(&request, &contents, &self.stage, &count).await.map_err(Error::Stage)?;
         let failures: Failures = failed
@@ -306,13 +302,26 @@ impl Gather<'_> {
             .map(|failed| (contents[failed.content].digest, (failed.reason, failed.detail)))
             .collect();
         let done = contents.iter().filter(|content| !failures.contains_key(&content.digest));
-        let came = Came { received_bytes: received.get(), ..sums(done.map(|c| c.size)) };
-        self.run.add_way(Way::Whole, ORIGIN, came.since(start));
+        self.add_way(Way::Whole, &before, ORIGIN, sums(done.map(|c| c.size)), start);
         if failures.is_empty() {
             // Of contents that nobody asks for any more.
             std::fs::remove_dir_all(&beginnings.path).ok();
         }
         Ok(failures)
+    }
+
+    /// Reports what came by one way since `before`, from each point; `nowhere` stands for none. Files
+    /// count where most bytes came from.
+    fn add_way(&self, way: Way, before: &[u64], nowhere: &str, sum: Came, start: Instant) {
+        let mut came: Vec<(&str, u64)> = self.sources.points.since(before).collect();
+        came.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        if came.is_empty() {
+            came.push((nowhere, 0));
+        }
+        for (number, (point, received_bytes)) in came.into_iter().enumerate() {
+            let sum = if number == 0 { sum.clone() } else { Came::default() };
+            self.run.add_way(way, point, Came { received_bytes, ..sum }.since(start));
+        }
     }
 
     /// Where the beginnings of large contents are kept.
@@ -338,17 +347,4 @@ fn sums(sizes: impl Iterator<Item = u64>) -> Came {
         content_bytes: came.content_bytes + size,
         ..came
     })
-}
-
-#[derive(Default)]
-struct Counter(std::sync::atomic::AtomicU64);
-
-impl Counter {
-    fn add(&self, bytes: u64) {
-        self.0.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(std::sync::atomic::Ordering::Relaxed)
-    }
 }

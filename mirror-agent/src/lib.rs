@@ -1,6 +1,6 @@
 //! The daemon of a mirror site: it enrolls, follows its orders, and keeps trees.
 //!
-//! Nobody connects to it. It asks the coordinator what it should hold ([`orders`]), writes down
+//! Nobody connects to it, unless its admin lets it serve other sites ([`relay`]). It asks the coordinator what it should hold ([`orders`]), writes down
 //! what it believes ([`ledger`]), finds the next step of each assignment ([`reconcile`]), decides
 //! how each file comes ([`route`]), brings it ([`gather`], [`fetch`], [`rsync`]), lets `filetree`
 //! switch the published tree ([`apply`]), and tells what it did ([`report`]).
@@ -32,6 +32,7 @@ pub mod orders;
 mod process;
 pub mod published;
 pub mod reconcile;
+pub mod relay;
 pub mod removal;
 pub mod report;
 pub mod route;
@@ -75,6 +76,9 @@ pub enum Failure {
     /// The address for monitoring.
     #[error(transparent)]
     Monitor(#[from] monitor::Error),
+    /// The address for other sites.
+    #[error(transparent)]
+    Relay(#[from] relay::Error),
     /// This identity was revoked.
     #[error(
         "this agent was revoked: the coordinator no longer accepts it. What it holds stays published as it is. To take part again, ask an admin for a new invite and enroll with it"
@@ -139,6 +143,7 @@ pub enum Failure {
 pub struct Running {
     agent: Arc<Agent>,
     monitor: Option<SocketAddr>,
+    relay: Option<SocketAddr>,
     shutdown: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -156,13 +161,19 @@ pub async fn start(config: Config) -> Result<Running, Failure> {
         monitor = Some(taken);
         tasks.spawn(monitor::serve(listener, Arc::clone(&agent), shutdown.clone()));
     }
+    let mut relay = None;
+    if let Some(address) = &agent.config.relay.listen {
+        let (listener, taken) = relay::bind(address).await?;
+        relay = Some(taken);
+        tasks.spawn(relay::keep(Arc::clone(&agent), listener, taken, shutdown.clone()));
+    }
     tasks.spawn(Arc::clone(&agent).follow(shutdown.clone()));
     tasks.spawn(Arc::clone(&agent).keep_reporting(shutdown.clone()));
     tasks.spawn(Arc::clone(&agent).keep_renewed(shutdown.clone()));
     tasks.spawn(control::serve(control, Arc::clone(&agent), shutdown.clone()));
     tasks.spawn(Arc::clone(&agent).keep_scrubbing(shutdown.clone()));
     tasks.spawn(Arc::clone(&agent).work(shutdown.clone()));
-    Ok(Running { agent, monitor, shutdown, tasks })
+    Ok(Running { agent, monitor, relay, shutdown, tasks })
 }
 
 impl Running {
@@ -174,6 +185,11 @@ impl Running {
     /// Where it answers monitoring, if it does.
     pub fn monitor(&self) -> Option<SocketAddr> {
         self.monitor
+    }
+
+    /// Where it serves other sites, if it does.
+    pub fn relay(&self) -> Option<SocketAddr> {
+        self.relay
     }
 
     /// Ends everything; what was fetched and verified is kept for the next start.

@@ -8,9 +8,12 @@
 //! the mirror goes on serving. Only a tree that the last head called autonomous goes on by itself,
 //! to newer statements of its publisher that no admin had to approve.
 
+mod mandates;
+
 use std::sync::Arc;
 
 use certs::{
+    private,
     root::TrustedRoot,
     signing::{self, VerifyingKey},
 };
@@ -19,7 +22,7 @@ use protocol::{
     digest::Digest,
     dsse::Envelope,
     generation::{Epoch, Revision, RootNumber, Version},
-    name::{IdentityName, NetworkName, TreeName},
+    name::{IdentityName, NetworkName, SiteName, TreeName},
     pack::JOINED_GAP_BYTES,
     spec::AssignmentName,
     statement::{Claim, Head, Offer, Statement},
@@ -27,6 +30,7 @@ use protocol::{
 };
 use serde::{Deserialize, Serialize};
 
+use self::mandates::Mandated;
 use crate::ledger::{GoesBack, Marks};
 
 /// Most assignments of one agent.
@@ -54,6 +58,8 @@ pub struct Orders {
     pub head: Head,
     /// The root by which they were verified.
     root: Arc<TrustedRoot>,
+    /// What mandates say, where the network has definitions keys.
+    mandated: Option<Mandated>,
 }
 
 /// A target whose statement and offers were verified.
@@ -125,6 +131,16 @@ pub enum Error {
     /// Older than what was believed before.
     #[error(transparent)]
     GoesBack(#[from] GoesBack),
+    /// Orders of another site, where that would change whose mandates count.
+    #[error(
+        "the coordinator's orders are for site {found}, but this agent has followed mandates of {wanted}; enroll it anew to move it"
+    )]
+    Site {
+        /// Named in the orders.
+        found: SiteName,
+        /// Whose mandates are followed.
+        wanted: SiteName,
+    },
     /// More than any site has.
     #[error("the coordinator's orders name more than {MAX_ASSIGNMENTS} assignments")]
     TooMany,
@@ -186,7 +202,13 @@ impl Orders {
     /// Verifies orders and raises the marks, which must be stored before the orders are followed.
     ///
     /// Whether the head has expired is not asked here: see [`Orders::is_stale`].
-    pub fn verify(wanted: AgentOrders, trust: &Trust, marks: &mut Marks) -> Result<Self, Error> {
+    ///
+    /// In a strict network the assignments become those of the mandates.
+    pub fn verify(
+        mut wanted: AgentOrders,
+        trust: &Trust,
+        marks: &mut Marks,
+    ) -> Result<Self, Error> {
         if wanted.agent != trust.agent {
             return Err(Error::Agent { found: wanted.agent, wanted: trust.agent.clone() });
         }
@@ -206,8 +228,18 @@ impl Orders {
         }
         let mut raised = marks.clone();
         raised.raise_wanted(head.restore_epoch, head.revision, head.number)?;
+        let mandated = match root.definition_keys.is_empty() {
+            true => None,
+            false => Some(mandates::obey(&mut wanted, trust, &mut raised)?),
+        };
         *marks = raised;
-        Ok(Self { wanted, head, root: Arc::clone(&trust.root) })
+        Ok(Self { wanted, head, root: Arc::clone(&trust.root), mandated })
+    }
+
+    /// Whether an assignment that is not among the orders may have its files taken away: in a strict
+    /// network only where its end was signed.
+    pub fn may_trash(&self, name: &AssignmentName) -> bool {
+        self.mandated.as_ref().is_none_or(|mandated| mandated.has_ended(name))
     }
 
     /// Whether the head has expired: nothing new is begun on its word.
@@ -425,9 +457,14 @@ fn open_offers(offers: &[Envelope], tree: &TreeName, keys: &[VerifyingKey]) -> V
     offers.iter().take(MAX_OFFERS).filter_map(|offer| open_offer(offer, tree, keys)).collect()
 }
 
+/// What lies at points in a way that this program cannot open is of no use to it.
+fn is_known(encryption: Option<&str>) -> bool {
+    encryption.is_none_or(|scheme| scheme == private::SCHEME)
+}
+
 fn open_offer(envelope: &Envelope, tree: &TreeName, keys: &[VerifyingKey]) -> Option<Offer> {
     match open::<Offer>(envelope, keys) {
-        Ok(offer) if offer.tree == *tree && offer.encryption.is_none() => Some(offer),
+        Ok(offer) if offer.tree == *tree && is_known(offer.encryption.as_deref()) => Some(offer),
         Ok(_) => None,
         Err(error) => {
             tracing::warn!(%tree, %error, "an offer is not the publisher's; it is not used");

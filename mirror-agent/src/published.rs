@@ -11,6 +11,7 @@ use protocol::{
     digest::Digest,
     generation::{Generation, Version},
     manifest::{Entries, Entry, StoredManifest},
+    name::TreeName,
     origin,
     pack::target_blocks,
     point::PointRef,
@@ -30,7 +31,8 @@ use crate::{
     fetch::{
         manifest,
         pack::Remote,
-        points::{ORIGIN, Point, Points},
+        points::{ORIGIN, Point, Points, RELAY},
+        sealed::{Naming, Sealed},
     },
     gather::{self, Link, Sources, gather},
     guard,
@@ -40,7 +42,7 @@ use crate::{
     report::{Came, Run},
     rsync::{
         child::Limits,
-        connect::{host_and_port, to_publisher},
+        connect::{Server, host_and_port, to_first},
         source::Source,
     },
     versions, withdraw,
@@ -110,7 +112,7 @@ pub async fn sync(
     if !run.is_dry() {
         block_in_place(|| site.set_group(&rules))?;
     }
-    let points = Arc::new(points(agent, from, |why| run.notice(why))?);
+    let points = Arc::new(points(agent, &order.name.tree, from, |why| run.notice(why))?);
     run.set_points(&points);
     let mut base = Base::find(agent, &site, applied, &rules, run)?;
     let (want, chain, no_pack) =
@@ -417,13 +419,28 @@ async fn follow(
     Ok(Some((at, chain)))
 }
 
+/// Most agents of a relay that are asked.
+const MAX_RELAYS: usize = 8;
+
 /// Where the tree's objects can be had, as the definitions say and this site's admin allows.
 pub(crate) fn points(
     agent: &Agent,
+    tree: &TreeName,
     from: &PublisherOrigin,
     notice: impl Fn(String),
 ) -> Result<Points, Error> {
+    let keys = from.private.then(|| agent.keys_of(tree));
+    let sealed = |point: Point, naming| match &keys {
+        Some(keys) => point.sealed_by(Sealed::new(Arc::clone(keys), naming)),
+        None => point,
+    };
     let mut points = Vec::new();
+    for relay in from.relays.iter().filter(|relay| relay.agent != agent.name()).take(MAX_RELAYS) {
+        let base = format!("https://{}", relay.address);
+        let http = agent.relay_http(&relay.agent)?;
+        let point = Point::new(format!("{RELAY}{}", relay.agent), &base, http).over(&agent.line);
+        points.push(point.with_health(agent.health_of(&base)));
+    }
     let mut named = from.points.clone();
     if !named.contains(&PointRef::Origin) {
         named.push(PointRef::Origin);
@@ -431,14 +448,14 @@ pub(crate) fn points(
     for point in &named {
         match point {
             PointRef::At(url) => match agent.public_point(url) {
-                Ok(point) => points.push(point),
+                Ok(point) => points.push(sealed(point, Naming::Public)),
                 Err(why) => notice(format!("the point {url} is not asked: {why}")),
             },
             PointRef::Signed => {
                 let Some(address) = &from.address else { continue };
                 let http = agent.publisher_http(&from.publisher)?;
                 let base = format!("https://{address}{}", origin::SIGNED);
-                points.push(agent.signed_point(&base, http));
+                points.push(sealed(agent.signed_point(&base, http), Naming::Own));
             }
             PointRef::Origin => {
                 let Some(address) = &from.address else { continue };
@@ -466,20 +483,13 @@ pub(crate) fn rsync_source(
     if agent.rsync.is_none() {
         return Err(NoDelta::NoRsync);
     }
-    let address = from.address.as_deref().and_then(host_and_port);
-    let (host, port) = address.ok_or(NoDelta::PointUnreachable)?;
-    let publisher = from.publisher.clone();
+    let path = origin::rsync_module(&order.name.tree, generation);
+    let servers = servers(agent, from, &path).ok_or(NoDelta::PointUnreachable)?;
     Ok(Source {
-        connect: to_publisher(
-            agent.dialer.clone(),
-            Arc::clone(&agent.identity),
-            publisher.clone(),
-            host,
-            port,
-        ),
+        connect: to_first(agent.dialer.clone(), Arc::clone(&agent.identity), servers),
         line: Arc::clone(&agent.line),
-        host: publisher.to_string(),
-        path: origin::rsync_module(&order.name.tree, generation),
+        host: from.publisher.to_string(),
+        path,
         user: None,
         password_file: None,
         compress: true,
@@ -487,6 +497,19 @@ pub(crate) fn rsync_source(
         limits: Limits::default(),
         log: run.log().clone(),
     })
+}
+
+/// Who has a module of the publisher, in the order in which to ask: the site's relays, and the
+/// publisher itself. `None` while nobody has said where it is.
+pub(crate) fn servers(agent: &Agent, from: &PublisherOrigin, module: &str) -> Option<Vec<Server>> {
+    let own = agent.name();
+    let relays = from.relays.iter().filter(|relay| relay.agent != own).take(MAX_RELAYS);
+    let mut servers: Vec<Server> =
+        relays.filter_map(|relay| Server::relay(relay, module)).collect();
+    if let Some((host, port)) = from.address.as_deref().and_then(host_and_port) {
+        servers.push(Server::publisher(from.publisher.clone(), host, port));
+    }
+    (!servers.is_empty()).then_some(servers)
 }
 
 fn held(

@@ -186,6 +186,8 @@ mod tests {
                 publisher: "build".parse().unwrap(),
                 address: None,
                 points: vec![],
+                private: false,
+                relays: vec![],
             })
         };
         AssignmentOrder {

@@ -277,7 +277,7 @@ async fn bring(
     let (points, rsync);
     match &order.origin {
         Origin::Publisher(from) => {
-            points = published::points(agent, from, |why| run.notice(why))
+            points = published::points(agent, &order.name.tree, from, |why| run.notice(why))
                 .map_err(|error| failed(error.into()))?;
             rsync = published::rsync_source(agent, order, from, applied.version.generation, run);
         }

@@ -264,6 +264,8 @@ impl World {
                 publisher: "build".parse().unwrap(),
                 address: Some(self.publisher_address.clone()),
                 points: vec![],
+                private: false,
+                relays: vec![],
             }),
             fallback: vec![],
             target: Some(Target { statement: signed, offers: vec![] }),
@@ -292,12 +294,14 @@ impl World {
             agent: "lisbon-1".parse().unwrap(),
             site: "lisbon".parse().unwrap(),
             head: self.sign(&self.network.head_key, &self.head),
+            readers: vec![],
             default_rate: None,
             bandwidth: vec![],
             budget: None,
             timezone: None,
             sharers: 1,
             assignments: vec![order],
+            mandates: vec![],
         }
     }
 

@@ -38,6 +38,10 @@ pub struct Root {
     pub threshold: u32,
     /// The keys that heads are signed with.
     pub head_keys: Vec<VerifyingKey>,
+    /// The keys that mandates are signed with. Where there is one, agents carry out what it has signed
+    /// and nothing else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub definition_keys: Vec<VerifyingKey>,
     /// Root certificates of the network, PEM: more than one while they are being exchanged.
     pub authorities: String,
     /// Who signs content.
@@ -92,6 +96,9 @@ impl Root {
         }
         if self.head_keys.len() > MAX_KEYS {
             return too_many("head keys");
+        }
+        if self.definition_keys.len() > MAX_KEYS {
+            return too_many("definitions keys");
         }
         if self.publishers.iter().any(|publisher| publisher.trees.len() > MAX_KEYS) {
             return too_many("patterns of one publisher");
@@ -224,6 +231,7 @@ mod tests {
             keys,
             threshold,
             head_keys: vec![key(9)],
+            definition_keys: vec![],
             authorities: String::new(),
             publishers: vec![],
             epochs: BTreeMap::new(),
@@ -252,6 +260,7 @@ mod tests {
             keys: vec![key],
             threshold: 1,
             head_keys: vec![key],
+            definition_keys: vec![],
             authorities: String::new(),
             publishers: vec![entry],
             epochs: BTreeMap::from([(tree("fedora-44"), Epoch(3))]),

@@ -15,6 +15,7 @@ use crate::{
     generation::{Epoch, Generation, HeadNumber, RestoreEpoch, Revision, RootNumber, Version},
     name::{IdentityName, NetworkName, SiteName, TreeName},
     root::Root,
+    v1::mandates::Mandate,
 };
 
 /// A payload with the media type under which it is signed.
@@ -221,4 +222,5 @@ claims! {
     Head "head" 8 << 20;
     Receipt "receipt" 16 << 10;
     Root "root" 64 << 10;
+    Mandate "mandate" 512 << 10;
 }

@@ -11,6 +11,8 @@ pub mod enroll;
 pub mod events;
 pub mod history;
 pub mod identities;
+pub mod keys;
+pub mod mandates;
 pub mod publisher;
 pub mod roots;
 pub mod status;

@@ -5,8 +5,7 @@
 //! so is everyone once the coordinator has not been heard for too long. Which protocol a
 //! connection speaks is settled by ALPN, so one open port is enough.
 
-pub mod file;
-mod https;
+pub(crate) mod https;
 mod metrics;
 pub(crate) mod readers;
 mod rsync;
@@ -18,6 +17,8 @@ use certs::tls::{
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+pub use protocol::origin::file;
 
 pub(crate) use self::rsync::{CAGED, find as find_rsync, remove_left_over};
 use crate::state::State;

@@ -3,7 +3,7 @@
 //! ```text
 //! DATA/identity             -> identity-<serial>; replaced by rename, so it is one or the other
 //! DATA/identity-<serial>/   identity.json key.pem cert.pem ca.pem signing.key
-//!                           server-key.pem server.pem (publishers)
+//!                           server-key.pem server.pem (publishers, and agents that relay)
 //! DATA/identity.new/        keys that have been made and are not certified yet
 //! ```
 //!
@@ -62,7 +62,7 @@ pub struct Membership {
     pub enroll_url: Option<String>,
     /// The root document that was pinned at enrollment, signed.
     pub root: Envelope,
-    /// Host names or addresses that the server certificate is for; publishers only.
+    /// Host names or addresses that it is reached at as a server: publishers, and agents that relay.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub server_names: Vec<String>,
 }
@@ -99,7 +99,7 @@ pub struct Identity {
     pub anchors: Anchors,
     /// What this program shows as a client.
     pub client: Credentials,
-    /// What it shows as a server; publishers only.
+    /// What it shows as a server: publishers, and agents that relay.
     pub server: Option<Credentials>,
 }
 
@@ -193,8 +193,16 @@ impl Pending {
     /// Keys for the renewal of `identity` in `data`: those of a renewal that did not finish, else
     /// new ones. The signing key stays.
     pub fn renew(data: &Path, identity: &Identity) -> Result<Self, Error> {
-        let names = &identity.membership.server_names;
-        Self::open_or_create(data, names, Some(&identity.signing_key))
+        Self::renew_as(data, identity, &identity.membership.server_names)
+    }
+
+    /// The same, for an identity that is from now on reached as a server at `server_names`.
+    pub fn renew_as(
+        data: &Path,
+        identity: &Identity,
+        server_names: &[String],
+    ) -> Result<Self, Error> {
+        Self::open_or_create(data, server_names, Some(&identity.signing_key))
     }
 
     /// What is to be certified.

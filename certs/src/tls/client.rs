@@ -43,6 +43,11 @@ impl ServerExpectation {
     pub fn publisher(name: IdentityName) -> Self {
         Self::Named { role: Role::Publisher, name }
     }
+
+    /// The agent `name`, as a relay.
+    pub fn relay(name: IdentityName) -> Self {
+        Self::Named { role: Role::Agent, name }
+    }
 }
 
 impl fmt::Display for ServerExpectation {

@@ -207,6 +207,11 @@ impl App {
                     .issue_server(key, role, name, &keys.server_names, life, now)
                     .map_err(invalid_host)?,
             ),
+            // A relay. It is known by its identity, and no host name is certified for it: a program of
+            // somebody else's could take it for the server of that name.
+            (Role::Agent, Some(key)) => Some(
+                authority.issue_server(key, role, name, &[], life, now).map_err(invalid_host)?,
+            ),
             (Role::Publisher, None) => {
                 return Err(Refusal::Invalid(
                     "a publisher serves agents and needs a server key; its request has none".into(),

@@ -7,9 +7,11 @@
 mod agent;
 mod concerned;
 mod publisher;
+mod relay;
 
 pub use self::{
     agent::{HEAD_LIFE, agent},
     concerned::{Among, concerned},
     publisher::{publisher, trees_of},
+    relay::parties,
 };

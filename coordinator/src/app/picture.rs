@@ -92,6 +92,7 @@ impl Picture {
                 tx.definitions().await?,
                 tx.requests().await?,
                 tx.undeletes().await?,
+                tx.mandates().await?,
             )?),
         };
         let contents = match kept(Topic::Generations) {

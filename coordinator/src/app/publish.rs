@@ -22,7 +22,7 @@ use super::{
     admission::Caller,
     effective,
     events::Told,
-    orders::trees_of,
+    orders::{parties, trees_of},
     picture::{SYNC, TreeContents},
 };
 use crate::db::Topic;
@@ -179,18 +179,26 @@ impl App {
         Ok(())
     }
 
-    /// Keeps what a publisher says about itself.
+    /// Keeps what a publisher, or an agent that relays, says about itself.
     pub async fn set_presence(&self, caller: &Caller, presence: &Presence) -> Result<(), Error> {
         check_address(&presence.advertise)?;
         let mut write = self.write().await?;
-        write.tx.set_presence(&caller.name, presence).await?;
-        let known = write.before.fleet.identity(Role::Publisher, &caller.name);
+        write.tx.set_presence(caller.role, &caller.name, presence).await?;
+        let known = write.before.fleet.identity(caller.role, &caller.name);
         if known.is_some_and(|known| known.advertise.as_deref() == Some(&presence.advertise)) {
             return self.commit_quietly(write).await;
         }
         let mut topics = vec![Topic::Identities];
-        let trees = trees_of(&write.before, &caller.name);
-        topics.extend(trees.into_iter().map(|tree| Topic::Tree(tree.name)));
+        match (caller.role, &caller.site) {
+            // The agent hears whom it serves, and those whom it serves where it is.
+            (Role::Agent, Some(site)) => {
+                topics.extend(parties(&write.before, site).into_iter().map(Topic::Agent));
+            }
+            _ => {
+                let trees = trees_of(&write.before, &caller.name);
+                topics.extend(trees.into_iter().map(|tree| Topic::Tree(tree.name)));
+            }
+        }
         self.commit(write, &topics).await?;
         Ok(())
     }

@@ -198,6 +198,7 @@ pub fn differences(old: &Root, new: &Root) -> Vec<String> {
     };
     keys("root", &old.keys, &new.keys);
     keys("head", &old.head_keys, &new.head_keys);
+    keys("definitions", &old.definition_keys, &new.definition_keys);
     if old.threshold != new.threshold {
         changes.push(format!("asks for {} signatures, not {}", new.threshold, old.threshold));
     }
@@ -245,6 +246,7 @@ mod tests {
             keys: vec![key(1)],
             threshold: 1,
             head_keys: vec![key(2)],
+            definition_keys: vec![],
             authorities: "PEM".into(),
             publishers: vec![],
             epochs: BTreeMap::new(),

@@ -49,10 +49,13 @@ fn ended(picture: &Picture, since: Timestamp, now: Timestamp) -> Vec<AssignmentN
     ended.map(|(name, _)| name.clone()).collect()
 }
 
-/// The agent that holds an assignment, and the publisher that serves it.
+/// The agent that holds an assignment, and who serves it: the publisher and the site's relay.
 fn parties(picture: &Picture, name: &AssignmentName, now: Timestamp) -> Vec<Topic> {
     let agent = picture.effective(name, now).and_then(|merged| merged.agent.ok());
     let publisher: Option<IdentityName> = effective::tree(&picture.wanted.definitions, &name.tree)
         .and_then(|tree| tree.publisher().cloned());
-    agent.map(Topic::Agent).into_iter().chain(publisher.map(Topic::Publisher)).collect()
+    let relay = picture.wanted.definitions.sites.get(&name.site).and_then(|s| s.relay.as_ref());
+    let relays = relay.map_or(&[][..], |site| picture.fleet.agents_at(site)).iter();
+    let agents = agent.into_iter().chain(relays.map(|(agent, _)| agent.clone()));
+    agents.map(Topic::Agent).chain(publisher.map(Topic::Publisher)).collect()
 }

@@ -91,6 +91,13 @@ struct Draft {
     /// Name a key for heads no longer; may be given several times.
     #[arg(long = "drop-head-key", value_name = "KEY")]
     drop_head_keys: Vec<VerifyingKey>,
+    /// Name a key for mandates: agents then carry out nothing that it has not signed; may be given
+    /// several times.
+    #[arg(long = "add-definition-key", value_name = "KEY")]
+    add_definition_keys: Vec<VerifyingKey>,
+    /// Name a key for mandates no longer; may be given several times.
+    #[arg(long = "drop-definition-key", value_name = "KEY")]
+    drop_definition_keys: Vec<VerifyingKey>,
     /// Let the generations of a tree start over; may be given several times.
     #[arg(long = "epoch", value_name = "TREE")]
     epochs: Vec<TreeName>,
@@ -142,6 +149,7 @@ impl Draft {
         let mut next = draft.next;
         change(&mut next.keys, self.add_keys, &self.drop_keys);
         change(&mut next.head_keys, self.add_head_keys, &self.drop_head_keys);
+        change(&mut next.definition_keys, self.add_definition_keys, &self.drop_definition_keys);
         next.threshold = self.threshold.unwrap_or(next.threshold);
         for tree in self.epochs {
             let epoch = current.epoch(&tree).next();
@@ -194,6 +202,10 @@ fn describe(root: &Root) -> String {
     lines.extend(root.keys.iter().map(|key| format!("  {key}")));
     lines.push("head keys:".into());
     lines.extend(root.head_keys.iter().map(|key| format!("  {key}")));
+    if !root.definition_keys.is_empty() {
+        lines.push("definitions keys (agents carry out only what they signed):".into());
+        lines.extend(root.definition_keys.iter().map(|key| format!("  {key}")));
+    }
     lines.push("publishers:".into());
     for entry in &root.publishers {
         let trees: Vec<String> = entry.trees.iter().map(ToString::to_string).collect();

@@ -7,8 +7,10 @@ mod concurrency;
 mod content;
 mod events;
 mod leases;
+mod mandates;
 mod people;
 mod runs;
+mod tree_secrets;
 mod undeletes;
 
 use super::testing::TestDatabase;

@@ -161,16 +161,18 @@ impl Transaction {
         .map(drop)
     }
 
-    /// Keeps what a publisher says about itself.
+    /// Keeps what a publisher, or an agent that relays, says about itself.
     pub async fn set_presence(
         &mut self,
+        role: Role,
         name: &IdentityName,
         presence: &Presence,
     ) -> Result<(), Error> {
         execute!(
             self,
-            "UPDATE identities SET advertise = $2, version = $3, rsync = $4
-             WHERE role = 'publisher' AND name = $1",
+            "UPDATE identities SET advertise = $3, version = $4, rsync = $5
+             WHERE role = $1 AND name = $2",
+            role.as_str(),
             name.as_str(),
             presence.advertise.as_str(),
             presence.version.as_str(),

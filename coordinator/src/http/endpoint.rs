@@ -3,6 +3,7 @@
 
 pub(super) mod agent_leases;
 pub(super) mod agent_orders;
+pub(super) mod agent_presence;
 pub(super) mod agent_runs;
 pub(super) mod assignment_effective;
 pub(super) mod assignment_log;
@@ -20,6 +21,7 @@ pub(super) mod health;
 pub(super) mod identities;
 pub(super) mod identity_revoke;
 pub(super) mod invites;
+pub(super) mod mandates;
 pub(super) mod metrics;
 pub(super) mod openapi;
 pub(super) mod publisher_orders;
@@ -33,6 +35,7 @@ pub(super) mod status;
 pub(super) mod tree_decision;
 pub(super) mod tree_history;
 pub(super) mod tree_holds;
+pub(super) mod tree_key;
 pub(super) mod tree_offers;
 pub(super) mod tree_publish;
 pub(super) mod tree_statements;

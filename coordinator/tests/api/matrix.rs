@@ -13,7 +13,7 @@ use protocol::{
 };
 use reqwest::Method;
 
-use crate::support::{Network, Peer, kind};
+use crate::support::{DEFINITIONS, Network, Peer, kind};
 
 /// In the order of the columns below.
 const ROLES: [Role; 5] = [Role::Admin, Role::Viewer, Role::Operator, Role::Publisher, Role::Agent];
@@ -25,6 +25,7 @@ const SITE_READERS: &str = "avo--";
 const SITE_MANAGERS: &str = "a-o--";
 const PUBLISHER: &str = "---p-";
 const AGENT: &str = "----g";
+const PEERS: &str = "---pg";
 
 /// Method, path as it is described, path as it is asked, and who may.
 const ENDPOINTS: &[(&str, &str, &str, &str)] = &[
@@ -69,6 +70,7 @@ const ENDPOINTS: &[(&str, &str, &str, &str)] = &[
     ("post", "/v1/assignments/{name}/{verb}", "/v1/assignments/alpha@lisbon/enable", SITE_MANAGERS),
     ("post", "/v1/assignments/{name}/undelete", "/v1/assignments/alpha@lisbon/undelete", ADMIN),
     ("get", "/v1/assignments/{name}/log", "/v1/assignments/alpha@lisbon/log", SITE_READERS),
+    ("post", "/v1/mandates", "/v1/mandates", ADMIN),
     ("get", "/v1/events", "/v1/events", READERS),
     ("post", "/v1/trees/{tree}/publish", "/v1/trees/alpha/publish", ADMIN),
     ("post", "/v1/trees/{tree}/approve", "/v1/trees/alpha/approve", ADMIN),
@@ -80,6 +82,7 @@ const ENDPOINTS: &[(&str, &str, &str, &str)] = &[
     ("post", "/v1/trees/{tree}/holds", "/v1/trees/alpha/holds", PUBLISHER),
     ("delete", "/v1/trees/{tree}/holds", "/v1/trees/alpha/holds", PUBLISHER),
     ("get", "/v1/agent/orders", "/v1/agent/orders", AGENT),
+    ("put", "/v1/agent/presence", "/v1/agent/presence", AGENT),
     ("post", "/v1/agent/leases", "/v1/agent/leases", AGENT),
     ("post", "/v1/agent/runs", "/v1/agent/runs", AGENT),
     (
@@ -88,6 +91,7 @@ const ENDPOINTS: &[(&str, &str, &str, &str)] = &[
         "/v1/trees/alpha/statements/b3:af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262",
         AGENT,
     ),
+    ("get", "/v1/trees/{tree}/key", "/v1/trees/alpha/key", PEERS),
     ("get", "/v1/status", "/v1/status", SITE_READERS),
     ("get", "/v1/generations", "/v1/generations?tree=alpha", SITE_READERS),
     ("get", "/v1/runs", "/v1/runs", SITE_READERS),
@@ -104,6 +108,8 @@ struct Actors {
 
 async fn actors() -> Actors {
     let (network, build, lisbon, _) = Network::with_peers().await;
+    let private = DEFINITIONS.replace("path = \"alpha\"", "path = \"alpha\"\nprivate = true");
+    network.apply(&private).await.unwrap();
     let viewer = network.peer(Role::Viewer, "vic", None).await;
     let operator = network.peer(Role::Operator, "olga", Some("lisbon")).await;
     let admin = Identity::load(&network.config.data.join("admin")).unwrap();

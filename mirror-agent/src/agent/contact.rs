@@ -29,6 +29,7 @@ use crate::{
     ledger,
     line::Terms,
     orders::{self, Orders},
+    rsync::connect::host_and_port,
 };
 
 /// How long the coordinator keeps a question open.
@@ -111,7 +112,10 @@ impl Agent {
         match Orders::verify(wanted, &self.trust(), &mut marks) {
             Ok(orders) => {
                 self.line.set_terms(Terms::of(&orders.wanted));
-                self.lock().orders = Some(Arc::new(orders));
+                let mut state = self.lock();
+                // It stood by them when it signed their head, for all that is known now.
+                state.heard = Some(orders.head.issued);
+                state.orders = Some(Arc::new(orders));
             }
             Err(error) => {
                 tracing::warn!(error = crate::chain(&error), "the stored orders are not used");
@@ -132,7 +136,10 @@ impl Agent {
             return Err(self.explained(source));
         }
         match answer? {
-            None => Ok(false),
+            None => {
+                self.lock().heard = Some(clock::now());
+                Ok(false)
+            }
             Some(wanted) => {
                 self.follow_roots(wanted.root).await?;
                 self.accept(wanted).map(|()| true)
@@ -164,7 +171,10 @@ impl Agent {
         self.ledger.set_orders(&orders.wanted)?;
         tracing::debug!(revision = %orders.wanted.revision, "new orders");
         self.line.set_terms(Terms::of(&orders.wanted));
-        self.lock().orders = Some(Arc::new(orders));
+        let mut state = self.lock();
+        state.heard = Some(clock::now());
+        state.orders = Some(Arc::new(orders));
+        drop(state);
         self.wake.notify_one();
         Ok(())
     }
@@ -267,6 +277,19 @@ impl Agent {
         let check =
             |identity: Arc<Identity>| async move { try_out(&identity, &agent.dialer).await };
         agent.identity.keep_renewed(renew, check, shutdown).await;
+    }
+
+    /// Makes sure that there is the certificate of a server which is reached at `HOST:PORT`.
+    pub(crate) async fn become_server(&self, advertise: &str) -> Result<(), live::Error> {
+        let host = host_and_port(advertise).map_or_else(|| advertise.to_owned(), |(host, _)| host);
+        let names = [host];
+        let current = self.identity.current();
+        if current.server.is_some() && current.membership.server_names == names {
+            return Ok(());
+        }
+        let renew = |request| self.renew(request);
+        let check = |identity: Arc<Identity>| async move { try_out(&identity, &self.dialer).await };
+        self.identity.renew_as(&names, &renew, &check).await.map(drop)
     }
 
     /// Renews a certificate that is due; for a program that does not run all the time.

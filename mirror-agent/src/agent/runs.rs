@@ -445,7 +445,8 @@ impl Agent {
 
     fn release(&self, name: &AssignmentName) -> Result<Option<RunReport>, Error> {
         let Some(record) = self.ledger.record(name)? else { return Ok(None) };
-        let goes = record.on_end == OnEnd::Trash && record.held.is_some();
+        let may_go = self.orders().is_none_or(|orders| orders.may_trash(name));
+        let goes = record.on_end == OnEnd::Trash && record.held.is_some() && may_go;
         let report = if goes { Some(self.end(&record)?) } else { None };
         let Some(mut record) = self.ledger.record(name)? else { return Ok(report) };
         record.unassigned = true;

@@ -10,9 +10,12 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use protocol::{
     digest::Digest,
-    manifest::{self, Block, BlockList, BlockRef, BlockSource, Manifest, StoredManifest},
+    manifest::{
+        self, Block, BlockList, BlockRef, BlockSource, Entries, Entry, Manifest, StoredManifest,
+    },
     name::TreeName,
     origin,
+    path::TreePath,
     statement::Statement,
     wire,
 };
@@ -128,6 +131,22 @@ impl Store {
         let lists: HashSet<String> = digests.iter().map(Digest::hex).collect();
         remove_others(&self.lists, &lists)?;
         remove_others(&self.blocks.0, &blocks)
+    }
+
+    /// The canonical bytes of a block list that is kept, for a relay.
+    pub fn list_bytes(&self, digest: &Digest) -> Option<Vec<u8>> {
+        self.list(digest).map(|list| list.encode())
+    }
+
+    /// The canonical bytes of a block that is kept, for a relay.
+    pub fn block_bytes(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let bytes = read(&self.blocks.path(digest), manifest::MAX_BLOCK_BYTES)?;
+        (Digest::of(&bytes) == *digest).then_some(bytes)
+    }
+
+    /// One entry of a manifest that is kept: only the block that can have it is read.
+    pub fn entry(&self, manifest: &Digest, path: &TreePath) -> Option<Entry> {
+        self.at(self.list(manifest)?).find(path).ok()?
     }
 
     fn list(&self, digest: &Digest) -> Option<BlockList> {

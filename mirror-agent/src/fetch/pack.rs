@@ -103,6 +103,7 @@ impl Remote<'_> {
             return Err(pack::Error::TooLarge("1 GiB of index").into());
         }
         let ask = Ask { total: Some(offer.length), ..Ask::part(self.path(), 0..length) };
+        let ask = ask.optional();
         let accept = |bytes: Vec<u8>| {
             if Digest::of(&bytes) == offer.index { Ok(bytes) } else { Err("it is damaged") }
         };
@@ -195,7 +196,11 @@ impl Remote<'_> {
             asked.push(&point.name);
             if let Some(error) = absent.at(point, &place.path) {
                 last = last.or(Some(error));
-                continue;
+                match point.is_relay() {
+                    // It has asked where the pack would be; other ways have the files.
+                    true => break,
+                    false => continue,
+                }
             }
             let ask = place.ask(first..end);
             let mut arriving = Arriving::new(frames, file);
@@ -210,11 +215,15 @@ impl Remote<'_> {
                 Ok(()) => point.note_good(end - first, start.elapsed()),
                 Err(error) if error.is_local() => return Err((frames.len(), error)),
                 Err(error) => {
-                    if matches!(error, ranges::Error::Missing { .. }) {
+                    let is_missing = matches!(error, ranges::Error::Missing { .. });
+                    if is_missing {
                         absent.note(point, &place.path);
                     }
                     if last.is_none() || !matches!(error, ranges::Error::Missing { .. }) {
                         last = Some(error);
+                    }
+                    if is_missing && point.is_relay() {
+                        break;
                     }
                 }
             }

@@ -18,11 +18,15 @@ use super::{
     allowed::Allowed,
     ranges::Error,
     retries::{backoff, chance},
+    sealed::Sealed,
 };
 use crate::line::Line;
 
 /// Name of the point that is the publisher itself.
 pub const ORIGIN: &str = point::ORIGIN;
+
+/// How the name of a relay begins, before that of its agent.
+pub const RELAY: &str = "relay ";
 
 /// How long a point rests after its first failure; doubled with each that follows.
 const FIRST_REST: Duration = Duration::from_secs(5);
@@ -102,6 +106,8 @@ pub struct Point {
     http: HttpSource,
     /// For where its redirects lead, if that is another client's business.
     elsewhere: Option<HttpSource>,
+    /// Where what it has is encrypted.
+    sealed: Option<Sealed>,
     health: SharedHealth,
     received: AtomicU64,
     requests: AtomicU64,
@@ -125,6 +131,7 @@ impl Point {
             line: Arc::default(),
             http,
             elsewhere: None,
+            sealed: None,
             health: SharedHealth::default(),
             received: AtomicU64::new(0),
             requests: AtomicU64::new(0),
@@ -152,6 +159,16 @@ impl Point {
         Self { line: Arc::clone(line), ..self }
     }
 
+    /// The same, where what it has is encrypted.
+    pub fn sealed_by(self, sealed: Sealed) -> Self {
+        Self { sealed: Some(sealed), ..self }
+    }
+
+    /// How what it has is encrypted, where it is.
+    pub fn sealed(&self) -> Option<&Sealed> {
+        self.sealed.as_ref()
+    }
+
     /// The client for the next request.
     pub fn client(&self) -> reqwest::Client {
         self.requests.fetch_add(1, Ordering::Relaxed);
@@ -167,6 +184,23 @@ impl Point {
     /// Whether it is the publisher itself.
     pub fn is_origin(&self) -> bool {
         self.name == ORIGIN
+    }
+
+    /// Whether it is an agent of the site's relay.
+    pub fn is_relay(&self) -> bool {
+        self.name.starts_with(RELAY)
+    }
+
+    /// Whether it is known by its certificate and has whole content: the publisher, or a relay.
+    pub fn is_member(&self) -> bool {
+        self.is_origin() || self.is_relay()
+    }
+
+    /// What counts for the order: a relay spares the publisher, so it is left only while it fails,
+    /// however fast others are.
+    fn health(&self) -> Health {
+        let health = *lock(&self.health);
+        if self.is_relay() { Health { rate: None, ..health } } else { health }
     }
 
     /// Bytes of content and metadata that came from here.
@@ -187,7 +221,11 @@ impl Point {
     /// It gave nothing, or nothing good.
     pub fn note_failure(&self, error: &Error) {
         // What is not there yet, or no longer, says nothing about the point.
-        if !matches!(error, Error::Missing { .. } | Error::Sink { .. } | Error::Budget { .. }) {
+        let says_nothing = matches!(
+            error,
+            Error::Missing { .. } | Error::Sink { .. } | Error::Budget { .. } | Error::Key { .. }
+        );
+        if !says_nothing {
             lock(&self.health).failed(Instant::now(), chance());
         }
         let mut trouble = lock(&self.trouble);
@@ -242,7 +280,7 @@ impl Points {
 
     /// The points in the order in which to ask them now.
     pub fn in_order(&self) -> impl Iterator<Item = &Point> {
-        let healths: Vec<Health> = self.0.iter().map(|point| *lock(&point.health)).collect();
+        let healths: Vec<Health> = self.0.iter().map(Point::health).collect();
         order(&healths, Instant::now()).into_iter().map(|number| &self.0[number])
     }
 
@@ -265,7 +303,17 @@ impl Points {
         came.filter(|(_, bytes)| *bytes > 0)
     }
 
-    /// The publisher itself, which alone has whole content.
+    /// Those that have whole content, in the order in which to ask them now.
+    pub fn with_content(&self) -> impl Iterator<Item = &Point> {
+        self.in_order().filter(|point| point.is_member())
+    }
+
+    /// Only those that are known by their certificates.
+    pub fn only_members(self) -> Self {
+        Self(self.0.into_iter().filter(Point::is_member).collect())
+    }
+
+    /// The publisher itself.
     pub fn origin(&self) -> Option<&Point> {
         self.0.iter().find(|point| point.is_origin())
     }

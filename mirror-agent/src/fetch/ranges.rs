@@ -7,7 +7,11 @@ use std::{
 
 use reqwest::{Response, StatusCode, header};
 
-use super::{allowed::MAX_REDIRECTS, points::Point};
+use super::{
+    allowed::MAX_REDIRECTS,
+    points::Point,
+    sealed::{self, NoKey},
+};
 
 use crate::line::BudgetUsed;
 
@@ -39,12 +43,20 @@ pub struct Ask {
     pub etag: Option<String>,
     /// The whole of something that may be shorter than the range: no part of it is asked for.
     pub up_to: bool,
+    /// There is another way: what a relay does not have, after asking where it would be, is not asked
+    /// for further.
+    pub optional: bool,
 }
 
 impl Ask {
     /// Everything at `path`, which has exactly `length` bytes.
     pub fn whole(path: String, length: u64) -> Self {
         Self { total: Some(length), ..Self::part(path, 0..length) }
+    }
+
+    /// The same, of something that other ways can do without.
+    pub fn optional(self) -> Self {
+        Self { optional: true, ..self }
     }
 
     /// Everything at `path`, which has at most `length` bytes.
@@ -54,7 +66,7 @@ impl Ask {
 
     /// These bytes of what is at `path`.
     pub fn part(path: String, range: Range<u64>) -> Self {
-        Self { path, range, total: None, etag: None, up_to: false }
+        Self { path, range, total: None, etag: None, up_to: false, optional: false }
     }
 }
 
@@ -137,6 +149,14 @@ pub enum Error {
         /// In what time.
         seconds: u64,
     },
+    /// It is encrypted, and there is no key.
+    #[error("{url} cannot be opened")]
+    Key {
+        /// What was asked.
+        url: String,
+        /// Why there is no key.
+        source: Box<NoKey>,
+    },
     /// The site may receive no more.
     #[error("{url} is not fetched further")]
     Budget {
@@ -183,6 +203,20 @@ pub struct Got {
 /// Asks a point and gives what comes to `sink`, in order. `got` tells how far it went, also when
 /// it ends with an error.
 pub async fn get(
+    point: &Point,
+    ask: &Ask,
+    patience: Patience,
+    got: &mut Got,
+    sink: impl FnMut(&[u8]) -> std::io::Result<()>,
+) -> Result<(), Error> {
+    match point.sealed() {
+        Some(sealed) => sealed::get(point, sealed, ask, patience, got, sink).await,
+        None => get_plain(point, ask, patience, got, sink).await,
+    }
+}
+
+/// The same for bytes as they lie at the point.
+pub(super) async fn get_plain(
     point: &Point,
     ask: &Ask,
     patience: Patience,

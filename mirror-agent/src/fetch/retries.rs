@@ -112,6 +112,9 @@ pub async fn get_accepted<T>(
                 error
             }
             Err(error) if error.is_local() => return Err(error),
+            Err(error @ Error::Missing { .. }) if ask.optional && point.is_relay() => {
+                return Err(error);
+            }
             Err(error) => error,
         };
         if last.is_none() || !matches!(error, Error::Missing { .. }) {

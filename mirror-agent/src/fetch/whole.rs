@@ -1,4 +1,4 @@
-//! Whole content from the publisher: many files at a time over one connection.
+//! Whole content from the site's relay or the publisher: many files at a time over one connection.
 //!
 //! What came of a large file is kept over an interruption, in a file named by its digest, and made durable
 //! now and then: what a killed process, or a loss of power, costs is fetched again, and no more. It is
@@ -37,7 +37,7 @@ pub struct Beginnings {
 /// Which generation's files are asked for, and where.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// The points; only the origin has whole content.
+    /// The points; only the publisher and relays have whole content.
     pub points: &'a Points,
     /// Whose files.
     pub tree: &'a TreeName,
@@ -70,19 +70,19 @@ pub async fn fetch(
     stage: &dyn Stage,
     progress: &(dyn Fn(u64) + Send + Sync),
 ) -> io::Result<Vec<Failed>> {
-    let Some(origin) = request.points.origin() else {
+    if request.points.with_content().next().is_none() {
         let unreachable = |content| Failed {
             content,
             reason: NoDelta::PointUnreachable,
             detail: "the publisher has not said yet where it is".into(),
         };
         return Ok((0..contents.len()).map(unreachable).collect());
-    };
+    }
     let mut failed = Vec::new();
     for (at, batch) in contents.chunks(BATCH).enumerate() {
         let mut fetching = Vec::with_capacity(batch.len());
         for (number, content) in batch.iter().enumerate() {
-            let fetch = fetch_one(request, origin, content, stage, progress);
+            let fetch = fetch_one(request, content, stage, progress);
             fetching.push(fetch.map(move |result| (at * BATCH + number, result)));
         }
         let mut results = stream::iter(fetching).buffer_unordered(PARALLEL);
@@ -104,9 +104,28 @@ enum Problem {
     Way(NoDelta, String),
 }
 
+/// Asks one after the other for a content, until one gave it.
 async fn fetch_one(
     request: &Request<'_>,
-    origin: &Point,
+    content: &Content,
+    stage: &dyn Stage,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> Result<(), Problem> {
+    let mut last = None;
+    for point in request.points.with_content() {
+        match fetch_from(request, point, content, stage, progress).await {
+            Err(problem @ Problem::Way(..)) => last = Some(problem),
+            ended => return ended,
+        }
+    }
+    // There was one when it was begun.
+    let none = || Problem::Way(NoDelta::PointUnreachable, "nobody has whole content".into());
+    Err(last.unwrap_or_else(none))
+}
+
+async fn fetch_from(
+    request: &Request<'_>,
+    point: &Point,
     content: &Content,
     stage: &dyn Stage,
     progress: &(dyn Fn(u64) + Send + Sync),
@@ -116,7 +135,7 @@ async fn fetch_one(
     let start = Instant::now();
     let taken = if content.size < KEPT {
         let mut writer = stage.writer(content).map_err(Problem::Stage)?;
-        get_from(origin, &ask, request.patience, |piece| {
+        get_from(point, &ask, request.patience, |piece| {
             progress(piece.len() as u64);
             writer.write_all(piece)
         })
@@ -124,7 +143,7 @@ async fn fetch_one(
         .map_err(explain)?;
         writer.finish()
     } else {
-        fetch_rest(request, origin, &ask, content, progress).await?;
+        fetch_rest(request, point, &ask, content, progress).await?;
         let name = content.digest.hex();
         let taken = stage.take(content, &request.beginnings.dir, name.as_bytes());
         if taken.is_err() {
@@ -134,12 +153,12 @@ async fn fetch_one(
     };
     match taken {
         Ok(()) => {
-            origin.note_good(content.size, start.elapsed());
+            point.note_good(content.size, start.elapsed());
             Ok(())
         }
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            let url = format!("{}{}", origin.base, ask.path);
-            origin.note_failure(&ranges::Error::Wrong { url, what: "it is damaged" });
+            let url = format!("{}{}", point.base, ask.path);
+            point.note_failure(&ranges::Error::Wrong { url, what: "it is damaged" });
             Err(Problem::Way(NoDelta::Corrupt, format!("{}: {error}", content.path)))
         }
         Err(error) => Err(Problem::Stage(error)),
@@ -149,7 +168,7 @@ async fn fetch_one(
 /// Fetches what is missing of a large content.
 async fn fetch_rest(
     request: &Request<'_>,
-    origin: &Point,
+    point: &Point,
     whole: &Ask,
     content: &Content,
     progress: &(dyn Fn(u64) + Send + Sync),
@@ -165,7 +184,7 @@ async fn fetch_rest(
     let mut ask = whole.clone();
     ask.range.start = have;
     let mut durable = have;
-    let came = get_from(origin, &ask, request.patience, |piece| {
+    let came = get_from(point, &ask, request.patience, |piece| {
         progress(piece.len() as u64);
         file.write_all_at(piece, have)?;
         have += piece.len() as u64;

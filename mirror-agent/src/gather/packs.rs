@@ -134,16 +134,7 @@ impl Gather<'_> {
             content_bytes: made.iter().map(|item| item.need.size).sum(),
             ..Came::default()
         };
-        // A file may be made of frames from several points; it counts where most bytes came from.
-        let mut came: Vec<(&str, u64)> = self.sources.points.since(&before).collect();
-        came.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
-        if came.is_empty() {
-            came.push((LOCAL, 0));
-        }
-        for (number, (point, received_bytes)) in came.into_iter().enumerate() {
-            let sum = if number == 0 { sum } else { Came::default() };
-            self.run.add_way(Way::Pack, point, Came { received_bytes, ..sum }.since(start));
-        }
+        self.add_way(Way::Pack, &before, LOCAL, sum, start);
         if failed.is_empty() {
             // It served its purpose; what is left of it would only take room.
             std::fs::remove_file(dir.join(link.offer.pack.hex())).ok();

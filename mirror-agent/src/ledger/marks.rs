@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
+    dsse::Envelope,
     generation::{HeadNumber, RestoreEpoch, Revision, Version},
-    name::TreeName,
+    name::{SiteName, TreeName},
+    spec::AssignmentName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,12 @@ pub struct Marks {
     pub time: Option<Timestamp>,
     /// Of each tree's content.
     pub trees: BTreeMap<TreeName, Mark>,
+    /// The site, where mandates are followed: those of another one are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub site: Option<SiteName>,
+    /// The newest mandate of each assignment.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub mandates: BTreeMap<AssignmentName, Envelope>,
 }
 
 /// The highest generation of one tree that was believed.

@@ -10,7 +10,10 @@ use protocol::{
     spec::{GuardSpec, OnEnd, OnExclude, Switch},
     statement::{GuardVerdict, HeadTree},
     units::Span,
-    v1::agent::{PublisherOrigin, Target},
+    v1::{
+        agent::{PublisherOrigin, Target},
+        mandates::Mandate,
+    },
 };
 
 use super::*;
@@ -115,6 +118,7 @@ impl World {
             keys: vec![self.root_key.verifying_key()],
             threshold: 1,
             head_keys: vec![self.head_key.verifying_key()],
+            definition_keys: vec![],
             authorities: String::new(),
             publishers: vec![publisher],
             epochs: self
@@ -151,6 +155,8 @@ impl World {
                 publisher: "build".parse().unwrap(),
                 address: None,
                 points: vec![],
+                private: false,
+                relays: vec![],
             }),
             fallback: vec![],
             target: Some(Target {
@@ -182,12 +188,14 @@ impl World {
             agent: "lisbon-1".parse().unwrap(),
             site: "lisbon".parse().unwrap(),
             head: claim(&self.head_key, &head),
+            readers: vec![],
             default_rate: None,
             bandwidth: vec![],
             budget: None,
             timezone: None,
             sharers: 1,
             assignments: vec![order],
+            mandates: vec![],
         }
     }
 
@@ -421,4 +429,109 @@ fn a_tree_that_is_not_autonomous_waits_for_a_head() {
     let found = Found { statement: claim(&world.publisher_key, &newer), offers: vec![] };
     let order = &orders.wanted.assignments[0];
     assert_eq!(orders.found(order, &found, &mut marks, at(2_000)).unwrap(), None);
+}
+
+/// A world whose root names a definitions key, and mandates that it signs.
+struct Strict {
+    world: World,
+    key: SigningKey,
+}
+
+impl Strict {
+    fn new() -> Self {
+        Self { world: World::new(), key: SigningKey::generate().unwrap() }
+    }
+
+    fn trust(&self) -> Trust {
+        let trust = self.world.trust();
+        let mut root = trust.root.root().clone();
+        root.definition_keys = vec![self.key.verifying_key()];
+        let root = root::sign(&root, &[&self.world.root_key]).unwrap();
+        Trust { root: Arc::new(TrustedRoot::pin(&root).unwrap()), ..trust }
+    }
+
+    fn mandate(&self, number: u64, change: impl FnOnce(&mut Mandate)) -> Envelope {
+        let mut order = self.world.orders().assignments.remove(0);
+        (order.target, order.sync_requests) = (None, 0);
+        let network = "net".parse().unwrap();
+        let mut mandate = Mandate { network, number, agent: None, ended: false, order };
+        change(&mut mandate);
+        claim(&self.key, &mandate)
+    }
+
+    fn told(&self, mandates: Vec<Envelope>) -> AgentOrders {
+        AgentOrders { mandates, ..self.world.orders() }
+    }
+
+    fn verify(&self, orders: AgentOrders, marks: &mut Marks) -> Result<Orders, Error> {
+        Orders::verify(orders, &self.trust(), marks)
+    }
+}
+
+fn path(text: &str) -> protocol::path::TreePath {
+    protocol::path::TreePath::parse(text.as_bytes()).unwrap()
+}
+
+#[test]
+fn in_a_strict_network_an_assignment_is_carried_out_as_it_was_signed_or_not_at_all() {
+    let (strict, mut marks) = (Strict::new(), Marks::default());
+    let unsigned = strict.verify(strict.told(vec![]), &mut marks).unwrap();
+    assert!(unsigned.wanted.assignments.is_empty(), "nothing begins by the coordinator's word");
+    let stranger = SigningKey::generate().unwrap();
+    let mandate =
+        open::<Mandate>(&strict.mandate(1, |_| {}), &[strict.key.verifying_key()]).unwrap();
+    let forged = claim(&stranger, &mandate);
+    let forged = strict.verify(strict.told(vec![forged]), &mut marks).unwrap();
+    assert!(forged.wanted.assignments.is_empty());
+    let foreign = [
+        strict.mandate(1, |m| m.network = "other".parse().unwrap()),
+        strict.mandate(1, |m| m.order.name = "fedora@oslo".parse().unwrap()),
+        strict.mandate(1, |m| m.agent = Some("lisbon-2".parse().unwrap())),
+    ];
+    for mandate in foreign {
+        let orders = strict.verify(strict.told(vec![mandate]), &mut Marks::default()).unwrap();
+        assert!(orders.wanted.assignments.is_empty());
+    }
+    // What the coordinator says besides of the path, the filter and the end does not count.
+    let mut told = strict.told(vec![strict.mandate(1, |_| {})]);
+    let honest = told.assignments[0].clone();
+    told.assignments[0].path = path("elsewhere");
+    told.assignments[0].on_end = OnEnd::Trash;
+    told.assignments[0].on_exclude = OnExclude::Remove;
+    let orders = strict.verify(told, &mut marks).unwrap();
+    let [order] = &orders.wanted.assignments[..] else { panic!("one assignment") };
+    assert_eq!(order, &honest, "with the target, which the coordinator names");
+    let target = orders.target(order, &mut Marks::default()).unwrap().unwrap();
+    assert_eq!(target.statement, strict.world.statement);
+}
+
+#[test]
+fn an_older_mandate_none_or_silence_changes_nothing_and_only_a_signed_end_ends() {
+    let (strict, mut marks) = (Strict::new(), Marks::default());
+    let second = strict.mandate(2, |m| m.order.path = path("new"));
+    strict.verify(strict.told(vec![second]), &mut marks).unwrap();
+    let name: AssignmentName = "fedora@lisbon".parse().unwrap();
+    // The marks as they come from the disk.
+    let mut marks: Marks = serde_json::from_str(&serde_json::to_string(&marks).unwrap()).unwrap();
+    for mandates in [vec![], vec![strict.mandate(1, |_| {})]] {
+        let orders = strict.verify(strict.told(mandates), &mut marks).unwrap();
+        assert_eq!(orders.order(&name).unwrap().path, path("new"));
+        assert!(orders.order(&name).unwrap().stopped.is_none());
+    }
+    let silent = AgentOrders { assignments: vec![], ..strict.told(vec![]) };
+    let orders = strict.verify(silent.clone(), &mut marks).unwrap();
+    let order = orders.order(&name).unwrap();
+    assert_eq!((order.path.clone(), order.stopped.is_some()), (path("new"), true));
+    assert!(order.target.is_none() && !orders.may_trash(&name));
+    let moved = AgentOrders { site: "oslo".parse().unwrap(), ..strict.told(vec![]) };
+    assert!(matches!(strict.verify(moved, &mut marks.clone()), Err(Error::Site { .. })));
+    let end = strict.mandate(3, |m| m.ended = true);
+    let orders = strict.verify(strict.told(vec![end]), &mut marks).unwrap();
+    assert!(orders.order(&name).is_none() && orders.may_trash(&name));
+    let again = strict.verify(strict.told(vec![strict.mandate(2, |_| {})]), &mut marks).unwrap();
+    assert!(again.order(&name).is_none(), "what has ended stays so until something newer");
+    // Without a definitions key all is as it was.
+    let plain = strict.world.orders();
+    let orders = Orders::verify(plain, &strict.world.trust(), &mut Marks::default()).unwrap();
+    assert!(orders.order(&name).is_some() && orders.may_trash(&name));
 }

@@ -47,7 +47,7 @@ pub(super) async fn sync(
     }
     let applied = site.applied()?.filter(|applied| !applied.observed);
     run.set_versions(applied.as_ref().map(|applied| applied.version), Some(target.version()));
-    let points = Arc::new(points(agent, from, |why| run.notice(why))?);
+    let points = Arc::new(points(agent, &order.name.tree, from, |why| run.notice(why))?);
     run.set_points(&points);
     // What the publisher announced last, of which the versions here are a part.
     let announced = applied.as_ref().and_then(|applied| agent.manifests.get(&applied.manifest));

@@ -5,31 +5,79 @@ use std::{io, path::Path, sync::Arc, time::Duration};
 use certs::{
     dial::Dialer,
     live::LiveIdentity,
-    tls::{self, ALPN_RSYNC, ServerExpectation},
+    tls::{self, ALPN_RELAYED_RSYNC, ALPN_RSYNC, ClientStream, ServerExpectation},
 };
-use protocol::{name::IdentityName, spec::Transport, v1::agent::RsyncdOrigin};
+use protocol::{
+    name::IdentityName,
+    spec::Transport,
+    v1::agent::{Relay, RsyncdOrigin},
+};
+use tokio::io::AsyncWriteExt as _;
 
 use super::{pipe::Duplex, source::Connect, ssh};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// To the rsync of a publisher: mutual TLS under the network's root, to that identity only.
-pub fn to_publisher(
-    dialer: Dialer,
-    identity: Arc<LiveIdentity>,
-    publisher: IdentityName,
+/// A server of the network that speaks rsync, by mutual TLS under the network's root.
+#[derive(Debug, Clone)]
+pub struct Server {
+    expected: ServerExpectation,
     host: String,
     port: u16,
-) -> Connect {
+    /// What a relay is told before anything else: which module is meant.
+    module: Option<String>,
+}
+
+impl Server {
+    /// A publisher.
+    pub fn publisher(name: IdentityName, host: String, port: u16) -> Self {
+        Self { expected: ServerExpectation::publisher(name), host, port, module: None }
+    }
+
+    /// A relay, for one module of a publisher; `None` where its address is none.
+    pub fn relay(relay: &Relay, module: &str) -> Option<Self> {
+        let (host, port) = host_and_port(&relay.address)?;
+        let expected = ServerExpectation::relay(relay.agent.clone());
+        Some(Self { expected, host, port, module: Some(format!("{module}\n")) })
+    }
+
+    /// Opens a connection on which rsync may begin.
+    pub async fn connect(
+        &self,
+        dialer: &Dialer,
+        identity: &LiveIdentity,
+    ) -> io::Result<ClientStream> {
+        let tls = identity.current().client_tls();
+        let place = (self.host.as_str(), self.port);
+        let alpn = if self.module.is_some() { ALPN_RELAYED_RSYNC } else { ALPN_RSYNC };
+        let stream = tls::connect(dialer, &tls, place, &self.expected, alpn, DEADLINE).await;
+        let mut stream = stream.map_err(io::Error::other)?;
+        if let Some(module) = &self.module {
+            stream.write_all(module.as_bytes()).await?;
+            stream.flush().await?;
+        }
+        Ok(stream)
+    }
+}
+
+/// To the first of these that can be reached: relays, and the publisher at the end.
+pub fn to_first(dialer: Dialer, identity: Arc<LiveIdentity>, servers: Vec<Server>) -> Connect {
+    let shared = Arc::new((dialer, identity, servers));
     Arc::new(move || {
-        let (dialer, identity) = (dialer.clone(), Arc::clone(&identity));
-        let (host, publisher) = (host.clone(), publisher.clone());
+        let shared = Arc::clone(&shared);
         Box::pin(async move {
-            let tls = identity.current().client_tls();
-            let server = ServerExpectation::publisher(publisher);
-            let place = (host.as_str(), port);
-            let stream = tls::connect(&dialer, &tls, place, &server, ALPN_RSYNC, DEADLINE).await;
-            stream.map(boxed).map_err(io::Error::other)
+            let (dialer, identity, servers) = &*shared;
+            let mut last = io::Error::from(io::ErrorKind::NotConnected);
+            for server in servers {
+                match server.connect(dialer, identity).await {
+                    Ok(stream) => return Ok(boxed(stream)),
+                    Err(error) => {
+                        tracing::info!(server = %server.expected, %error, "no rsync from here");
+                        last = error;
+                    }
+                }
+            }
+            Err(last)
         })
     })
 }

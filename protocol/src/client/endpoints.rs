@@ -10,7 +10,7 @@ use crate::{
     digest::Digest,
     dsse::Envelope,
     fingerprint::KeyFingerprint,
-    generation::{Revision, RootNumber},
+    generation::{Revision, RootNumber, Version},
     name::{IdentityName, TreeName},
     role::Role,
     spec::AssignmentName,
@@ -25,6 +25,8 @@ use crate::{
         identities::{
             EnrollmentStatus, IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI,
         },
+        keys::TreeKey,
+        mandates::NewMandates,
         publisher::{Accepted, HoldReport, Presence, PublisherOrders},
         roots::{RootDraft, Roots},
         status::NetworkStatus,
@@ -70,6 +72,11 @@ impl Client {
         wait: Duration,
     ) -> Result<Option<AgentOrders>, Error> {
         self.poll(&poll_path("/v1/agent/orders", after, wait), wait).await
+    }
+
+    /// `PUT /v1/agent/presence`
+    pub async fn announce_relay(&self, presence: &Presence) -> Result<(), Error> {
+        self.send(Method::PUT, "/v1/agent/presence", presence).await
     }
 
     /// `POST /v1/agent/leases`
@@ -134,6 +141,21 @@ impl Client {
         Ok(page.items)
     }
 
+    /// `GET /v1/trees/{tree}/key`: of the current generation where none is named.
+    pub async fn tree_key(
+        &self,
+        tree: &TreeName,
+        version: Option<Version>,
+    ) -> Result<TreeKey, Error> {
+        let path = format!("/v1/trees/{tree}/key");
+        match version {
+            None => self.get(&path).await,
+            Some(Version { epoch, generation }) => {
+                self.get(&format!("{path}?epoch={epoch}&generation={generation}")).await
+            }
+        }
+    }
+
     /// `POST /v1/trees/{tree}/publish`
     pub async fn request_publish(&self, tree: &TreeName) -> Result<ApplyResult, Error> {
         self.post(&format!("/v1/trees/{tree}/publish"), &()).await
@@ -191,6 +213,11 @@ impl Client {
         request: &UndeleteRequest,
     ) -> Result<ApplyResult, Error> {
         self.post(&format!("/v1/assignments/{name}/undelete"), request).await
+    }
+
+    /// `POST /v1/mandates`
+    pub async fn put_mandates(&self, mandates: &NewMandates) -> Result<(), Error> {
+        self.send(Method::POST, "/v1/mandates", mandates).await
     }
 
     /// `POST /v1/invites`

@@ -2,6 +2,8 @@
 //!
 //! - `GET /v1/agent/orders?revision=N&wait=60s` → [`AgentOrders`] (role agent; its own only)
 //! - `POST /v1/assignments/{name}/undelete` ← [`UndeleteRequest`] → `ApplyResult` (role admin)
+//! - `PUT /v1/agent/presence` ← [`Presence`](super::publisher::Presence) → 204 (role agent; one that
+//!   relays says where it is reached)
 //! - `POST /v1/agent/leases` ← [`LeaseRequest`] → [`LeaseAnswer`] (role agent; for its own assignments)
 //! - `POST /v1/agent/runs` ← [`RunReport`] → 204 (role agent; idempotent by run id)
 
@@ -14,7 +16,7 @@ pub use self::report::{
     Changes, Checked, EncoderReport, Foreseen, MAX_LOG, NotTaken, PointReport, RunKind, RunReport,
     RunResult, SyncStats, WayReport,
 };
-use super::publisher::Approval;
+use super::publisher::{Approval, Reader};
 use crate::{
     dsse::Envelope,
     filter::Level,
@@ -65,6 +67,13 @@ pub struct AgentOrders {
     pub sharers: u32,
     /// The assignments, enabled or not. One that is no longer named here has ended.
     pub assignments: Vec<AssignmentOrder>,
+    /// Certificates that this agent serves as their site's relay, and with which trees. Whoever is
+    /// not named is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readers: Vec<Reader>,
+    /// Signed [`Mandate`](super::mandates::Mandate)s of the site's assignments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mandates: Vec<Envelope>,
 }
 
 fn one() -> u32 {
@@ -241,6 +250,27 @@ pub struct PublisherOrigin {
     /// where it is not named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub points: Vec<PointRef>,
+    /// Whether what lies at points besides the origin is encrypted ([`keys`](super::keys)).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub private: bool,
+    /// Agents of the site's relay, which are asked before all points.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relays: Vec<Relay>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// An agent that serves others with what its publishers publish.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Relay {
+    /// Its identity, expected in its server certificate.
+    pub agent: IdentityName,
+    /// `HOST:PORT`.
+    pub address: String,
 }
 
 /// How a stock rsync daemon is reached.

@@ -68,6 +68,9 @@ pub struct TreeOrder {
     /// Whether a pack from nothing is published too.
     #[serde(default)]
     pub initial_pack: bool,
+    /// Whether what is brought to further points is encrypted.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub private: bool,
     /// What stops a generation.
     pub guard: GuardSpec,
     /// The tree's epoch.
@@ -92,6 +95,10 @@ pub struct TreeOrder {
     /// Digests of held manifests that an admin rejected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<Digest>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// An admin's word that a held manifest may be published.

@@ -14,6 +14,7 @@ use protocol::{
     v1::agent::{AgentOrders, AssignmentOrder, Origin, Target},
 };
 
+use super::relay;
 use crate::app::picture::Picture;
 
 /// How long a head counts. An agent whose head has ended keeps serving and changes nothing.
@@ -42,7 +43,12 @@ pub fn agent(
         budget: spec.and_then(|site| site.budget),
         timezone: spec.and_then(|site| site.timezone.clone()),
         sharers: u32::try_from(picture.fleet.agents_at(site).len()).unwrap_or(u32::MAX).max(1),
+        readers: relay::readers(picture, name, site, now),
         assignments,
+        mandates: match picture.root.root().definition_keys.is_empty() {
+            true => Vec::new(),
+            false => picture.wanted.mandates_of(site).cloned().collect(),
+        },
     })
 }
 
@@ -62,6 +68,7 @@ pub(super) fn assignments(
             if let Some(publisher) = publisher.filter(|publisher| publisher.revoked.is_none()) {
                 origin.address.clone_from(&publisher.advertise);
             }
+            origin.relays = relay::relays(picture, name, now);
             // Nobody is told about the content of what it may not read.
             order.target = match order.stopped {
                 None => target(picture, name),

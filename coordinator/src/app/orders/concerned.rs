@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use protocol::{
     name::{IdentityName, SiteName},
     role::Role,
-    v1::publisher::PublisherOrders,
+    v1::publisher::{PublisherOrders, Reader},
 };
 
-use super::{agent, publisher};
+use super::{agent, publisher, relay};
 use crate::{app::picture::Picture, db::Topic};
 
 /// Which agents a change can concern at all.
@@ -17,7 +17,8 @@ use crate::{app::picture::Picture, db::Topic};
 pub enum Among<'a> {
     /// Any.
     All,
-    /// Those of one site: one of its agents came, went or changed its certificate.
+    /// Those of one site, of its relay and of those that it serves: one of its agents came, went or
+    /// changed its certificate.
     Site(&'a SiteName),
     /// None: the change is about someone else.
     Nobody,
@@ -35,6 +36,7 @@ pub fn concerned(
         let assignments = |picture| agent::assignments(picture, &name, now);
         if assignments(before) != assignments(after)
             || default_rate(before, &name) != default_rate(after, &name)
+            || readers(before, &name, now) != readers(after, &name, now)
         {
             topics.push(Topic::Agent(name));
         }
@@ -53,7 +55,12 @@ fn agents(before: &Picture, after: &Picture, among: Among<'_>) -> BTreeSet<Ident
         role == Role::Agent
             && match among {
                 Among::All => true,
-                Among::Site(wanted) => site == Some(wanted),
+                Among::Site(wanted) => site.is_some_and(|site| {
+                    let near = |picture: &Picture| {
+                        relay::are_near(&picture.wanted.definitions, site, wanted)
+                    };
+                    near(before) || near(after)
+                }),
                 Among::Nobody => false,
             }
     })
@@ -68,6 +75,12 @@ fn names(
     all.filter(|identity| wanted(identity.role, identity.site.as_ref()))
         .map(|identity| identity.name.clone())
         .collect()
+}
+
+/// Whom it serves as a relay.
+fn readers(picture: &Picture, agent: &IdentityName, now: Timestamp) -> Vec<Reader> {
+    let site = picture.fleet.identity(Role::Agent, agent).and_then(|found| found.site.as_ref());
+    site.map_or_else(Vec::new, |site| relay::readers(picture, agent, site, now))
 }
 
 fn default_rate(picture: &Picture, agent: &IdentityName) -> Option<protocol::spec::Rate> {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use protocol::{
     digest::Digest,
     filter::Level,
-    name::{IdentityName, TreeName},
+    name::{IdentityName, SiteName, TreeName},
     role::Role,
     v1::publisher::{HeldBase, PublisherOrders, Reader, TreeOrder},
 };
@@ -56,6 +56,7 @@ fn order(picture: &Picture, tree: EffectiveTree, now: Timestamp) -> TreeOrder {
         interval: tree.interval,
         schedule: tree.schedule,
         initial_pack: tree.initial_pack,
+        private: tree.private,
         guard: tree.guard,
         epoch: picture.root.root().epoch(&tree.name),
         current: current.map(|current| current.statement.clone()),
@@ -107,12 +108,22 @@ fn filters(picture: &Picture, tree: &TreeName, now: Timestamp) -> Vec<Vec<Level>
 /// Every live certificate of an agent that has a live grant and an enabled assignment of one of
 /// the trees.
 fn readers(picture: &Picture, trees: &[TreeName], now: Timestamp) -> Vec<Reader> {
+    readers_of(picture, trees, now, |_| true)
+}
+
+/// The same of the agents at some sites.
+pub(super) fn readers_of(
+    picture: &Picture,
+    trees: &[TreeName],
+    now: Timestamp,
+    at: impl Fn(&SiteName) -> bool,
+) -> Vec<Reader> {
     let mut readers = Vec::new();
     for identity in picture.fleet.identities() {
         let Some(site) = identity.site.as_ref().filter(|_| identity.role == Role::Agent) else {
             continue;
         };
-        if identity.revoked.is_some() {
+        if identity.revoked.is_some() || !at(site) {
             continue;
         }
         let readable = |tree: &TreeName| {

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use protocol::{
+    dsse::Envelope,
     generation::Revision,
-    name::TreeName,
+    name::{SiteName, TreeName},
     spec::AssignmentName,
     v1::{
         agent::UndeleteOrder,
@@ -30,6 +31,7 @@ pub struct Wanted {
     changed: HashMap<(Kind, String), Revision>,
     requests: HashMap<(String, String), u64>,
     undeletes: HashMap<AssignmentName, Vec<UndeleteOrder>>,
+    mandates: Vec<(AssignmentName, Envelope)>,
 }
 
 impl Wanted {
@@ -38,6 +40,7 @@ impl Wanted {
         definitions: Vec<StoredDefinition>,
         requests: Vec<(String, String, u64)>,
         undeletes: Vec<(AssignmentName, UndeleteOrder)>,
+        mandates: Vec<(AssignmentName, Envelope)>,
     ) -> Result<Self, db::Error> {
         let mut wanted = Self::default();
         for Definition { kind, name, revision, spec } in definitions {
@@ -53,6 +56,7 @@ impl Wanted {
         for (name, order) in undeletes {
             wanted.undeletes.entry(name).or_default().push(order);
         }
+        wanted.mandates = mandates;
         Ok(wanted)
     }
 
@@ -76,6 +80,11 @@ impl Wanted {
     /// What admins want back from the trash of the assignment.
     pub fn undeletes(&self, name: &AssignmentName) -> &[UndeleteOrder] {
         self.undeletes.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The signed mandates of a site's assignments.
+    pub fn mandates_of(&self, site: &SiteName) -> impl Iterator<Item = &Envelope> {
+        self.mandates.iter().filter(move |(name, _)| name.site == *site).map(|(_, mandate)| mandate)
     }
 
     /// How often a scan of the tree was asked for.

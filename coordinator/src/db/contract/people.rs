@@ -57,7 +57,7 @@ async fn an_identity_reads_back_and_a_revocation_takes_its_certificates(test: &T
     tx.add_certificate(&certificate("aa", now()), "request", "answer").await.unwrap();
     let presence =
         Presence { advertise: "h:1".into(), version: "1".into(), rsync: Some("3".into()) };
-    tx.set_presence(&publisher.name, &presence).await.unwrap();
+    tx.set_presence(publisher.role, &publisher.name, &presence).await.unwrap();
     tx.set_last_seen(Role::Agent, &b.name, now()).await.unwrap();
     tx.commit().await.unwrap();
     let mut tx = test.database.write().await.unwrap();

@@ -13,7 +13,11 @@ use crate::app::{
 /// What a definition names: kind, name, and the key that does.
 fn named_by(spec: &Spec) -> Vec<(Kind, String, &'static str)> {
     match spec {
-        Spec::Network(_) | Spec::Upstream(_) | Spec::Site(_) => Vec::new(),
+        Spec::Network(_) | Spec::Upstream(_) => Vec::new(),
+        Spec::Site(spec) => {
+            let relay = spec.relay.iter();
+            relay.map(|relay| (Kind::Site, relay.to_string(), "relay")).collect()
+        }
         Spec::Source(spec) => vec![(Kind::Upstream, spec.upstream.to_string(), "upstream")],
         Spec::Tree(spec) => {
             let fallback = spec.fallback.iter().map(|name| (name, "fallback"));

@@ -2,6 +2,7 @@
 
 use protocol::{
     calendar::Window,
+    name::SiteName,
     path::TreePath,
     spec::{Rate, SiteSpec},
     units::ByteSize,
@@ -9,7 +10,7 @@ use protocol::{
 };
 
 use super::{Subject, assignments::reserved_component};
-use crate::app::definition::findings::Findings;
+use crate::app::definition::{findings::Findings, set::Definitions};
 
 /// Checks the sites of the files.
 pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
@@ -22,6 +23,30 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings) {
             findings.push(spot, format!("site {name}: {message}"));
         });
     }
+    for name in subject.next.sites.keys() {
+        if let Some(circle) = circle(subject.next, name) {
+            let spot = subject.spot(Kind::Site, name.as_str(), "relay");
+            let message = "so none of them would ask a publisher; leave out one of the relays";
+            findings.push(
+                spot,
+                format!("site {name}: its relays go in a circle ({circle}), {message}"),
+            );
+        }
+    }
+}
+
+/// The relays from a site back to itself, where they lead there.
+fn circle(definitions: &Definitions, name: &SiteName) -> Option<String> {
+    let relay = |of: &SiteName| definitions.sites.get(of)?.relay.clone();
+    let chain = std::iter::successors(relay(name), relay).take(definitions.sites.len());
+    let mut circle = vec![name.to_string()];
+    for next in chain {
+        circle.push(next.to_string());
+        if next == *name {
+            return Some(circle.join(" -> "));
+        }
+    }
+    None
 }
 
 fn check_site(site: &SiteSpec, refuse: &mut dyn FnMut(&str, String)) {

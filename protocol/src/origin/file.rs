@@ -12,7 +12,8 @@ use http::{
         IF_NONE_MATCH, IF_RANGE, RANGE,
     },
 };
-use protocol::digest::Digest;
+
+use crate::digest::Digest;
 
 /// What is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
