@@ -12,6 +12,7 @@ mod disk;
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -29,7 +30,10 @@ use crate::{
 const KINDS: [&str; 3] = ["ext4", "xfs", "btrfs"];
 
 /// How long one file system is worked on, unless a number of states is asked for.
-const PATIENCE: Duration = Duration::from_secs(25);
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// States that are looked at side by side.
+const WORKERS: usize = 4;
 
 /// One file system with everything that was written to it during some work.
 struct Recording {
@@ -114,36 +118,55 @@ impl Recording {
         states: u64,
         patience: Option<Duration>,
         seed: u64,
-        judge: impl Fn(&Path, bool) -> Option<String>,
+        judge: impl Fn(&Path, bool) -> Option<String> + Sync,
     ) -> Outcome {
         let begin = Instant::now();
-        let mut dice = Dice::new(seed);
-        let mut outcome = Outcome::default();
-        let mut flushes = self.flushes();
-        while outcome.states < states && patience.is_none_or(|most| begin.elapsed() < most) {
-            // Every second state is one after success: that is when a promise was given.
-            let cut = match flushes.len() {
-                0 if dice.below(2) == 0 => self.reported,
-                0 => dice.below(self.events.len() as u64 + 1) as usize,
-                left => flushes.swap_remove(dice.below(left as u64) as usize),
-            };
-            let reported = cut >= self.reported;
-            let wrong = match self.replay_one(cut, &mut dice, &judge) {
-                Ok(wrong) => wrong,
-                Err(why) => {
-                    let all = self.events.len();
-                    eprintln!("{} {cut} of {all}: does not mount: {why}", self.kind);
-                    outcome.unmountable += 1;
-                    let few = 5 + (outcome.states + outcome.unmountable) / 20;
-                    assert!(outcome.unmountable <= few, "{} states do not mount", self.kind);
-                    continue;
+        let next = Mutex::new((Dice::new(seed), self.flushes()));
+        let outcome = Mutex::new(Outcome::default());
+        let lock = || outcome.lock().unwrap();
+        let work = |worker: usize| {
+            let mount_at = self.mount_at.with_file_name(format!("volume-{worker}"));
+            std::fs::create_dir_all(&mount_at).unwrap();
+            while lock().states < states && patience.is_none_or(|most| begin.elapsed() < most) {
+                let (cut, seed) = {
+                    let (dice, flushes) = &mut *next.lock().unwrap();
+                    // Every second state is one after success: that is when a promise was given.
+                    let cut = match flushes.len() {
+                        0 if dice.below(2) == 0 => self.reported,
+                        0 => dice.below(self.events.len() as u64 + 1) as usize,
+                        left => flushes.swap_remove(dice.below(left as u64) as usize),
+                    };
+                    (cut, dice.below(u64::MAX))
+                };
+                match self.replay_one(cut, &mut Dice::new(seed), &mount_at, &judge) {
+                    Ok(wrong) => {
+                        let mut outcome = lock();
+                        outcome.states += 1;
+                        outcome.after += u64::from(cut >= self.reported);
+                        outcome.violations.extend(wrong);
+                    }
+                    Err(why) => {
+                        let all = self.events.len();
+                        eprintln!("{} {cut} of {all}: does not mount: {why}", self.kind);
+                        let mut outcome = lock();
+                        outcome.unmountable += 1;
+                        let few = 5 + (outcome.states + outcome.unmountable) / 20;
+                        let many = outcome.unmountable > few;
+                        drop(outcome);
+                        assert!(!many, "too many states of {} do not mount", self.kind);
+                    }
                 }
-            };
-            outcome.states += 1;
-            outcome.after += u64::from(reported);
-            outcome.violations.extend(wrong);
-        }
-        outcome
+            }
+        };
+        std::thread::scope(|scope| {
+            // Most of the time is spent waiting for the kernel. Of btrfs, which knows its file systems
+            // by what is written on them, only one state can be mounted at a time.
+            for worker in 0..if self.kind == "btrfs" { 1 } else { WORKERS } {
+                let work = &work;
+                scope.spawn(move || work(worker));
+            }
+        });
+        outcome.into_inner().unwrap()
     }
 
     /// Shows one state and has it judged; an error where it does not mount.
@@ -151,11 +174,12 @@ impl Recording {
         &self,
         cut: usize,
         dice: &mut Dice,
+        mount_at: &Path,
         judge: &impl Fn(&Path, bool) -> Option<String>,
     ) -> Result<Option<String>, String> {
         let shown = self.disks.show(&self.crash(cut, dice)).map_err(|error| error.to_string())?;
-        let _mounted = Mounted::new(&shown, self.kind, &self.mount_at)?;
-        let wrong = judge(&self.mount_at, cut >= self.reported);
+        let _mounted = Mounted::new(&shown, self.kind, mount_at)?;
+        let wrong = judge(mount_at, cut >= self.reported);
         let all = self.events.len();
         Ok(wrong.map(|what| format!("{} {cut} of {all}: {what}", self.kind)))
     }
@@ -272,7 +296,8 @@ fn find(kind: &'static str, name: &str, bad: KnownBad) -> Option<(u64, Option<St
     let mut states = 0;
     for cut in recording.flushes().into_iter().rev() {
         let judge = |root: &Path, reported| judge(scenario, &oracle, root, reported);
-        let found = recording.replay_one(cut, &mut Dice::new(1), &judge).ok().flatten();
+        let at = &recording.mount_at;
+        let found = recording.replay_one(cut, &mut Dice::new(1), at, &judge).ok().flatten();
         states += 1;
         if found.is_some() || (!figures::is_full() && begin.elapsed() > PATIENCE) {
             return Some((states, found));
