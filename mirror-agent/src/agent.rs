@@ -336,6 +336,7 @@ pub(crate) fn note_switch(
     let mode = match report.mode {
         None => "none",
         Some(Mode::Exchange) => "exchange",
+        Some(Mode::Symlink) => "symlink",
         Some(Mode::InPlace) => "in-place",
     };
     run.set_switch(format!("{mode}: {}", report.why));

@@ -447,10 +447,7 @@ impl Site {
         let tell = |done, total| progress.set(done, total);
         let options = SwitchOptions {
             keep: &keep,
-            mode: match order.switch {
-                Switch::InPlace => WantedMode::InPlace,
-                Switch::Auto | Switch::Symlink => WantedMode::Auto,
-            },
+            mode: wanted_mode(order),
             trash_removed: self.trash.keep > 0,
             linger: i64::try_from(order.linger.duration().as_secs()).unwrap_or(i64::MAX),
             progress: &tell,
@@ -461,6 +458,20 @@ impl Site {
             trash.expire(now.as_second(), self.trash)?;
         }
         Ok(report)
+    }
+
+    /// Puts what is published behind a symbolic link, or takes it out again, where the order asks for
+    /// the other now; says which of the two was done. No generation changes.
+    pub fn settle(&mut self, order: &AssignmentOrder) -> Result<Option<&'static str>, Error> {
+        let before = self.area.is_linked();
+        if self.area.is_published()? {
+            self.area.settle_for(wanted_mode(order))?;
+        }
+        Ok(match (before, self.area.is_linked()) {
+            (false, true) => Some("published behind a symbolic link now (switch = \"symlink\")"),
+            (true, false) => Some("published as a directory now, no more behind a symbolic link"),
+            _ => None,
+        })
     }
 
     /// Refuses a plan that would fill the disk. What the trash holds of upstreams gives way first,
@@ -495,6 +506,16 @@ impl Site {
                 None => return Err(error.into()),
             }
         }
+    }
+}
+
+/// How an order wants generations switched. A directory of versions stays a directory, and so do the
+/// versions in it.
+fn wanted_mode(order: &AssignmentOrder) -> WantedMode {
+    match order.switch {
+        Switch::InPlace => WantedMode::InPlace,
+        Switch::Symlink if order.versions.is_none() => WantedMode::Symlink,
+        Switch::Auto | Switch::Symlink => WantedMode::Auto,
     }
 }
 

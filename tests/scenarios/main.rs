@@ -30,6 +30,7 @@ mod hub;
 mod interrupted;
 mod layouts;
 mod line;
+mod linked;
 mod logs;
 mod make;
 mod monitoring;

@@ -481,7 +481,21 @@ fn components(path: &Path) -> impl Iterator<Item = &[u8]> {
 impl Backend for MemoryDisk {
     fn open_root(&self, path: &Path) -> io::Result<Handle> {
         let state = self.state();
-        let at = components(path).try_fold(ROOT, |at, name| state.now.lookup(at, name))?;
+        let mut at = ROOT;
+        let mut names: Vec<Vec<u8>> = components(path).map(<[u8]>::to_vec).collect();
+        names.reverse();
+        let mut links = 0;
+        while let Some(name) = names.pop() {
+            let next = state.now.lookup(at, &name)?;
+            match state.now.0.get(&next).map(|inode| &inode.body) {
+                Some(Body::Symlink(target)) if links < 40 => {
+                    links += 1;
+                    let target = target.split(|&b| b == b'/').rev().filter(|name| !name.is_empty());
+                    names.extend(target.map(<[u8]>::to_vec));
+                }
+                _ => at = next,
+            }
+        }
         Ok(Handle::Inode(at))
     }
 

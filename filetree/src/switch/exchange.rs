@@ -1,4 +1,5 @@
-//! Swaps the live tree for a standby that was brought forward beside it.
+//! Swaps the live tree for a standby that was brought forward beside it: the two directories, or the
+//! link that the live one is published behind.
 //!
 //! Every tree below the work directory has a durable list of the paths in which it may differ from
 //! the live tree. A list may name too much, never too little, which makes each step safe to
@@ -28,7 +29,7 @@ use crate::{
     record::PathList,
 };
 
-/// What the names of trees below the work directory begin with; a number follows.
+/// What the names of trees begin with that can become the live one; a number follows.
 pub(crate) const STANDBY: &str = "standby-";
 
 /// A tree that can become the live one.
@@ -44,11 +45,12 @@ pub(crate) fn run(
     plan: &Plan,
     target: &Target,
     options: &SwitchOptions<'_>,
+    mode: Mode,
     report: &mut SwitchReport,
 ) -> Result<(), Error> {
     let mut reused = reusable(area, options)?;
     if let Some(standby) = reused.take() {
-        match attempt(area, plan, target, options, standby) {
+        match attempt(area, plan, target, options, mode, standby) {
             // The list was wrong after all: someone touched the tree. A fresh twin needs no list.
             Err(Error::Inconsistent { path }) => {
                 tracing::warn!(%path, "the standby tree is not what its list says; linking a new one");
@@ -58,7 +60,7 @@ pub(crate) fn run(
     }
     report.fresh_twin = area.marks.live.is_some();
     let standby = fresh(area)?;
-    attempt(area, plan, target, options, standby)
+    attempt(area, plan, target, options, mode, standby)
 }
 
 /// The oldest retired tree that nobody uses and whose differences are known.
@@ -72,7 +74,7 @@ fn reusable(area: &mut Area, options: &SwitchOptions<'_>) -> Result<Option<Stand
         area.marks.trees.iter().filter(|tree| free(tree)).cloned().collect();
     candidates.sort_by_key(|tree| tree.retired_at);
     for tree in candidates {
-        let dir = match area.work.open_child(tree.name.as_bytes()) {
+        let dir = match area.trees.open_child(tree.name.as_bytes()) {
             Ok(dir) => dir,
             Err(error) if error.is_not_found() => continue,
             Err(error) => return Err(error.into()),
@@ -92,7 +94,7 @@ fn fresh(area: &mut Area) -> Result<Standby, Error> {
     let (name, dir) = loop {
         let name = format!("{STANDBY}{}", area.marks.next_tree);
         area.marks.next_tree += 1;
-        match area.work.make_dir(name.as_bytes()) {
+        match area.trees.make_dir(name.as_bytes()) {
             Ok(dir) => break (name, dir),
             Err(error) if error.is_already_there() => {}
             Err(error) => return Err(error.into()),
@@ -114,6 +116,7 @@ fn attempt(
     plan: &Plan,
     target: &Target,
     options: &SwitchOptions<'_>,
+    mode: Mode,
     standby: Standby,
 ) -> Result<(), Error> {
     let changed = plan.paths();
@@ -124,9 +127,10 @@ fn attempt(
         home: area.marks.home,
         from: area.marks.applied.clone(),
         to: target.clone(),
-        mode: Mode::Exchange,
+        mode,
         live: area.marks.live,
         standby: Some((standby.name.clone(), standby.dir.meta()?.id)),
+        retired: if mode == Mode::Symlink { area.linked_tree()? } else { None },
         withdrawn,
         staged_bytes,
         staged_files,
@@ -157,15 +161,20 @@ fn attempt(
     let durable = true;
     #[cfg(test)]
     let durable = durable && !options.skips(KnownBad::NoSyncFs);
+    if mode == Mode::Symlink {
+        area.prepare_link(&standby.name)?;
+    }
     if durable {
         standby.dir.sync_fs()?;
     }
     let parent = area.make_parent()?;
     let name = area.path.name();
-    if journal.live.is_some() {
-        parent.exchange(name, &area.work, standby.name.as_bytes())?;
-    } else {
-        area.work.rename_new(standby.name.as_bytes(), &parent, name)?;
+    match mode {
+        Mode::Symlink => area.switch_link(&parent)?,
+        _ if journal.live.is_some() => {
+            parent.exchange(name, &area.trees, standby.name.as_bytes())?;
+        }
+        _ => area.trees.rename_new(standby.name.as_bytes(), &parent, name)?,
     }
     let durable = true;
     #[cfg(test)]
@@ -183,21 +192,23 @@ pub(crate) fn finish(
 ) -> Result<(), Error> {
     if durable {
         area.make_parent()?.sync()?;
-        area.work.sync()?;
+        area.trees.sync()?;
     }
     let Some((name, id)) = &journal.standby else { return Ok(()) };
     area.marks.trees.retain(|tree| tree.name != *name);
-    if let Some(retired) = journal.live {
+    let retired = journal.retired.as_ref().unwrap_or(name);
+    if let Some(id) = journal.live {
         let tree = TreeMark {
-            name: name.clone(),
-            id: retired,
+            name: retired.clone(),
+            id,
             state: TreeState::Whole,
             swept: false,
             retired_at: now,
         };
         marks::save_paths(&area.work, &tree.list_name(), changed)?;
         area.marks.trees.push(tree);
-    } else {
+    }
+    if journal.live.is_none() || retired != name {
         crate::record::remove(&area.work, &format!("{name}.missed"))?;
     }
     area.marks.live = Some(*id);
@@ -291,7 +302,7 @@ fn keep_removed(area: &Area, plan: &Plan, now: i64) -> Result<(), Error> {
 fn copy_root_attributes(area: &Area, standby: &Standby) -> Result<(), Error> {
     let now = standby.dir.meta()?;
     let Some(live) = area.live()? else {
-        area.staging.own(&area.work, standby.name.as_bytes())?;
+        area.staging.own(&area.trees, standby.name.as_bytes())?;
         if now.mode != 0o755 {
             standby.dir.set_mode(0o755)?;
         }
@@ -300,7 +311,7 @@ fn copy_root_attributes(area: &Area, standby: &Standby) -> Result<(), Error> {
     let wanted = live.meta()?;
     let group = area.marks.group.unwrap_or(wanted.gid);
     if now.gid != group {
-        area.work.set_group_of(standby.name.as_bytes(), group)?;
+        area.trees.set_group_of(standby.name.as_bytes(), group)?;
     }
     if now.mode != wanted.mode {
         standby.dir.set_mode(wanted.mode)?;
@@ -355,10 +366,10 @@ pub(crate) fn collect(area: &mut Area, options: &SwitchOptions<'_>) -> Result<()
     let unfinished = area.marks.trees.iter().filter(|t| t.state == TreeState::Building && t.swept);
     going.extend(unfinished.map(|tree| tree.name.clone()));
     for name in &going {
-        if area.work.open_child(name.as_bytes()).is_ok_and(|dir| in_use(&dir)) {
+        if area.trees.open_child(name.as_bytes()).is_ok_and(|dir| in_use(&dir)) {
             continue;
         }
-        remove_all(&area.work, name.as_bytes())?;
+        remove_all(&area.trees, name.as_bytes())?;
         crate::record::remove(&area.work, &format!("{name}.missed"))?;
         area.marks.trees.retain(|tree| tree.name != *name);
     }

@@ -6,7 +6,6 @@
 
 mod assignments;
 mod mode;
-mod not_followed;
 mod references;
 mod rules;
 mod sites;
@@ -66,7 +65,6 @@ pub(super) fn all(subject: &Subject<'_>, findings: &mut Findings) -> Vec<String>
     versions::check(subject, findings, &mut warnings);
     sites::check(subject, findings);
     assignments::check(subject, findings, &mut warnings);
-    not_followed::warn(subject, &mut warnings);
     references::warn_of_removals(subject.stored, subject.next, &mut warnings);
     warnings
 }

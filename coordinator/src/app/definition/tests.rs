@@ -517,18 +517,24 @@ fn when_a_tree_is_due_is_said_once_and_so_that_it_can_be_read() {
 }
 
 #[test]
-fn what_no_agent_follows_yet_is_taken_with_a_warning() {
-    let rest = "[[site]]\nname = \"porto\"\n[[grant]]\nsite = \"porto\"\ntree = \"fedora\"\n\
-                [[assignment]]\nsite = \"porto\"\ntree = \"fedora\"\n";
-    let of = |line: &str| apply(&base(), &format!("{rest}{line}\n")).unwrap().warnings;
-    let others = of("");
-    let more = of("switch = \"symlink\"").into_iter().filter(|text| !others.contains(text));
-    let [only] = &more.collect::<Vec<_>>()[..] else { panic!("{others:?}") };
-    let key = "`switch = \"symlink\"`";
-    assert!(only.starts_with(&format!("assignment fedora@porto: {key} is stored")), "{only}");
-    let followed =
-        "group = \"mirror\"\nswitch = \"in-place\"\non-end = \"trash\"\nkeep-withdrawn = \"1h\"";
-    assert_eq!(of(followed), others);
+fn a_link_in_the_place_of_versions_is_taken_with_a_warning() {
+    let of = |layout: &str, line: &str| {
+        let text = format!(
+            "[[tree]]\nname = \"v\"\nsource = \"debian\"\n{layout}\n[[site]]\nname = \"porto\"\n\
+             [[grant]]\nsite = \"porto\"\ntree = \"v\"\n\
+             [[assignment]]\nsite = \"porto\"\ntree = \"v\"\n{line}\n"
+        );
+        apply(&base(), &text).unwrap().warnings
+    };
+    let link = "switch = \"symlink\"";
+    assert_eq!(of("", link), of("", ""), "a tree of one unit may be behind a link");
+    for layout in ["layout = \"versioned\"", "layout = \"sealed\""] {
+        let others = of(layout, "");
+        let more = of(layout, link).into_iter().filter(|text| !others.contains(text));
+        let [only] = &more.collect::<Vec<_>>()[..] else { panic!("{others:?}") };
+        let expected = "assignment v@porto: `switch = \"symlink\"` has no effect";
+        assert!(only.starts_with(expected), "{only}");
+    }
 }
 
 #[test]
