@@ -168,6 +168,8 @@ impl Area {
             recovery: Recovery::Clean,
             _lock: lock,
         };
+        let label = area.published_label()?;
+        area.staging.set_label(label);
         area.recovery = recover::recover(&mut area)?;
         area.gather_trees()?;
         area.drop_old_withdrawn()?;

@@ -29,7 +29,7 @@ use std::{
     sync::Arc,
 };
 
-pub use backend::{Backend, DirEntry, FileId, Handle, Kind, Meta, Room};
+pub use backend::{Attribute, Backend, DirEntry, FileId, Handle, Kind, Meta, Room};
 pub use gate::{Counted, Counters, Counts, FAIL_ENV, FailPlan, Failure, Op, SITES_ENV, Site};
 pub use handle::{Dir, File};
 

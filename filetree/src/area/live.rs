@@ -20,7 +20,7 @@ use super::{
     marks::{TreeMark, TreeState},
 };
 use crate::{
-    fs::{self, Dir, FileId, Kind},
+    fs::{self, Attribute, Dir, FileId, Kind},
     safe_path::WORK_DIR,
     switch::{cursor::is_no_directory, exchange::STANDBY, remove::remove_all},
 };
@@ -155,6 +155,19 @@ impl Area {
             Some(parent) => make_below(&self.publish, &parent),
             None => Ok(self.publish.reopen()?),
         }
+    }
+
+    /// The SELinux label of what is published, or of the directory in which it will be; `None` where
+    /// there are no labels. What is made below the work directory would have another.
+    pub(super) fn published_label(&self) -> Result<Option<Vec<u8>>, Error> {
+        let dir = match self.live()? {
+            Some(live) => live,
+            None => match self.publish.open_parent(&self.path) {
+                Err(error) if error.is_not_found() => self.publish.reopen()?,
+                other => other?,
+            },
+        };
+        Ok(dir.attribute(Attribute::Label)?)
     }
 
     /// Whether the tree is published behind a link.

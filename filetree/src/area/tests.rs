@@ -8,6 +8,7 @@ mod errors;
 mod figures;
 mod hostile;
 mod kill;
+mod labels;
 mod linked;
 mod local;
 pub(crate) mod model;

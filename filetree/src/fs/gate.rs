@@ -76,6 +76,8 @@ ops! {
     Stat "stat" Look,
     /// Reads where a symlink points.
     ReadLink "read-link" Look,
+    /// Reads an attribute beside the mode: a label, an access list.
+    GetAttribute "get-attribute" Look,
     /// Reads bytes.
     Read "read" Look,
     /// Makes a new file.
@@ -106,6 +108,10 @@ ops! {
     SetMode "set-mode" Change,
     /// Sets the owning group.
     SetGroup "set-group" Change,
+    /// Sets the owner.
+    SetOwner "set-owner" Change,
+    /// Sets an attribute beside the mode: a label, an access list.
+    SetAttribute "set-attribute" Change,
     /// Sets the modification time.
     SetMtime "set-mtime" Change,
     /// Makes one file durable.

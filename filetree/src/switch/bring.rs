@@ -95,7 +95,8 @@ impl<'a> Bring<'a> {
         let parent = parent(&mut self.tree, path)?;
         let there = if fresh { None } else { parent.stat(path.name())? };
         match there.map(|meta| meta.kind) {
-            Some(Kind::Dir) => return Ok(()),
+            // An interrupted run may have left it with another group or label.
+            Some(Kind::Dir) => return Ok(self.staging.own(parent, path.name())?),
             Some(_) => parent.unlink(path.name())?,
             None => {}
         }
@@ -110,7 +111,7 @@ impl<'a> Bring<'a> {
         let there = if fresh { None } else { parent.stat(path.name())? };
         if let Some(meta) = there {
             if is_wanted(item, &meta, parent)? {
-                return Ok(());
+                return Ok(self.staging.own(parent, path.name())?);
             }
             if meta.kind == Kind::Dir {
                 remove_all(parent, path.name())?;

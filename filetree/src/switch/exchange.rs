@@ -24,7 +24,7 @@ use crate::{
         marks::{self, Journal, TreeMark, TreeState},
         trash,
     },
-    fs::{Dir, Kind},
+    fs::{Attribute, Dir, Kind},
     plan::Plan,
     record::PathList,
 };
@@ -298,11 +298,12 @@ fn keep_removed(area: &Area, plan: &Plan, now: i64) -> Result<(), Error> {
     Ok(())
 }
 
-/// The published directory itself keeps its mode and group.
+/// The published directory itself keeps its owner, group, mode, access lists and label.
 fn copy_root_attributes(area: &Area, standby: &Standby) -> Result<(), Error> {
     let now = standby.dir.meta()?;
+    let name = standby.name.as_bytes();
     let Some(live) = area.live()? else {
-        area.staging.own(&area.trees, standby.name.as_bytes())?;
+        area.staging.own(&area.trees, name)?;
         if now.mode != 0o755 {
             standby.dir.set_mode(0o755)?;
         }
@@ -311,10 +312,22 @@ fn copy_root_attributes(area: &Area, standby: &Standby) -> Result<(), Error> {
     let wanted = live.meta()?;
     let group = area.marks.group.unwrap_or(wanted.gid);
     if now.gid != group {
-        area.trees.set_group_of(standby.name.as_bytes(), group)?;
+        area.trees.set_group_of(name, group)?;
+    }
+    // Only root can have adopted a directory of another user, and only root can give one away.
+    if now.uid != wanted.uid {
+        area.trees.set_owner_of(name, wanted.uid)?;
     }
     if now.mode != wanted.mode {
         standby.dir.set_mode(wanted.mode)?;
+    }
+    for which in [Attribute::Label, Attribute::Acl, Attribute::DefaultAcl] {
+        let wanted = live.attribute(which)?;
+        // There is no way to have no label where there are labels.
+        let is_kept = which == Attribute::Label && wanted.is_none();
+        if !is_kept && standby.dir.attribute(which)? != wanted {
+            standby.dir.set_attribute(which, wanted.as_deref())?;
+        }
     }
     Ok(())
 }
