@@ -157,7 +157,7 @@ pub async fn sync(
         have: &base.manifest,
         kept: base.rules.as_ref().map(|rules| &rules.filter),
     };
-    let bring = Bring { agent, base: &base, target, sources: &sources, run };
+    let bring = Bring { agent, target, sources: &sources, run };
     bring.all(&site, plan.needs()).await?;
     site.leave(&removals.apart)?;
     let report = match switch(&mut site, &plan, target, &rules, order, run) {
@@ -176,7 +176,6 @@ pub async fn sync(
 /// How contents come, by every way that there is.
 struct Bring<'a> {
     agent: &'a Agent,
-    base: &'a Base,
     target: &'a Verified,
     sources: &'a Sources<'a>,
     run: &'a Run,
@@ -191,30 +190,56 @@ impl Bring<'_> {
             Err(error @ gather::Error::NoWay { .. }) => error,
             other => return other,
         };
-        // Only the publisher has whole files, but a pack of everything has all of them, and it may
-        // lie at a point that can be reached when the publisher cannot.
-        let tried = |offer: &&Offer| sources.chain.iter().any(|link| link.offer.pack == offer.pack);
-        let Some(offer) = self.target.of_everything().filter(|offer| !tried(offer)) else {
-            return Err(failed);
-        };
-        let (start, before) = (std::time::Instant::now(), sources.points.mark());
-        let chain = follow(self.agent, sources.tree, &[offer], self.base, sources.points).await;
-        note_metadata(sources.points, &before, start, run);
-        let chain = match chain {
-            Ok(Some((_, chain))) => chain,
-            Ok(None) => return Err(failed),
-            Err((_, detail)) => {
-                tracing::warn!(tree = %sources.tree, detail, "the pack of everything helps neither");
-                return Err(failed);
-            }
-        };
-        tracing::info!(tree = %sources.tree, "the rest is drawn from the pack of everything");
-        // Whatever the pack has is drawn: the other ways were tried.
-        let rsync = Err(NoDelta::PointUnreachable);
-        let sources =
-            Sources { chain: &chain, no_pack: None, rsync, whole: false, ..sources.clone() };
-        gather(site, staging, needs, &sources, run).await
+        let to = Intake { site, staging, needs };
+        match from_everything(self.agent, self.target, to, sources, run).await? {
+            true => Ok(()),
+            false => Err(failed),
+        }
     }
+}
+
+/// Where contents go that are to be brought.
+#[derive(Clone, Copy)]
+pub(crate) struct Intake<'a> {
+    /// Where old content lies, and where the work is done.
+    pub(crate) site: &'a Site,
+    /// Where new content goes.
+    pub(crate) staging: &'a filetree::staging::Staging,
+    /// What has to come.
+    pub(crate) needs: &'a [Need],
+}
+
+/// Draws contents from the pack of everything that leads to a target, where there is one that was
+/// not tried already; `false` where that cannot help. Only the publisher has whole files, but such a
+/// pack has all of them, and it may lie at a point that can be reached when the publisher cannot.
+pub(crate) async fn from_everything(
+    agent: &Agent,
+    target: &Verified,
+    Intake { site, staging, needs }: Intake<'_>,
+    sources: &Sources<'_>,
+    run: &Run,
+) -> Result<bool, gather::Error> {
+    let tried = |offer: &&Offer| sources.chain.iter().any(|link| link.offer.pack == offer.pack);
+    let Some(offer) = target.of_everything().filter(|offer| !tried(offer)) else {
+        return Ok(false);
+    };
+    let (start, before) = (std::time::Instant::now(), sources.points.mark());
+    let chain = follow(agent, sources.tree, &[offer], &Manifest::empty(), sources.points).await;
+    note_metadata(sources.points, &before, start, run);
+    let chain = match chain {
+        Ok(Some((_, chain))) => chain,
+        Ok(None) => return Ok(false),
+        Err((_, detail)) => {
+            tracing::warn!(tree = %sources.tree, detail, "the pack of everything helps neither");
+            return Ok(false);
+        }
+    };
+    tracing::info!(tree = %sources.tree, "the rest is drawn from the pack of everything");
+    // Whatever the pack has is drawn: the other ways were tried.
+    let rsync = Err(NoDelta::PointUnreachable);
+    let sources = Sources { chain: &chain, no_pack: None, rsync, whole: false, ..sources.clone() };
+    gather(site, staging, needs, &sources, run).await?;
+    Ok(true)
 }
 
 /// One step at a mirror, as the guard looks at it.
@@ -336,7 +361,7 @@ async fn target_of(
     let start = std::time::Instant::now();
     let before = points.mark();
     let offers = target.chain(base.digest, base.share(rules));
-    let (chain, no_pack) = match follow(agent, tree, &offers, base, points).await {
+    let (chain, no_pack) = match follow(agent, tree, &offers, &base.manifest, points).await {
         Ok(chain) => (chain, None),
         Err((reason, detail)) => {
             tracing::warn!(%tree, detail, "a pack cannot be used");
@@ -376,14 +401,14 @@ async fn follow(
     agent: &Agent,
     tree: &protocol::name::TreeName,
     offers: &[&Offer],
-    base: &Base,
+    base: &Manifest,
     points: &Points,
 ) -> Result<Option<(Manifest, Vec<Link>)>, (NoDelta, String)> {
     if offers.is_empty() {
         return Ok(None);
     }
     let leads_on = offers.first().is_some_and(|offer| offer.from.is_some());
-    let mut at = Arc::new(if leads_on { base.manifest.clone() } else { Manifest::empty() });
+    let mut at = Arc::new(if leads_on { base.clone() } else { Manifest::empty() });
     let mut chain = Vec::new();
     for &offer in offers {
         let remote = Remote { points, tree, offer, patience: agent.patience };

@@ -323,6 +323,13 @@ impl Agent {
         Ok(step.map(|step| (step, target)))
     }
 
+    /// The target of an assignment as the orders have it, to be read from and not followed: what is
+    /// held already may be brought again by its packs.
+    pub(crate) fn signed_target(&self, order: &AssignmentOrder) -> Option<Verified> {
+        let mut marks = self.ledger.marks().ok()?;
+        self.orders()?.target(order, &mut marks).ok()?
+    }
+
     /// The target that the orders name.
     fn target(&self, orders: &Orders, order: &AssignmentOrder) -> Result<Option<Verified>, Error> {
         let mut marks = self.ledger.marks()?;
