@@ -69,6 +69,11 @@ impl Error {
         self.op == Op::Link && refusals.iter().any(|errno| Some(errno.raw_os_error()) == raw)
     }
 
+    /// Whether a file has as many names as its file system gives one.
+    pub fn is_out_of_names(&self) -> bool {
+        self.source.raw_os_error() == Some(rustix::io::Errno::MLINK.raw_os_error())
+    }
+
     /// Whether the disk or a quota is full.
     pub fn is_full(&self) -> bool {
         use io::ErrorKind;

@@ -12,7 +12,7 @@
 //! read and digested once more.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -26,7 +26,7 @@ use protocol::{
 };
 
 use crate::{
-    fs::{self, Attribute, Dir, File},
+    fs::{self, Attribute, Dir, File, FileId},
     plan::{FileKey, Need},
     record,
     scan::digest_file,
@@ -82,6 +82,8 @@ pub struct Staging {
     group: Option<u32>,
     /// The SELinux label that everything new gets; `None` where there are none.
     label: Option<Vec<u8>>,
+    /// Names of copies of files that have as many names as they can have.
+    spares: Mutex<HashMap<FileId, Vec<u8>>>,
 }
 
 #[derive(Debug, Default)]
@@ -139,7 +141,7 @@ impl Staging {
                 remove_all(&dir, &entry.name)?;
             }
         }
-        Ok(Self { dir, batches, state: Mutex::new(state), serial: AtomicU64::new(0), group: None, label: None })
+        Ok(Self { dir, batches, state: Mutex::new(state), serial: AtomicU64::new(0), group: None, label: None, spares: Mutex::default() })
     }
 
     /// Whether the content is here, under every key, and was verified. Reads what no recorded
@@ -285,9 +287,20 @@ impl Staging {
         [TEMPORARY, number.to_string().as_bytes()].concat()
     }
 
+    /// A copy of a file that has as many names as it can have, made by this process.
+    pub(crate) fn spare_of(&self, full: FileId) -> Option<Vec<u8>> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner).get(&full).cloned()
+    }
+
+    /// From now on this file of staging takes the names that the other cannot have.
+    pub(crate) fn set_spare_of(&self, full: FileId, name: Vec<u8>) {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner).insert(full, name);
+    }
+
     /// Drops everything, durably: for when a tree holds what was staged, durably. The records go
     /// first: one that outlived its contents would vouch for whatever gets their names.
     pub(crate) fn clear(&self) -> Result<(), Error> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let mut state = self.lock();
         let records = self.batches.entries()?;
         for entry in &records {

@@ -9,6 +9,7 @@ mod figures;
 mod hostile;
 mod kill;
 mod labels;
+mod limits;
 mod linked;
 mod local;
 pub(crate) mod model;
