@@ -41,6 +41,7 @@ mod protected;
 mod recover;
 mod room;
 pub(crate) mod scrub;
+mod switching;
 pub(crate) mod trash;
 pub mod units;
 pub(crate) mod withdrawn;
@@ -57,6 +58,7 @@ pub use self::{
     recover::Recovery,
     room::Footprint,
     scrub::{Damage, Finding, ScrubOptions, ScrubReport},
+    switching::{Switching, switch_together},
     trash::{Batch, Cause, Contents, Ended, NoBatch, Trash, TrashLimits, Undeleted},
 };
 use self::{
@@ -66,17 +68,16 @@ use self::{
 };
 use crate::{
     fs::{self, Dir, File, FileId, Fs},
-    plan::{self, Grace, Need, Plan, Reserve, View},
-    record::{self, PathList},
+    plan::{self, Grace, Plan, Reserve, View},
+    record::PathList,
     safe_path,
     scan::digest_file,
     staging::{self, Staging},
     switch::{
-        Mode, SwitchOptions, SwitchReport, WantedMode,
+        Mode, SwitchOptions, WantedMode,
         cursor::{Cursor, is_no_directory},
-        exchange, in_place,
+        exchange,
         remove::remove_all,
-        sweep,
     },
 };
 
@@ -274,63 +275,6 @@ impl Area {
         self.marks.save(&self.work)
     }
 
-    /// Brings the published tree to the plan's generation. When this returns, the new generation
-    /// is what readers see, and survives power loss.
-    ///
-    /// # Errors
-    /// [`Error::Missing`] names what has to be staged first; nothing was changed then.
-    pub fn switch(
-        &mut self,
-        plan: &Plan,
-        target: &Target,
-        options: &SwitchOptions<'_>,
-    ) -> Result<SwitchReport, Error> {
-        let mut report = SwitchReport::default();
-        self.check_live()?;
-        if self.marks.uncollected {
-            self.after_switch(plan, options, &mut report)?;
-        }
-        report.withdrawn_entries = plan.withdrawn_entries().0;
-        self.regroup(plan)?;
-        if plan.is_empty() && self.marks.live.is_some() && self.unsure.0.is_empty() {
-            self.settle_for(options.mode)?;
-            // A path may also have come back meanwhile: then the list must not name it any more.
-            let (all, new) = plan.withdrawn_entries();
-            let withdraws = new > 0 || all != self.withdrawn()?.len() as u64;
-            if withdraws {
-                self.marks.withdrawn = self.save_withdrawn(plan, options.now)?;
-            }
-            if withdraws || self.marks.applied.as_ref() != Some(target) {
-                self.marks.applied = Some(target.clone());
-                self.marks.save(&self.work)?;
-                self.drop_old_withdrawn()?;
-            }
-            report.why = "nothing differs".to_owned();
-            report.exceptions = plan.exceptions().to_vec();
-            return Ok(report);
-        }
-        self.complete_staging(plan, options)?;
-        self.learn_protected(plan)?;
-        let (mode, why) = self.settle_for(options.mode)?;
-        match mode {
-            Mode::Exchange | Mode::Symlink => {
-                exchange::run(self, plan, target, options, mode, &mut report)?;
-            }
-            Mode::InPlace => in_place::run(self, plan, target, options, &mut report)?,
-        }
-        (options.switched)();
-        report.mode = Some(mode);
-        report.why = why;
-        report.exceptions = plan.exceptions().to_vec();
-        report.changed_entries =
-            plan.changes().iter().filter(|change| change.wanted).count() as u64;
-        report.removed_entries = plan.removals().count() as u64;
-        self.unsure = PathList::default();
-        self.staging.clear()?;
-        self.after_switch(plan, options, &mut report)?;
-        Ok(report)
-    }
-
     /// Which way a switch would go, and why.
     pub fn choose(&self, wanted: WantedMode) -> Result<(Mode, String), Error> {
         let locals = &self.marks.locals;
@@ -381,18 +325,6 @@ impl Area {
             self.settle(mode == Mode::Symlink)?;
         }
         Ok((mode, why))
-    }
-
-    /// What follows a switch that is already marked: looking for local content, and collecting.
-    fn after_switch(
-        &mut self,
-        plan: &Plan,
-        options: &SwitchOptions<'_>,
-        report: &mut SwitchReport,
-    ) -> Result<(), Error> {
-        sweep::all(self, plan, options, report)?;
-        self.drop_old_withdrawn()?;
-        exchange::collect(self, options)
     }
 
     fn check_live(&self) -> Result<(), Error> {
@@ -515,7 +447,12 @@ impl Area {
             .and_then(|()| dir.exchange(&one, dir, &two))
             .and_then(|()| dir.unlink(&two));
         dir.unlink(&one)?;
-        self.marks.links = Some(tried.is_ok());
+        // A disk that is full or broken now says nothing about what it can do.
+        self.marks.links = match tried {
+            Ok(()) => Some(true),
+            Err(error) if error.is_unsupported() => Some(false),
+            Err(error) => return Err(error.into()),
+        };
         self.marks.save(&self.work)
     }
 
@@ -549,6 +486,12 @@ impl Area {
 /// and nothing recovered, so it tells a tree that was renamed from others.
 pub fn live_root(work: &Dir) -> Result<Option<FileId>, Error> {
     Ok(Marks::load(work)?.and_then(|marks| marks.live))
+}
+
+/// What the assignment whose directory below the work directory this is holds, durably. As little is
+/// locked and recovered as by [`live_root`].
+pub fn applied(work: &Dir) -> Result<Option<Target>, Error> {
+    Ok(Marks::load(work)?.and_then(|marks| marks.applied))
 }
 
 /// Removes everything that was published at a place, and the work that led to it: for an admin who

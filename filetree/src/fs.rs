@@ -69,6 +69,13 @@ impl Error {
         self.op == Op::Link && refusals.iter().any(|errno| Some(errno.raw_os_error()) == raw)
     }
 
+    /// Whether the file system does not know the operation at all.
+    pub fn is_unsupported(&self) -> bool {
+        use rustix::io::Errno;
+        let refusals = [Errno::PERM, Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS, Errno::XDEV];
+        refusals.iter().any(|errno| Some(errno.raw_os_error()) == self.source.raw_os_error())
+    }
+
     /// Whether a file has as many names as its file system gives one.
     pub fn is_out_of_names(&self) -> bool {
         self.source.raw_os_error() == Some(rustix::io::Errno::MLINK.raw_os_error())

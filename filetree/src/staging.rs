@@ -141,7 +141,15 @@ impl Staging {
                 remove_all(&dir, &entry.name)?;
             }
         }
-        Ok(Self { dir, batches, state: Mutex::new(state), serial: AtomicU64::new(0), group: None, label: None, spares: Mutex::default() })
+        Ok(Self {
+            dir,
+            batches,
+            state: Mutex::new(state),
+            serial: AtomicU64::new(0),
+            group: None,
+            label: None,
+            spares: Mutex::default(),
+        })
     }
 
     /// Whether the content is here, under every key, and was verified. Reads what no recorded

@@ -12,6 +12,7 @@ mod records;
 mod roots;
 mod runs;
 mod scrubbing;
+mod together;
 mod trash;
 mod upkeep;
 

@@ -13,7 +13,7 @@ use std::{
 use filetree::{
     area::{
         self, AdoptError, Adopted, Area, Finding, Footprint, Place, ScrubOptions, ScrubReport,
-        Target, TrashLimits,
+        Switching, Target, TrashLimits,
     },
     fs::{self as disk, Fs},
     plan::{Grace, Modes, Need, Plan, View},
@@ -28,7 +28,7 @@ use protocol::{
     generation::Version,
     manifest::{Entry, EntryKind, Manifest},
     path::TreePath,
-    spec::Switch,
+    spec::Switch as WantedSwitch,
     symlinks::Symlinks,
     transfer::rsync_estimate,
     v1::agent::{AssignmentOrder, Changes, VersionsOrder},
@@ -432,32 +432,15 @@ impl Site {
     pub fn switch(
         &mut self,
         plan: &Plan,
-        (version, manifest): (Version, Digest),
+        generation: (Version, Digest),
         rules: &Rules,
         order: &AssignmentOrder,
         progress: &Arc<Progress>,
         now: Timestamp,
     ) -> Result<SwitchReport, Error> {
-        let note = serde_json::to_string(&rules.note).unwrap_or_default();
-        let target = Target { version, manifest, note };
-        // What is local and what a rule speaks of stays, whichever side the rule speaks to.
-        let keep = |path: &TreePath, is_dir: bool| {
-            rules.keeps(path, is_dir) && !rules.protects(path, is_dir)
-        };
-        let tell = |done, total| progress.set(done, total);
-        let options = SwitchOptions {
-            keep: &keep,
-            mode: wanted_mode(order),
-            trash_removed: self.trash.keep > 0,
-            linger: i64::try_from(order.linger.duration().as_secs()).unwrap_or(i64::MAX),
-            progress: &tell,
-            ..SwitchOptions::new(now.as_second())
-        };
-        let report = self.area.switch(plan, &target, &options)?;
-        if let Some(trash) = self.area.trash()? {
-            trash.expire(now.as_second(), self.trash)?;
-        }
-        Ok(report)
+        let mut one = [Switch { site: self, plan, generation, rules, order, progress }];
+        let mut reports = switch_together(&mut one, now).map_err(|(_, error)| error)?;
+        Ok(reports.pop().unwrap_or_default())
     }
 
     /// Puts what is published behind a symbolic link, or takes it out again, where the order asks for
@@ -509,13 +492,93 @@ impl Site {
     }
 }
 
+/// Which generation an assignment holds, durably, without opening its place. What a crash left in
+/// the middle of a switch counts as not switched.
+pub fn applied_at(config: &Config, name: &str) -> Result<Option<Target>, Error> {
+    let found = |dir: disk::Result<disk::Dir>| match dir {
+        Ok(dir) => Ok(Some(dir)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(Error::from(error)),
+    };
+    let Some(work) = found(fs().open_root(&config.work()))? else { return Ok(None) };
+    let Some(own) = found(work.open_child(name.as_bytes()))? else { return Ok(None) };
+    Ok(area::applied(&own)?)
+}
+
+/// What is to be switched, with all its content staged.
+pub struct Switch<'a> {
+    /// Where.
+    pub site: &'a mut Site,
+    /// The way from what is there.
+    pub plan: &'a Plan,
+    /// Which generation, and the digest of its manifest.
+    pub generation: (Version, Digest),
+    /// As what it is kept.
+    pub rules: &'a Rules,
+    /// How.
+    pub order: &'a AssignmentOrder,
+    /// Told how far it is.
+    pub progress: &'a Arc<Progress>,
+}
+
+/// Switches several trees together, in order: all are brought up before the first is switched. Of an
+/// error it gives the number of the tree.
+pub fn switch_together(
+    switches: &mut [Switch<'_>],
+    now: Timestamp,
+) -> Result<Vec<SwitchReport>, (usize, Error)> {
+    // What is local and what a rule speaks of stays, whichever side the rule speaks to.
+    let keeps: Vec<_> = switches.iter().map(|one| keep_of(one.rules)).collect();
+    let tells: Vec<_> = switches.iter().map(|one| tell_of(one.progress)).collect();
+    let targets: Vec<Target> = switches
+        .iter()
+        .map(|one| {
+            let (version, manifest) = one.generation;
+            let note = serde_json::to_string(&one.rules.note).unwrap_or_default();
+            Target { version, manifest, note }
+        })
+        .collect();
+    let mut switchings = Vec::with_capacity(switches.len());
+    for (at, one) in switches.iter_mut().enumerate() {
+        let options = SwitchOptions {
+            keep: &keeps[at],
+            mode: wanted_mode(one.order),
+            trash_removed: one.site.trash.keep > 0,
+            linger: i64::try_from(one.order.linger.duration().as_secs()).unwrap_or(i64::MAX),
+            progress: &tells[at],
+            ..SwitchOptions::new(now.as_second())
+        };
+        let (area, plan, target) = (&mut one.site.area, one.plan, &targets[at]);
+        switchings.push(Switching { area, plan, target, options });
+    }
+    let done = area::switch_together(&mut switchings);
+    drop(switchings);
+    let reports = done.map_err(|(at, error)| (at, error.into()))?;
+    for (at, one) in switches.iter().enumerate() {
+        let expired = one.site.area.trash().and_then(|trash| match trash {
+            Some(trash) => trash.expire(now.as_second(), one.site.trash).map(drop),
+            None => Ok(()),
+        });
+        expired.map_err(|error| (at, error.into()))?;
+    }
+    Ok(reports)
+}
+
+fn keep_of(rules: &Rules) -> impl Fn(&TreePath, bool) -> bool + Sync {
+    |path, is_dir| rules.keeps(path, is_dir) && !rules.protects(path, is_dir)
+}
+
+fn tell_of(progress: &Arc<Progress>) -> impl Fn(u64, u64) + Sync {
+    |done, total| progress.set(done, total)
+}
+
 /// How an order wants generations switched. A directory of versions stays a directory, and so do the
 /// versions in it.
 fn wanted_mode(order: &AssignmentOrder) -> WantedMode {
     match order.switch {
-        Switch::InPlace => WantedMode::InPlace,
-        Switch::Symlink if order.versions.is_none() => WantedMode::Symlink,
-        Switch::Auto | Switch::Symlink => WantedMode::Auto,
+        WantedSwitch::InPlace => WantedMode::InPlace,
+        WantedSwitch::Symlink if order.versions.is_none() => WantedMode::Symlink,
+        WantedSwitch::Auto | WantedSwitch::Symlink => WantedMode::Auto,
     }
 }
 

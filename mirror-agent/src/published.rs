@@ -97,6 +97,113 @@ pub async fn sync(
     if let Some(order_of_versions) = &order.versions {
         return in_versions::sync(agent, order, order_of_versions, from, target, run).await;
     }
+    match prepare(agent, order, from, target, run).await? {
+        Prepared::Done(outcome) => Ok(outcome),
+        Prepared::Ready(mut ready) => {
+            let report = match ready.switch(order, target, run) {
+                // The live tree did not have what was expected of it: that comes from elsewhere, too.
+                Err(apply::Error::Area(filetree::area::Error::Missing(missing))) => {
+                    ready.bring(agent, order, target, &missing, run).await?;
+                    ready.switch(order, target, run)?
+                }
+                other => other?,
+            };
+            ready.end(target, &report, run)
+        }
+    }
+}
+
+/// How far a run has come without changing what is published.
+pub(crate) enum Prepared {
+    /// There is nothing to switch.
+    Done(Outcome),
+    /// All that is new is staged.
+    Ready(Box<Ready>),
+}
+
+/// Everything that a switch needs, and by which ways more content could come.
+pub(crate) struct Ready {
+    pub(crate) site: Site,
+    pub(crate) plan: filetree::plan::Plan,
+    pub(crate) rules: Rules,
+    base: Base,
+    want: Arc<Manifest>,
+    points: Arc<Points>,
+    chain: Vec<Link>,
+    no_pack: NoPack,
+    rsync: Result<Source, NoDelta>,
+}
+
+impl Ready {
+    /// Brings all of `needs` into staging.
+    pub(crate) async fn bring(
+        &self,
+        agent: &Agent,
+        order: &AssignmentOrder,
+        target: &Verified,
+        needs: &[Need],
+        run: &Run,
+    ) -> Result<(), gather::Error> {
+        let sources = Sources {
+            tree: &order.name.tree,
+            manifest: target.statement.manifest,
+            points: &self.points,
+            patience: agent.patience,
+            chain: &self.chain,
+            no_pack: self.no_pack.clone(),
+            rsync: self.rsync.as_ref().map_err(|reason| *reason),
+            whole: true,
+            have: &self.base.manifest,
+            kept: self.base.rules.as_ref().map(|rules| &rules.filter),
+        };
+        let staging = self.site.area().staging();
+        let failed = match gather(&self.site, staging, needs, &sources, run).await {
+            Err(error @ gather::Error::NoWay { .. }) => error,
+            other => return other,
+        };
+        let to = Intake { site: &self.site, staging, needs };
+        match from_everything(agent, target, to, &sources, run).await? {
+            true => Ok(()),
+            false => Err(failed),
+        }
+    }
+
+    fn switch(
+        &mut self,
+        order: &AssignmentOrder,
+        target: &Verified,
+        run: &Run,
+    ) -> Result<filetree::switch::SwitchReport, apply::Error> {
+        run.progress().phase("apply", "entries", self.plan.changes().len() as u64);
+        let generation = (target.version(), target.statement.manifest);
+        let progress = Arc::clone(run.progress());
+        let Self { site, plan, rules, .. } = self;
+        block_in_place(|| site.switch(plan, generation, rules, order, &progress, Timestamp::now()))
+    }
+
+    /// How the run ends, once the tree is switched.
+    pub(crate) fn end(
+        &self,
+        target: &Verified,
+        report: &filetree::switch::SwitchReport,
+        run: &Run,
+    ) -> Result<Outcome, Error> {
+        crate::agent::note_switch(run, &self.site, report)?;
+        let (version, manifest) = (target.version(), target.statement.manifest);
+        let held = held_of(&self.want, version, manifest, &self.rules, false);
+        Ok((RunResult::Completed, Some(held)))
+    }
+}
+
+/// Brings all that is new of a target, and changes nothing that is published. Not for a directory of
+/// versions.
+pub(crate) async fn prepare(
+    agent: &Agent,
+    order: &AssignmentOrder,
+    from: &PublisherOrigin,
+    target: &Verified,
+    run: &Run,
+) -> Result<Prepared, Error> {
     let rules = Rules::of(order, false)?;
     let mut site =
         block_in_place(|| Site::open(&agent.config, &order.name.to_string(), &order.path))?;
@@ -105,7 +212,7 @@ pub async fn sync(
     if let Some(applied) = applied.as_ref().filter(|applied| is_target(applied, target, &rules)) {
         let result = withdraw::if_due(agent, &mut site, applied, order, run)?;
         let held = held(agent, applied.version, applied.manifest, &rules, false);
-        return Ok((result, held));
+        return Ok(Prepared::Done((result, held)));
     }
     if !run.is_dry() {
         block_in_place(|| site.set_group(&rules))?;
@@ -120,7 +227,7 @@ pub async fn sync(
         run.notice(
             "what lies at the path would be read and taken over; only differences would be fetched",
         );
-        return Ok((RunResult::CompletedDryRun, None));
+        return Ok(Prepared::Done((RunResult::CompletedDryRun, None)));
     }
     base.adopt(&mut site, &want, &rules, &ScanRecord::empty(), run)?;
     let removals = block_in_place(|| base.removals(&want, &rules, true, order))?;
@@ -141,61 +248,14 @@ pub async fn sync(
             if plan.is_empty() { RunResult::UpToDateDryRun } else { RunResult::CompletedDryRun };
         run.foresee(&plan, &base.manifest, &want, None);
         run.notice(format!("{} bytes of content would be fetched at most", plan.fetch_bytes()));
-        return Ok((result, None));
+        return Ok(Prepared::Done((result, None)));
     }
     block_in_place(|| site.check_room(&plan, &|notice| run.notice(notice)))?;
     let rsync = rsync_source(agent, order, from, target.statement.generation, run);
-    let sources = Sources {
-        tree: &order.name.tree,
-        manifest: target.statement.manifest,
-        points: &points,
-        patience: agent.patience,
-        chain: &chain,
-        no_pack,
-        rsync: rsync.as_ref().map_err(|reason| *reason),
-        whole: true,
-        have: &base.manifest,
-        kept: base.rules.as_ref().map(|rules| &rules.filter),
-    };
-    let bring = Bring { agent, target, sources: &sources, run };
-    bring.all(&site, plan.needs()).await?;
-    site.leave(&removals.apart)?;
-    let report = match switch(&mut site, &plan, target, &rules, order, run) {
-        // The live tree did not have what was expected of it: that comes from elsewhere, too.
-        Err(apply::Error::Area(filetree::area::Error::Missing(missing))) => {
-            bring.all(&site, &missing).await?;
-            switch(&mut site, &plan, target, &rules, order, run)?
-        }
-        other => other?,
-    };
-    crate::agent::note_switch(run, &site, &report)?;
-    let held = held_of(&want, target.version(), target.statement.manifest, &rules, false);
-    Ok((RunResult::Completed, Some(held)))
-}
-
-/// How contents come, by every way that there is.
-struct Bring<'a> {
-    agent: &'a Agent,
-    target: &'a Verified,
-    sources: &'a Sources<'a>,
-    run: &'a Run,
-}
-
-impl Bring<'_> {
-    /// Brings all of `needs` into staging.
-    async fn all(&self, site: &Site, needs: &[Need]) -> Result<(), gather::Error> {
-        let Self { sources, run, .. } = *self;
-        let staging = site.area().staging();
-        let failed = match gather(site, staging, needs, sources, run).await {
-            Err(error @ gather::Error::NoWay { .. }) => error,
-            other => return other,
-        };
-        let to = Intake { site, staging, needs };
-        match from_everything(self.agent, self.target, to, sources, run).await? {
-            true => Ok(()),
-            false => Err(failed),
-        }
-    }
+    let mut ready = Ready { site, plan, rules, base, want, points, chain, no_pack, rsync };
+    ready.bring(agent, order, target, ready.plan.needs(), run).await?;
+    ready.site.leave(&removals.apart)?;
+    Ok(Prepared::Ready(Box::new(ready)))
 }
 
 /// Where contents go that are to be brought.
@@ -323,20 +383,6 @@ impl Step<'_> {
         }
         Vec::new()
     }
-}
-
-fn switch(
-    site: &mut Site,
-    plan: &filetree::plan::Plan,
-    target: &Verified,
-    rules: &Rules,
-    order: &AssignmentOrder,
-    run: &Run,
-) -> Result<filetree::switch::SwitchReport, apply::Error> {
-    run.progress().phase("apply", "entries", plan.changes().len() as u64);
-    let generation = (target.version(), target.statement.manifest);
-    let progress = Arc::clone(run.progress());
-    block_in_place(|| site.switch(plan, generation, rules, order, &progress, Timestamp::now()))
 }
 
 fn is_target(applied: &Applied, target: &Verified, rules: &Rules) -> bool {

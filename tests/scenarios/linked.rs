@@ -50,7 +50,8 @@ fn servers_follow_the_link_and_the_parent_can_be_served_beside_it() {
     let nginx =
         Nginx::start(&dir.join("nginx"), Scheme::Plain, "", &format!("root {};", live.display()));
     let root = rustix::process::geteuid().is_root();
-    let settings = format!("use chroot = {}\nexclude = /.mirrornet/", if root { "yes" } else { "no" });
+    let settings =
+        format!("use chroot = {}\nexclude = /.mirrornet/", if root { "yes" } else { "no" });
     let modules: [(&str, &Path); 2] = [("tree", &live), ("parent", live.parent().unwrap())];
     let rsyncd = Rsyncd::start(&dir.join("rsyncd"), &modules, &settings);
     for (round, content) in ["one", "two", "three"].into_iter().enumerate() {

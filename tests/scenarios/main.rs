@@ -48,6 +48,7 @@ mod schedules;
 mod stock;
 mod storage;
 mod symlinks;
+mod together;
 mod tools;
 mod transport;
 mod trash;

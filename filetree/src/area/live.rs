@@ -96,7 +96,10 @@ fn tree_of(path: &TreePath, target: &[u8]) -> Option<String> {
 
 /// The directory of the trees beside a link, if there is one.
 fn beside(parent: &Dir, path: &TreePath) -> Result<Option<Dir>, Error> {
-    let opened = PASSAGE.iter().chain([&path.name()]).try_fold(parent.reopen()?, |dir, name| dir.open_child(name));
+    let opened = PASSAGE
+        .iter()
+        .chain([&path.name()])
+        .try_fold(parent.reopen()?, |dir, name| dir.open_child(name));
     match opened {
         Ok(dir) => Ok(Some(dir)),
         Err(error) if error.is_not_found() => Ok(None),
@@ -105,7 +108,11 @@ fn beside(parent: &Dir, path: &TreePath) -> Result<Option<Dir>, Error> {
 }
 
 /// Where the trees of a link lie, if a link of ours is published.
-pub(super) fn trees_of(publish: &Dir, path: &TreePath, found: &Published) -> Result<Option<Dir>, Error> {
+pub(super) fn trees_of(
+    publish: &Dir,
+    path: &TreePath,
+    found: &Published,
+) -> Result<Option<Dir>, Error> {
     match found {
         Published::Linked(_, Some(_)) => beside(&publish.open_parent(path)?, path),
         _ => Ok(None),
@@ -269,7 +276,8 @@ impl Area {
         let Some(trees) = beside(&parent, &self.path)? else { return Ok(()) };
         for entry in trees.entries()? {
             let is_former = trees.stat(&entry.name)?.is_some_and(|meta| meta.id == former);
-            if is_former && let Some(name) = tree_of(&self.path, &link_to(&self.path, &entry.name)) {
+            if is_former && let Some(name) = tree_of(&self.path, &link_to(&self.path, &entry.name))
+            {
                 self.marks.trees.retain(|tree| tree.name != name);
                 self.marks.trees.push(TreeMark {
                     name,
@@ -301,41 +309,49 @@ impl Area {
     pub(super) fn gather_trees(&mut self) -> Result<(), Error> {
         let live = self.linked_tree()?;
         self.remove_unknown_trees(&self.trees, live.as_deref())?;
-        let Some(other) = self.other_place()? else { return Ok(()) };
-        let mut moved = false;
-        for tree in &self.marks.trees {
-            let name = tree.name.as_bytes();
-            if other.stat(name)?.is_some() && self.trees.stat(name)?.is_none() {
-                other.rename_new(name, &self.trees, name)?;
-                moved = true;
+        if let Some(other) = self.other_place()? {
+            let mut moved = false;
+            for tree in &self.marks.trees {
+                let name = tree.name.as_bytes();
+                if other.stat(name)?.is_some() && self.trees.stat(name)?.is_none() {
+                    other.rename_new(name, &self.trees, name)?;
+                    moved = true;
+                }
             }
+            if moved {
+                self.trees.sync()?;
+                other.sync()?;
+            }
+            self.remove_unknown_trees(&other, live.as_deref())?;
         }
-        if moved {
-            self.trees.sync()?;
-            other.sync()?;
-        }
-        self.remove_unknown_trees(&other, live.as_deref())?;
-        if !self.linked {
-            self.remove_passage(&other)?;
-        }
-        Ok(())
+        if self.linked { Ok(()) } else { self.remove_passage() }
     }
 
     /// Removes the directory of trees beside the published path, and those above it that are ours, as
-    /// far as they are empty.
-    fn remove_passage(&self, trees: &Dir) -> Result<(), Error> {
-        if trees.stat(NEXT)?.is_some() {
-            trees.unlink(NEXT)?;
+    /// far as they are there and empty.
+    fn remove_passage(&self) -> Result<(), Error> {
+        let mut way = match self.publish.open_parent(&self.path) {
+            Ok(parent) => vec![parent],
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let names = [PASSAGE[0], PASSAGE[1], self.path.name()];
+        for name in names {
+            match way[way.len() - 1].open_child(name) {
+                Ok(dir) => way.push(dir),
+                Err(error) if is_no_directory(&error) => break,
+                Err(error) => return Err(error.into()),
+            }
         }
-        let parent = self.publish.open_parent(&self.path)?;
-        let ours = parent.open_child(PASSAGE[0])?;
-        let all = ours.open_child(PASSAGE[1])?;
-        let steps = [(trees, &all, self.path.name()), (&all, &ours, PASSAGE[1]), (&ours, &parent, PASSAGE[0])];
-        for (dir, above, name) in steps {
+        while let (Some(dir), Some(above)) = (way.pop(), way.last()) {
+            let is_trees = way.len() == names.len();
+            if is_trees && dir.stat(NEXT)?.is_some() {
+                dir.unlink(NEXT)?;
+            }
             if !dir.entries()?.is_empty() {
                 break;
             }
-            above.remove_dir(name)?;
+            above.remove_dir(names[way.len() - 1])?;
         }
         Ok(())
     }
@@ -349,7 +365,10 @@ mod tests {
     fn only_links_that_we_make_are_ours() {
         let at = TreePath::parse(b"linux/fedora").unwrap();
         assert_eq!(link_to(&at, b"standby-7"), b".mirrornet/trees/fedora/standby-7");
-        assert_eq!(tree_of(&at, b".mirrornet/trees/fedora/standby-7").as_deref(), Some("standby-7"));
+        assert_eq!(
+            tree_of(&at, b".mirrornet/trees/fedora/standby-7").as_deref(),
+            Some("standby-7")
+        );
         for other in [
             "fedora-41",
             "/srv/.mirrornet/trees/fedora/standby-7",

@@ -153,8 +153,12 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// An attribute of an open object; `None` where it has none, or the file system knows none.
     fn attribute(&self, at: &Handle, which: Attribute) -> io::Result<Option<Vec<u8>>>;
     /// An attribute of a name; a symlink's own.
-    fn attribute_at(&self, at: &Handle, name: &[u8], which: Attribute)
-    -> io::Result<Option<Vec<u8>>>;
+    fn attribute_at(
+        &self,
+        at: &Handle,
+        name: &[u8],
+        which: Attribute,
+    ) -> io::Result<Option<Vec<u8>>>;
     /// Sets an attribute of an open object, or takes it away.
     fn set_attribute(&self, at: &Handle, which: Attribute, value: Option<&[u8]>) -> io::Result<()>;
     /// Sets an attribute of a name; a symlink's own.

@@ -218,9 +218,7 @@ impl Backend for Disk {
 
     fn set_attribute(&self, at: &Handle, which: Attribute, value: Option<&[u8]>) -> io::Result<()> {
         match value {
-            Some(value) => {
-                Ok(sys::fsetxattr(fd(at)?, which.name(), value, XattrFlags::empty())?)
-            }
+            Some(value) => Ok(sys::fsetxattr(fd(at)?, which.name(), value, XattrFlags::empty())?),
             None => match sys::fremovexattr(fd(at)?, which.name()) {
                 Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
                 other => Ok(other?),

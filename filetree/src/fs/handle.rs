@@ -243,9 +243,7 @@ impl Dir {
     /// Sets an attribute of `name`; a symlink's own.
     #[track_caller]
     pub fn set_attribute_of(&self, name: &[u8], which: Attribute, value: &[u8]) -> Result<()> {
-        self.named(Op::SetAttribute, name, |b| {
-            b.set_attribute_at(&self.handle, name, which, value)
-        })
+        self.named(Op::SetAttribute, name, |b| b.set_attribute_at(&self.handle, name, which, value))
     }
 
     /// Sets this directory's modification time (ns since 1970).

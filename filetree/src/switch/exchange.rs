@@ -40,14 +40,22 @@ struct Standby {
     missed: Option<PathList>,
 }
 
-pub(crate) fn run(
+/// A standby that was brought forward, durably, and has not taken the live tree's place yet.
+pub(crate) struct Prepared {
+    journal: Journal,
+    changed: PathList,
+    now: i64,
+}
+
+/// Brings a standby forward, up to the moment before it becomes the live tree.
+pub(crate) fn prepare(
     area: &mut Area,
     plan: &Plan,
     target: &Target,
     options: &SwitchOptions<'_>,
     mode: Mode,
     report: &mut SwitchReport,
-) -> Result<(), Error> {
+) -> Result<Prepared, Error> {
     let mut reused = reusable(area, options)?;
     if let Some(standby) = reused.take() {
         match attempt(area, plan, target, options, mode, standby) {
@@ -118,7 +126,7 @@ fn attempt(
     options: &SwitchOptions<'_>,
     mode: Mode,
     standby: Standby,
-) -> Result<(), Error> {
+) -> Result<Prepared, Error> {
     let changed = plan.paths();
     let live = area.live()?;
     let (staged_bytes, staged_files) = area.staging.held()?;
@@ -167,19 +175,36 @@ fn attempt(
     if durable {
         standby.dir.sync_fs()?;
     }
+    Ok(Prepared { journal, changed, now: options.now })
+}
+
+/// Makes the standby the live tree, in one step.
+pub(crate) fn exchange(area: &Area, prepared: &Prepared) -> Result<(), Error> {
+    let Prepared { journal, .. } = prepared;
+    let Some((standby, _)) = &journal.standby else { return Ok(()) };
     let parent = area.make_parent()?;
     let name = area.path.name();
-    match mode {
-        Mode::Symlink => area.switch_link(&parent)?,
+    match journal.mode {
+        Mode::Symlink => area.switch_link(&parent),
         _ if journal.live.is_some() => {
-            parent.exchange(name, &area.trees, standby.name.as_bytes())?;
+            Ok(parent.exchange(name, &area.trees, standby.as_bytes())?)
         }
-        _ => area.trees.rename_new(standby.name.as_bytes(), &parent, name)?,
+        _ => Ok(area.trees.rename_new(standby.as_bytes(), &parent, name)?),
     }
+}
+
+/// Makes that durable and marks it.
+pub(crate) fn settle(
+    area: &mut Area,
+    prepared: &Prepared,
+    options: &SwitchOptions<'_>,
+) -> Result<(), Error> {
     let durable = true;
     #[cfg(test)]
     let durable = durable && !options.skips(KnownBad::NoParentSync);
-    finish(area, &journal, &changed, options.now, durable)
+    #[cfg(not(test))]
+    let _ = options;
+    finish(area, &prepared.journal, &prepared.changed, prepared.now, durable)
 }
 
 /// What follows the exchange; also what recovery does when it finds the exchange done.

@@ -117,12 +117,16 @@ fn damage_inside_of_versions_is_repaired_from_a_publisher_and_a_stock_server() {
         let damaged = damage(&mirror);
         let report = verify(agent);
         let checked = &report["checked"];
-        let of = |keys: &[&str]| keys.iter().map(|key| checked[*key].as_u64().unwrap()).sum::<u64>();
+        let of =
+            |keys: &[&str]| keys.iter().map(|key| checked[*key].as_u64().unwrap()).sum::<u64>();
         let found = of(&["flipped", "cut", "missing", "extra", "attributes"]);
         assert!(found >= damaged, "{report:#}");
         assert_eq!(of(&["repaired", "trashed"]), found, "{report:#}");
         assert_eq!(report["result"], "SYNC_COMPLETED", "{report:#}");
-        assert_eq!(names(&mirror).len(), before.keys().filter(|p| p.components().count() == 1).count());
+        assert_eq!(
+            names(&mirror).len(),
+            before.keys().filter(|p| p.components().count() == 1).count()
+        );
         let now = look(&mirror);
         // The directory above the versions is nobody's.
         let differs = |(path, seen): &(&PathBuf, &_)| {

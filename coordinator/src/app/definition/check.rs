@@ -5,6 +5,7 @@
 //! it does not mention.
 
 mod assignments;
+mod groups;
 mod mode;
 mod references;
 mod rules;
@@ -65,6 +66,7 @@ pub(super) fn all(subject: &Subject<'_>, findings: &mut Findings) -> Vec<String>
     versions::check(subject, findings, &mut warnings);
     sites::check(subject, findings);
     assignments::check(subject, findings, &mut warnings);
+    groups::check(subject, findings, &mut warnings);
     references::warn_of_removals(subject.stored, subject.next, &mut warnings);
     warnings
 }

@@ -95,7 +95,9 @@ impl Oracle {
         if is_linked != (live(volume) != LIVE) {
             return Some("a link was to be made or taken away".to_owned());
         }
-        if !is_linked && let Some(left) = volume.keys().find(|path| path.starts_with(b"pub/.mirrornet")) {
+        if !is_linked
+            && let Some(left) = volume.keys().find(|path| path.starts_with(b"pub/.mirrornet"))
+        {
             return Some(format!("{} was left", String::from_utf8_lossy(left)));
         }
         let left = volume.keys().find(|path| staged(path))?;

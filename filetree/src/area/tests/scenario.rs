@@ -7,6 +7,7 @@ use std::{
 
 use super::{model::*, *};
 use crate::{
+    plan::Need,
     scan::{ScanOptions, ScanRecord},
     switch::{KnownBad, SwitchReport},
 };
