@@ -145,6 +145,11 @@ impl Rules {
         self.note.versions.as_ref()
     }
 
+    /// What becomes of the mode of a directory.
+    pub fn mode_of_dir(&self, mode: u32) -> u32 {
+        (mode & !self.modes.dir_clear) | self.modes.dir_set
+    }
+
     /// Decides about this entry alone, its parents taken as kept.
     pub fn decides(&self, path: &TreePath, is_dir: bool) -> bool {
         self.in_tree(path).is_some_and(|path| self.filter.decide(&path, is_dir).kept)

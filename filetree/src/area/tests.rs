@@ -16,6 +16,7 @@ pub(crate) mod model;
 mod oracle;
 mod scenario;
 mod scrubbing;
+mod together;
 mod trash;
 mod units;
 mod withdrawn;

@@ -31,6 +31,7 @@ pub(super) async fn verify(
     let mut error = None;
     let mut has_changed = false;
     let most_bytes = if look.most_bytes == 0 { 0 } else { u64::MAX };
+    let announced = agent.manifests.get(&whole.manifest);
     for version in site.versions_held()? {
         // Found before and not repaired: it is looked at again under its name in the version.
         let inside = |path: &&TreePath| path.is_inside(&version);
@@ -69,10 +70,13 @@ pub(super) async fn verify(
                     applied: &applied,
                     within: Some((site, &version)),
                 };
-                let before = look_of(site, &version)?;
+                let dressed = match announced.as_ref().and_then(|all| all.get(&version)) {
+                    Some(entry) => Some((whole.rules.mode_of_dir(entry.mode), entry.mtime)),
+                    None => look_of(site, &version)?,
+                };
                 let mut done = repair.findings(&mut unit, &report.findings).await;
                 if done.is_ok() {
-                    done = restore_look(site, &version, before).map_err(Error::from);
+                    done = dress(site, &version, dressed).map_err(Error::from);
                 }
                 checked.repaired += if done.is_ok() { broken } else { 0 };
                 Some(done)
@@ -100,19 +104,17 @@ pub(super) async fn verify(
     Ok(Done { result, checked, next: None, left })
 }
 
-/// Mode and modification time of a version's own directory, which a switch does not keep.
+/// Mode and modification time of a version's own directory.
 fn look_of(site: &Site, version: &TreePath) -> Result<Option<(u32, i64)>, apply::Error> {
     let Some(directory) = site.area().directory()? else { return Ok(None) };
-    Ok(directory.stat(version.name())?.map(|meta| (meta.mode, meta.mtime)))
+    let meta = directory.stat(version.name()).map_err(apply::Error::from)?;
+    Ok(meta.map(|meta| (meta.mode, meta.mtime)))
 }
 
-fn restore_look(
-    site: &Site,
-    version: &TreePath,
-    before: Option<(u32, i64)>,
-) -> Result<(), apply::Error> {
+/// Gives a version's own directory its mode and time, which a switch does not keep.
+fn dress(site: &Site, version: &TreePath, wanted: Option<(u32, i64)>) -> Result<(), apply::Error> {
     site.area().gather_trash(version)?;
-    if let Some((mode, mtime)) = before {
+    if let Some((mode, mtime)) = wanted {
         site.area().dress_unit(version, mode, mtime)?;
     }
     Ok(())

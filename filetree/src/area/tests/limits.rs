@@ -51,7 +51,8 @@ fn more_names_than_a_real_disk_gives_one_file_are_published_all_the_same() {
         assert_eq!(report.mode, Some(Mode::Exchange));
         site.check();
         let inodes = inodes(&site).len();
-        assert!((1..=2).contains(&inodes), "one copy takes what is too many: {inodes} in {round}");
+        // Each switch that runs out of names makes one copy, not one for each name.
+        assert!(inodes <= round + 2, "{inodes} files in round {round}");
     }
     assert_eq!(fs::metadata(site.root().join("beside/9")).unwrap().nlink(), most);
 }
