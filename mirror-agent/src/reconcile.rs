@@ -186,6 +186,7 @@ mod tests {
                 publisher: "build".parse().unwrap(),
                 address: None,
                 points: vec![],
+                private: false,
             })
         };
         AssignmentOrder {

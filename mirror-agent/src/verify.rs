@@ -14,7 +14,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 use filetree::area::{Damage, Finding, ScrubOptions, ScrubReport};
 use jiff::Timestamp;
 use protocol::{
-    manifest::Manifest,
+    manifest::StoredManifest,
     path::TreePath,
     v1::agent::{AssignmentOrder, Checked, RunResult},
 };
@@ -165,12 +165,12 @@ fn take_extras(site: &mut Site, findings: &[Finding]) -> Result<(u64, u64), appl
 
 fn scrub(
     site: &Site,
-    have: &Arc<Manifest>,
+    have: &Arc<StoredManifest>,
     applied: &Applied,
     look: &Look<'_>,
     run: &Run,
 ) -> Result<ScrubReport, apply::Error> {
-    let (_, total) = applied.rules.sums(have);
+    let (_, total) = applied.rules.sums(have)?;
     run.progress().phase("verify", "bytes", if look.from.is_none() { total } else { 0 });
     let tick = |bytes| {
         run.progress().add(bytes);

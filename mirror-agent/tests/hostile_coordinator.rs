@@ -264,6 +264,7 @@ impl World {
                 publisher: "build".parse().unwrap(),
                 address: Some(self.publisher_address.clone()),
                 points: vec![],
+                private: false,
             }),
             fallback: vec![],
             target: Some(Target { statement: signed, offers: vec![] }),

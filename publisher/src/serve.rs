@@ -6,7 +6,7 @@
 //! connection speaks is settled by ALPN, so one open port is enough.
 
 pub mod file;
-mod https;
+pub(crate) mod https;
 mod metrics;
 pub(crate) mod readers;
 mod rsync;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use protocol::{path::TreePath, units::ByteSize};
+use protocol::{manifest, path::TreePath, units::ByteSize};
 
 use crate::{fs, plan::Need, record, staging};
 
@@ -15,6 +15,9 @@ pub enum Error {
     /// Staging.
     #[error(transparent)]
     Staging(#[from] staging::Error),
+    /// A manifest cannot be read where it is kept.
+    #[error(transparent)]
+    Manifest(#[from] manifest::Error),
     /// Another process has it.
     #[error("{path} is in use by another agent process; stop that one first", path = .path.display())]
     Locked {

@@ -28,6 +28,7 @@ impl Area {
             }
             let mut live = Cursor::new(live);
             for item in plan.items() {
+                let item = item?;
                 let path = &item.entry.path;
                 if !self.marks.locals.protects(path)
                     && let Some(parent) = live.parent(path)?

@@ -151,6 +151,7 @@ impl World {
                 publisher: "build".parse().unwrap(),
                 address: None,
                 points: vec![],
+                private: false,
             }),
             fallback: vec![],
             target: Some(Target {

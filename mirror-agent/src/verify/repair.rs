@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use protocol::{
     digest::Digest,
     generation::Version,
-    manifest::Manifest,
+    manifest::StoredManifest,
     path::TreePath,
     v1::agent::{AssignmentOrder, Origin},
 };
@@ -32,7 +32,7 @@ pub(super) struct Repair<'a> {
     /// The generation of the whole tree that is held: under it contents are asked for.
     pub(super) generation: (Version, Digest),
     /// How everything should be: the tree, or one version as seen from there.
-    pub(super) have: &'a Arc<Manifest>,
+    pub(super) have: &'a Arc<StoredManifest>,
     pub(super) applied: &'a Applied,
     /// Of one version: the place of the directory of versions, and the version's name.
     pub(super) within: Option<(&'a Site, &'a TreePath)>,
@@ -95,13 +95,14 @@ impl Repair<'_> {
                     Some(Need { path, ..need.clone() })
                 };
                 let needs = needs.iter().filter_map(named).collect();
-                (home, needs, Some(within(self.have, version)))
+                let have = block_in_place(|| within(&**self.have, version));
+                (home, needs, Some(have.map_err(apply::Error::from)?))
             }
         };
         let (points, rsync);
         match &order.origin {
             Origin::Publisher(from) => {
-                points = published::points(agent, from, |why| run.notice(why))
+                points = published::points(agent, &order.name.tree, from, |why| run.notice(why))
                     .map_err(|error| failed(error.into()))?;
                 rsync =
                     published::rsync_source(agent, order, from, self.generation.0.generation, run);
@@ -122,7 +123,10 @@ impl Repair<'_> {
             no_pack: None,
             rsync: rsync.as_ref().map_err(|reason| *reason),
             whole: true,
-            have: have.as_ref().unwrap_or(self.have),
+            have: match &have {
+                Some(have) => have,
+                None => &**self.have,
+            },
             kept: Some(&self.applied.rules.filter),
         };
         let work = self.gather(home, site, &needs, &sources);

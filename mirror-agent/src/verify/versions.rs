@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use filetree::area::{Damage, Finding};
 use protocol::{
+    manifest::Entries,
     path::TreePath,
     v1::agent::{AssignmentOrder, Checked, RunResult},
 };
@@ -70,7 +71,8 @@ pub(super) async fn verify(
                     applied: &applied,
                     within: Some((site, &version)),
                 };
-                let dressed = match announced.as_ref().and_then(|all| all.get(&version)) {
+                let entry = announced.as_ref().map(|all| all.find(&version)).transpose();
+                let dressed = match entry.map_err(apply::Error::from)?.flatten() {
                     Some(entry) => Some((whole.rules.mode_of_dir(entry.mode), entry.mtime)),
                     None => look_of(site, &version)?,
                 };

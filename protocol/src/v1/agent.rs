@@ -244,6 +244,13 @@ pub struct PublisherOrigin {
     /// where it is not named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub points: Vec<PointRef>,
+    /// Whether what lies at points besides the origin is encrypted ([`keys`](super::keys)).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub private: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// How a stock rsync daemon is reached.

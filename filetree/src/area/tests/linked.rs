@@ -127,7 +127,7 @@ fn a_link_that_leads_nowhere_is_replaced_whichever_way_is_asked_for() {
         fs::remove_dir_all(site.live().canonicalize().unwrap()).unwrap();
         assert_eq!(*site.open().recovery(), Recovery::Gone);
         site.mode = mode;
-        site.have = std::sync::Arc::new(Manifest::empty());
+        site.have = std::sync::Arc::new(protocol::manifest::Manifest::empty());
         site.sync(spec(2));
         site.check();
         let is_link = fs::symlink_metadata(site.live()).unwrap().is_symlink();

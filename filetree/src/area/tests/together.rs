@@ -48,7 +48,10 @@ fn update(fs: &Fs, number: u64) -> Result<(), Error> {
     for tree in TREES {
         let area = open(fs, tree)?;
         let have = area.applied().map(|applied| applied.version.generation.0);
-        let have = have.map_or_else(|| Arc::new(Manifest::empty()), |n| manifest(&spec(n)));
+        let have = have.map_or_else(
+            || Arc::new(protocol::manifest::Manifest::empty()),
+            |n| manifest(&spec(n)),
+        );
         let plan = area.plan(&have, View::AS_IS, &want, View::AS_IS)?;
         stage(&area, plan.needs(), &spec(number))?;
         areas.push(area);
