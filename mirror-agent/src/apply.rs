@@ -3,12 +3,10 @@
 //! `filetree` changes disks; this module tells it what an assignment wants, and reads back what is
 //! there: which generation, seen through which rules.
 
-use std::{
-    borrow::Cow,
-    collections::HashMap,
-    io,
-    sync::{Arc, OnceLock},
-};
+mod plan_stage;
+mod rules;
+
+use std::sync::{Arc, OnceLock};
 
 use filetree::{
     area::{
@@ -16,72 +14,32 @@ use filetree::{
         Switching, Target, TrashLimits,
     },
     fs::{self as disk, Fs},
-    plan::{Grace, Modes, Need, Plan, View},
+    plan::{Grace, Modes, Plan, View},
     scan::{ScanOptions, ScanRecord, scan},
-    staging::{self, StagedWriter, Staging},
+    staging,
     switch::{SwitchOptions, SwitchReport, WantedMode},
 };
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
-    filter::{Filter, Level},
     generation::Version,
-    manifest::{self, Entries, Entry, EntryKind, Manifest},
+    manifest::{self, Entries, Entry, Manifest},
     path::TreePath,
     spec::Switch as WantedSwitch,
     symlinks::Symlinks,
     transfer::rsync_estimate,
-    v1::agent::{AssignmentOrder, Changes, VersionsOrder},
+    v1::agent::{AssignmentOrder, Changes},
 };
-use serde::{Deserialize, Serialize};
 
+use self::rules::Note;
+pub use self::{
+    plan_stage::{PlanStage, to_io},
+    rules::Rules,
+};
 use crate::{
-    config::Config,
-    group,
-    ledger::Withdrawn,
-    modes::{self, InvalidChmod},
-    removal::Removals,
+    config::Config, group, ledger::Withdrawn, modes::InvalidChmod, removal::Removals,
     report::Progress,
-    stage::{Content, Stage, StageWriter},
 };
-
-/// Through which rules and modes a manifest is kept at this site.
-#[derive(Debug, Clone)]
-pub struct Rules {
-    /// What is kept.
-    pub filter: Filter,
-    /// What becomes of modes.
-    pub modes: Modes,
-    /// Which symbolic links are kept.
-    pub symlinks: Symlinks,
-    note: Note,
-}
-
-/// What is written beside an applied generation, so that it can be seen again as it was applied.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Note {
-    filter: Vec<Level>,
-    #[serde(default)]
-    chmod: Option<String>,
-    #[serde(default)]
-    group: Option<String>,
-    #[serde(default)]
-    observed: bool,
-    /// Where the path is a directory of versions: how they are chosen.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    versions: Option<VersionsOrder>,
-    /// Of one version: its name, below which the rules are asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    below: Option<TreePath>,
-    /// What was applied before there was a choice has all.
-    #[serde(default = "all_links")]
-    symlinks: Symlinks,
-}
-
-const fn all_links() -> Symlinks {
-    Symlinks::All
-}
 
 /// Why the disk does not do what is wanted.
 #[derive(Debug, thiserror::Error)]
@@ -116,114 +74,6 @@ pub enum Error {
     /// A group that cannot be given.
     #[error(transparent)]
     Group(#[from] group::Error),
-}
-
-impl Rules {
-    /// What an order says.
-    pub fn of(order: &AssignmentOrder, observed: bool) -> Result<Self, Error> {
-        Self::read(Note {
-            filter: order.filter.clone(),
-            chmod: order.chmod.clone(),
-            group: order.group.clone(),
-            observed,
-            versions: order.versions.clone(),
-            below: None,
-            symlinks: order.symlinks,
-        })
-    }
-
-    /// The same rules as they are for one version, whose paths begin below its name.
-    pub fn of_version(&self, name: &TreePath) -> Self {
-        let note = Note { versions: None, below: Some(name.clone()), ..self.note.clone() };
-        Self { note, ..self.clone() }
-    }
-
-    /// The version that these rules are for, where they are for one.
-    pub fn version(&self) -> Option<&TreePath> {
-        self.note.below.as_ref()
-    }
-
-    /// How the versions of a directory of versions are chosen; `None` where the path is one unit.
-    pub fn versions(&self) -> Option<&VersionsOrder> {
-        self.note.versions.as_ref()
-    }
-
-    /// What becomes of the mode of a directory.
-    pub fn mode_of_dir(&self, mode: u32) -> u32 {
-        (mode & !self.modes.dir_clear) | self.modes.dir_set
-    }
-
-    /// Decides about this entry alone, its parents taken as kept.
-    pub fn decides(&self, path: &TreePath, is_dir: bool) -> bool {
-        self.in_tree(path).is_some_and(|path| self.filter.decide(&path, is_dir).kept)
-    }
-
-    /// Whether an entry and every directory above it is kept.
-    pub fn keeps(&self, path: &TreePath, is_dir: bool) -> bool {
-        self.in_tree(path).is_some_and(|path| self.filter.keeps(&path, is_dir))
-    }
-
-    /// Whether an entry that the upstream does not have must stay.
-    pub fn protects(&self, path: &TreePath, is_dir: bool) -> bool {
-        self.in_tree(path).is_some_and(|path| self.filter.protects(&path, is_dir))
-    }
-
-    /// The path as the rules name it; `None` where it would be too long to be one.
-    fn in_tree<'p>(&self, path: &'p TreePath) -> Option<Cow<'p, TreePath>> {
-        match &self.note.below {
-            None => Some(Cow::Borrowed(path)),
-            Some(version) => version.child(path.as_bytes()).ok().map(Cow::Owned),
-        }
-    }
-
-    fn read(note: Note) -> Result<Self, Error> {
-        Ok(Self {
-            filter: Filter::build(&note.filter)?,
-            modes: modes::parse(note.chmod.as_deref())?,
-            symlinks: note.symlinks,
-            note,
-        })
-    }
-
-    /// Whether a manifest looks the same through both.
-    pub fn same_as(&self, other: &Self) -> bool {
-        self.filter == other.filter
-            && self.modes == other.modes
-            && self.note.group == other.note.group
-            && self.symlinks == other.symlinks
-            && self.note.versions == other.note.versions
-            && self.note.below == other.note.below
-    }
-
-    /// Whether a link is one that this site may have; anything else is. A link of a version may not
-    /// leave it: versions come and go by themselves.
-    pub fn carries(&self, entry: &Entry) -> bool {
-        match &entry.kind {
-            EntryKind::Symlink { target } => self.symlinks.allows(&entry.path, target),
-            EntryKind::File { .. } | EntryKind::Dir => true,
-        }
-    }
-
-    /// Links of a manifest that are not kept, though the filter keeps them.
-    pub fn refused_links(&self, manifest: &dyn Entries) -> Result<Vec<TreePath>, manifest::Error> {
-        let mut refused = Vec::new();
-        for entry in manifest.each() {
-            let entry = entry?;
-            if !self.carries(&entry) && self.keeps(&entry.path, false) {
-                refused.push(entry.path);
-            }
-        }
-        Ok(refused)
-    }
-
-    /// Files that are kept, and their content bytes.
-    pub fn sums(&self, manifest: &dyn Entries) -> Result<(u64, u64), manifest::Error> {
-        manifest.each().try_fold((0, 0), |(files, bytes), entry| {
-            let entry = entry?;
-            let is_counted = entry.is_file() && self.keeps(&entry.path, false);
-            Ok(if is_counted { (files + 1, bytes + entry.size()) } else { (files, bytes) })
-        })
-    }
 }
 
 /// A generation as it was applied.
@@ -638,68 +488,6 @@ pub fn changes(
         }
     }
     Ok(changes)
-}
-
-/// Staging as the ways of fetching see it: for exactly the contents that a plan needs.
-pub struct PlanStage<'a> {
-    staging: &'a Staging,
-    needs: HashMap<Digest, &'a Need>,
-}
-
-impl<'a> PlanStage<'a> {
-    /// Takes these contents and no others.
-    pub fn new(staging: &'a Staging, needs: &'a [Need]) -> Self {
-        Self { staging, needs: needs.iter().map(|need| (need.digest, need)).collect() }
-    }
-
-    /// The need of a content.
-    pub fn need(&self, digest: &Digest) -> Option<&'a Need> {
-        self.needs.get(digest).copied()
-    }
-
-    /// Begins a content.
-    pub fn begin(&self, digest: &Digest) -> io::Result<Option<StagedWriter<'a>>> {
-        self.need(digest).map(|need| self.staging.writer(need)).transpose().map_err(to_io)
-    }
-
-    /// Staging itself.
-    pub fn staging(&self) -> &'a Staging {
-        self.staging
-    }
-}
-
-impl Stage for PlanStage<'_> {
-    fn writer<'s>(&'s self, content: &Content) -> io::Result<Box<dyn StageWriter + 's>> {
-        let writer = self.begin(&content.digest)?;
-        writer.map_or_else(
-            || Err(io::Error::other(format!("{} is not needed", content.path))),
-            |writer| Ok(Box::new(writer) as Box<dyn StageWriter>),
-        )
-    }
-
-    fn take(&self, content: &Content, dir: &disk::Dir, name: &[u8]) -> io::Result<()> {
-        let unwanted = || io::Error::other(format!("{} is not needed", content.path));
-        let need = self.need(&content.digest).ok_or_else(unwanted)?;
-        self.staging.take(need, dir, name).map(drop).map_err(to_io)
-    }
-}
-
-impl StageWriter for StagedWriter<'_> {
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.push(bytes).map_err(to_io)
-    }
-
-    fn finish(self: Box<Self>) -> io::Result<()> {
-        StagedWriter::finish(*self).map(drop).map_err(to_io)
-    }
-}
-
-/// Wrong content is told from a disk that does not work.
-pub fn to_io(error: staging::Error) -> io::Error {
-    match error {
-        staging::Error::Fs(error) => io::Error::new(error.source.kind(), error),
-        wrong => io::Error::new(io::ErrorKind::InvalidData, wrong),
-    }
 }
 
 /// A tree's path as the system takes it.

@@ -85,6 +85,8 @@ pub(super) enum Error {
     Verify(#[from] crate::verify::Error),
     #[error("nothing of it is held here yet")]
     NothingHeld,
+    #[error("it is switched together with {0}, which another run works on; it is tried again")]
+    OtherRuns(AssignmentName),
     #[error("it is switched together with {other}, which cannot be switched")]
     Together { other: AssignmentName, source: Box<Error> },
     #[error(transparent)]

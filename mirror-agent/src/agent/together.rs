@@ -8,6 +8,8 @@
 //! What is at its target is read from the areas, which know it durably. So a crash between two
 //! switches leaves fewer trees to be switched, and the next run, which is due at once, goes forward.
 
+use std::time::Duration;
+
 use filetree::{area, switch::SwitchReport};
 use jiff::Timestamp;
 use protocol::{
@@ -30,6 +32,9 @@ use crate::{
 
 /// How often contents that turn out to be damaged here are brought again.
 const TRIES: usize = 3;
+/// How often, and how long apart, one looks whether another run has ended.
+const BUSY_TRIES: u32 = 100;
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Another assignment that is switched in the same run.
 struct Other<'a> {
@@ -86,6 +91,12 @@ impl Agent {
     fn is_moving(&self, order: &AssignmentOrder, orders: &Orders) -> bool {
         let Some(target) = self.signed_target_in(order, orders) else { return false };
         let (version, manifest) = (target.version(), target.statement.manifest);
+        let record = self.ledger.record(&order.name).ok().flatten();
+        let held = record.and_then(|record| record.held);
+        if held.is_some_and(|held| (held.version, held.manifest) == (version, manifest)) {
+            return false;
+        }
+        // A crash may have kept a switch from being recorded.
         match apply::applied_at(&self.config, &order.name.to_string()) {
             Ok(Some(applied)) => (applied.version, applied.manifest) != (version, manifest),
             Ok(None) => true,
@@ -109,7 +120,7 @@ impl Agent {
         for member in members(order, &orders).filter(|member| self.is_moving(member, &orders)) {
             let Some(target) = self.signed_target_in(member, &orders) else { continue };
             let Origin::Publisher(from) = &member.origin else { continue };
-            let Some(busy) = self.take_turn(&member.name, true).await else { continue };
+            let busy = self.take_soon(&member.name).await?;
             let run = self.begin(&member.name, false);
             others.push(Other { order: member, from, target, run, _busy: busy });
         }
@@ -131,6 +142,18 @@ impl Agent {
                 Err(Error::Together { other: name, source: Box::new(error) })
             }
         }
+    }
+
+    /// Marks another assignment as being worked on. Whoever works on it may wait for the turn that is
+    /// taken here, so this does not wait for long.
+    async fn take_soon(&self, name: &AssignmentName) -> Result<Busy<'_>, Error> {
+        for _ in 0..BUSY_TRIES {
+            if let Some(busy) = Busy::take(self, name) {
+                return Ok(busy);
+            }
+            tokio::time::sleep(BUSY_PAUSE).await;
+        }
+        Err(Error::OtherRuns(name.clone()))
     }
 
     /// Brings everything that is new of all, and switches them; how the others end.
