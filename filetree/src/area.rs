@@ -33,12 +33,15 @@
 //! ```
 
 pub(crate) mod adopt;
+mod error;
 mod group;
+pub(crate) mod live;
 pub(crate) mod marks;
 mod protected;
 mod recover;
 mod room;
 pub(crate) mod scrub;
+mod switching;
 pub(crate) mod trash;
 pub mod units;
 pub(crate) mod withdrawn;
@@ -46,36 +49,38 @@ pub(crate) mod withdrawn;
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 use protocol::{
-    manifest::{self, Entries, SharedEntries},
+    manifest::{Entries, SharedEntries},
     path::TreePath,
-    units::ByteSize,
 };
 
 pub use self::{
     adopt::{AdoptError, Adopted, ForeignFiles},
+    error::Error,
+    live::published_root,
     marks::{Locals, Target},
     recover::Recovery,
     room::Footprint,
     scrub::{Damage, Finding, ScrubOptions, ScrubReport},
+    switching::{Switching, switch_together},
     trash::{Batch, Cause, Contents, Ended, NoBatch, Trash, TrashLimits, Undeleted},
 };
 use self::{
+    live::{Published, make_below},
     marks::{Journal, Marks},
     withdrawn::WithdrawnMark,
 };
 use crate::{
     fs::{self, Dir, File, FileId, Fs},
-    plan::{self, Grace, Need, Plan, Reserve, View},
-    record::{self, PathList},
+    plan::{self, Grace, Plan, Reserve, View},
+    record::PathList,
     safe_path,
     scan::digest_file,
     staging::{self, Staging},
     switch::{
-        Mode, SwitchOptions, SwitchReport, WantedMode,
+        Mode, SwitchOptions, WantedMode,
         cursor::{Cursor, is_no_directory},
-        exchange, in_place,
+        exchange,
         remove::remove_all,
-        sweep,
     },
 };
 
@@ -92,105 +97,15 @@ pub struct Place {
     pub path: TreePath,
 }
 
-/// Why an area cannot be used, planned for, or switched.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The disk.
-    #[error(transparent)]
-    Fs(#[from] fs::Error),
-    /// Staging.
-    #[error(transparent)]
-    Staging(#[from] staging::Error),
-    /// A manifest cannot be read where it is kept.
-    #[error(transparent)]
-    Manifest(#[from] manifest::Error),
-    /// Another process has it.
-    #[error("{path} is in use by another agent process; stop that one first", path = .path.display())]
-    Locked {
-        /// The lock file.
-        path: PathBuf,
-    },
-    /// The name of the work directory is not one component.
-    #[error("{name:?} cannot be the name of a work directory")]
-    Name {
-        /// The name.
-        name: String,
-    },
-    /// A file of ours was altered.
-    #[error("{path} is damaged ({why}); move it away and run verify, which reads the whole tree again", path = .path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The published directory is not the one that was left there.
-    #[error("{path} is not the directory that this agent published; adopt it, or restore it from the work directory", path = .path.display())]
-    Foreign {
-        /// The published path.
-        path: PathBuf,
-    },
-    /// Content that the switch needs is neither staged nor found undamaged in the live tree.
-    #[error("{} contents are missing, the first for {}", .0.len(), .0.first().map(|need| need.path.to_string()).unwrap_or_default())]
-    Missing(Vec<Need>),
-    /// Something changed a tree that only we may change.
-    #[error(
-        "{path} in the tree that was prepared is not what was put there; did another program change the work directory?"
-    )]
-    Inconsistent {
-        /// The first path that is wrong.
-        path: TreePath,
-    },
-    /// It does not fit.
-    #[error(
-        "does not fit: needs {needed}, has {free} free on {on}; make room, or keep less of the tree by a filter", needed = ByteSize(*.needed), free = ByteSize(*.free), on = .on.display()
-    )]
-    DoesNotFit {
-        /// Bytes needed, with a tenth to spare.
-        needed: u64,
-        /// Bytes free.
-        free: u64,
-        /// A directory on that file system.
-        on: PathBuf,
-    },
-    /// Not enough inodes.
-    #[error(
-        "does not fit: needs {needed} inodes, has {free} free on {on}; that file system has to be made with more of them", on = .on.display()
-    )]
-    NoInodes {
-        /// Inodes needed, with a tenth to spare.
-        needed: u64,
-        /// Inodes free.
-        free: u64,
-        /// A directory on that file system.
-        on: PathBuf,
-    },
-    /// `exchange` was asked for and cannot be had.
-    #[error(
-        "the tree cannot be exchanged as a whole: {why}; publish below it, or use switch = \"in-place\""
-    )]
-    NoExchange {
-        /// Why.
-        why: String,
-    },
-}
-
-impl From<record::Error> for Error {
-    fn from(error: record::Error) -> Self {
-        match error {
-            record::Error::Fs(error) => Self::Fs(error),
-            record::Error::Damaged { path } => {
-                Self::Damaged { path: path.into(), why: "cut short or altered".to_owned() }
-            }
-        }
-    }
-}
-
 /// One assignment's place on a disk, locked for this process.
 #[derive(Debug)]
 pub struct Area {
     pub(crate) publish: Dir,
     pub(crate) work: Dir,
+    /// Where the trees lie that can become the live one: the work directory, or beside a link.
+    pub(crate) trees: Dir,
+    /// Whether the published name is a symbolic link of ours.
+    pub(crate) linked: bool,
     pub(crate) path: TreePath,
     pub(crate) staging: Staging,
     pub(crate) marks: Marks,
@@ -212,14 +127,14 @@ impl Area {
         }
         let publish = fs.create_root(&place.publish)?;
         let root = fs.create_root(&place.work)?;
-        let mut live = open_live(&publish, &place.path)?;
+        let mut found = live::find(&publish, &place.path)?;
         let (there, apart) = (root.meta()?.id.dev, publish.meta()?.id.dev);
-        if live.is_none() && apart != there {
-            live = Some(make_below(&publish, &place.path)?);
+        if apart != there && matches!(found, Published::Nothing) {
+            found = Published::Directory(make_below(&publish, &place.path)?);
         }
         let mut fixed = None;
         let mut work = None;
-        if let Some(live) = live {
+        if let Published::Directory(live) = &found {
             let here = live.meta()?;
             if here.mount_root || here.id.dev != there {
                 fixed = Some(match here.mount_root {
@@ -239,9 +154,15 @@ impl Area {
             None => Marks::first(&work)?,
         };
         let staging = Staging::open(&work)?;
+        let (trees, linked) = match live::trees_of(&publish, &place.path, &found)? {
+            Some(trees) => (trees, true),
+            None => (work.reopen()?, false),
+        };
         let mut area = Self {
             publish,
             work,
+            trees,
+            linked,
             path: place.path,
             staging,
             marks,
@@ -251,8 +172,10 @@ impl Area {
             recovery: Recovery::Clean,
             _lock: lock,
         };
+        let label = area.published_label()?;
+        area.staging.set_label(label);
         area.recovery = recover::recover(&mut area)?;
-        area.remove_unknown_trees()?;
+        area.gather_trees()?;
         area.drop_old_withdrawn()?;
         if area.marks.uncollected {
             area.staging.clear()?;
@@ -356,119 +279,56 @@ impl Area {
         self.marks.save(&self.work)
     }
 
-    /// Brings the published tree to the plan's generation. When this returns, the new generation
-    /// is what readers see, and survives power loss.
-    ///
-    /// # Errors
-    /// [`Error::Missing`] names what has to be staged first; nothing was changed then.
-    pub fn switch(
-        &mut self,
-        plan: &Plan,
-        target: &Target,
-        options: &SwitchOptions<'_>,
-    ) -> Result<SwitchReport, Error> {
-        let mut report = SwitchReport::default();
-        self.check_live()?;
-        if self.marks.uncollected {
-            self.after_switch(plan, options, &mut report)?;
-        }
-        report.withdrawn_entries = plan.withdrawn_entries().0;
-        self.regroup(plan)?;
-        if plan.is_empty() && self.marks.live.is_some() && self.unsure.0.is_empty() {
-            // A path may also have come back meanwhile: then the list must not name it any more.
-            let (all, new) = plan.withdrawn_entries();
-            let withdraws = new > 0 || all != self.withdrawn()?.len() as u64;
-            if withdraws {
-                self.marks.withdrawn = self.save_withdrawn(plan, options.now)?;
-            }
-            if withdraws || self.marks.applied.as_ref() != Some(target) {
-                self.marks.applied = Some(target.clone());
-                self.marks.save(&self.work)?;
-                self.drop_old_withdrawn()?;
-            }
-            report.why = "nothing differs".to_owned();
-            report.exceptions = plan.exceptions().to_vec();
-            return Ok(report);
-        }
-        self.complete_staging(plan, options)?;
-        self.learn_protected(plan)?;
-        let (mode, why) = self.choose(options)?;
-        match mode {
-            Mode::Exchange => exchange::run(self, plan, target, options, &mut report)?,
-            Mode::InPlace => in_place::run(self, plan, target, options, &mut report)?,
-        }
-        (options.switched)();
-        report.mode = Some(mode);
-        report.why = why;
-        report.exceptions = plan.exceptions().to_vec();
-        report.changed_entries =
-            plan.changes().iter().filter(|change| change.wanted).count() as u64;
-        report.removed_entries = plan.removals().count() as u64;
-        self.unsure = PathList::default();
-        self.staging.clear()?;
-        self.after_switch(plan, options, &mut report)?;
-        Ok(report)
-    }
-
     /// Which way a switch would go, and why.
-    pub fn choose(&self, options: &SwitchOptions<'_>) -> Result<(Mode, String), Error> {
+    pub fn choose(&self, wanted: WantedMode) -> Result<(Mode, String), Error> {
         let locals = &self.marks.locals;
         let first = |list: &[TreePath]| list.first().map(TreePath::to_string);
-        let obstacle = if self.marks.live.is_none() {
-            None
-        } else if let Some(why) = &self.fixed {
-            Some(why.clone())
-        } else if self.marks.links == Some(false) {
-            Some("this file system has no hard links or cannot swap directories".to_owned())
-        } else if !self.unsure.0.is_empty() {
-            Some("an earlier switch in place has to be ended".to_owned())
-        } else if locals.protected_root {
-            Some("the tree holds a PROTECTED file".to_owned())
-        } else if let Some(path) = first(&locals.protected) {
-            Some(format!("{path} holds a PROTECTED file"))
-        } else {
-            first(&locals.excluded).map(|path| format!("{path} is excluded and exists locally"))
+        let no_place = || {
+            let no_links = "this file system has no hard links or cannot swap directories";
+            let no_links = (self.marks.links == Some(false)).then(|| no_links.to_owned());
+            self.fixed.clone().or(no_links)
         };
-        match (options.mode, obstacle) {
-            (WantedMode::InPlace, _) => {
-                Ok((Mode::InPlace, "the assignment asks for it".to_owned()))
+        let in_the_way = || {
+            if !self.unsure.0.is_empty() {
+                Some("an earlier switch in place has to be ended".to_owned())
+            } else if locals.protected_root {
+                Some("the tree holds a PROTECTED file".to_owned())
+            } else if let Some(path) = first(&locals.protected) {
+                Some(format!("{path} holds a PROTECTED file"))
+            } else {
+                first(&locals.excluded).map(|path| format!("{path} is excluded and exists locally"))
             }
-            (WantedMode::Exchange, Some(why)) => Err(Error::NoExchange { why }),
-            (WantedMode::Auto, Some(why)) => Ok((Mode::InPlace, why)),
-            (_, None) => Ok((Mode::Exchange, "nothing stands against it".to_owned())),
+        };
+        let is_first = self.marks.live.is_none();
+        let obstacle = || if is_first { None } else { no_place().or_else(in_the_way) };
+        let asked = || "the assignment asks for it".to_owned();
+        match wanted {
+            WantedMode::InPlace => Ok((Mode::InPlace, asked())),
+            WantedMode::Exchange => match obstacle() {
+                Some(why) => Err(Error::NoExchange { why }),
+                None => Ok((Mode::Exchange, asked())),
+            },
+            WantedMode::Auto => match obstacle() {
+                Some(why) => Ok((Mode::InPlace, why)),
+                None => Ok((Mode::Exchange, "nothing stands against it".to_owned())),
+            },
+            // Local content comes and goes; a place that cannot be behind a link is a mistake.
+            WantedMode::Symlink => match (no_place().filter(|_| !is_first), in_the_way()) {
+                (Some(why), _) => Err(Error::NoLink { why }),
+                (None, Some(why)) if !is_first => Ok((Mode::InPlace, why)),
+                (None, _) => Ok((Mode::Symlink, asked())),
+            },
         }
     }
 
-    /// The live tree, if something is published.
-    pub(crate) fn live(&self) -> Result<Option<Dir>, Error> {
-        open_live(&self.publish, &self.path)
-    }
-
-    /// The directory that holds the published path, made where it is missing.
-    pub(crate) fn make_parent(&self) -> Result<Dir, Error> {
-        match self.path.parent() {
-            Some(parent) => make_below(&self.publish, &parent),
-            None => Ok(self.publish.reopen()?),
+    /// Chooses a way, and puts the published tree behind a link or takes it out again, as that way
+    /// needs it. The tree stays the same one.
+    pub fn settle_for(&mut self, wanted: WantedMode) -> Result<(Mode, String), Error> {
+        let (mode, why) = self.choose(wanted)?;
+        if mode == Mode::Symlink || wanted != WantedMode::Symlink {
+            self.settle(mode == Mode::Symlink)?;
         }
-    }
-
-    pub(crate) fn live_id(&self) -> Result<Option<FileId>, Error> {
-        Ok(match self.live()? {
-            Some(live) => Some(live.meta()?.id),
-            None => None,
-        })
-    }
-
-    /// What follows a switch that is already marked: looking for local content, and collecting.
-    fn after_switch(
-        &mut self,
-        plan: &Plan,
-        options: &SwitchOptions<'_>,
-        report: &mut SwitchReport,
-    ) -> Result<(), Error> {
-        sweep::all(self, plan, options, report)?;
-        self.drop_old_withdrawn()?;
-        exchange::collect(self, options)
+        Ok((mode, why))
     }
 
     fn check_live(&self) -> Result<(), Error> {
@@ -555,22 +415,22 @@ impl Area {
         }
     }
 
-    /// Removes trees that the marks do not name: power was lost while one was made, or after one
-    /// was collected. Both are ours alone.
-    fn remove_unknown_trees(&self) -> Result<(), Error> {
-        for entry in self.work.entries()? {
+    /// Removes trees that the marks do not name and no link leads to: power was lost while one was
+    /// made, or after one was collected. Both are ours alone.
+    fn remove_unknown_trees(&self, from: &Dir, live: Option<&str>) -> Result<(), Error> {
+        for entry in from.entries()? {
             let Ok(name) = std::str::from_utf8(&entry.name) else { continue };
             let Some(number) = name.strip_prefix(exchange::STANDBY) else { continue };
             // A tree, its list, or a list that was being written.
             let number = number.split('.').next().unwrap_or(number);
             let tree = format!("{}{number}", exchange::STANDBY);
             let Ok(number) = number.parse::<u64>() else { continue };
-            if self.marks.trees.iter().any(|known| known.name == tree) {
+            if live == Some(&tree) || self.marks.trees.iter().any(|known| known.name == tree) {
                 continue;
             }
             if number < self.marks.next_tree {
-                remove_all(&self.work, &entry.name)?;
-            } else if let Err(error) = self.work.remove_dir(&entry.name) {
+                remove_all(from, &entry.name)?;
+            } else if let Err(error) = from.remove_dir(&entry.name) {
                 // Not empty, so it was not just made: whoever took the marks away decides.
                 tracing::debug!(%error, "left a tree that the marks do not name");
             }
@@ -591,7 +451,12 @@ impl Area {
             .and_then(|()| dir.exchange(&one, dir, &two))
             .and_then(|()| dir.unlink(&two));
         dir.unlink(&one)?;
-        self.marks.links = Some(tried.is_ok());
+        // A disk that is full or broken now says nothing about what it can do.
+        self.marks.links = match tried {
+            Ok(()) => Some(true),
+            Err(error) if error.is_unsupported() => Some(false),
+            Err(error) => return Err(error.into()),
+        };
         self.marks.save(&self.work)
     }
 
@@ -610,6 +475,7 @@ impl Area {
             mode: Mode::InPlace,
             live: self.marks.live,
             standby: None,
+            retired: None,
             withdrawn,
             staged_bytes,
             staged_files,
@@ -626,12 +492,19 @@ pub fn live_root(work: &Dir) -> Result<Option<FileId>, Error> {
     Ok(Marks::load(work)?.and_then(|marks| marks.live))
 }
 
+/// What the assignment whose directory below the work directory this is holds, durably. As little is
+/// locked and recovered as by [`live_root`].
+pub fn applied(work: &Dir) -> Result<Option<Target>, Error> {
+    Ok(Marks::load(work)?.and_then(|marks| marks.applied))
+}
+
 /// Removes everything that was published at a place, and the work that led to it: for an admin who
 /// said so. Nothing is reached through a symlink.
 pub fn purge(fs: &Fs, place: &Place) -> Result<(), fs::Error> {
     match fs.open_root(&place.publish).and_then(|publish| publish.open_parent(&place.path)) {
         Ok(parent) => {
             remove_all(&parent, place.path.name())?;
+            live::remove_trees(&parent, &place.path)?;
             parent.sync()?;
         }
         Err(error) if error.is_not_found() => {}
@@ -645,23 +518,6 @@ pub fn purge(fs: &Fs, place: &Place) -> Result<(), fs::Error> {
         Err(error) if error.is_not_found() => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-fn open_live(publish: &Dir, path: &TreePath) -> Result<Option<Dir>, Error> {
-    match publish.open_dir(path) {
-        Ok(dir) => Ok(Some(dir)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Makes a directory below `publish`, and those above it.
-fn make_below(publish: &Dir, path: &TreePath) -> Result<Dir, Error> {
-    let mut dir = publish.reopen()?;
-    for component in path.components() {
-        dir = dir.ensure_dir(component, 0o755)?;
-    }
-    Ok(dir)
 }
 
 /// A lock that this process has just given up may live on for a moment in a child that another

@@ -29,7 +29,7 @@ use std::{
     sync::Arc,
 };
 
-pub use backend::{Backend, DirEntry, FileId, Handle, Kind, Meta, Room};
+pub use backend::{Attribute, Backend, DirEntry, FileId, Handle, Kind, Meta, Room};
 pub use gate::{Counted, Counters, Counts, FAIL_ENV, FailPlan, Failure, Op, SITES_ENV, Site};
 pub use handle::{Dir, File};
 
@@ -67,6 +67,18 @@ impl Error {
         let refusals = [Errno::MLINK, Errno::XDEV, Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS];
         let raw = self.source.raw_os_error();
         self.op == Op::Link && refusals.iter().any(|errno| Some(errno.raw_os_error()) == raw)
+    }
+
+    /// Whether the file system does not know the operation at all.
+    pub fn is_unsupported(&self) -> bool {
+        use rustix::io::Errno;
+        let refusals = [Errno::PERM, Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS, Errno::XDEV];
+        refusals.iter().any(|errno| Some(errno.raw_os_error()) == self.source.raw_os_error())
+    }
+
+    /// Whether a file has as many names as its file system gives one.
+    pub fn is_out_of_names(&self) -> bool {
+        self.source.raw_os_error() == Some(rustix::io::Errno::MLINK.raw_os_error())
     }
 
     /// Whether the disk or a quota is full.

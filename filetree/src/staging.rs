@@ -12,7 +12,7 @@
 //! read and digested once more.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -26,7 +26,7 @@ use protocol::{
 };
 
 use crate::{
-    fs::{self, Dir, File},
+    fs::{self, Attribute, Dir, File, FileId},
     plan::{FileKey, Need},
     record,
     scan::digest_file,
@@ -80,6 +80,10 @@ pub struct Staging {
     serial: AtomicU64,
     /// The group that everything new gets; the process's own where none is set.
     group: Option<u32>,
+    /// The SELinux label that everything new gets; `None` where there are none.
+    label: Option<Vec<u8>>,
+    /// Names of copies of files that have as many names as they can have.
+    spares: Mutex<HashMap<FileId, Vec<u8>>>,
 }
 
 #[derive(Debug, Default)]
@@ -137,7 +141,15 @@ impl Staging {
                 remove_all(&dir, &entry.name)?;
             }
         }
-        Ok(Self { dir, batches, state: Mutex::new(state), serial: AtomicU64::new(0), group: None })
+        Ok(Self {
+            dir,
+            batches,
+            state: Mutex::new(state),
+            serial: AtomicU64::new(0),
+            group: None,
+            label: None,
+            spares: Mutex::default(),
+        })
     }
 
     /// Whether the content is here, under every key, and was verified. Reads what no recorded
@@ -208,11 +220,22 @@ impl Staging {
         self.group = group;
     }
 
-    /// Gives `name` in `dir` the group that is wanted.
+    /// Gives everything that is staged from now on, and all that a switch makes, this label.
+    pub(crate) fn set_label(&mut self, label: Option<Vec<u8>>) {
+        self.label = label;
+    }
+
+    /// Gives `name` in `dir` the group and the label that are wanted.
     pub(crate) fn own(&self, dir: &Dir, name: &[u8]) -> fs::Result<()> {
-        match self.group {
-            Some(group) => dir.set_group_of(name, group),
-            None => Ok(()),
+        if let Some(group) = self.group {
+            dir.set_group_of(name, group)?;
+        }
+        match &self.label {
+            // Mostly it has that label already: then nobody needs the right to give it.
+            Some(label) if dir.attribute_of(name, Attribute::Label)?.as_ref() != Some(label) => {
+                dir.set_attribute_of(name, Attribute::Label, label)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -273,9 +296,20 @@ impl Staging {
         [TEMPORARY, number.to_string().as_bytes()].concat()
     }
 
+    /// A copy of a file that has as many names as it can have, made by this process.
+    pub(crate) fn spare_of(&self, full: FileId) -> Option<Vec<u8>> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner).get(&full).cloned()
+    }
+
+    /// From now on this file of staging takes the names that the other cannot have.
+    pub(crate) fn set_spare_of(&self, full: FileId, name: Vec<u8>) {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner).insert(full, name);
+    }
+
     /// Drops everything, durably: for when a tree holds what was staged, durably. The records go
     /// first: one that outlived its contents would vouch for whatever gets their names.
     pub(crate) fn clear(&self) -> Result<(), Error> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let mut state = self.lock();
         let records = self.batches.entries()?;
         for entry in &records {
@@ -312,6 +346,7 @@ impl Staging {
         if meta.size == size && digest_file(&file, size, &mut |_| {})? == key.digest {
             file.set_mode(key.mode)?;
             file.set_mtime(key.mtime)?;
+            self.own(&self.dir, &name)?;
             self.note(*key, size)?;
             return Ok(true);
         }

@@ -6,7 +6,7 @@
 //!
 //! *The answer* (`exchange`): a standby tree, hard-linked to the live one and kept close to it,
 //! is brought forward by just the differences, made durable, and swapped with the live tree in one
-//! step. Where that is impossible or would harm local content, files are replaced one by one
+//! step, or takes its place behind a link that is replaced in one step. Where that is impossible or would harm local content, files are replaced one by one
 //! (`in_place`), in an order in which no index names what is not there yet.
 //!
 //! Plan → content → syncfs → exchange → fsync of both parents → mark → collect: each step is
@@ -28,8 +28,10 @@ use crate::scan::Keep;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// The whole tree in one step.
+    /// The whole tree in one step: it is swapped with another.
     Exchange,
+    /// The whole tree in one step: the link that it is published behind is replaced.
+    Symlink,
     /// File by file.
     InPlace,
 }
@@ -45,6 +47,8 @@ pub enum WantedMode {
     Exchange,
     /// `in-place` in any case.
     InPlace,
+    /// `symlink`, unless local content would be out of sight for a moment; or an error.
+    Symlink,
 }
 
 /// How to switch.

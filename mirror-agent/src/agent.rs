@@ -12,6 +12,7 @@ mod records;
 mod roots;
 mod runs;
 mod scrubbing;
+mod together;
 mod trash;
 mod upkeep;
 
@@ -373,6 +374,7 @@ pub(crate) fn note_switch(
     let mode = match report.mode {
         None => "none",
         Some(Mode::Exchange) => "exchange",
+        Some(Mode::Symlink) => "symlink",
         Some(Mode::InPlace) => "in-place",
     };
     run.set_switch(format!("{mode}: {}", report.why));

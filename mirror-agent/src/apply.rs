@@ -3,85 +3,43 @@
 //! `filetree` changes disks; this module tells it what an assignment wants, and reads back what is
 //! there: which generation, seen through which rules.
 
-use std::{
-    borrow::Cow,
-    collections::HashMap,
-    io,
-    sync::{Arc, OnceLock},
-};
+mod plan_stage;
+mod rules;
+
+use std::sync::{Arc, OnceLock};
 
 use filetree::{
     area::{
         self, AdoptError, Adopted, Area, Finding, Footprint, Place, ScrubOptions, ScrubReport,
-        Target, TrashLimits,
+        Switching, Target, TrashLimits,
     },
     fs::{self as disk, Fs},
-    plan::{Grace, Modes, Need, Plan, View},
+    plan::{Grace, Modes, Plan, View},
     scan::{ScanOptions, ScanRecord, scan},
-    staging::{self, StagedWriter, Staging},
+    staging,
     switch::{SwitchOptions, SwitchReport, WantedMode},
 };
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
-    filter::{Filter, Level},
     generation::Version,
-    manifest::{self, Entries, Entry, EntryKind, Manifest},
+    manifest::{self, Entries, Entry, Manifest},
     path::TreePath,
-    spec::Switch,
+    spec::Switch as WantedSwitch,
     symlinks::Symlinks,
     transfer::rsync_estimate,
-    v1::agent::{AssignmentOrder, Changes, VersionsOrder},
+    v1::agent::{AssignmentOrder, Changes},
 };
-use serde::{Deserialize, Serialize};
 
+use self::rules::Note;
+pub use self::{
+    plan_stage::{PlanStage, to_io},
+    rules::Rules,
+};
 use crate::{
-    config::Config,
-    group,
-    ledger::Withdrawn,
-    modes::{self, InvalidChmod},
-    removal::Removals,
+    config::Config, group, ledger::Withdrawn, modes::InvalidChmod, removal::Removals,
     report::Progress,
-    stage::{Content, Stage, StageWriter},
 };
-
-/// Through which rules and modes a manifest is kept at this site.
-#[derive(Debug, Clone)]
-pub struct Rules {
-    /// What is kept.
-    pub filter: Filter,
-    /// What becomes of modes.
-    pub modes: Modes,
-    /// Which symbolic links are kept.
-    pub symlinks: Symlinks,
-    note: Note,
-}
-
-/// What is written beside an applied generation, so that it can be seen again as it was applied.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Note {
-    filter: Vec<Level>,
-    #[serde(default)]
-    chmod: Option<String>,
-    #[serde(default)]
-    group: Option<String>,
-    #[serde(default)]
-    observed: bool,
-    /// Where the path is a directory of versions: how they are chosen.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    versions: Option<VersionsOrder>,
-    /// Of one version: its name, below which the rules are asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    below: Option<TreePath>,
-    /// What was applied before there was a choice has all.
-    #[serde(default = "all_links")]
-    symlinks: Symlinks,
-}
-
-const fn all_links() -> Symlinks {
-    Symlinks::All
-}
 
 /// Why the disk does not do what is wanted.
 #[derive(Debug, thiserror::Error)]
@@ -116,109 +74,6 @@ pub enum Error {
     /// A group that cannot be given.
     #[error(transparent)]
     Group(#[from] group::Error),
-}
-
-impl Rules {
-    /// What an order says.
-    pub fn of(order: &AssignmentOrder, observed: bool) -> Result<Self, Error> {
-        Self::read(Note {
-            filter: order.filter.clone(),
-            chmod: order.chmod.clone(),
-            group: order.group.clone(),
-            observed,
-            versions: order.versions.clone(),
-            below: None,
-            symlinks: order.symlinks,
-        })
-    }
-
-    /// The same rules as they are for one version, whose paths begin below its name.
-    pub fn of_version(&self, name: &TreePath) -> Self {
-        let note = Note { versions: None, below: Some(name.clone()), ..self.note.clone() };
-        Self { note, ..self.clone() }
-    }
-
-    /// The version that these rules are for, where they are for one.
-    pub fn version(&self) -> Option<&TreePath> {
-        self.note.below.as_ref()
-    }
-
-    /// How the versions of a directory of versions are chosen; `None` where the path is one unit.
-    pub fn versions(&self) -> Option<&VersionsOrder> {
-        self.note.versions.as_ref()
-    }
-
-    /// Decides about this entry alone, its parents taken as kept.
-    pub fn decides(&self, path: &TreePath, is_dir: bool) -> bool {
-        self.in_tree(path).is_some_and(|path| self.filter.decide(&path, is_dir).kept)
-    }
-
-    /// Whether an entry and every directory above it is kept.
-    pub fn keeps(&self, path: &TreePath, is_dir: bool) -> bool {
-        self.in_tree(path).is_some_and(|path| self.filter.keeps(&path, is_dir))
-    }
-
-    /// Whether an entry that the upstream does not have must stay.
-    pub fn protects(&self, path: &TreePath, is_dir: bool) -> bool {
-        self.in_tree(path).is_some_and(|path| self.filter.protects(&path, is_dir))
-    }
-
-    /// The path as the rules name it; `None` where it would be too long to be one.
-    fn in_tree<'p>(&self, path: &'p TreePath) -> Option<Cow<'p, TreePath>> {
-        match &self.note.below {
-            None => Some(Cow::Borrowed(path)),
-            Some(version) => version.child(path.as_bytes()).ok().map(Cow::Owned),
-        }
-    }
-
-    fn read(note: Note) -> Result<Self, Error> {
-        Ok(Self {
-            filter: Filter::build(&note.filter)?,
-            modes: modes::parse(note.chmod.as_deref())?,
-            symlinks: note.symlinks,
-            note,
-        })
-    }
-
-    /// Whether a manifest looks the same through both.
-    pub fn same_as(&self, other: &Self) -> bool {
-        self.filter == other.filter
-            && self.modes == other.modes
-            && self.note.group == other.note.group
-            && self.symlinks == other.symlinks
-            && self.note.versions == other.note.versions
-            && self.note.below == other.note.below
-    }
-
-    /// Whether a link is one that this site may have; anything else is. A link of a version may not
-    /// leave it: versions come and go by themselves.
-    pub fn carries(&self, entry: &Entry) -> bool {
-        match &entry.kind {
-            EntryKind::Symlink { target } => self.symlinks.allows(&entry.path, target),
-            EntryKind::File { .. } | EntryKind::Dir => true,
-        }
-    }
-
-    /// Links of a manifest that are not kept, though the filter keeps them.
-    pub fn refused_links(&self, manifest: &dyn Entries) -> Result<Vec<TreePath>, manifest::Error> {
-        let mut refused = Vec::new();
-        for entry in manifest.each() {
-            let entry = entry?;
-            if !self.carries(&entry) && self.keeps(&entry.path, false) {
-                refused.push(entry.path);
-            }
-        }
-        Ok(refused)
-    }
-
-    /// Files that are kept, and their content bytes.
-    pub fn sums(&self, manifest: &dyn Entries) -> Result<(u64, u64), manifest::Error> {
-        manifest.each().try_fold((0, 0), |(files, bytes), entry| {
-            let entry = entry?;
-            let is_counted = entry.is_file() && self.keeps(&entry.path, false);
-            Ok(if is_counted { (files + 1, bytes + entry.size()) } else { (files, bytes) })
-        })
-    }
 }
 
 /// A generation as it was applied.
@@ -441,35 +296,29 @@ impl Site {
     pub fn switch(
         &mut self,
         plan: &Plan,
-        (version, manifest): (Version, Digest),
+        generation: (Version, Digest),
         rules: &Rules,
         order: &AssignmentOrder,
         progress: &Arc<Progress>,
         now: Timestamp,
     ) -> Result<SwitchReport, Error> {
-        let note = serde_json::to_string(&rules.note).unwrap_or_default();
-        let target = Target { version, manifest, note };
-        // What is local and what a rule speaks of stays, whichever side the rule speaks to.
-        let keep = |path: &TreePath, is_dir: bool| {
-            rules.keeps(path, is_dir) && !rules.protects(path, is_dir)
-        };
-        let tell = |done, total| progress.set(done, total);
-        let options = SwitchOptions {
-            keep: &keep,
-            mode: match order.switch {
-                Switch::InPlace => WantedMode::InPlace,
-                Switch::Auto | Switch::Symlink => WantedMode::Auto,
-            },
-            trash_removed: self.trash.keep > 0,
-            linger: i64::try_from(order.linger.duration().as_secs()).unwrap_or(i64::MAX),
-            progress: &tell,
-            ..SwitchOptions::new(now.as_second())
-        };
-        let report = self.area.switch(plan, &target, &options)?;
-        if let Some(trash) = self.area.trash()? {
-            trash.expire(now.as_second(), self.trash)?;
+        let mut one = [Switch { site: self, plan, generation, rules, order, progress }];
+        let mut reports = switch_together(&mut one, now).map_err(|(_, error)| error)?;
+        Ok(reports.pop().unwrap_or_default())
+    }
+
+    /// Puts what is published behind a symbolic link, or takes it out again, where the order asks for
+    /// the other now; says which of the two was done. No generation changes.
+    pub fn settle(&mut self, order: &AssignmentOrder) -> Result<Option<&'static str>, Error> {
+        let before = self.area.is_linked();
+        if self.area.is_published()? {
+            self.area.settle_for(wanted_mode(order))?;
         }
-        Ok(report)
+        Ok(match (before, self.area.is_linked()) {
+            (false, true) => Some("published behind a symbolic link now (switch = \"symlink\")"),
+            (true, false) => Some("published as a directory now, no more behind a symbolic link"),
+            _ => None,
+        })
     }
 
     /// Refuses a plan that would fill the disk. What the trash holds of upstreams gives way first,
@@ -504,6 +353,96 @@ impl Site {
                 None => return Err(error.into()),
             }
         }
+    }
+}
+
+/// Which generation an assignment holds, durably, without opening its place. What a crash left in
+/// the middle of a switch counts as not switched.
+pub fn applied_at(config: &Config, name: &str) -> Result<Option<Target>, Error> {
+    let found = |dir: disk::Result<disk::Dir>| match dir {
+        Ok(dir) => Ok(Some(dir)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(Error::from(error)),
+    };
+    let Some(work) = found(fs().open_root(&config.work()))? else { return Ok(None) };
+    let Some(own) = found(work.open_child(name.as_bytes()))? else { return Ok(None) };
+    Ok(area::applied(&own)?)
+}
+
+/// What is to be switched, with all its content staged.
+pub struct Switch<'a> {
+    /// Where.
+    pub site: &'a mut Site,
+    /// The way from what is there.
+    pub plan: &'a Plan,
+    /// Which generation, and the digest of its manifest.
+    pub generation: (Version, Digest),
+    /// As what it is kept.
+    pub rules: &'a Rules,
+    /// How.
+    pub order: &'a AssignmentOrder,
+    /// Told how far it is.
+    pub progress: &'a Arc<Progress>,
+}
+
+/// Switches several trees together, in order: all are brought up before the first is switched. Of an
+/// error it gives the number of the tree.
+pub fn switch_together(
+    switches: &mut [Switch<'_>],
+    now: Timestamp,
+) -> Result<Vec<SwitchReport>, (usize, Error)> {
+    // What is local and what a rule speaks of stays, whichever side the rule speaks to.
+    let keeps: Vec<_> = switches.iter().map(|one| keep_of(one.rules)).collect();
+    let tells: Vec<_> = switches.iter().map(|one| tell_of(one.progress)).collect();
+    let targets: Vec<Target> = switches
+        .iter()
+        .map(|one| {
+            let (version, manifest) = one.generation;
+            let note = serde_json::to_string(&one.rules.note).unwrap_or_default();
+            Target { version, manifest, note }
+        })
+        .collect();
+    let mut switchings = Vec::with_capacity(switches.len());
+    for (at, one) in switches.iter_mut().enumerate() {
+        let options = SwitchOptions {
+            keep: &keeps[at],
+            mode: wanted_mode(one.order),
+            trash_removed: one.site.trash.keep > 0,
+            linger: i64::try_from(one.order.linger.duration().as_secs()).unwrap_or(i64::MAX),
+            progress: &tells[at],
+            ..SwitchOptions::new(now.as_second())
+        };
+        let (area, plan, target) = (&mut one.site.area, one.plan, &targets[at]);
+        switchings.push(Switching { area, plan, target, options });
+    }
+    let done = area::switch_together(&mut switchings);
+    drop(switchings);
+    let reports = done.map_err(|(at, error)| (at, error.into()))?;
+    for (at, one) in switches.iter().enumerate() {
+        let expired = one.site.area.trash().and_then(|trash| match trash {
+            Some(trash) => trash.expire(now.as_second(), one.site.trash).map(drop),
+            None => Ok(()),
+        });
+        expired.map_err(|error| (at, error.into()))?;
+    }
+    Ok(reports)
+}
+
+fn keep_of(rules: &Rules) -> impl Fn(&TreePath, bool) -> bool + Sync {
+    |path, is_dir| rules.keeps(path, is_dir) && !rules.protects(path, is_dir)
+}
+
+fn tell_of(progress: &Arc<Progress>) -> impl Fn(u64, u64) + Sync {
+    |done, total| progress.set(done, total)
+}
+
+/// How an order wants generations switched. A directory of versions stays a directory, and so do the
+/// versions in it.
+fn wanted_mode(order: &AssignmentOrder) -> WantedMode {
+    match order.switch {
+        WantedSwitch::InPlace => WantedMode::InPlace,
+        WantedSwitch::Symlink if order.versions.is_none() => WantedMode::Symlink,
+        WantedSwitch::Auto | WantedSwitch::Symlink => WantedMode::Auto,
     }
 }
 
@@ -549,68 +488,6 @@ pub fn changes(
         }
     }
     Ok(changes)
-}
-
-/// Staging as the ways of fetching see it: for exactly the contents that a plan needs.
-pub struct PlanStage<'a> {
-    staging: &'a Staging,
-    needs: HashMap<Digest, &'a Need>,
-}
-
-impl<'a> PlanStage<'a> {
-    /// Takes these contents and no others.
-    pub fn new(staging: &'a Staging, needs: &'a [Need]) -> Self {
-        Self { staging, needs: needs.iter().map(|need| (need.digest, need)).collect() }
-    }
-
-    /// The need of a content.
-    pub fn need(&self, digest: &Digest) -> Option<&'a Need> {
-        self.needs.get(digest).copied()
-    }
-
-    /// Begins a content.
-    pub fn begin(&self, digest: &Digest) -> io::Result<Option<StagedWriter<'a>>> {
-        self.need(digest).map(|need| self.staging.writer(need)).transpose().map_err(to_io)
-    }
-
-    /// Staging itself.
-    pub fn staging(&self) -> &'a Staging {
-        self.staging
-    }
-}
-
-impl Stage for PlanStage<'_> {
-    fn writer<'s>(&'s self, content: &Content) -> io::Result<Box<dyn StageWriter + 's>> {
-        let writer = self.begin(&content.digest)?;
-        writer.map_or_else(
-            || Err(io::Error::other(format!("{} is not needed", content.path))),
-            |writer| Ok(Box::new(writer) as Box<dyn StageWriter>),
-        )
-    }
-
-    fn take(&self, content: &Content, dir: &disk::Dir, name: &[u8]) -> io::Result<()> {
-        let unwanted = || io::Error::other(format!("{} is not needed", content.path));
-        let need = self.need(&content.digest).ok_or_else(unwanted)?;
-        self.staging.take(need, dir, name).map(drop).map_err(to_io)
-    }
-}
-
-impl StageWriter for StagedWriter<'_> {
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.push(bytes).map_err(to_io)
-    }
-
-    fn finish(self: Box<Self>) -> io::Result<()> {
-        StagedWriter::finish(*self).map(drop).map_err(to_io)
-    }
-}
-
-/// Wrong content is told from a disk that does not work.
-pub fn to_io(error: staging::Error) -> io::Error {
-    match error {
-        staging::Error::Fs(error) => io::Error::new(error.source.kind(), error),
-        wrong => io::Error::new(io::ErrorKind::InvalidData, wrong),
-    }
 }
 
 /// A tree's path as the system takes it.

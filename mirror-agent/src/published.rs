@@ -1,6 +1,7 @@
 //! One run for a tree of a publisher: from what is held to the signed target.
 
 mod base;
+mod guarded;
 mod in_versions;
 
 use std::sync::Arc;
@@ -10,21 +11,19 @@ use jiff::Timestamp;
 use protocol::{
     digest::Digest,
     generation::{Generation, Version},
-    manifest::{Entries, Entry, StoredManifest},
+    manifest::{Entries, StoredManifest},
     name::TreeName,
     origin,
     pack::target_blocks,
     point::PointRef,
-    statement::{Offer, Statement},
+    statement::Offer,
     transfer::{NoDelta, Way},
-    v1::{
-        agent::{AssignmentOrder, PublisherOrigin, RunResult},
-        publisher::Difference,
-    },
+    v1::agent::{AssignmentOrder, PublisherOrigin, RunResult},
 };
 use tokio::task::block_in_place;
 
 pub(crate) use self::base::{Base, read};
+use self::guarded::Step;
 use crate::{
     agent::Agent,
     apply::{self, Applied, Rules, Site},
@@ -38,7 +37,6 @@ use crate::{
     guard,
     ledger::Held,
     orders::Verified,
-    removal::Removals,
     report::{Came, Run},
     rsync::{
         child::Limits,
@@ -99,6 +97,113 @@ pub async fn sync(
     if let Some(order_of_versions) = &order.versions {
         return in_versions::sync(agent, order, order_of_versions, from, target, run).await;
     }
+    match prepare(agent, order, from, target, run).await? {
+        Prepared::Done(outcome) => Ok(outcome),
+        Prepared::Ready(mut ready) => {
+            let report = match ready.switch(order, target, run) {
+                // The live tree did not have what was expected of it: that comes from elsewhere, too.
+                Err(apply::Error::Area(filetree::area::Error::Missing(missing))) => {
+                    ready.bring(agent, order, target, &missing, run).await?;
+                    ready.switch(order, target, run)?
+                }
+                other => other?,
+            };
+            ready.end(target, &report, run)
+        }
+    }
+}
+
+/// How far a run has come without changing what is published.
+pub(crate) enum Prepared {
+    /// There is nothing to switch.
+    Done(Outcome),
+    /// All that is new is staged.
+    Ready(Box<Ready>),
+}
+
+/// Everything that a switch needs, and by which ways more content could come.
+pub(crate) struct Ready {
+    pub(crate) site: Site,
+    pub(crate) plan: filetree::plan::Plan,
+    pub(crate) rules: Rules,
+    base: Base,
+    want: Arc<StoredManifest>,
+    points: Arc<Points>,
+    chain: Vec<Link>,
+    no_pack: NoPack,
+    rsync: Result<Source, NoDelta>,
+}
+
+impl Ready {
+    /// Brings all of `needs` into staging.
+    pub(crate) async fn bring(
+        &self,
+        agent: &Agent,
+        order: &AssignmentOrder,
+        target: &Verified,
+        needs: &[Need],
+        run: &Run,
+    ) -> Result<(), gather::Error> {
+        let sources = Sources {
+            tree: &order.name.tree,
+            manifest: target.statement.manifest,
+            points: &self.points,
+            patience: agent.patience,
+            chain: &self.chain,
+            no_pack: self.no_pack.clone(),
+            rsync: self.rsync.as_ref().map_err(|reason| *reason),
+            whole: true,
+            have: &self.base.manifest,
+            kept: self.base.rules.as_ref().map(|rules| &rules.filter),
+        };
+        let staging = self.site.area().staging();
+        let failed = match gather(&self.site, staging, needs, &sources, run).await {
+            Err(error @ gather::Error::NoWay { .. }) => error,
+            other => return other,
+        };
+        let to = Intake { site: &self.site, staging, needs };
+        match from_everything(agent, target, to, &sources, run).await? {
+            true => Ok(()),
+            false => Err(failed),
+        }
+    }
+
+    fn switch(
+        &mut self,
+        order: &AssignmentOrder,
+        target: &Verified,
+        run: &Run,
+    ) -> Result<filetree::switch::SwitchReport, apply::Error> {
+        run.progress().phase("apply", "entries", self.plan.changes().len() as u64);
+        let generation = (target.version(), target.statement.manifest);
+        let progress = Arc::clone(run.progress());
+        let Self { site, plan, rules, .. } = self;
+        block_in_place(|| site.switch(plan, generation, rules, order, &progress, Timestamp::now()))
+    }
+
+    /// How the run ends, once the tree is switched.
+    pub(crate) fn end(
+        &self,
+        target: &Verified,
+        report: &filetree::switch::SwitchReport,
+        run: &Run,
+    ) -> Result<Outcome, Error> {
+        crate::agent::note_switch(run, &self.site, report)?;
+        let (version, manifest) = (target.version(), target.statement.manifest);
+        let held = held_of(&*self.want, version, manifest, &self.rules, false)?;
+        Ok((RunResult::Completed, Some(held)))
+    }
+}
+
+/// Brings all that is new of a target, and changes nothing that is published. Not for a directory of
+/// versions.
+pub(crate) async fn prepare(
+    agent: &Agent,
+    order: &AssignmentOrder,
+    from: &PublisherOrigin,
+    target: &Verified,
+    run: &Run,
+) -> Result<Prepared, Error> {
     let rules = Rules::of(order, false)?;
     let mut site =
         block_in_place(|| Site::open(&agent.config, &order.name.to_string(), &order.path))?;
@@ -107,7 +212,7 @@ pub async fn sync(
     if let Some(applied) = applied.as_ref().filter(|applied| is_target(applied, target, &rules)) {
         let result = withdraw::if_due(agent, &mut site, applied, order, run)?;
         let held = held(agent, applied.version, applied.manifest, &rules, false)?;
-        return Ok((result, held));
+        return Ok(Prepared::Done((result, held)));
     }
     if !run.is_dry() {
         block_in_place(|| site.set_group(&rules))?;
@@ -122,7 +227,7 @@ pub async fn sync(
         run.notice(
             "what lies at the path would be read and taken over; only differences would be fetched",
         );
-        return Ok((RunResult::CompletedDryRun, None));
+        return Ok(Prepared::Done((RunResult::CompletedDryRun, None)));
     }
     base.adopt(&mut site, &want, &rules, &ScanRecord::empty(), run)?;
     let removals = block_in_place(|| base.removals(&want, &rules, true, order))?;
@@ -152,176 +257,60 @@ pub async fn sync(
             if plan.is_empty() { RunResult::UpToDateDryRun } else { RunResult::CompletedDryRun };
         run.foresee(&plan, &base.manifest, &want, None).map_err(apply::Error::from)?;
         run.notice(format!("{} bytes of content would be fetched at most", plan.fetch_bytes()));
-        return Ok((result, None));
+        return Ok(Prepared::Done((result, None)));
     }
     block_in_place(|| site.check_room(&plan, &|notice| run.notice(notice)))?;
     agent.tell_begun(run);
     let rsync = rsync_source(agent, order, from, target.statement.generation, run);
-    let sources = Sources {
-        tree: &order.name.tree,
-        manifest: target.statement.manifest,
-        points: &points,
-        patience: agent.patience,
-        chain: &chain,
-        no_pack,
-        rsync: rsync.as_ref().map_err(|reason| *reason),
-        whole: true,
-        have: &base.manifest,
-        kept: base.rules.as_ref().map(|rules| &rules.filter),
-    };
-    let bring = Bring { agent, base: &base, target, sources: &sources, run };
-    bring.all(&site, plan.needs()).await?;
-    site.leave(&removals.apart)?;
-    let report = match switch(&mut site, &plan, target, &rules, order, run) {
-        // The live tree did not have what was expected of it: that comes from elsewhere, too.
-        Err(apply::Error::Area(filetree::area::Error::Missing(missing))) => {
-            bring.all(&site, &missing).await?;
-            switch(&mut site, &plan, target, &rules, order, run)?
-        }
-        other => other?,
-    };
-    crate::agent::note_switch(run, &site, &report)?;
-    let held = held_of(&want, target.version(), target.statement.manifest, &rules, false)?;
-    Ok((RunResult::Completed, Some(held)))
+    let mut ready = Ready { site, plan, rules, base, want, points, chain, no_pack, rsync };
+    ready.bring(agent, order, target, ready.plan.needs(), run).await?;
+    ready.site.leave(&removals.apart)?;
+    Ok(Prepared::Ready(Box::new(ready)))
 }
 
-/// How contents come, by every way that there is.
-struct Bring<'a> {
-    agent: &'a Agent,
-    base: &'a Base,
-    target: &'a Verified,
-    sources: &'a Sources<'a>,
-    run: &'a Run,
+/// Where contents go that are to be brought.
+#[derive(Clone, Copy)]
+pub(crate) struct Intake<'a> {
+    /// Where old content lies, and where the work is done.
+    pub(crate) site: &'a Site,
+    /// Where new content goes.
+    pub(crate) staging: &'a filetree::staging::Staging,
+    /// What has to come.
+    pub(crate) needs: &'a [Need],
 }
 
-impl Bring<'_> {
-    /// Brings all of `needs` into staging.
-    async fn all(&self, site: &Site, needs: &[Need]) -> Result<(), gather::Error> {
-        let Self { sources, run, .. } = *self;
-        let staging = site.area().staging();
-        let failed = match gather(site, staging, needs, sources, run).await {
-            Err(error @ gather::Error::NoWay { .. }) => error,
-            other => return other,
-        };
-        // Only the publisher has whole files, but a pack of everything has all of them, and it may
-        // lie at a point that can be reached when the publisher cannot.
-        let tried = |offer: &&Offer| sources.chain.iter().any(|link| link.offer.pack == offer.pack);
-        let Some(offer) = self.target.of_everything().filter(|offer| !tried(offer)) else {
-            return Err(failed);
-        };
-        let (start, before) = (std::time::Instant::now(), sources.points.mark());
-        let chain = follow(self.agent, sources.tree, &[offer], self.base, sources.points).await;
-        note_metadata(sources.points, &before, start, run);
-        let chain = match chain {
-            Ok(Some((_, chain))) => chain,
-            Ok(None) => return Err(failed),
-            Err((_, detail)) => {
-                tracing::warn!(tree = %sources.tree, detail, "the pack of everything helps neither");
-                return Err(failed);
-            }
-        };
-        tracing::info!(tree = %sources.tree, "the rest is drawn from the pack of everything");
-        // Whatever the pack has is drawn: the other ways were tried.
-        let rsync = Err(NoDelta::PointUnreachable);
-        let sources =
-            Sources { chain: &chain, no_pack: None, rsync, whole: false, ..sources.clone() };
-        gather(site, staging, needs, &sources, run).await
-    }
-}
-
-/// One step at a mirror, as the guard looks at it.
-struct Step<'a> {
-    agent: &'a Agent,
-    order: &'a AssignmentOrder,
-    target: &'a Verified,
-    base: &'a Base,
-    want: &'a dyn Entries,
-    want_digest: Digest,
-    rules: &'a Rules,
-}
-
-impl Step<'_> {
-    /// Stops the run if it would take away more than anybody's signature speaks of.
-    async fn guard(&self, removals: &Removals, run: &Run) -> Result<(), Error> {
-        let guard = &self.order.guard;
-        let nothing = guard::Explained::default();
-        let Err(_) = guard::check_removals(removals, Some(nothing), guard) else { return Ok(()) };
-        let chain = self.chain().await;
-        let held = guard::Explained {
-            files: self.base.manifest.count(),
-            bytes: self.base.manifest.sum_bytes().map_err(apply::Error::from)?,
-        };
-        let explained = guard::explained(&chain, held, guard);
-        let Err(source) = guard::check_removals(removals, Some(explained), guard) else {
-            return Ok(());
-        };
-        let filter = self.rules.filter.digest();
-        let step = guard::step_digest(self.base.digest.as_ref(), &self.want_digest, &filter);
-        if let Some(approval) = guard::approval(self.order, &step) {
-            run.notice(format!("approved by {}: {source}", approval.by));
-            return Ok(());
-        }
-        let kept = |entry: &Entry| self.rules.filter.keeps(&entry.path, entry.is_dir());
-        let compare = || Difference::between(&self.base.manifest, self.want, &kept);
-        let difference = block_in_place(compare).map_err(apply::Error::from)?;
-        run.set_hold(guard::report(step, &source, &removals.removed, difference));
-        Err(Error::Held { tree: self.order.name.tree.clone(), source })
-    }
-
-    /// The statements that lead from what is held to the target, the newest first; empty where
-    /// they cannot be had, or do not follow on each other.
-    async fn chain(&self) -> Vec<Statement> {
-        let Some(held) = self.base.digest else { return Vec::new() };
-        let first = self.target.statement.clone();
-        if first.parent.as_ref().is_some_and(|parent| parent.manifest == held) {
-            return vec![first];
-        }
-        let tree = &self.order.name.tree;
-        let envelopes = match self.agent.client().statements_since(tree, &held).await {
-            Ok(envelopes) => envelopes,
-            Err(error) => {
-                tracing::warn!(%tree, error = crate::chain(&error), "no earlier statements");
-                return Vec::new();
-            }
-        };
-        let mut chain = Vec::new();
-        let mut wanted = first.manifest;
-        for envelope in envelopes {
-            let Some(statement) =
-                crate::orders::earlier_statement(&envelope, tree, &self.target.keys)
-            else {
-                return Vec::new();
-            };
-            // What came after the target that is followed now.
-            if chain.is_empty() && statement.manifest != wanted {
-                continue;
-            }
-            let Some(parent) = statement.parent.as_ref().filter(|_| statement.manifest == wanted)
-            else {
-                return Vec::new();
-            };
-            wanted = parent.manifest;
-            chain.push(statement);
-            if wanted == held {
-                return chain;
-            }
-        }
-        Vec::new()
-    }
-}
-
-fn switch(
-    site: &mut Site,
-    plan: &filetree::plan::Plan,
+/// Draws contents from the pack of everything that leads to a target, where there is one that was
+/// not tried already; `false` where that cannot help. Only the publisher has whole files, but such a
+/// pack has all of them, and it may lie at a point that can be reached when the publisher cannot.
+pub(crate) async fn from_everything(
+    agent: &Agent,
     target: &Verified,
-    rules: &Rules,
-    order: &AssignmentOrder,
+    Intake { site, staging, needs }: Intake<'_>,
+    sources: &Sources<'_>,
     run: &Run,
-) -> Result<filetree::switch::SwitchReport, apply::Error> {
-    run.progress().phase("apply", "entries", plan.changes().len() as u64);
-    let generation = (target.version(), target.statement.manifest);
-    let progress = Arc::clone(run.progress());
-    block_in_place(|| site.switch(plan, generation, rules, order, &progress, Timestamp::now()))
+) -> Result<bool, gather::Error> {
+    let tried = |offer: &&Offer| sources.chain.iter().any(|link| link.offer.pack == offer.pack);
+    let Some(offer) = target.of_everything().filter(|offer| !tried(offer)) else {
+        return Ok(false);
+    };
+    let (start, before) = (std::time::Instant::now(), sources.points.mark());
+    let chain =
+        follow(agent, sources.tree, &[offer], &StoredManifest::empty(), sources.points).await;
+    note_metadata(sources.points, &before, start, run);
+    let chain = match chain {
+        Ok(Some((_, chain))) => chain,
+        Ok(None) => return Ok(false),
+        Err((_, detail)) => {
+            tracing::warn!(tree = %sources.tree, detail, "the pack of everything helps neither");
+            return Ok(false);
+        }
+    };
+    tracing::info!(tree = %sources.tree, "the rest is drawn from the pack of everything");
+    // Whatever the pack has is drawn: the other ways were tried.
+    let rsync = Err(NoDelta::PointUnreachable);
+    let sources = Sources { chain: &chain, no_pack: None, rsync, whole: false, ..sources.clone() };
+    gather(site, staging, needs, &sources, run).await?;
+    Ok(true)
 }
 
 fn is_target(applied: &Applied, target: &Verified, rules: &Rules) -> bool {
@@ -346,7 +335,7 @@ async fn target_of(
     let start = std::time::Instant::now();
     let before = points.mark();
     let offers = target.chain(base.digest, block_in_place(|| base.share(rules))?);
-    let (chain, no_pack) = match follow(agent, tree, &offers, base, points).await {
+    let (chain, no_pack) = match follow(agent, tree, &offers, &base.manifest, points).await {
         Ok(chain) => (chain, None),
         Err((reason, detail)) => {
             tracing::warn!(%tree, detail, "a pack cannot be used");
@@ -386,14 +375,14 @@ async fn follow(
     agent: &Agent,
     tree: &protocol::name::TreeName,
     offers: &[&Offer],
-    base: &Base,
+    base: &StoredManifest,
     points: &Points,
 ) -> Result<Option<(StoredManifest, Vec<Link>)>, (NoDelta, String)> {
     if offers.is_empty() {
         return Ok(None);
     }
     let leads_on = offers.first().is_some_and(|offer| offer.from.is_some());
-    let mut at = if leads_on { base.manifest.clone() } else { StoredManifest::empty() };
+    let mut at = if leads_on { base.clone() } else { StoredManifest::empty() };
     let mut chain = Vec::new();
     for &offer in offers {
         let remote = Remote { points, tree, offer, patience: agent.patience };

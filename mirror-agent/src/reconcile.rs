@@ -249,6 +249,7 @@ mod tests {
             on_exclude: OnExclude::Keep,
             on_end: OnEnd::Keep,
             switch: Switch::Auto,
+            together: None,
             group: None,
             chmod: None,
             linger: Span::from_secs(900),

@@ -6,26 +6,24 @@
 //! each content is verified, and the tree is switched as for a new generation. What does not belong
 //! there goes to the trash.
 
+mod repair;
+mod versions;
+
 use std::sync::{Arc, atomic::AtomicBool};
 
-use filetree::{
-    area::{Damage, Finding, ScrubOptions, ScrubReport},
-    plan::Need,
-};
+use filetree::area::{Damage, Finding, ScrubOptions, ScrubReport};
 use jiff::Timestamp;
 use protocol::{
     manifest::StoredManifest,
     path::TreePath,
-    v1::agent::{AssignmentOrder, Checked, Origin, RunResult},
+    v1::agent::{AssignmentOrder, Checked, RunResult},
 };
 use tokio::task::block_in_place;
 
+use self::repair::Repair;
 use crate::{
-    agent::{Agent, note_switch},
+    agent::Agent,
     apply::{self, Applied, Site},
-    fetch::points::Points,
-    gather::{self, Sources, gather},
-    observed, published,
     report::Run,
 };
 
@@ -80,6 +78,14 @@ pub(crate) struct Look<'a> {
     pub(crate) repair: bool,
 }
 
+impl Look<'_> {
+    /// The order by which damage is repaired. What is not carried out, or has ended, is only looked
+    /// at: nobody touches its files.
+    fn repairs<'o>(&self, order: Option<&'o AssignmentOrder>) -> Option<&'o AssignmentOrder> {
+        order.filter(|order| self.repair && order.stopped.is_none() && !order.dry_run_only)
+    }
+}
+
 /// What was seen and done.
 pub(crate) struct Done {
     pub(crate) result: RunResult,
@@ -101,7 +107,7 @@ pub(crate) async fn verify(
     let applied = site.applied()?.ok_or(Error::NothingHeld)?;
     run.set_versions(Some(applied.version), Some(applied.version));
     if applied.rules.versions().is_some() {
-        return verify_versions(agent, site, look, run);
+        return versions::verify(agent, site, order, &applied, look, run).await;
     }
     let have = agent.manifests.get(&applied.manifest).ok_or(Error::NoManifest)?;
     let have = Arc::new(have);
@@ -117,25 +123,23 @@ pub(crate) async fn verify(
         return Ok(Done { result: RunResult::UpToDate, checked, next, left: None });
     };
     let paths = || report.findings.iter().map(|finding| finding.path.clone()).collect::<Vec<_>>();
-    // What is not carried out, or has ended, is only looked at: nobody touches its files.
-    let touched = |order: &&AssignmentOrder| order.stopped.is_none() && !order.dry_run_only;
-    let order = order.filter(|order| look.repair && touched(order));
-    let Some(order) = order else {
+    let Some(order) = look.repairs(order) else {
         let (count, first) = (report.findings.len(), first.path.clone());
         let left = Some((paths(), Error::Differs { count, first }));
         return Ok(Done { result: RunResult::Failed, checked, next, left });
     };
-    let now = Timestamp::now();
-    let extra = |finding: &&Finding| finding.damage == Damage::Extra;
-    let extras: Vec<TreePath> =
-        report.findings.iter().filter(extra).map(|f| f.path.clone()).collect();
-    if !extras.is_empty() {
-        let trashed = block_in_place(|| site.area_mut().trash_paths(&extras, now.as_second()));
-        checked.trashed = trashed.map_err(apply::Error::from)?.len() as u64;
-    }
-    let damaged = (report.findings.len() - extras.len()) as u64;
-    let repaired = repair(agent, site, order, (&have, &applied), &report.findings, run).await;
-    match repaired {
+    let (extras, damaged) = take_extras(site, &report.findings)?;
+    checked.trashed = extras;
+    let repair = Repair {
+        agent,
+        order,
+        run,
+        generation: (applied.version, applied.manifest),
+        have: &have,
+        applied: &applied,
+        within: None,
+    };
+    match repair.findings(site, &report.findings).await {
         Ok(()) => {
             checked.repaired = damaged;
             Ok(Done { result: RunResult::Completed, checked, next, left: None })
@@ -146,42 +150,17 @@ pub(crate) async fn verify(
     }
 }
 
-/// Looks at each version of a directory of versions, whole. Nothing is repaired there: a version is
-/// brought again when it is removed, or when its upstream changes.
-fn verify_versions(agent: &Agent, site: &Site, look: &Look<'_>, run: &Run) -> Result<Done, Error> {
-    let mut checked = Checked::default();
-    let mut damaged = Vec::new();
-    let most_bytes = if look.most_bytes == 0 { 0 } else { u64::MAX };
-    for version in site.versions_held()? {
-        // Found before and not repaired: it is looked at again under its name in the version.
-        let inside = |path: &&TreePath| path.is_inside(&version);
-        let below = |path: &TreePath| path.as_bytes()[version.as_bytes().len() + 1..].to_vec();
-        let suspects = look.suspects.iter().filter(inside).map(below);
-        let suspects: Vec<_> = suspects.filter_map(|path| TreePath::parse(&path).ok()).collect();
-        let whole = Look { from: None, most_bytes, suspects: &suspects, ..*look };
-        let unit = site.version(&version)?;
-        let applied = unit.applied()?.ok_or(Error::NothingHeld)?;
-        let have = Arc::new(agent.manifests.get(&applied.manifest).ok_or(Error::NoManifest)?);
-        let report = block_in_place(|| scrub(&unit, &have, &applied, &whole, run))?;
-        checked.files += report.read_files;
-        checked.bytes += report.read_bytes;
-        count(&report.findings, &mut checked);
-        for Finding { path, damage } in report.findings {
-            let path = version.child(path.as_bytes()).unwrap_or(path);
-            if damaged.len() < MAX_NAMED {
-                run.notice(format!("{path} {damage}"));
-            }
-            damaged.push(path);
-        }
+/// Moves what does not belong to the trash; gives how many that were, and how much else is wrong.
+fn take_extras(site: &mut Site, findings: &[Finding]) -> Result<(u64, u64), apply::Error> {
+    let extras = findings.iter().filter(|finding| finding.damage == Damage::Extra);
+    let extras: Vec<TreePath> = extras.map(|finding| finding.path.clone()).collect();
+    let damaged = (findings.len() - extras.len()) as u64;
+    if extras.is_empty() {
+        return Ok((0, damaged));
     }
-    let (result, left) = match damaged.first().cloned() {
-        None => (RunResult::UpToDate, None),
-        Some(first) => {
-            let count = damaged.len();
-            (RunResult::Failed, Some((damaged, Error::Differs { count, first })))
-        }
-    };
-    Ok(Done { result, checked, next: None, left })
+    let now = Timestamp::now().as_second();
+    let trashed = block_in_place(|| site.area_mut().trash_paths(&extras, now))?;
+    Ok((trashed.len() as u64, damaged))
 }
 
 fn scrub(
@@ -218,96 +197,6 @@ fn scrub(
         report.findings.sort_by(|one, other| one.path.cmp(&other.path));
     }
     Ok(report)
-}
-
-async fn repair(
-    agent: &Agent,
-    site: &mut Site,
-    order: &AssignmentOrder,
-    (have, applied): (&Arc<StoredManifest>, &Applied),
-    findings: &[Finding],
-    run: &Run,
-) -> Result<(), Error> {
-    block_in_place(|| site.set_group(&applied.rules))?;
-    let plan = block_in_place(|| site.plan_repair(have, &applied.rules, findings))?;
-    if plan.is_empty() {
-        return Ok(());
-    }
-    let needs = block_in_place(|| site.area().stage_retired(plan.needs()));
-    let needs = needs.map_err(apply::Error::from)?;
-    bring(agent, site, order, (have, applied), &needs, run).await?;
-    let mut tries = 0;
-    let report = loop {
-        let now = Timestamp::now();
-        let generation = (applied.version, applied.manifest);
-        run.progress().phase("apply", "entries", plan.changes().len() as u64);
-        let switched = block_in_place(|| {
-            site.switch(&plan, generation, &applied.rules, order, run.progress(), now)
-        });
-        match switched {
-            // Another file of the mirror was to give the content, and is damaged as well.
-            Err(apply::Error::Area(filetree::area::Error::Missing(missing))) if tries < 2 => {
-                tries += 1;
-                for need in missing.iter().take(MAX_NAMED) {
-                    run.notice(format!("{} is missing or damaged as well", need.path));
-                }
-                bring(agent, site, order, (have, applied), &missing, run).await?;
-            }
-            other => break other?,
-        }
-    };
-    note_switch(run, site, &report)?;
-    Ok(())
-}
-
-/// Brings contents into staging, from wherever the generation that is held can be had.
-async fn bring(
-    agent: &Agent,
-    site: &Site,
-    order: &AssignmentOrder,
-    (have, applied): (&Arc<StoredManifest>, &Applied),
-    needs: &[Need],
-    run: &Run,
-) -> Result<(), Error> {
-    let Some(first) = needs.first() else { return Ok(()) };
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::NotRepaired {
-        count: needs.len(),
-        first: first.path.clone(),
-        source,
-    };
-    let (points, rsync);
-    match &order.origin {
-        Origin::Publisher(from) => {
-            points = published::points(agent, &order.name.tree, from, |why| run.notice(why))
-                .map_err(|error| failed(error.into()))?;
-            rsync = published::rsync_source(agent, order, from, applied.version.generation, run);
-        }
-        Origin::Rsyncd(from) => {
-            points = Points::new(Vec::new());
-            rsync = Ok(observed::source(agent, from, run, &site.scratch()?));
-        }
-    }
-    let points = Arc::new(points);
-    run.set_points(&points);
-    let sources = Sources {
-        tree: &order.name.tree,
-        manifest: applied.manifest,
-        points: &points,
-        patience: agent.patience,
-        chain: &[],
-        no_pack: None,
-        rsync: rsync.as_ref().map_err(|reason| *reason),
-        whole: true,
-        have: &**have,
-        kept: Some(&applied.rules.filter),
-    };
-    let work = gather(site, site.area().staging(), needs, &sources, run);
-    let brought = agent.under_lease(order, work).await.map_err(|error| failed(error.into()))?;
-    match brought {
-        Ok(()) => Ok(()),
-        Err(gather::Error::Apply(error)) => Err(error.into()),
-        Err(error) => Err(failed(error.into())),
-    }
 }
 
 fn count(findings: &[Finding], checked: &mut Checked) {

@@ -255,8 +255,7 @@ impl<'a> Directory<'a> {
             return Ok(());
         }
         self.site.area().gather_trash(&shown.name)?;
-        let modes = self.rules.modes;
-        let mode = (shown.mode & !modes.dir_clear) | modes.dir_set;
+        let mode = self.rules.mode_of_dir(shown.mode);
         self.site.area().dress_unit(&shown.name, mode, shown.mtime)?;
         if finishes {
             let text = format!("{}\n", self.versions.finished);

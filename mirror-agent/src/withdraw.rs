@@ -3,6 +3,9 @@
 //! A client that read an index before a switch asks for what it names for minutes after. So what a
 //! generation no longer has stays in the published tree for the assignment's `keep-withdrawn`; which
 //! paths these are, and until when, the area knows. Nobody has to be asked when they go.
+//!
+//! A run that finds nothing new is also the moment at which a tree is put behind a symbolic link, or
+//! taken out again, because its assignment asks for that now.
 
 use filetree::switch::SwitchReport;
 use jiff::Timestamp;
@@ -16,7 +19,8 @@ use crate::{
     report::Run,
 };
 
-/// Takes away what is due, if anything is: the tree stays at the generation that it holds.
+/// Takes away what is due, if anything is: the tree stays at the generation that it holds, and at its
+/// path as the order asks for it.
 pub(crate) fn if_due(
     agent: &Agent,
     site: &mut Site,
@@ -24,6 +28,11 @@ pub(crate) fn if_due(
     order: &AssignmentOrder,
     run: &Run,
 ) -> Result<RunResult, apply::Error> {
+    if !run.is_dry()
+        && let Some(done) = block_in_place(|| site.settle(order))?
+    {
+        run.notice(done);
+    }
     let now = Timestamp::now();
     let withdrawn = block_in_place(|| site.withdrawn())?;
     // Also where nothing is due yet: an end right after a switch may have kept it from the ledger.

@@ -282,6 +282,7 @@ impl World {
             on_exclude: OnExclude::Keep,
             on_end: OnEnd::Keep,
             switch: Switch::Auto,
+            together: None,
             group: None,
             chmod: None,
             linger: Span::from_secs(900),

@@ -394,6 +394,9 @@ pub struct AssignmentSpec {
     /// How a new generation takes the old one's place.
     #[serde(default, skip_serializing_if = "is_default")]
     pub switch: Switch,
+    /// Assignments of the site with the same name here are switched together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub together: Option<String>,
     /// How long a retired tree is left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub linger: Option<Span>,

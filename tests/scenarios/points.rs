@@ -420,6 +420,32 @@ fn what_no_other_way_brings_is_drawn_from_the_pack_of_everything_at_a_point() {
 }
 
 #[test]
+fn damage_is_repaired_from_a_pack_at_a_point_while_nobody_answers_at_the_origin() {
+    let port = free_port();
+    let base = format!("https://127.0.0.1:{port}/mirror");
+    let mut net = OneTree::start(&format!("initial-pack = true\npoints = [\"{base}\"]"), "");
+    let public = net.testbed.make_dir("public");
+    net.configure_publisher(&format!("[[points]]\nkind = \"directory\"\npath = {public:?}\n"));
+    net.configure_agent(&ask_here(&net));
+    let (chain, key) = certificate(&net);
+    let _nginx = Nginx::start_at(
+        &net.testbed.path("nginx"),
+        ("127.0.0.1", port),
+        Scheme::Tls(&chain, &key),
+        "",
+        &format!("location /mirror/ {{ alias {}/; }}", public.display()),
+    );
+    fill(&net, "");
+    net.write("large.bin", noise(7, 3_000_000));
+    net.publish_and_sync();
+    assert!(net.publishing.end().success());
+    fs::remove_file(net.mirror().join("large.bin")).unwrap();
+    let verify = net.agent.command(&["verify", "tree"]).output().unwrap();
+    assert!(verify.status.success(), "{}", tests::programs::told(&verify));
+    net.assert_same();
+}
+
+#[test]
 fn a_site_that_keeps_a_tenth_of_a_tree_fetches_little_more_than_a_tenth_of_a_pack() {
     let port = free_port();
     let base = format!("https://127.0.0.1:{port}/mirror");

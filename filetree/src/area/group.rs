@@ -22,8 +22,10 @@ impl Area {
             return Ok(());
         };
         if let Some(live) = self.live()? {
-            let parent = self.make_parent()?;
-            parent.set_group_of(self.path.name(), group)?;
+            match self.linked_tree()? {
+                Some(tree) => self.trees.set_group_of(tree.as_bytes(), group)?,
+                None => self.make_parent()?.set_group_of(self.path.name(), group)?,
+            }
             let mut live = Cursor::new(live);
             for item in plan.items() {
                 let item = item?;

@@ -168,6 +168,9 @@ pub(crate) struct Journal {
     pub(crate) live: Option<FileId>,
     /// The standby's name and root; `None` in place.
     pub(crate) standby: Option<(String, FileId)>,
+    /// What the live tree is called that retires; `None` where it gets the standby's name.
+    #[serde(default)]
+    pub(crate) retired: Option<String>,
     /// What stays readable after the switch.
     #[serde(default)]
     pub(crate) withdrawn: Option<WithdrawnMark>,

@@ -72,6 +72,10 @@ pub(super) fn recover(area: &mut Area) -> Result<Recovery, Error> {
 /// work directory are related to a live tree that is no longer there.
 fn disown(area: &mut Area, why: Recovery) -> Result<Recovery, Error> {
     if area.marks.live.is_some() || area.marks.applied.is_some() {
+        // Behind a link, what was published is still there; and a link may lead to a spare tree now.
+        let live = area.linked_tree()?;
+        area.marks.trees.retain(|tree| Some(&tree.name) != live.as_ref());
+        area.keep_former_live()?;
         area.marks.live = None;
         area.marks.applied = None;
         area.marks.withdrawn = None;

@@ -223,7 +223,7 @@ impl Area {
                     break;
                 }
                 let file = self
-                    .work
+                    .trees
                     .open_child(tree.name.as_bytes())
                     .and_then(|tree| tree.open_parent(&need.path))
                     .and_then(|parent| parent.open_file(need.path.name()));

@@ -295,6 +295,7 @@ impl Area {
         if let Some(path) = find_protected(&live)? {
             return Ok(Ended::Kept(format!("a PROTECTED file is there: {path}")));
         }
+        self.be_directory()?;
         let batch = Batch { at: now, cause: Cause::Ended, bytes: 0 };
         let trash = self.work.ensure_dir(TRASH, 0o700)?;
         let dir = trash.ensure_dir(batch.to_string().as_bytes(), 0o700)?;
@@ -418,7 +419,7 @@ impl Area {
         self.marks = Marks { home, next_tree, links, ..Marks::default() };
         self.marks.save(&self.work)?;
         for tree in &trees {
-            remove_all(&self.work, tree.name.as_bytes())?;
+            remove_all(&self.trees, tree.name.as_bytes())?;
             crate::record::remove(&self.work, &tree.list_name())?;
         }
         self.drop_old_withdrawn()?;

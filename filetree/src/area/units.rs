@@ -57,6 +57,7 @@ impl Area {
     /// The published directory, made where it is missing; from now on it is this area's own.
     /// Trees that were prepared while it was one unit are of no use any more.
     pub fn make_directory(&mut self) -> Result<Dir, Error> {
+        self.be_directory()?;
         let dir = super::make_below(&self.publish, &self.path)?;
         let id = dir.meta()?.id;
         if self.marks.live != Some(id) {
@@ -68,7 +69,7 @@ impl Area {
         }
         let spare = |tree: &super::marks::TreeMark| tree.swept || tree.state == TreeState::Building;
         for tree in self.marks.trees.clone().iter().filter(|tree| spare(tree)) {
-            remove_all(&self.work, tree.name.as_bytes())?;
+            remove_all(&self.trees, tree.name.as_bytes())?;
             crate::record::remove(&self.work, &tree.list_name())?;
             self.marks.trees.retain(|other| other.name != tree.name);
             self.marks.save(&self.work)?;

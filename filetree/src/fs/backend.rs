@@ -64,6 +64,28 @@ pub struct Meta {
     pub mount_root: bool,
 }
 
+/// What an object carries beside its mode: an extended attribute of the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Attribute {
+    /// The SELinux label.
+    Label,
+    /// Access for further users and groups.
+    Acl,
+    /// What new objects in a directory get of that.
+    DefaultAcl,
+}
+
+impl Attribute {
+    /// The name by which file systems know it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Label => "security.selinux",
+            Self::Acl => "system.posix_acl_access",
+            Self::DefaultAcl => "system.posix_acl_default",
+        }
+    }
+}
+
 /// One line of a directory listing.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DirEntry {
@@ -126,6 +148,27 @@ pub trait Backend: fmt::Debug + Send + Sync {
     fn set_mode(&self, at: &Handle, mode: u32) -> io::Result<()>;
     /// Sets the owning group of a name; a symlink's own.
     fn set_group_at(&self, at: &Handle, name: &[u8], gid: u32) -> io::Result<()>;
+    /// Sets the owner of a name; a symlink's own.
+    fn set_owner_at(&self, at: &Handle, name: &[u8], uid: u32) -> io::Result<()>;
+    /// An attribute of an open object; `None` where it has none, or the file system knows none.
+    fn attribute(&self, at: &Handle, which: Attribute) -> io::Result<Option<Vec<u8>>>;
+    /// An attribute of a name; a symlink's own.
+    fn attribute_at(
+        &self,
+        at: &Handle,
+        name: &[u8],
+        which: Attribute,
+    ) -> io::Result<Option<Vec<u8>>>;
+    /// Sets an attribute of an open object, or takes it away.
+    fn set_attribute(&self, at: &Handle, which: Attribute, value: Option<&[u8]>) -> io::Result<()>;
+    /// Sets an attribute of a name; a symlink's own.
+    fn set_attribute_at(
+        &self,
+        at: &Handle,
+        name: &[u8],
+        which: Attribute,
+        value: &[u8],
+    ) -> io::Result<()>;
     /// Reads bytes at an offset; 0 is the end.
     fn read_at(&self, file: &Handle, offset: u64, into: &mut [u8]) -> io::Result<usize>;
     /// Writes some of the bytes at an offset and says how many.

@@ -5,22 +5,22 @@ use std::{
     io::{self, ErrorKind},
     mem::MaybeUninit,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use rustix::{
     fs::{
         self as sys, AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, RawDir, RenameFlags,
-        ResolveFlags, StatxAttributes, StatxFlags, Timespec, Timestamps,
+        ResolveFlags, StatxAttributes, StatxFlags, Timespec, Timestamps, Uid, XattrFlags,
     },
     io::Errno,
 };
 
-use super::backend::{Backend, DirEntry, FileId, Handle, Kind, Meta, Room};
+use super::backend::{Attribute, Backend, DirEntry, FileId, Handle, Kind, Meta, Room};
 
 const DIR: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
@@ -194,6 +194,49 @@ impl Backend for Disk {
         Ok(sys::chownat(fd(at)?, name, None, gid, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
+    fn set_owner_at(&self, at: &Handle, name: &[u8], uid: u32) -> io::Result<()> {
+        let uid = Some(Uid::from_raw(uid));
+        Ok(sys::chownat(fd(at)?, name, uid, None, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    fn attribute(&self, at: &Handle, which: Attribute) -> io::Result<Option<Vec<u8>>> {
+        let mut value = vec![0; MOST_ATTRIBUTE];
+        let read = sys::fgetxattr(fd(at)?, which.name(), &mut value);
+        had(read, value)
+    }
+
+    fn attribute_at(
+        &self,
+        at: &Handle,
+        name: &[u8],
+        which: Attribute,
+    ) -> io::Result<Option<Vec<u8>>> {
+        let mut value = vec![0; MOST_ATTRIBUTE];
+        let read = sys::lgetxattr(path_of(at, name)?, which.name(), &mut value);
+        had(read, value)
+    }
+
+    fn set_attribute(&self, at: &Handle, which: Attribute, value: Option<&[u8]>) -> io::Result<()> {
+        match value {
+            Some(value) => Ok(sys::fsetxattr(fd(at)?, which.name(), value, XattrFlags::empty())?),
+            None => match sys::fremovexattr(fd(at)?, which.name()) {
+                Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+                other => Ok(other?),
+            },
+        }
+    }
+
+    fn set_attribute_at(
+        &self,
+        at: &Handle,
+        name: &[u8],
+        which: Attribute,
+        value: &[u8],
+    ) -> io::Result<()> {
+        let path = path_of(at, name)?;
+        Ok(sys::lsetxattr(path, which.name(), value, XattrFlags::empty())?)
+    }
+
     fn read_at(&self, file: &Handle, offset: u64, into: &mut [u8]) -> io::Result<usize> {
         loop {
             match rustix::io::pread(fd(file)?, &mut *into, offset) {
@@ -240,6 +283,27 @@ impl Backend for Disk {
         let stat = sys::fstatvfs(fd(at)?)?;
         let inodes = (stat.f_files > 0).then_some(stat.f_favail);
         Ok(Room { bytes: stat.f_bavail.saturating_mul(stat.f_frsize), inodes })
+    }
+}
+
+/// More than labels and access lists take.
+const MOST_ATTRIBUTE: usize = 64 * 1024;
+
+/// A name in an open directory as a path: there are no calls for attributes that take both. The
+/// first part leads to the directory itself, wherever it lies by now, and nothing follows the name.
+fn path_of(at: &Handle, name: &[u8]) -> io::Result<PathBuf> {
+    let dir = format!("/proc/self/fd/{}", fd(at)?.as_raw_fd());
+    Ok(Path::new(&dir).join(OsStr::from_bytes(name)))
+}
+
+fn had(read: rustix::io::Result<usize>, mut value: Vec<u8>) -> io::Result<Option<Vec<u8>>> {
+    match read {
+        Ok(len) => {
+            value.truncate(len);
+            Ok(Some(value))
+        }
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(errno) => Err(errno.into()),
     }
 }
 

@@ -5,13 +5,14 @@
 //! kill at *every* moment. Both need one place through which all operations pass; it is here.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     fs::File,
     io::{self, Write},
     panic::Location,
     str::FromStr,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -76,6 +77,8 @@ ops! {
     Stat "stat" Look,
     /// Reads where a symlink points.
     ReadLink "read-link" Look,
+    /// Reads an attribute beside the mode: a label, an access list.
+    GetAttribute "get-attribute" Look,
     /// Reads bytes.
     Read "read" Look,
     /// Makes a new file.
@@ -106,6 +109,10 @@ ops! {
     SetMode "set-mode" Change,
     /// Sets the owning group.
     SetGroup "set-group" Change,
+    /// Sets the owner.
+    SetOwner "set-owner" Change,
+    /// Sets an attribute beside the mode: a label, an access list.
+    SetAttribute "set-attribute" Change,
     /// Sets the modification time.
     SetMtime "set-mtime" Change,
     /// Makes one file durable.
@@ -225,6 +232,8 @@ pub struct FailPlan {
     nth: u64,
     failure: Failure,
     seen: AtomicU64,
+    /// The sites of all changes and syncs, where they are wanted.
+    sites: Option<Mutex<BTreeSet<String>>>,
 }
 
 impl FailPlan {
@@ -236,7 +245,19 @@ impl FailPlan {
 
     /// As [`Self::new`], for any choice of operations.
     pub fn counting(counted: Counted, nth: u64, failure: Failure) -> Self {
-        Self { counted, nth, failure, seen: AtomicU64::new(0) }
+        Self { counted, nth, failure, seen: AtomicU64::new(0), sites: None }
+    }
+
+    /// Fails nothing, and remembers at which sites changes and syncs are asked for.
+    pub fn noting_sites() -> Self {
+        let sites = Some(Mutex::default());
+        Self { sites, ..Self::counting(Counted::Changes, u64::MAX, Failure::Halt) }
+    }
+
+    /// The sites that were noted, in the order of their text.
+    pub fn sites(&self) -> Vec<String> {
+        let sites = self.sites.iter().map(|sites| sites.lock());
+        sites.flat_map(|sites| sites.unwrap_or_else(PoisonError::into_inner).clone()).collect()
     }
 
     /// How many operations of its kind it has counted.
@@ -250,6 +271,9 @@ impl FailPlan {
     }
 
     fn check(&self, op: Op, site: Site) -> io::Result<Fate> {
+        if let Some(sites) = self.sites.as_ref().filter(|_| op.class() != Class::Look) {
+            sites.lock().unwrap_or_else(PoisonError::into_inner).insert(site.to_string());
+        }
         let counts = match &self.counted {
             Counted::Everything => true,
             Counted::Changes => op.class() != Class::Look,

@@ -10,7 +10,7 @@ use std::{
 
 use protocol::path::TreePath;
 
-use super::{DirEntry, Error, Fs, Handle, Meta, Op, Result, Room};
+use super::{Attribute, DirEntry, Error, Fs, Handle, Meta, Op, Result, Room};
 use crate::safe_path;
 
 /// How much a plain copy moves at once.
@@ -212,6 +212,38 @@ impl Dir {
     #[track_caller]
     pub fn set_group_of(&self, name: &[u8], gid: u32) -> Result<()> {
         self.named(Op::SetGroup, name, |b| b.set_group_at(&self.handle, name, gid))
+    }
+
+    /// Sets the owner of `name`; a symlink's own.
+    #[track_caller]
+    pub fn set_owner_of(&self, name: &[u8], uid: u32) -> Result<()> {
+        self.named(Op::SetOwner, name, |b| b.set_owner_at(&self.handle, name, uid))
+    }
+
+    /// An attribute of this directory, as the file system keeps it.
+    #[track_caller]
+    pub fn attribute(&self, which: Attribute) -> Result<Option<Vec<u8>>> {
+        let at = || self.path.to_path_buf();
+        self.fs.run(Op::GetAttribute, at, |b| b.attribute(&self.handle, which))
+    }
+
+    /// An attribute of `name`; a symlink's own.
+    #[track_caller]
+    pub fn attribute_of(&self, name: &[u8], which: Attribute) -> Result<Option<Vec<u8>>> {
+        self.named(Op::GetAttribute, name, |b| b.attribute_at(&self.handle, name, which))
+    }
+
+    /// Sets an attribute of this directory, or takes it away.
+    #[track_caller]
+    pub fn set_attribute(&self, which: Attribute, value: Option<&[u8]>) -> Result<()> {
+        let at = || self.path.to_path_buf();
+        self.fs.run(Op::SetAttribute, at, |b| b.set_attribute(&self.handle, which, value))
+    }
+
+    /// Sets an attribute of `name`; a symlink's own.
+    #[track_caller]
+    pub fn set_attribute_of(&self, name: &[u8], which: Attribute, value: &[u8]) -> Result<()> {
+        self.named(Op::SetAttribute, name, |b| b.set_attribute_at(&self.handle, name, which, value))
     }
 
     /// Sets this directory's modification time (ns since 1970).

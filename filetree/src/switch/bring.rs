@@ -87,7 +87,8 @@ impl<'a> Bring<'a> {
         let parent = parent(&mut self.tree, path)?;
         let there = if fresh { None } else { parent.stat(path.name())? };
         match there.map(|meta| meta.kind) {
-            Some(Kind::Dir) => return Ok(()),
+            // An interrupted run may have left it with another group or label.
+            Some(Kind::Dir) => return Ok(self.staging.own(parent, path.name())?),
             Some(_) => parent.unlink(path.name())?,
             None => {}
         }
@@ -102,7 +103,7 @@ impl<'a> Bring<'a> {
         let there = if fresh { None } else { parent.stat(path.name())? };
         if let Some(meta) = there {
             if is_wanted(item, &meta, parent)? {
-                return Ok(());
+                return Ok(self.staging.own(parent, path.name())?);
             }
             if meta.kind == Kind::Dir {
                 remove_all(parent, path.name())?;
@@ -177,7 +178,8 @@ fn parent<'c>(cursor: &'c mut Cursor, path: &TreePath) -> Result<&'c Dir, Error>
 }
 
 /// Gives the file `from/name` the item's name in `dir`: by a link, else by a copy. `replace` where
-/// a file or symlink is there already.
+/// a file or symlink is there already. Where the file has as many names as it can have, one copy
+/// takes the next ones.
 pub(crate) fn put_file(
     staging: &Staging,
     item: &Item,
@@ -186,26 +188,52 @@ pub(crate) fn put_file(
     dir: &Dir,
     replace: bool,
 ) -> Result<(), Error> {
-    let target = item.entry.path.name();
-    let linked = if replace {
-        let temporary = staging.temporary();
-        from.link(name, staging.dir(), &temporary)
-            .and_then(|()| staging.dir().rename(&temporary, dir, target))
-    } else {
-        from.link(name, dir, target)
+    let refused = match link(staging, item, from, name, dir, replace) {
+        Err(error) if error.is_link_refused() => error,
+        other => return Ok(other?),
     };
-    match linked {
-        Err(error) if error.is_link_refused() => {
-            let temporary = staging.temporary();
-            let copy = staging.dir().create_file(&temporary)?;
-            copy.fill_from(&from.open_file(name)?)?;
-            staging.own(staging.dir(), &temporary)?;
-            copy.set_mode(item.mode)?;
-            copy.set_mtime(item.entry.mtime)?;
-            Ok(staging.dir().rename(&temporary, dir, target)?)
-        }
-        other => Ok(other?),
+    if !refused.is_out_of_names() {
+        let copy = copy(staging, item, from, name)?;
+        return Ok(staging.dir().rename(&copy, dir, item.entry.path.name())?);
     }
+    let Some(full) = from.stat(name)? else { return Err(refused.into()) };
+    if let Some(spare) = staging.spare_of(full.id) {
+        match link(staging, item, staging.dir(), &spare, dir, replace) {
+            Err(error) if error.is_out_of_names() => {}
+            other => return Ok(other?),
+        }
+    }
+    let spare = copy(staging, item, from, name)?;
+    staging.set_spare_of(full.id, spare.clone());
+    Ok(link(staging, item, staging.dir(), &spare, dir, replace)?)
+}
+
+fn link(
+    staging: &Staging,
+    item: &Item,
+    from: &Dir,
+    name: &[u8],
+    dir: &Dir,
+    replace: bool,
+) -> fs::Result<()> {
+    let target = item.entry.path.name();
+    if !replace {
+        return from.link(name, dir, target);
+    }
+    let temporary = staging.temporary();
+    from.link(name, staging.dir(), &temporary)?;
+    staging.dir().rename(&temporary, dir, target)
+}
+
+/// Copies `from/name` into staging, with the attributes of the item; gives the copy's name.
+fn copy(staging: &Staging, item: &Item, from: &Dir, name: &[u8]) -> fs::Result<Vec<u8>> {
+    let temporary = staging.temporary();
+    let copy = staging.dir().create_file(&temporary)?;
+    copy.fill_from(&from.open_file(name)?)?;
+    staging.own(staging.dir(), &temporary)?;
+    copy.set_mode(item.mode)?;
+    copy.set_mtime(item.entry.mtime)?;
+    Ok(temporary)
 }
 
 /// Makes a symlink under the item's name in `dir`, replacing a file or symlink in one step.

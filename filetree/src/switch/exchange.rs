@@ -1,4 +1,5 @@
-//! Swaps the live tree for a standby that was brought forward beside it.
+//! Swaps the live tree for a standby that was brought forward beside it: the two directories, or the
+//! link that the live one is published behind.
 //!
 //! Every tree below the work directory has a durable list of the paths in which it may differ from
 //! the live tree. A list may name too much, never too little, which makes each step safe to
@@ -21,12 +22,12 @@ use crate::{
         marks::{self, Journal, TreeMark, TreeState},
         trash,
     },
-    fs::{Dir, Kind},
+    fs::{Attribute, Dir, Kind},
     plan::Plan,
     record::PathList,
 };
 
-/// What the names of trees below the work directory begin with; a number follows.
+/// What the names of trees begin with that can become the live one; a number follows.
 pub(crate) const STANDBY: &str = "standby-";
 
 /// A tree that can become the live one.
@@ -37,16 +38,25 @@ struct Standby {
     missed: Option<PathList>,
 }
 
-pub(crate) fn run(
+/// A standby that was brought forward, durably, and has not taken the live tree's place yet.
+pub(crate) struct Prepared {
+    journal: Journal,
+    changed: PathList,
+    now: i64,
+}
+
+/// Brings a standby forward, up to the moment before it becomes the live tree.
+pub(crate) fn prepare(
     area: &mut Area,
     plan: &Plan,
     target: &Target,
     options: &SwitchOptions<'_>,
+    mode: Mode,
     report: &mut SwitchReport,
-) -> Result<(), Error> {
+) -> Result<Prepared, Error> {
     let mut reused = reusable(area, options)?;
     if let Some(standby) = reused.take() {
-        match attempt(area, plan, target, options, standby) {
+        match attempt(area, plan, target, options, mode, standby) {
             // The list was wrong after all: someone touched the tree. A fresh twin needs no list.
             Err(Error::Inconsistent { path }) => {
                 tracing::warn!(%path, "the standby tree is not what its list says; linking a new one");
@@ -56,7 +66,7 @@ pub(crate) fn run(
     }
     report.fresh_twin = area.marks.live.is_some();
     let standby = fresh(area)?;
-    attempt(area, plan, target, options, standby)
+    attempt(area, plan, target, options, mode, standby)
 }
 
 /// The oldest retired tree that nobody uses and whose differences are known.
@@ -70,7 +80,7 @@ fn reusable(area: &mut Area, options: &SwitchOptions<'_>) -> Result<Option<Stand
         area.marks.trees.iter().filter(|tree| free(tree)).cloned().collect();
     candidates.sort_by_key(|tree| tree.retired_at);
     for tree in candidates {
-        let dir = match area.work.open_child(tree.name.as_bytes()) {
+        let dir = match area.trees.open_child(tree.name.as_bytes()) {
             Ok(dir) => dir,
             Err(error) if error.is_not_found() => continue,
             Err(error) => return Err(error.into()),
@@ -90,7 +100,7 @@ fn fresh(area: &mut Area) -> Result<Standby, Error> {
     let (name, dir) = loop {
         let name = format!("{STANDBY}{}", area.marks.next_tree);
         area.marks.next_tree += 1;
-        match area.work.make_dir(name.as_bytes()) {
+        match area.trees.make_dir(name.as_bytes()) {
             Ok(dir) => break (name, dir),
             Err(error) if error.is_already_there() => {}
             Err(error) => return Err(error.into()),
@@ -112,8 +122,9 @@ fn attempt(
     plan: &Plan,
     target: &Target,
     options: &SwitchOptions<'_>,
+    mode: Mode,
     standby: Standby,
-) -> Result<(), Error> {
+) -> Result<Prepared, Error> {
     let changed = plan.paths();
     let live = area.live()?;
     let (staged_bytes, staged_files) = area.staging.held()?;
@@ -122,9 +133,10 @@ fn attempt(
         home: area.marks.home,
         from: area.marks.applied.clone(),
         to: target.clone(),
-        mode: Mode::Exchange,
+        mode,
         live: area.marks.live,
         standby: Some((standby.name.clone(), standby.dir.meta()?.id)),
+        retired: if mode == Mode::Symlink { area.linked_tree()? } else { None },
         withdrawn,
         staged_bytes,
         staged_files,
@@ -155,20 +167,42 @@ fn attempt(
     let durable = true;
     #[cfg(test)]
     let durable = durable && !options.skips(KnownBad::NoSyncFs);
+    if mode == Mode::Symlink {
+        area.prepare_link(&standby.name)?;
+    }
     if durable {
         standby.dir.sync_fs()?;
     }
+    Ok(Prepared { journal, changed, now: options.now })
+}
+
+/// Makes the standby the live tree, in one step.
+pub(crate) fn exchange(area: &Area, prepared: &Prepared) -> Result<(), Error> {
+    let Prepared { journal, .. } = prepared;
+    let Some((standby, _)) = &journal.standby else { return Ok(()) };
     let parent = area.make_parent()?;
     let name = area.path.name();
-    if journal.live.is_some() {
-        parent.exchange(name, &area.work, standby.name.as_bytes())?;
-    } else {
-        area.work.rename_new(standby.name.as_bytes(), &parent, name)?;
+    match journal.mode {
+        Mode::Symlink => area.switch_link(&parent),
+        _ if journal.live.is_some() => {
+            Ok(parent.exchange(name, &area.trees, standby.as_bytes())?)
+        }
+        _ => Ok(area.trees.rename_new(standby.as_bytes(), &parent, name)?),
     }
+}
+
+/// Makes that durable and marks it.
+pub(crate) fn settle(
+    area: &mut Area,
+    prepared: &Prepared,
+    options: &SwitchOptions<'_>,
+) -> Result<(), Error> {
     let durable = true;
     #[cfg(test)]
     let durable = durable && !options.skips(KnownBad::NoParentSync);
-    finish(area, &journal, &changed, options.now, durable)
+    #[cfg(not(test))]
+    let _ = options;
+    finish(area, &prepared.journal, &prepared.changed, prepared.now, durable)
 }
 
 /// What follows the exchange; also what recovery does when it finds the exchange done.
@@ -181,21 +215,23 @@ pub(crate) fn finish(
 ) -> Result<(), Error> {
     if durable {
         area.make_parent()?.sync()?;
-        area.work.sync()?;
+        area.trees.sync()?;
     }
     let Some((name, id)) = &journal.standby else { return Ok(()) };
     area.marks.trees.retain(|tree| tree.name != *name);
-    if let Some(retired) = journal.live {
+    let retired = journal.retired.as_ref().unwrap_or(name);
+    if let Some(id) = journal.live {
         let tree = TreeMark {
-            name: name.clone(),
-            id: retired,
+            name: retired.clone(),
+            id,
             state: TreeState::Whole,
             swept: false,
             retired_at: now,
         };
         marks::save_paths(&area.work, &tree.list_name(), changed)?;
         area.marks.trees.push(tree);
-    } else {
+    }
+    if journal.live.is_none() || retired != name {
         crate::record::remove(&area.work, &format!("{name}.missed"))?;
     }
     area.marks.live = Some(*id);
@@ -291,11 +327,12 @@ fn keep_removed(area: &Area, plan: &Plan, now: i64) -> Result<(), Error> {
     Ok(())
 }
 
-/// The published directory itself keeps its mode and group.
+/// The published directory itself keeps its owner, group, mode, access lists and label.
 fn copy_root_attributes(area: &Area, standby: &Standby) -> Result<(), Error> {
     let now = standby.dir.meta()?;
+    let name = standby.name.as_bytes();
     let Some(live) = area.live()? else {
-        area.staging.own(&area.work, standby.name.as_bytes())?;
+        area.staging.own(&area.trees, name)?;
         if now.mode != 0o755 {
             standby.dir.set_mode(0o755)?;
         }
@@ -304,10 +341,22 @@ fn copy_root_attributes(area: &Area, standby: &Standby) -> Result<(), Error> {
     let wanted = live.meta()?;
     let group = area.marks.group.unwrap_or(wanted.gid);
     if now.gid != group {
-        area.work.set_group_of(standby.name.as_bytes(), group)?;
+        area.trees.set_group_of(name, group)?;
+    }
+    // Only root can have adopted a directory of another user, and only root can give one away.
+    if now.uid != wanted.uid {
+        area.trees.set_owner_of(name, wanted.uid)?;
     }
     if now.mode != wanted.mode {
         standby.dir.set_mode(wanted.mode)?;
+    }
+    for which in [Attribute::Label, Attribute::Acl, Attribute::DefaultAcl] {
+        let wanted = live.attribute(which)?;
+        // There is no way to have no label where there are labels.
+        let is_kept = which == Attribute::Label && wanted.is_none();
+        if !is_kept && standby.dir.attribute(which)? != wanted {
+            standby.dir.set_attribute(which, wanted.as_deref())?;
+        }
     }
     Ok(())
 }
@@ -359,10 +408,10 @@ pub(crate) fn collect(area: &mut Area, options: &SwitchOptions<'_>) -> Result<()
     let unfinished = area.marks.trees.iter().filter(|t| t.state == TreeState::Building && t.swept);
     going.extend(unfinished.map(|tree| tree.name.clone()));
     for name in &going {
-        if area.work.open_child(name.as_bytes()).is_ok_and(|dir| in_use(&dir)) {
+        if area.trees.open_child(name.as_bytes()).is_ok_and(|dir| in_use(&dir)) {
             continue;
         }
-        remove_all(&area.work, name.as_bytes())?;
+        remove_all(&area.trees, name.as_bytes())?;
         crate::record::remove(&area.work, &format!("{name}.missed"))?;
         area.marks.trees.retain(|tree| tree.name != *name);
     }

@@ -119,10 +119,9 @@ impl InPlace<'_> {
         match &item.entry.kind {
             EntryKind::Dir => {
                 self.touched.insert(path.clone());
-                if there.is_some() {
-                    return Ok(());
+                if there.is_none() {
+                    parent.make_dir(path.name())?;
                 }
-                parent.make_dir(path.name())?;
                 self.area.staging.own(parent, path.name())?;
             }
             EntryKind::Symlink { target } => {

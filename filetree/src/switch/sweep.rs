@@ -39,7 +39,7 @@ pub(crate) fn all(
     let names: Vec<String> =
         area.marks.trees.iter().filter(|t| !t.swept).map(|t| t.name.clone()).collect();
     for name in names {
-        let retired = match area.work.open_child(name.as_bytes()) {
+        let retired = match area.trees.open_child(name.as_bytes()) {
             Ok(dir) => Some(dir),
             Err(error) if is_no_directory(&error) => None,
             Err(error) => return Err(error.into()),

@@ -24,6 +24,11 @@ impl Agent {
             self.before(order, run).await?;
         }
         match (&order.origin, target) {
+            (Origin::Publisher(from), Some(target))
+                if order.together.is_some() && !run.is_dry() =>
+            {
+                self.sync_together(order, from, target, run).await
+            }
             (Origin::Publisher(from), Some(target)) => {
                 published::sync(self, order, from, target, run).await.map_err(Error::from)
             }

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::PoisonError};
 
 use filetree::{
     area,
-    fs::{Dir, FileId, Fs},
+    fs::{Dir, Fs},
 };
 use protocol::{
     path::TreePath,
@@ -141,16 +141,22 @@ impl Agent {
         if work.stat(ASIDE).map_err(failed)?.is_some() {
             return Ok(Found::Aside);
         }
-        let there = root_id(&publish, &record.path).map_err(failed)?;
+        let root_id = |path| {
+            let id = area::published_root(&publish, path);
+            id.map_err(|error| Error::Apply(error.into()))
+        };
+        let there = root_id(&record.path)?;
         if there.is_some() && record.moving.is_none() {
-            // An interrupted switch is ended where it began: only there is it recognized.
-            drop(Site::open(&self.config, &name, &record.path)?);
+            // An interrupted switch is ended where it began: only there is it recognized. A link
+            // would not lead to its tree from elsewhere: the tree goes, and gets another link there.
+            let mut site = Site::open(&self.config, &name, &record.path)?;
+            site.area_mut().be_directory().map_err(crate::apply::Error::from)?;
             return Ok(Found::At(record.path.clone()));
         }
         // Interrupted here before, or renamed by hand: the root itself says where it lies.
         let ours = area::live_root(&work).map_err(crate::apply::Error::from)?;
         for path in record.moving.iter().chain([&record.path, to]) {
-            let there = root_id(&publish, path).map_err(failed)?;
+            let there = root_id(path)?;
             if there.is_some() && there == ours {
                 return Ok(Found::At(path.clone()));
             }
@@ -256,14 +262,6 @@ fn destination<'o>(record: &'o Record, orders: &'o Orders) -> Option<&'o TreePat
 
 fn failed(from: &TreePath, to: &TreePath, source: filetree::fs::Error) -> Error {
     Error::Move { from: from.clone(), to: to.clone(), source }
-}
-
-fn root_id(publish: &Dir, path: &TreePath) -> filetree::fs::Result<Option<FileId>> {
-    match publish.open_dir(path) {
-        Ok(dir) => Ok(Some(dir.meta()?.id)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// Removes a directory that holds nothing but such directories; anything else stays.

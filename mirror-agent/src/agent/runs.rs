@@ -85,6 +85,10 @@ pub(super) enum Error {
     Verify(#[from] crate::verify::Error),
     #[error("nothing of it is held here yet")]
     NothingHeld,
+    #[error("it is switched together with {0}, which another run works on; it is tried again")]
+    OtherRuns(AssignmentName),
+    #[error("it is switched together with {other}, which cannot be switched")]
+    Together { other: AssignmentName, source: Box<Error> },
     #[error(transparent)]
     NoBatch(#[from] filetree::area::NoBatch),
     #[error("the trash has nothing of that; 'mirror-agent trash' lists what it has")]
@@ -329,7 +333,33 @@ impl Agent {
             }
             _ => step,
         };
+        if let (Some(Step::Sync), Some(orders), Some(order)) = (&step, orders, order)
+            && !dry
+            && order.together.is_some()
+            && let Some(leader) = self.leader(order, orders)
+            && leader != name
+            && (forced.includes(leader) || !forced.includes(name))
+        {
+            // It is switched by the run of another.
+            return Ok(None);
+        }
         Ok(step.map(|step| (step, target)))
+    }
+
+    /// The target of an assignment as the orders have it, to be read from and not followed: what is
+    /// held already may be brought again by its packs.
+    pub(crate) fn signed_target(&self, order: &AssignmentOrder) -> Option<Verified> {
+        self.signed_target_in(order, self.orders()?.as_ref())
+    }
+
+    /// [`Agent::signed_target`] of certain orders.
+    pub(super) fn signed_target_in(
+        &self,
+        order: &AssignmentOrder,
+        orders: &Orders,
+    ) -> Option<Verified> {
+        let mut marks = self.ledger.marks().ok()?;
+        orders.target(order, &mut marks).ok()?
     }
 
     /// The target that the orders name.

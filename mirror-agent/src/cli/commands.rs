@@ -294,7 +294,7 @@ fn check_config(settings: &Settings, format: Format) -> anyhow::Result<ExitCode>
             loaded.values.iter().for_each(|value| print::line(&value.to_string()));
             let config = &loaded.config;
             print::line(&format!(
-                "# serve {} and never {}: nginx: location ^~ /work/ {{ deny all; }}, rsyncd: exclude = /work/",
+                "# serve {} and never {}: nginx: location ^~ /work/ {{ deny all; }}, rsyncd: exclude = /work/ .mirrornet/",
                 config.publish().display(),
                 config.work().display()
             ));

@@ -146,6 +146,9 @@ pub struct AssignmentOrder {
     pub on_end: OnEnd,
     /// How generations are switched.
     pub switch: Switch,
+    /// Assignments of the agent with the same name here are switched together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub together: Option<String>,
     /// Group of the published files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,

@@ -1,6 +1,11 @@
 //! Directories of versions of a publisher: the same rules, by packs, statements and receipts.
 
-use std::{fs, os::unix::fs::MetadataExt};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 use tests::fixture::{OneTree, prose};
@@ -53,13 +58,105 @@ fn a_publishers_versions_come_by_pack_switch_alone_and_share_their_files() {
     let status = net.testbed.ctl_json(&["status"]);
     assert_eq!(status["assignments"][0]["holds"]["generation"], 2, "{status:#}");
     assert_eq!(net.sync()["to"]["generation"], 2);
+}
 
-    let verify = net.agent.command(&["verify"]).output().unwrap();
-    assert!(verify.status.success(), "{}", tests::programs::told(&verify));
-    fs::write(mirror.join("v3/f0"), "damaged").unwrap();
-    let verify = net.agent.command(&["verify"]).output().unwrap();
-    let said = String::from_utf8_lossy(&verify.stdout) + String::from_utf8_lossy(&verify.stderr);
-    assert!(said.contains("v3/f0"), "{said}");
+/// Everything of a version's directory that a reader sees, its own time included.
+fn look(dir: &Path) -> BTreeMap<PathBuf, (i64, u32, Vec<u8>)> {
+    let seen = |entry: walkdir::DirEntry| {
+        let meta = entry.metadata().unwrap();
+        let content = if meta.is_file() { fs::read(entry.path()).unwrap() } else { Vec::new() };
+        let path = entry.path().strip_prefix(dir).unwrap().to_owned();
+        (path, (meta.mtime(), meta.mode(), content))
+    };
+    walkdir::WalkDir::new(dir).into_iter().map(|entry| seen(entry.unwrap())).collect()
+}
+
+/// Damages two versions in several ways; gives how many damages a verification has to find.
+fn damage(mirror: &Path) -> u64 {
+    let over = |path: &str, text: &str| {
+        // Another inode: what the versions share is not damaged in both.
+        fs::remove_file(mirror.join(path)).unwrap();
+        fs::write(mirror.join(path), text).unwrap();
+    };
+    over("v1/f0", "damaged");
+    over("v2/f0", "damaged too");
+    over("v2/f1", &prose(7, 3_000));
+    fs::remove_file(mirror.join("v2/f5")).unwrap();
+    fs::write(mirror.join("v2/extra"), "does not belong").unwrap();
+    5
+}
+
+fn verify(agent: &tests::network::Agent) -> Value {
+    let output = agent.command(&["verify", "tree", "--output", "json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success(), "{}", tests::programs::told(&output));
+    report[0].clone()
+}
+
+#[test]
+fn damage_inside_of_versions_is_repaired_from_a_publisher_and_a_stock_server() {
+    let net = OneTree::start("layout = \"sealed\"\nlatest-link = \"latest\"", "");
+    for n in 1..3 {
+        version(&net, &format!("v{n}"), n, 10);
+        net.write(&format!("v{n}/STATUS"), "FINISHED");
+        set_time(&net.upstream.join(format!("v{n}")), n);
+    }
+    net.publish_and_sync();
+    let stock = super::Versions::start("layout = \"versioned\"", "");
+    for n in 1..3 {
+        for file in 0..10 {
+            let seed = if file % 5 == 0 { n * 100 + file } else { file };
+            stock.file(&format!("v{n}"), &format!("f{file}"), &prose(seed, 3_000), file);
+        }
+        set_time(&stock.upstream.join(format!("v{n}")), n);
+    }
+    stock.sync();
+    for (agent, mirror) in [(&net.agent, net.mirror()), (&stock.agent, stock.at(""))] {
+        let before = look(&mirror);
+        assert_eq!(verify(agent)["result"], "SYNC_UP_TO_DATE");
+        let damaged = damage(&mirror);
+        let report = verify(agent);
+        let checked = &report["checked"];
+        let of =
+            |keys: &[&str]| keys.iter().map(|key| checked[*key].as_u64().unwrap()).sum::<u64>();
+        let found = of(&["flipped", "cut", "missing", "extra", "attributes"]);
+        assert!(found >= damaged, "{report:#}");
+        assert_eq!(of(&["repaired", "trashed"]), found, "{report:#}");
+        assert_eq!(report["result"], "SYNC_COMPLETED", "{report:#}");
+        assert_eq!(
+            names(&mirror).len(),
+            before.keys().filter(|p| p.components().count() == 1).count()
+        );
+        let now = look(&mirror);
+        // The directory above the versions is nobody's.
+        let differs = |(path, seen): &(&PathBuf, &_)| {
+            !path.as_os_str().is_empty() && before.get(*path) != Some(*seen)
+        };
+        let wrong = now.iter().filter(differs);
+        let wrong: Vec<_> = wrong.map(|(path, seen)| (path, seen.0, seen.1)).collect();
+        assert!(wrong.is_empty() && now.len() == before.len(), "{wrong:?}");
+        assert_eq!(verify(agent)["result"], "SYNC_UP_TO_DATE");
+    }
+}
+
+#[test]
+fn a_version_that_cannot_be_repaired_is_named_and_keeps_no_other_waiting() {
+    let mut net = OneTree::start("layout = \"versioned\"", "");
+    version(&net, "v1", 1, 10);
+    version(&net, "v2", 2, 10);
+    net.publish_and_sync();
+    assert!(net.publishing.end().success());
+    let mirror = net.mirror();
+    // What only one version has, and what the other one still has as well.
+    fs::write(mirror.join("v1/f0"), "damaged").unwrap();
+    fs::write(mirror.join("v2/added"), "does not belong").unwrap();
+    let output = net.agent.command(&["verify", "tree", "--output", "json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let error = report[0]["error"].as_str().unwrap();
+    assert!(error.contains("could not be repaired") && error.contains("f0"), "{report:#}");
+    assert_eq!(fs::read_to_string(mirror.join("v1/f0")).unwrap(), "damaged");
+    assert!(!mirror.join("v2/added").exists(), "the other version was put right");
 }
 
 #[test]

@@ -5,8 +5,8 @@
 //! it does not mention.
 
 mod assignments;
+mod groups;
 mod mode;
-mod not_followed;
 mod references;
 mod rules;
 mod sites;
@@ -66,7 +66,7 @@ pub(super) fn all(subject: &Subject<'_>, findings: &mut Findings) -> Vec<String>
     versions::check(subject, findings, &mut warnings);
     sites::check(subject, findings);
     assignments::check(subject, findings, &mut warnings);
-    not_followed::warn(subject, &mut warnings);
+    groups::check(subject, findings, &mut warnings);
     references::warn_of_removals(subject.stored, subject.next, &mut warnings);
     warnings
 }

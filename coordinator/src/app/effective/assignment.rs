@@ -143,6 +143,7 @@ pub fn assignment(
     settings.extend(shown_versions);
     settings.extend([
         choice(spec.switch, &own).shown("switch"),
+        optional(&spec.together).shown("together"),
         choice(spec.on_exclude, &own).shown("on-exclude"),
         choice(spec.on_end, &own).shown("on-end"),
         optional(&spec.group).shown("group"),
@@ -191,6 +192,7 @@ pub fn assignment(
             on_exclude: spec.on_exclude,
             on_end: spec.on_end,
             switch: spec.switch,
+            together: spec.together.clone(),
             group: spec.group.clone(),
             chmod: spec.chmod.clone(),
             linger: linger.value,

@@ -227,12 +227,14 @@ fn power_lost_anywhere_harms_nothing() {
 
 #[test]
 fn the_order_with_one_step_left_out_is_caught() {
-    for bad in [KnownBad::NoSyncFs, KnownBad::NoParentSync, KnownBad::EarlyMark] {
-        let mut explorer = Explorer::new(scenario("reused"), Some(bad));
-        explorer.sample(4_000, 1);
-        let states = explorer.states;
-        eprintln!("{bad:?}: caught after at most {states} states");
-        assert!(!explorer.violations.is_empty(), "{bad:?} passed {states} states");
+    for name in ["reused", "linked-reused"] {
+        for bad in [KnownBad::NoSyncFs, KnownBad::NoParentSync, KnownBad::EarlyMark] {
+            let mut explorer = Explorer::new(scenario(name), Some(bad));
+            explorer.sample(4_000, 1);
+            let states = explorer.states;
+            eprintln!("{name}, {bad:?}: caught after at most {states} states");
+            assert!(!explorer.violations.is_empty(), "{name}: {bad:?} passed {states} states");
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! An error of the disk at every single operation, on the file system in memory.
+//! An error of the disk at every single operation, on the file system in memory: that it is full or
+//! broken at each, and six others at every place in the code that asks for a change or a sync.
 //!
 //! After each: what is published is the old generation or the new one, the run says what is wrong
 //! (or the failure was of something that it can do without), nobody panics, and the next run gets
@@ -20,14 +21,9 @@ use crate::fs::{
     memory::{Fate, MemoryDisk},
 };
 
-const ERRNOS: [(&str, Errno); 6] = [
-    ("ENOSPC", Errno::NOSPC),
-    ("EIO", Errno::IO),
-    ("EDQUOT", Errno::DQUOT),
-    ("EROFS", Errno::ROFS),
-    ("EMFILE", Errno::MFILE),
-    ("EINTR", Errno::INTR),
-];
+const EVERYWHERE: [Errno; 2] = [Errno::NOSPC, Errno::IO];
+const AT_EACH_SITE: [Errno; 6] =
+    [Errno::DQUOT, Errno::ROFS, Errno::MFILE, Errno::INTR, Errno::ACCESS, Errno::NOMEM];
 
 fn failing(disk: &MemoryDisk, counted: Counted, nth: u64, failure: Failure) -> (Fs, Arc<FailPlan>) {
     let plan = Arc::new(FailPlan::counting(counted, nth, failure));
@@ -49,11 +45,30 @@ fn fail_each(
     failure: Failure,
     stride: usize,
 ) -> (u64, Vec<String>) {
+    let steps = (1..=steps(&prepared(scenario), scenario, counted)).step_by(stride);
+    fail_at(scenario, steps.map(|nth| (counted.clone(), nth)), failure)
+}
+
+/// Fails the first operation of each site that asks for a change or a sync.
+fn fail_sites(scenario: Scenario, failure: Failure) -> (u64, Vec<String>) {
+    let noting = Arc::new(FailPlan::noting_sites());
+    let fs = Fs::with_backend(Box::new(prepared(scenario)), Some(noting.clone()));
+    scenario.update(&fs, Path::new(ROOT), scenario.after(), None).unwrap();
+    let sites = noting.sites();
+    assert!(sites.len() > 20, "only {} sites", sites.len());
+    fail_at(scenario, sites.into_iter().map(|site| (Counted::Site(site), 1)), failure)
+}
+
+fn fail_at(
+    scenario: Scenario,
+    points: impl Iterator<Item = (Counted, u64)>,
+    failure: Failure,
+) -> (u64, Vec<String>) {
     let (start, oracle) = (prepared(scenario), Oracle::new(scenario));
     let root = Path::new(ROOT);
     let mut wrong = Vec::new();
     let mut ran = 0;
-    for nth in (1..=steps(&start, scenario, counted)).step_by(stride) {
+    for (counted, nth) in points {
         ran += 1;
         let disk = start.fork();
         let (fs, plan) = failing(&disk, counted.clone(), nth, failure);
@@ -127,32 +142,36 @@ fn conclude(what: &'static str, results: Vec<(u64, Vec<String>)>) {
 #[test]
 fn an_error_anywhere_leaves_a_whole_generation_and_a_way_on() {
     let full = figures::is_full();
-    let cases: Vec<(Scenario, Counted, Failure, usize)> = SCENARIOS
+    let scenarios: Vec<Scenario> =
+        SCENARIOS.iter().filter(|scenario| full || !scenario.small).copied().collect();
+    let rarely = if full { 1 } else { 41 };
+    let writes = (Counted::Kind(Op::Write), Failure::ShortWrite, if full { 1 } else { 3 });
+    let errno = |errno: Errno| Failure::Errno(errno.raw_os_error());
+    let mut choices = vec![writes];
+    for failure in EVERYWHERE.map(errno) {
+        choices.push((Counted::Changes, failure, 1));
+    }
+    for failure in EVERYWHERE.into_iter().chain(AT_EACH_SITE).map(errno) {
+        choices.push((Counted::Everything, failure, rarely));
+    }
+    if full {
+        choices.extend(AT_EACH_SITE.map(|one| (Counted::Changes, errno(one), 1)));
+    }
+    let cases: Vec<_> = scenarios
         .iter()
-        .filter(|scenario| full || !scenario.small)
-        .flat_map(|scenario| {
-            // A disk that is full or broken, everywhere; what else may be said, here and there.
-            let errnos = ERRNOS.iter().enumerate().flat_map(move |(at, (_, errno))| {
-                let failure = Failure::Errno(errno.raw_os_error());
-                let rarely = if full { 1 } else { 41 };
-                let stride = if full || at < 2 { 1 } else { 11 };
-                [
-                    (*scenario, Counted::Changes, failure, stride),
-                    (*scenario, Counted::Everything, failure, rarely),
-                ]
-            });
-            let short = (
-                *scenario,
-                Counted::Kind(Op::Write),
-                Failure::ShortWrite,
-                if full { 1 } else { 3 },
-            );
-            errnos.chain([short])
-        })
+        .flat_map(|scenario| choices.iter().map(move |choice| (*scenario, choice)))
         .collect();
-    let results = figures::parallel(&cases, |(scenario, counted, failure, stride)| {
+    let mut results = figures::parallel(&cases, |(scenario, (counted, failure, stride))| {
         fail_each(*scenario, counted, *failure, *stride)
     });
+    let at_sites: Vec<_> = scenarios
+        .iter()
+        .flat_map(|scenario| AT_EACH_SITE.map(|one| (*scenario, errno(one))))
+        .collect();
+    let at_sites =
+        figures::parallel(&at_sites, |(scenario, failure)| fail_sites(*scenario, *failure));
+    eprintln!("{} of them at each site in turn", at_sites.iter().map(|(ran, _)| ran).sum::<u64>());
+    results.extend(at_sites);
     conclude("errors of the disk, one at each operation", results);
 }
 

@@ -150,6 +150,13 @@ fn a_kill_anywhere_in_place_leaves_whole_files() {
 }
 
 #[test]
+fn a_kill_anywhere_behind_a_link_leaves_old_or_new() {
+    kill_everywhere("linked-reused");
+    kill_everywhere("to-a-link");
+    kill_everywhere("from-a-link");
+}
+
+#[test]
 fn a_full_disk_at_any_step_leaves_old_or_new() {
     for scenario in SCENARIOS {
         fail_everywhere(scenario.name, rustix::io::Errno::NOSPC);

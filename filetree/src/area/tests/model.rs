@@ -115,8 +115,12 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn new() -> Self {
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    pub(crate) fn new_in(dir: &Path) -> Self {
         Self {
-            temp: tempfile::tempdir().unwrap(),
+            temp: tempfile::tempdir_in(dir).unwrap(),
             fs: Fs::disk(),
             have: Arc::new(Manifest::empty()),
             generation: 0,

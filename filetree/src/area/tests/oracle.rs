@@ -72,13 +72,16 @@ impl Oracle {
                 return Some(format!("local {path} is there {there} times"));
             }
             let excluded = path.ends_with(".local");
-            if excluded && !volume.contains_key(&[LIVE, b"/", path.as_bytes()].concat()) {
+            let live = live(volume);
+            if excluded && !volume.contains_key(&[&live, &b"/"[..], path.as_bytes()].concat()) {
                 return Some(format!("excluded {path} is not in its place"));
             }
         }
         let is_tree = |path: &&Vec<u8>| {
-            let number = path.strip_prefix(b"work/fedora/standby-");
+            let places = [&b"work/fedora/standby-"[..], b"pub/.mirrornet/trees/linux/standby-"];
+            let number = places.iter().find_map(|place| path.strip_prefix(*place));
             number.is_some_and(|number| number.iter().all(u8::is_ascii_digit))
+                && **path != live(volume)
         };
         let trees = volume.keys().filter(is_tree).count() as u64;
         if trees > MOST_TREES.max(self.scenario.after()) {
@@ -88,6 +91,15 @@ impl Oracle {
             path.strip_prefix(b"work/fedora/staging/")
                 .is_some_and(|name| !name.starts_with(b"batches"))
         };
+        let is_linked = self.scenario.mode == WantedMode::Symlink;
+        if is_linked != (live(volume) != LIVE) {
+            return Some("a link was to be made or taken away".to_owned());
+        }
+        if !is_linked
+            && let Some(left) = volume.keys().find(|path| path.starts_with(b"pub/.mirrornet"))
+        {
+            return Some(format!("{} was left", String::from_utf8_lossy(left)));
+        }
         let left = volume.keys().find(|path| staged(path))?;
         Some(format!("{} was not collected", String::from_utf8_lossy(left)))
     }
@@ -119,10 +131,11 @@ impl Oracle {
 
     /// The published tree without what is another program's.
     fn published(&self, volume: &Listing) -> Option<Listing> {
-        if !matches!(volume.get(LIVE), Some(Seen::Dir(..))) {
+        let live = live(volume);
+        if !matches!(volume.get(&live), Some(Seen::Dir(..))) {
             return None;
         }
-        let prefix = [LIVE, b"/"].concat();
+        let prefix = [&live, &b"/"[..]].concat();
         let below =
             volume.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
         let ours = below.filter_map(|(path, seen)| {
@@ -169,6 +182,14 @@ impl Oracle {
         };
         let gone = self.old.iter().filter(stays).find(|(path, _)| !now.contains_key(*path));
         gone.map(|(path, what)| format!("{} is gone, and should not change", show(path, what)))
+    }
+}
+
+/// Where a reader finds the published tree: at its path, or where the link there leads.
+fn live(volume: &Listing) -> Vec<u8> {
+    match volume.get(LIVE) {
+        Some(Seen::Symlink(target)) => [b"pub/", target.as_slice()].concat(),
+        _ => LIVE.to_vec(),
     }
 }
 

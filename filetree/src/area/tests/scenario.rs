@@ -9,6 +9,7 @@ use protocol::manifest::Manifest;
 
 use super::{model::*, *};
 use crate::{
+    plan::Need,
     scan::{ScanOptions, ScanRecord},
     switch::{KnownBad, SwitchReport},
 };
@@ -23,6 +24,8 @@ pub(super) struct Scenario {
     /// Generations that are there before.
     pub(super) before: u64,
     pub(super) mode: WantedMode,
+    /// How the generations before it came, where it was another way.
+    mode_before: Option<WantedMode>,
     /// Seconds between generations: long makes retired trees reusable.
     apart: i64,
     /// What other programs put into the published tree before the update.
@@ -39,12 +42,16 @@ const PLAIN: Scenario = Scenario {
     name: "",
     before: 0,
     mode: WantedMode::Auto,
+    mode_before: None,
     apart: 3600,
     local: &[],
     adopted: false,
     batch: 0,
     small: false,
 };
+
+/// Published behind a symbolic link.
+const LINKED: Scenario = Scenario { mode: WantedMode::Symlink, ..PLAIN };
 
 /// A file that belongs nowhere, and one that the filter excludes.
 const STRAY: (&str, &str) = ("stray", "stray");
@@ -80,6 +87,21 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         adopted: true,
         local: &[STRAY, EXCLUDED],
         ..PLAIN
+    },
+    Scenario { name: "linked-first", ..LINKED },
+    Scenario { name: "linked-twin", before: 1, ..LINKED },
+    Scenario { name: "linked-reused", before: 4, ..LINKED },
+    Scenario { name: "linked-sweep", before: 4, local: &[STRAY, EXCLUDED], ..LINKED },
+    Scenario { name: "linked-adopted", before: 1, adopted: true, local: &[STRAY], ..LINKED },
+    Scenario { name: "to-a-link", before: 3, mode_before: Some(WantedMode::Auto), ..LINKED },
+    Scenario { name: "from-a-link", before: 3, mode_before: Some(WantedMode::Symlink), ..PLAIN },
+    Scenario { name: "small-linked", before: 3, small: true, ..LINKED },
+    Scenario {
+        name: "small-to-a-link",
+        before: 2,
+        mode_before: Some(WantedMode::Auto),
+        small: true,
+        ..LINKED
     },
     Scenario { name: "small-first", small: true, ..PLAIN },
     Scenario { name: "small-twin", before: 1, small: true, ..PLAIN },
@@ -140,7 +162,8 @@ impl Scenario {
             put_tree(fs, root, &self.generation(self.before));
         } else {
             for number in 1..=self.before {
-                self.update(fs, root, number, None).unwrap();
+                let mode = self.mode_before.unwrap_or(self.mode);
+                Scenario { mode, ..*self }.update(fs, root, number, None).unwrap();
             }
         }
         for (path, content) in self.local {

@@ -3,7 +3,7 @@
 use protocol::{
     filter::{Filter, Level, Origin},
     path::TreePath,
-    spec::{Layout, TreeSpec},
+    spec::{Layout, Switch, TreeSpec},
     v1::definitions::Kind,
 };
 
@@ -53,6 +53,10 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings, warnings: &m
         let layout = subject.next.trees.get(&spec.tree).map(|tree| tree.layout);
         if layout == Some(Layout::Simple) {
             warn(&format!("assignment {name}"), &set, warnings);
+        } else if layout.is_some() && spec.switch == Switch::Symlink {
+            warnings.push(format!(
+                "assignment {name}: `switch = \"symlink\"` has no effect, because the tree has versions: its path stays a directory, and each version is switched as with auto"
+            ));
         }
     }
 }

@@ -207,18 +207,57 @@ fn when_a_tree_is_due_is_said_once_and_so_that_it_can_be_read() {
 }
 
 #[test]
-fn what_no_agent_follows_yet_is_taken_with_a_warning() {
-    let rest = "[[site]]\nname = \"porto\"\n[[grant]]\nsite = \"porto\"\ntree = \"fedora\"\n\
-                [[assignment]]\nsite = \"porto\"\ntree = \"fedora\"\n";
-    let of = |line: &str| apply(&base(), &format!("{rest}{line}\n")).unwrap().warnings;
-    let others = of("");
-    let more = of("switch = \"symlink\"").into_iter().filter(|text| !others.contains(text));
-    let [only] = &more.collect::<Vec<_>>()[..] else { panic!("{others:?}") };
-    let key = "`switch = \"symlink\"`";
-    assert!(only.starts_with(&format!("assignment fedora@porto: {key} is stored")), "{only}");
-    let followed =
-        "group = \"mirror\"\nswitch = \"in-place\"\non-end = \"trash\"\nkeep-withdrawn = \"1h\"";
-    assert_eq!(of(followed), others);
+fn a_link_in_the_place_of_versions_is_taken_with_a_warning() {
+    let of = |layout: &str, line: &str| {
+        let text = format!(
+            "[[tree]]\nname = \"v\"\nsource = \"debian\"\n{layout}\n[[site]]\nname = \"porto\"\n\
+             [[grant]]\nsite = \"porto\"\ntree = \"v\"\n\
+             [[assignment]]\nsite = \"porto\"\ntree = \"v\"\n{line}\n"
+        );
+        apply(&base(), &text).unwrap().warnings
+    };
+    let link = "switch = \"symlink\"";
+    assert_eq!(of("", link), of("", ""), "a tree of one unit may be behind a link");
+    for layout in ["layout = \"versioned\"", "layout = \"sealed\""] {
+        let others = of(layout, "");
+        let more = of(layout, link).into_iter().filter(|text| !others.contains(text));
+        let [only] = &more.collect::<Vec<_>>()[..] else { panic!("{others:?}") };
+        let expected = "assignment v@porto: `switch = \"symlink\"` has no effect";
+        assert!(only.starts_with(expected), "{only}");
+    }
+}
+
+#[test]
+fn only_what_one_agent_can_hold_back_is_switched_together() {
+    let order = |tree: &str, more: &str| {
+        format!(
+            "[[grant]]\nsite = \"porto\"\ntree = \"{tree}\"\n\
+             [[assignment]]\nsite = \"porto\"\ntree = \"{tree}\"\n{more}\n"
+        )
+    };
+    let tree = |name: &str, source: &str, more: &str| {
+        format!("[[tree]]\nname = \"{name}\"\nsource = \"{source}\"\npath = \"{name}\"\n{more}\n")
+    };
+    let of = |text: &str| apply(&base(), &format!("[[site]]\nname = \"porto\"\n{text}"));
+    let together = "together = \"release\"";
+    let two = tree("t", "releases", "") + &order("t", together) + &order("fedora", together);
+    assert_eq!(of(&two).unwrap().warnings, [] as [&str; 0]);
+    let alone = of(&order("fedora", together)).unwrap().warnings;
+    assert!(alone[0].contains("so it is switched alone"), "{alone:?}");
+    for (text, part) in [
+        (tree("t", "debian", "") + &order("t", together), "stock rsync server"),
+        (tree("t", "releases", "layout = \"versioned\"") + &order("t", together), "has versions"),
+        (order("fedora", "together = \"a b\""), "is not a name"),
+        (
+            tree("t", "releases", "")
+                + &order("t", &format!("{together}\nagent = \"one\""))
+                + &order("fedora", together),
+            "names another agent",
+        ),
+    ] {
+        let found = findings(of(&text));
+        assert!(found.iter().any(|found| found.contains(part)), "{part}: {found:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,100 @@
+//! What the agent's own guard thinks of a step from what is held to a target.
+
+use protocol::{
+    digest::Digest,
+    manifest::{Entries, Entry},
+    statement::Statement,
+    v1::{agent::AssignmentOrder, publisher::Difference},
+};
+use tokio::task::block_in_place;
+
+use super::{Base, Error};
+use crate::{
+    agent::Agent,
+    apply::{self, Rules},
+    guard,
+    orders::Verified,
+    removal::Removals,
+    report::Run,
+};
+
+/// One step at a mirror, as the guard looks at it.
+pub(super) struct Step<'a> {
+    pub(super) agent: &'a Agent,
+    pub(super) order: &'a AssignmentOrder,
+    pub(super) target: &'a Verified,
+    pub(super) base: &'a Base,
+    pub(super) want: &'a dyn Entries,
+    pub(super) want_digest: Digest,
+    pub(super) rules: &'a Rules,
+}
+
+impl Step<'_> {
+    /// Stops the run if it would take away more than anybody's signature speaks of.
+    pub(super) async fn guard(&self, removals: &Removals, run: &Run) -> Result<(), Error> {
+        let guard = &self.order.guard;
+        let nothing = guard::Explained::default();
+        let Err(_) = guard::check_removals(removals, Some(nothing), guard) else { return Ok(()) };
+        let chain = self.chain().await;
+        let held = guard::Explained {
+            files: self.base.manifest.count(),
+            bytes: self.base.manifest.sum_bytes().map_err(apply::Error::from)?,
+        };
+        let explained = guard::explained(&chain, held, guard);
+        let Err(source) = guard::check_removals(removals, Some(explained), guard) else {
+            return Ok(());
+        };
+        let filter = self.rules.filter.digest();
+        let step = guard::step_digest(self.base.digest.as_ref(), &self.want_digest, &filter);
+        if let Some(approval) = guard::approval(self.order, &step) {
+            run.notice(format!("approved by {}: {source}", approval.by));
+            return Ok(());
+        }
+        let kept = |entry: &Entry| self.rules.filter.keeps(&entry.path, entry.is_dir());
+        let compare = || Difference::between(&self.base.manifest, self.want, &kept);
+        let difference = block_in_place(compare).map_err(apply::Error::from)?;
+        run.set_hold(guard::report(step, &source, &removals.removed, difference));
+        Err(Error::Held { tree: self.order.name.tree.clone(), source })
+    }
+
+    /// The statements that lead from what is held to the target, the newest first; empty where
+    /// they cannot be had, or do not follow on each other.
+    async fn chain(&self) -> Vec<Statement> {
+        let Some(held) = self.base.digest else { return Vec::new() };
+        let first = self.target.statement.clone();
+        if first.parent.as_ref().is_some_and(|parent| parent.manifest == held) {
+            return vec![first];
+        }
+        let tree = &self.order.name.tree;
+        let envelopes = match self.agent.client().statements_since(tree, &held).await {
+            Ok(envelopes) => envelopes,
+            Err(error) => {
+                tracing::warn!(%tree, error = crate::chain(&error), "no earlier statements");
+                return Vec::new();
+            }
+        };
+        let mut chain = Vec::new();
+        let mut wanted = first.manifest;
+        for envelope in envelopes {
+            let Some(statement) =
+                crate::orders::earlier_statement(&envelope, tree, &self.target.keys)
+            else {
+                return Vec::new();
+            };
+            // What came after the target that is followed now.
+            if chain.is_empty() && statement.manifest != wanted {
+                continue;
+            }
+            let Some(parent) = statement.parent.as_ref().filter(|_| statement.manifest == wanted)
+            else {
+                return Vec::new();
+            };
+            wanted = parent.manifest;
+            chain.push(statement);
+            if wanted == held {
+                return chain;
+            }
+        }
+        Vec::new()
+    }
+}
