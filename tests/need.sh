@@ -64,6 +64,12 @@ object_stores() {
             "$tools/moto/bin/pip" install --quiet 'moto[server,s3]==5.2.5'; } ||
             echo 'need.sh: moto cannot be installed; the tests with it will be skipped' >&2
     }
+    [ -x "$tools/azurite/node_modules/.bin/azurite-blob" ] || {
+        echo 'installing the object store Azurite into target/tools (once; needs npm)' >&2
+        npm install --silent --no-audit --no-fund --no-save --prefix "$tools/azurite" \
+            azurite@3.37.0 >/dev/null ||
+            echo 'need.sh: Azurite cannot be installed; the tests with it will be skipped' >&2
+    }
 }
 
 if ! command -v cargo >/dev/null 2>&1; then

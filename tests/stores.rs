@@ -1,6 +1,7 @@
-//! Real object stores for tests: s3s-fs, which checks signatures, and moto, which keeps conditions.
+//! Real object stores for tests: s3s-fs, which checks signatures, moto, which keeps conditions, and
+//! Azurite, which speaks Azure's language.
 //!
-//! Both are installed by `tests/need.sh test` into `target/tools`. This file names no crate of ours,
+//! They are installed by `tests/need.sh test` into `target/tools`. This file names no crate of ours,
 //! so that the publisher's own tests use it too.
 
 use std::{
@@ -16,6 +17,10 @@ use std::{
 pub const ACCESS_KEY: &str = "mirrornet-test";
 /// The same one's secret.
 pub const SECRET_KEY: &str = "only-for-tests-0123456789";
+/// The account of an Azure store, with [`AZURE_KEY`].
+pub const AZURE_ACCOUNT: &str = "mirrornettest";
+/// Its key, in base64 as all are.
+pub const AZURE_KEY: &str = "b25seS1mb3ItdGVzdHMtMDEyMzQ1Njc4OQ==";
 /// The one bucket.
 pub const BUCKET: &str = "trees";
 
@@ -26,6 +31,8 @@ pub enum Kind {
     S3s,
     /// Keeps conditions; takes any signature.
     Moto,
+    /// Azure's: checks signatures and keeps conditions.
+    Azurite,
 }
 
 /// A running object store with the bucket [`BUCKET`]; it ends with the value.
@@ -61,6 +68,11 @@ impl Store {
             stream.read_to_string(&mut answer).unwrap();
             assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         }
+        if kind == Kind::Azurite {
+            let mut python = Command::new("python3");
+            python.args(["-c", CREATE_CONTAINER, &store.endpoint(), AZURE_ACCOUNT, AZURE_KEY]);
+            assert!(python.arg(BUCKET).status().unwrap().success(), "there is no container");
+        }
         Some(store)
     }
 
@@ -77,6 +89,7 @@ impl Store {
         let program = match kind {
             Kind::S3s => tools().join("bin/s3s-fs"),
             Kind::Moto => tools().join("moto/bin/moto_server"),
+            Kind::Azurite => tools().join("azurite/node_modules/.bin/azurite-blob"),
         };
         if !program.exists() {
             let text = format!("{} is not installed; run tests/need.sh test", program.display());
@@ -96,6 +109,11 @@ impl Store {
                 command.arg(dir)
             }
             Kind::Moto => command.args(["-H", address, "-p", &port_text]),
+            Kind::Azurite => {
+                command.env("AZURITE_ACCOUNTS", format!("{AZURE_ACCOUNT}:{AZURE_KEY}"));
+                command.args(["--blobHost", address, "--blobPort", &port_text, "--silent"]);
+                command.args(["--disableTelemetry", "--skipApiVersionCheck", "--location"]).arg(dir)
+            }
         };
         let mut command = wrap(command);
         let log = fs::File::create(dir.join(format!("log-{port}"))).unwrap();
@@ -110,11 +128,35 @@ impl Store {
     }
 }
 
+/// Makes a container (`ENDPOINT ACCOUNT KEY NAME`), which takes a signed request of its own kind.
+const CREATE_CONTAINER: &str = r#"
+import base64, email.utils, hashlib, hmac, sys, urllib.request
+endpoint, account, key, name = sys.argv[1:]
+headers = {"x-ms-date": email.utils.formatdate(usegmt=True), "x-ms-version": "2023-11-03"}
+signed = "".join(f"{k}:{v}\n" for k, v in sorted(headers.items()))
+resource = f"/{account}/{account}/{name}\nrestype:container"
+text = "PUT" + "\n" * 12 + signed + resource
+mac = hmac.new(base64.b64decode(key), text.encode(), hashlib.sha256).digest()
+headers["Authorization"] = f"SharedKey {account}:{base64.b64encode(mac).decode()}"
+url = f"{endpoint}/{account}/{name}?restype=container"
+request = urllib.request.Request(url, method="PUT", headers=headers)
+urllib.request.urlopen(request, timeout=30)
+"#;
+
+/// Writes credentials of an Azure store, readable by their owner alone.
+pub fn write_azure_credentials(file: &Path, key: &str) {
+    write_private(file, &format!("account = \"{AZURE_ACCOUNT}\"\naccess-key = \"{key}\"\n"));
+}
+
 /// Writes credentials as a publisher wants them, readable by their owner alone.
 pub fn write_credentials(file: &Path, secret: &str) {
+    let text = format!("access-key-id = \"{ACCESS_KEY}\"\nsecret-access-key = \"{secret}\"\n");
+    write_private(file, &text);
+}
+
+fn write_private(file: &Path, text: &str) {
     use std::os::unix::fs::PermissionsExt as _;
 
-    let text = format!("access-key-id = \"{ACCESS_KEY}\"\nsecret-access-key = \"{secret}\"\n");
     fs::write(file, text).unwrap();
     fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
 }

@@ -10,8 +10,10 @@
 //! * [`identity`] — what a certificate says, and the identity directory on disk.
 //! * [`tls`] — servers, clients and raw streams; who is at the other end.
 //! * [`live`] — HTTP clients and certificates that renew by themselves.
+//! * [`guard`] — what certificates of consumers open, who are no identities of the network.
 //! * [`signing`] — Ed25519 keys and signed envelopes.
 //! * [`mac`] — message authentication for receivers outside of the network.
+//! * [`private`] — objects of private trees, as anybody may read them.
 //! * [`root`] — the root documents, followed from the pinned one.
 //! * [`seal`] — files that only the holder of a secret can read.
 //! * [`clock`] — the time, never earlier than what is known to have passed.
@@ -23,11 +25,13 @@ pub mod clock;
 pub mod csr;
 pub mod dial;
 pub mod enrollment;
+pub mod guard;
 pub mod identity;
 pub mod keyfile;
 pub mod late;
 pub mod live;
 pub mod mac;
+pub mod private;
 pub mod revocation;
 pub mod root;
 pub mod seal;

@@ -60,7 +60,7 @@ pub fn install_provider() {
     drop(aws_lc_rs::default_provider().install_default());
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     install_provider();
     CryptoProvider::get_default()
         .cloned()

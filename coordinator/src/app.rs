@@ -26,6 +26,7 @@ pub mod rotation;
 mod standing;
 mod state;
 pub mod status;
+mod tree_keys;
 pub mod upkeep;
 
 pub use self::{

@@ -32,6 +32,7 @@ mod runs;
 mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tree_secrets;
 mod undeletes;
 
 use std::path::{Path, PathBuf};

@@ -56,6 +56,7 @@ pub(crate) fn api(api: &Arc<Api>) -> Router {
         .route("/v1/trees/{tree}/statements", post(at::tree_statements::post))
         .route("/v1/trees/{tree}/offers", post(at::tree_offers::post))
         .route("/v1/trees/{tree}/statements/{from}", get(at::tree_history::get))
+        .route("/v1/trees/{tree}/key", get(at::tree_key::get))
         .route("/v1/trees/{tree}/holds", post(at::tree_holds::post).delete(at::tree_holds::delete))
         .route("/v1/trees/{tree}/approve", post(at::tree_decision::approve))
         .route("/v1/trees/{tree}/reject", post(at::tree_decision::reject))

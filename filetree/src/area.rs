@@ -45,7 +45,11 @@ pub(crate) mod withdrawn;
 
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
-use protocol::{manifest::Manifest, path::TreePath, units::ByteSize};
+use protocol::{
+    manifest::{self, Entries, SharedEntries},
+    path::TreePath,
+    units::ByteSize,
+};
 
 pub use self::{
     adopt::{AdoptError, Adopted, ForeignFiles},
@@ -97,6 +101,9 @@ pub enum Error {
     /// Staging.
     #[error(transparent)]
     Staging(#[from] staging::Error),
+    /// A manifest cannot be read where it is kept.
+    #[error(transparent)]
+    Manifest(#[from] manifest::Error),
     /// Another process has it.
     #[error("{path} is in use by another agent process; stop that one first", path = .path.display())]
     Locked {
@@ -296,9 +303,9 @@ impl Area {
     /// Plans the way from `have`, seen as it was applied, to `want`, seen as it is wanted now.
     pub fn plan(
         &self,
-        have: &Manifest,
+        have: &dyn Entries,
         have_view: View<'_>,
-        want: &Arc<Manifest>,
+        want: &Arc<impl Entries + 'static>,
         want_view: View<'_>,
     ) -> Result<Plan, Error> {
         self.plan_with_grace(have, have_view, want, want_view, None)
@@ -308,14 +315,15 @@ impl Area {
     /// earlier switches withdrew goes once its own time is up.
     pub fn plan_with_grace(
         &self,
-        have: &Manifest,
+        have: &dyn Entries,
         have_view: View<'_>,
-        want: &Arc<Manifest>,
+        want: &Arc<impl Entries + 'static>,
         want_view: View<'_>,
         grace: Option<Grace>,
     ) -> Result<Plan, Error> {
         let unsure = self.unsure.0.iter().map(|(path, _)| path.clone()).collect();
-        let settled = self.settled(want, &want_view)?;
+        let want: SharedEntries = want.clone();
+        let settled = self.settled(&want, &want_view)?;
         let locals = &self.marks.locals;
         let mut reserve = Reserve {
             withdrawn: self.withdrawn()?,
@@ -326,14 +334,14 @@ impl Area {
             settled,
             unread: false,
         };
-        let plan = plan::compare_with(have, have_view, want, want_view, &reserve);
+        let plan = plan::compare_with(have, have_view, want.clone(), want_view, &reserve)?;
         let found = self.protected_now(have, &plan)?;
         if found.protected.is_empty() && !found.protected_root {
             return Ok(plan);
         }
         reserve.protected_root |= found.protected_root;
         reserve.protected.extend(found.protected);
-        Ok(plan::compare_with(have, have_view, want, want_view, &reserve))
+        Ok(plan::compare_with(have, have_view, want, want_view, &reserve)?)
     }
 
     /// Notes paths of the live tree as local: no generation has them any more, and they stay where
@@ -508,16 +516,16 @@ impl Area {
     }
 
     /// Paths of an interrupted in-place switch that already hold what is wanted.
-    fn settled(&self, want: &Manifest, view: &View<'_>) -> Result<HashSet<TreePath>, Error> {
+    fn settled(&self, want: &SharedEntries, view: &View<'_>) -> Result<HashSet<TreePath>, Error> {
         let mut settled = HashSet::new();
         if self.unsure.0.is_empty() {
             return Ok(settled);
         }
-        let all = plan::compare(&Manifest::empty(), View::AS_IS, &Arc::new(want.clone()), *view);
+        let all = plan::seen(want.clone(), *view, &Reserve::default())?;
         let Some(live) = self.live()? else { return Ok(settled) };
         let mut live = Cursor::new(live);
         for (path, _) in &self.unsure.0 {
-            if self.holds(&mut live, path, all.item(path))? {
+            if self.holds(&mut live, path, all.item(path)?)? {
                 settled.insert(path.clone());
             }
         }
@@ -528,7 +536,7 @@ impl Area {
         &self,
         live: &mut Cursor,
         path: &TreePath,
-        item: Option<plan::Item<'_>>,
+        item: Option<plan::Item>,
     ) -> Result<bool, Error> {
         let Some(parent) = live.parent(path)? else { return Ok(item.is_none()) };
         let meta = parent.stat(path.name())?;

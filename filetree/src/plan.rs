@@ -5,102 +5,24 @@
 //! from, and what has to be fetched; a path that neither manifest names is never part of a plan,
 //! so nothing local is ever removed by it.
 
-use std::{
-    cmp::Ordering,
-    collections::{HashMap, HashSet},
-    fmt,
-    sync::Arc,
-};
+mod compare;
+mod view;
+
+use std::collections::HashSet;
 
 use protocol::{
     digest::Digest,
-    manifest::{Entry, EntryKind, LinkGroup, Manifest},
+    manifest::{self, Entry, EntryKind, LinkGroup, SharedEntries},
     path::TreePath,
-    symlinks::Symlinks,
 };
 
-use crate::{record::PathList, safe_path, scan::Keep};
-
-/// Permission bits that an assignment adds to and takes from what a manifest says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Modes {
-    /// Bits that every file gets.
-    pub file_set: u32,
-    /// Bits that no file has.
-    pub file_clear: u32,
-    /// Bits that every directory gets.
-    pub dir_set: u32,
-    /// Bits that no directory has.
-    pub dir_clear: u32,
-}
-
-impl Modes {
-    /// As the manifest says.
-    pub const AS_IS: Self = Self { file_set: 0, file_clear: 0, dir_set: 0, dir_clear: 0 };
-
-    /// As the manifest says, and readable by everyone: the default of an assignment.
-    pub const READABLE: Self = Self { file_set: 0o444, dir_set: 0o555, ..Self::AS_IS };
-
-    fn of(&self, entry: &Entry) -> u32 {
-        match entry.kind {
-            EntryKind::File { .. } => (entry.mode & !self.file_clear) | self.file_set,
-            EntryKind::Dir => (entry.mode & !self.dir_clear) | self.dir_set,
-            EntryKind::Symlink { .. } => 0,
-        }
-    }
-}
-
-/// How a site sees a manifest: what it keeps, and with which modes.
-#[derive(Clone, Copy)]
-pub struct View<'a> {
-    /// The assignment's filter.
-    pub keep: Keep<'a>,
-    /// The assignment's modes.
-    pub modes: Modes,
-    /// Symbolic links that are kept, as far as `keep` keeps them.
-    pub symlinks: Symlinks,
-}
-
-impl View<'_> {
-    /// Everything, as it is.
-    pub const AS_IS: View<'static> =
-        View { keep: &crate::scan::keep_all, modes: Modes::AS_IS, symlinks: Symlinks::All };
-
-    /// Numbers of the entries that are kept, in order. What lies inside a directory that is not
-    /// kept is not kept.
-    fn kept(&self, manifest: &Manifest) -> Vec<u32> {
-        let mut hidden: Option<&TreePath> = None;
-        let mut kept = Vec::new();
-        for (at, entry) in manifest.entries().iter().enumerate() {
-            if hidden.is_some_and(|dir| entry.path.is_inside(dir)) {
-                continue;
-            }
-            if (self.keep)(&entry.path, entry.is_dir()) {
-                if self.carries(entry) {
-                    kept.push(at as u32);
-                }
-            } else if entry.is_dir() {
-                hidden = Some(&entry.path);
-            }
-        }
-        kept
-    }
-}
-
-impl View<'_> {
-    fn carries(&self, entry: &Entry) -> bool {
-        match &entry.kind {
-            EntryKind::Symlink { target } => self.symlinks.allows(&entry.path, target),
-            EntryKind::File { .. } | EntryKind::Dir => true,
-        }
-    }
-}
-
-impl fmt::Debug for View<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "View({:?})", self.modes)
-    }
-}
+pub(crate) use self::compare::{compare_with, seen};
+pub use self::{
+    compare::compare,
+    view::{Modes, View},
+};
+use self::{compare::merge, view::Kept};
+use crate::{record::PathList, safe_path};
 
 /// What makes two files interchangeable on a disk: the same content with the same attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -156,13 +78,13 @@ pub struct Need {
 }
 
 /// An entry of the wanted generation as this site will hold it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Item<'a> {
-    pub(crate) entry: &'a Entry,
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    pub(crate) entry: Entry,
     pub(crate) mode: u32,
 }
 
-impl Item<'_> {
+impl Item {
     pub(crate) fn key(&self) -> Option<FileKey> {
         match self.entry.kind {
             EntryKind::File { digest, link_group: group, .. } => {
@@ -198,8 +120,8 @@ pub(crate) struct Withdrawn {
 }
 
 impl Withdrawn {
-    fn item(&self) -> Item<'_> {
-        Item { entry: &self.entry, mode: self.entry.mode }
+    fn item(&self) -> Item {
+        Item { entry: self.entry.clone(), mode: self.entry.mode }
     }
 }
 
@@ -231,260 +153,80 @@ impl Reserve {
 
     /// What `plan` removes and readers may still ask for: all that went before and whose time is
     /// not up, and what goes now. Each has a place, as the wanted tree has a directory above it.
-    fn still_readable<'a>(
+    fn still_readable(
         &self,
         plan: &Plan,
-        had: impl Iterator<Item = Item<'a>>,
-    ) -> Vec<Withdrawn> {
-        let Some(grace) = self.grace else { return Vec::new() };
+        had: impl Iterator<Item = Result<Item, manifest::Error>>,
+    ) -> Result<Vec<Withdrawn>, manifest::Error> {
+        let Some(grace) = self.grace else { return Ok(Vec::new()) };
         let older = self.withdrawn.iter().filter(|w| w.until.is_some_and(|t| t > grace.now));
         let mut candidates: Vec<Withdrawn> = older.cloned().collect();
         if grace.keep > 0 {
             let mut wanted = plan.items().peekable();
-            candidates.extend(had.filter_map(|item| {
-                let path = &item.entry.path;
-                while wanted.next_if(|next| next.entry.path < *path).is_some() {}
-                let stays = wanted.peek().is_some_and(|next| next.entry.path == *path);
-                let entry = || Entry { mode: item.mode, ..item.entry.clone() };
-                (!stays).then(|| Withdrawn { entry: entry(), until: None })
-            }));
+            for item in had {
+                let Item { entry, mode } = item?;
+                let is_before = |next: &Result<Item, _>| {
+                    next.as_ref().is_ok_and(|next: &Item| next.entry.path < entry.path)
+                };
+                while wanted.next_if(is_before).is_some() {}
+                let stays = match wanted.peek() {
+                    Some(Ok(next)) => next.entry.path == entry.path,
+                    Some(Err(error)) => return Err(error.clone()),
+                    None => false,
+                };
+                if !stays {
+                    candidates.push(Withdrawn { entry: Entry { mode, ..entry }, until: None });
+                }
+            }
         }
         candidates.sort_by(|a, b| a.entry.path.cmp(&b.entry.path));
         candidates.dedup_by(|next, kept| next.entry.path == kept.entry.path);
         let mut dirs = HashSet::new();
-        candidates.retain(|Withdrawn { entry, .. }| {
-            let path = &entry.path;
-            let has_place = path.parent().is_none_or(|above| match plan.item(&above) {
-                Some(item) => item.entry.is_dir(),
-                None => dirs.contains(&above),
-            });
+        let mut readable = Vec::new();
+        for withdrawn in candidates {
+            let path = &withdrawn.entry.path;
+            let has_place = match path.parent() {
+                None => true,
+                Some(above) => match plan.item(&above)? {
+                    Some(item) => item.entry.is_dir(),
+                    None => dirs.contains(&above),
+                },
+            };
             let stays = has_place
-                && plan.item(path).is_none()
+                && plan.item(path)?.is_none()
                 && !self.unsure.contains(path)
                 && !self.shields(path);
-            if stays && entry.is_dir() {
+            if stays && withdrawn.entry.is_dir() {
                 dirs.insert(path.clone());
             }
-            stays
-        });
-        candidates
+            if stays {
+                readable.push(withdrawn);
+            }
+        }
+        Ok(readable)
     }
 }
 
 /// Everything that has to happen, in path order.
+///
+/// Takes memory for what changes and one bit for everything else: of the wanted manifest no more is
+/// held than its place allows.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    want: Arc<Manifest>,
+    want: SharedEntries,
     withdrawn: Vec<Withdrawn>,
     grace: Option<Grace>,
-    kept: Vec<u32>,
+    kept: Kept,
     modes: Modes,
     changes: Vec<Change>,
+    /// What will be at the paths that change, and the directories above them, in order.
+    near: Vec<Item>,
     needs: Vec<Need>,
     copies: Vec<Need>,
     exceptions: Vec<TreePath>,
     removed_bytes: u64,
     /// What holds a PROTECTED file, as far as it is known: the root, and directories.
     pub(crate) protected: (bool, Vec<TreePath>),
-}
-
-/// Compares what a site has with what it wants.
-pub fn compare(
-    have: &Manifest,
-    have_view: View<'_>,
-    want: &Arc<Manifest>,
-    want_view: View<'_>,
-) -> Plan {
-    compare_with(have, have_view, want, want_view, &Reserve::default())
-}
-
-pub(crate) fn compare_with(
-    have: &Manifest,
-    have_view: View<'_>,
-    want: &Arc<Manifest>,
-    want_view: View<'_>,
-    reserve: &Reserve,
-) -> Plan {
-    let (have_kept, kept) = (have_view.kept(have), want_view.kept(want));
-    let had = |at: u32| {
-        let entry = &have.entries()[at as usize];
-        Item { entry, mode: have_view.modes.of(entry) }
-    };
-    let mut plan = Plan {
-        want: want.clone(),
-        withdrawn: Vec::new(),
-        grace: reserve.grace,
-        kept,
-        modes: want_view.modes,
-        changes: Vec::new(),
-        needs: Vec::new(),
-        copies: Vec::new(),
-        exceptions: Vec::new(),
-        removed_bytes: 0,
-        protected: (reserve.protected_root, reserve.protected.clone()),
-    };
-    plan.withdrawn = reserve.still_readable(&plan, have_kept.iter().map(|at| had(*at)));
-    let all_had = || {
-        let beside = reserve.withdrawn.iter().map(Withdrawn::item);
-        merge(have_kept.iter().map(|at| had(*at)), beside)
-    };
-    let mut older = all_had().peekable();
-    let mut changes = Vec::new();
-    let mut exceptions = Vec::new();
-    let mut removed_bytes = 0_u64;
-    let mut note = |path: &TreePath, old: Option<Item<'_>>, new: Option<Item<'_>>| {
-        if reserve.settled.contains(path) {
-            return;
-        }
-        if reserve.shields(path) {
-            exceptions.push(path.clone());
-            return;
-        }
-        let kind = |item: Item<'_>| item.entry.is_dir();
-        // A directory cannot give way to a file while something in it is protected.
-        if old.is_some_and(kind)
-            && new.is_some_and(|new| !kind(new))
-            && reserve.protected.iter().any(|dir| dir.is_inside(path))
-        {
-            exceptions.push(path.clone());
-            return;
-        }
-        if new.is_none() {
-            removed_bytes += old.map_or(0, |old| old.entry.size());
-        }
-        changes.push(Change {
-            path: path.clone(),
-            had: old.is_some(),
-            wanted: new.is_some(),
-            other_kind: old.zip(new).is_some_and(|(old, new)| kind(old) != kind(new)),
-            source: new.and_then(|item| item.key()).map(|_| Source::Fetch),
-        });
-    };
-    for item in plan.items() {
-        let path = &item.entry.path;
-        while let Some(gone) = older.next_if(|old| old.entry.path < *path) {
-            note(&gone.entry.path, Some(gone), None);
-        }
-        let old = older.next_if(|old| old.entry.path == *path);
-        if reserve.unsure.contains(path) || !old.is_some_and(|old| old.same_as(&item)) {
-            note(path, old, Some(item));
-        }
-    }
-    for gone in older {
-        note(&gone.entry.path, Some(gone), None);
-    }
-    // What an interrupted run may have put where neither manifest has anything.
-    for path in &reserve.unsure {
-        let position = have.position(path).and_then(|at| u32::try_from(at).ok());
-        let beside = &reserve.withdrawn;
-        let had = position.is_some_and(|at| have_kept.binary_search(&at).is_ok())
-            || beside.binary_search_by(|w| w.entry.path.cmp(path)).is_ok();
-        if plan.item(path).is_none() && !had {
-            note(path, None, None);
-        }
-    }
-    changes.sort_by(|a, b| a.path.cmp(&b.path));
-    let wanted = changes.iter().filter_map(|change| plan.item(&change.path)?.key());
-    let wanted: HashSet<Digest> = wanted.map(|key| key.digest).collect();
-    let local = LocalContents::of(&wanted, all_had(), reserve);
-    for change in changes.iter_mut().filter(|change| change.source.is_some()) {
-        change.source = plan.item(&change.path).and_then(|item| local.source(&item));
-    }
-    plan.changes = changes;
-    plan.exceptions = exceptions;
-    plan.removed_bytes = removed_bytes;
-    let (needs, copies) = gather(&plan);
-    (plan.needs, plan.copies) = (needs, copies);
-    plan
-}
-
-/// Both in path order; of two items with one path, the first.
-fn merge<'a>(
-    one: impl Iterator<Item = Item<'a>>,
-    two: impl Iterator<Item = Item<'a>>,
-) -> impl Iterator<Item = Item<'a>> {
-    let (mut one, mut two) = (one.peekable(), two.peekable());
-    std::iter::from_fn(move || {
-        let order = match (one.peek(), two.peek()) {
-            (Some(one), Some(two)) => one.entry.path.cmp(&two.entry.path),
-            (Some(_), None) => Ordering::Less,
-            (None, _) => Ordering::Greater,
-        };
-        match order {
-            Ordering::Greater => two.next(),
-            Ordering::Less => one.next(),
-            Ordering::Equal => {
-                two.next();
-                one.next()
-            }
-        }
-    })
-}
-
-/// Which of the wanted contents the live tree holds, and where.
-struct LocalContents<'a> {
-    by_key: HashMap<FileKey, &'a TreePath>,
-    by_digest: HashMap<Digest, &'a TreePath>,
-    unread: bool,
-}
-
-impl<'a> LocalContents<'a> {
-    fn of(
-        wanted: &HashSet<Digest>,
-        items: impl Iterator<Item = Item<'a>>,
-        reserve: &Reserve,
-    ) -> Self {
-        let (by_key, by_digest) = (HashMap::new(), HashMap::new());
-        let mut local = Self { by_key, by_digest, unread: reserve.unread };
-        for item in items {
-            let path = &item.entry.path;
-            if let Some(key) = item.key()
-                && wanted.contains(&key.digest)
-                && !reserve.unsure.contains(path)
-            {
-                local.by_key.entry(key).or_insert(path);
-                local.by_digest.entry(key.digest).or_insert(path);
-            }
-        }
-        local
-    }
-
-    fn source(&self, item: &Item<'_>) -> Option<Source> {
-        let key = item.key()?;
-        let copy = || self.by_digest.get(&key.digest).map(|path| Source::Copy((*path).clone()));
-        let live = self.by_key.get(&key).filter(|_| !self.unread);
-        let live = live.map(|path| Source::Live((*path).clone()));
-        Some(live.or_else(copy).unwrap_or(Source::Fetch))
-    }
-}
-
-fn gather(plan: &Plan) -> (Vec<Need>, Vec<Need>) {
-    let (mut needs, mut copies) = (Vec::new(), Vec::new());
-    let mut places: HashMap<Digest, (bool, usize)> = HashMap::new();
-    for change in &plan.changes {
-        let Some(source) = &change.source else { continue };
-        let fetch = match source {
-            Source::Live(_) => continue,
-            Source::Copy(_) => false,
-            Source::Fetch => true,
-        };
-        let Some(need) = plan.need(&change.path) else { continue };
-        let list: &mut Vec<Need> = if fetch { &mut needs } else { &mut copies };
-        match places.get(&need.digest) {
-            Some((_, at)) => {
-                for key in need.keys {
-                    if !list[*at].keys.contains(&key) {
-                        list[*at].keys.push(key);
-                    }
-                }
-            }
-            None => {
-                places.insert(need.digest, (fetch, list.len()));
-                list.push(need);
-            }
-        }
-    }
-    (needs, copies)
 }
 
 impl Plan {
@@ -537,12 +279,13 @@ impl Plan {
 
     /// How many directories and symlinks this site will hold: what a new twin takes inodes for.
     pub(crate) fn kept_without_files(&self) -> usize {
-        self.items().filter(|item| !item.entry.is_file()).count()
+        let withdrawn = self.withdrawn.iter().filter(|w| !w.entry.is_file());
+        self.kept.entries - self.kept.files + withdrawn.count()
     }
 
     /// How many files, directories and symlinks this site will hold.
     pub fn kept_entries(&self) -> usize {
-        self.kept.len() + self.withdrawn.len()
+        self.kept.entries + self.withdrawn.len()
     }
 
     /// How many paths the newer generation no longer has that stay readable for now, and those
@@ -562,36 +305,41 @@ impl Plan {
     }
 
     /// The need that one path alone would be.
-    pub(crate) fn need(&self, path: &TreePath) -> Option<Need> {
-        let item = self.item(path)?;
-        let key = item.key()?;
+    pub(crate) fn need(&self, path: &TreePath) -> Result<Option<Need>, manifest::Error> {
+        let Some(item) = self.item(path)? else { return Ok(None) };
+        let Some(key) = item.key() else { return Ok(None) };
         let size = item.entry.size();
-        Some(Need { digest: key.digest, size, path: path.clone(), keys: vec![key] })
+        Ok(Some(Need { digest: key.digest, size, path: path.clone(), keys: vec![key] }))
     }
 
-    /// The entry that this site will hold at `path`.
-    pub(crate) fn item(&self, path: &TreePath) -> Option<Item<'_>> {
-        let wanted = || {
-            let at = self.want.position(path)?;
-            self.kept.binary_search(&u32::try_from(at).ok()?).ok()?;
-            Some(self.wanted(at))
-        };
-        let withdrawn = || {
-            let at = self.withdrawn.binary_search_by(|w| w.entry.path.cmp(path)).ok()?;
-            Some(self.withdrawn[at].item())
-        };
-        wanted().or_else(withdrawn)
+    /// The entry that this site will hold at `path`. What changes, and what is above it, is at hand;
+    /// anything else costs a look into the manifest, least where paths are asked for in order.
+    pub(crate) fn item(&self, path: &TreePath) -> Result<Option<Item>, manifest::Error> {
+        if let Ok(at) = self.near.binary_search_by(|item| item.entry.path.cmp(path)) {
+            return Ok(Some(self.near[at].clone()));
+        }
+        if self.changes.binary_search_by(|change| change.path.cmp(path)).is_err()
+            && let Some((number, entry)) = self.want.locate(path)?
+            && self.kept.has(number)
+        {
+            return Ok(Some(self.wanted(entry)));
+        }
+        let at = self.withdrawn.binary_search_by(|w| w.entry.path.cmp(path)).ok();
+        Ok(at.map(|at| self.withdrawn[at].item()))
     }
 
     /// Every entry that this site will hold, in order.
-    pub(crate) fn items(&self) -> impl Iterator<Item = Item<'_>> {
-        let wanted = self.kept.iter().map(|at| self.wanted(*at as usize));
-        merge(wanted, self.withdrawn.iter().map(Withdrawn::item))
+    pub(crate) fn items(&self) -> impl Iterator<Item = Result<Item, manifest::Error>> {
+        let numbered = self.want.each().zip(0..);
+        let wanted = numbered.filter_map(|(entry, number)| match entry {
+            Ok(entry) => self.kept.has(number).then(|| Ok(self.wanted(entry))),
+            Err(error) => Some(Err(error)),
+        });
+        merge(wanted, &self.withdrawn)
     }
 
-    fn wanted(&self, at: usize) -> Item<'_> {
-        let entry = &self.want.entries()[at];
-        Item { entry, mode: self.modes.of(entry) }
+    fn wanted(&self, entry: Entry) -> Item {
+        Item { mode: self.modes.of(&entry), entry }
     }
 
     /// Where the file at `path` comes from: as planned, else unchanged from the live tree.

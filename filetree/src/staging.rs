@@ -172,6 +172,7 @@ impl Staging {
             digest: DigestWriter::new(),
             written: 0,
             pending: Vec::new(),
+            ends_in_hole: false,
         })
     }
 
@@ -433,6 +434,8 @@ pub struct StagedWriter<'a> {
     digest: DigestWriter,
     written: u64,
     pending: Vec<u8>,
+    /// Whether the last bytes that came were left out.
+    ends_in_hole: bool,
 }
 
 impl StagedWriter<'_> {
@@ -475,7 +478,10 @@ impl StagedWriter<'_> {
             return Err(Error::Mismatch { path, expected, actual });
         }
         let Some(file) = &self.file else { return Ok(self.need.staged()) };
-        file.set_len(self.written)?;
+        // Only where it is needed: xfs writes out all of a new file whose length is set, and waits.
+        if self.ends_in_hole {
+            file.set_len(self.written)?;
+        }
         let staged = self.staging.place(&self.need, file, &self.name)?;
         self.file = None;
         Ok(staged)
@@ -488,6 +494,9 @@ impl StagedWriter<'_> {
             && !hole
         {
             file.write_at(self.written, &self.pending)?;
+        }
+        if !self.pending.is_empty() {
+            self.ends_in_hole = hole;
         }
         self.written += self.pending.len() as u64;
         self.pending.clear();

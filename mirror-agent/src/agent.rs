@@ -33,7 +33,7 @@ use filetree::switch::{Mode, SwitchReport};
 use jiff::Timestamp;
 use protocol::{
     client::{Client, HttpSource},
-    name::IdentityName,
+    name::{IdentityName, TreeName},
     point::{self, BaseUrl},
     role::Role,
     spec::AssignmentName,
@@ -58,6 +58,7 @@ use crate::{
         manifest::Store,
         points::{Point, SharedHealth},
         ranges::Patience,
+        sealed::TreeKeys,
     },
     ledger::{self, Ledger, Withdrawn},
     line::Line,
@@ -120,7 +121,7 @@ pub struct Agent {
     pub(crate) config: Config,
     pub(crate) identity: Arc<LiveIdentity>,
     pub(crate) dialer: Dialer,
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) manifests: Store,
     pub(crate) logs: Shelf,
     pub(crate) patience: Patience,
@@ -162,6 +163,8 @@ struct State {
     breakers: HashMap<String, Breaker>,
     /// What was seen of each publication point, by its base URL.
     healths: HashMap<String, SharedHealth>,
+    /// Keys of private trees.
+    keys: HashMap<TreeName, Arc<TreeKeys>>,
     /// Why the coordinator cannot be asked; `None` while it answers.
     trouble: Option<String>,
     /// When the coordinator last sent the orders, or said that there is nothing newer.
@@ -180,7 +183,7 @@ impl Agent {
         let api =
             Arc::new(LiveClient::new(&identity, ServerExpectation::Coordinator, dialer.clone())?);
         let client = Client::new(&membership.api_url, Arc::new(move || api.get()));
-        let ledger = Ledger::open(&config.data)?;
+        let ledger = Arc::new(Ledger::open(&config.data)?);
         let trust = Trust {
             network: membership.network,
             agent: membership.name,
@@ -300,6 +303,16 @@ impl Agent {
             .allowing(Allowed::new(&self.config.points))
             .over(&self.line)
             .with_health(self.health_of(base))
+    }
+
+    /// The keys of a private tree.
+    pub(crate) fn keys_of(&self, tree: &TreeName) -> Arc<TreeKeys> {
+        let mut state = self.lock();
+        let keys = state.keys.entry(tree.clone()).or_insert_with(|| {
+            let ledger = Arc::clone(&self.ledger);
+            Arc::new(TreeKeys::new(tree, self.client.clone(), ledger))
+        });
+        Arc::clone(keys)
     }
 
     /// What this process has seen of a point.

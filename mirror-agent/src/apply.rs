@@ -26,7 +26,7 @@ use protocol::{
     digest::Digest,
     filter::{Filter, Level},
     generation::Version,
-    manifest::{Entry, EntryKind, Manifest},
+    manifest::{self, Entries, Entry, EntryKind, Manifest},
     path::TreePath,
     spec::Switch,
     symlinks::Symlinks,
@@ -106,7 +106,10 @@ pub enum Error {
     Filter(#[from] protocol::filter::RuleErrors),
     /// What goes and what stays cannot be told.
     #[error(transparent)]
-    Walk(#[from] protocol::filter::WalkError),
+    Removal(#[from] crate::removal::Error),
+    /// A manifest cannot be read where it is kept.
+    #[error(transparent)]
+    Manifest(#[from] manifest::Error),
     /// A mode change that is none.
     #[error(transparent)]
     Chmod(#[from] InvalidChmod),
@@ -197,18 +200,24 @@ impl Rules {
     }
 
     /// Links of a manifest that are not kept, though the filter keeps them.
-    pub fn refused_links<'m>(&'m self, manifest: &'m Manifest) -> impl Iterator<Item = &'m Entry> {
-        let entries = manifest.entries().iter();
-        entries.filter(|e| !self.carries(e) && self.keeps(&e.path, false))
+    pub fn refused_links(&self, manifest: &dyn Entries) -> Result<Vec<TreePath>, manifest::Error> {
+        let mut refused = Vec::new();
+        for entry in manifest.each() {
+            let entry = entry?;
+            if !self.carries(&entry) && self.keeps(&entry.path, false) {
+                refused.push(entry.path);
+            }
+        }
+        Ok(refused)
     }
 
     /// Files that are kept, and their content bytes.
-    pub fn sums(&self, manifest: &Manifest) -> (u64, u64) {
-        let kept = manifest
-            .entries()
-            .iter()
-            .filter(|entry| entry.is_file() && self.keeps(&entry.path, false));
-        kept.fold((0, 0), |(files, bytes), entry| (files + 1, bytes + entry.size()))
+    pub fn sums(&self, manifest: &dyn Entries) -> Result<(u64, u64), manifest::Error> {
+        manifest.each().try_fold((0, 0), |(files, bytes), entry| {
+            let entry = entry?;
+            let is_counted = entry.is_file() && self.keeps(&entry.path, false);
+            Ok(if is_counted { (files + 1, bytes + entry.size()) } else { (files, bytes) })
+        })
     }
 }
 
@@ -344,7 +353,7 @@ impl Site {
     /// what was read already.
     pub fn adopt(
         &mut self,
-        want: &Arc<Manifest>,
+        want: &Arc<impl Entries + 'static>,
         rules: &Rules,
         record: &ScanRecord,
         progress: &Arc<Progress>,
@@ -362,9 +371,9 @@ impl Site {
     /// What stays apart is known as local from now on; what goes stays readable for `grace`.
     pub fn plan(
         &self,
-        have: &Manifest,
+        have: &dyn Entries,
         have_rules: Option<&Rules>,
-        want: &Arc<Manifest>,
+        want: &Arc<impl Entries + 'static>,
         want_rules: &Rules,
         removals: &Removals,
         grace: Grace,
@@ -391,7 +400,7 @@ impl Site {
     /// Reads what is published, or a part of it, and compares it with what was applied.
     pub fn scrub(
         &self,
-        have: &Arc<Manifest>,
+        have: &Arc<impl Entries + 'static>,
         rules: &Rules,
         options: &ScrubOptions<'_>,
     ) -> Result<ScrubReport, Error> {
@@ -403,7 +412,7 @@ impl Site {
     /// Plans the repair of what was found.
     pub fn plan_repair(
         &self,
-        have: &Arc<Manifest>,
+        have: &Arc<impl Entries + 'static>,
         rules: &Rules,
         findings: &[Finding],
     ) -> Result<Plan, Error> {
@@ -507,14 +516,19 @@ pub fn grace(order: &AssignmentOrder, now: Timestamp) -> Grace {
 
 /// What a plan changes, counted. What it withdraws counts as deleted now, and not once more when it
 /// goes.
-pub fn changes(plan: &Plan, have: &Manifest, want: &Manifest) -> Changes {
+pub fn changes(
+    plan: &Plan,
+    have: &dyn Entries,
+    want: &dyn Entries,
+) -> Result<Changes, manifest::Error> {
     let mut changes = Changes { deleted: plan.withdrawn_entries().1, ..Changes::default() };
     for change in plan.changes() {
-        if !change.wanted && have.get(&change.path).is_none() {
+        let old = have.find(&change.path)?;
+        if !change.wanted && old.is_none() {
             continue;
         }
-        let new = want.get(&change.path);
-        let same_content = have.get(&change.path).zip(new).is_some_and(|(old, new)| {
+        let new = want.find(&change.path)?;
+        let same_content = old.as_ref().zip(new.as_ref()).is_some_and(|(old, new)| {
             old.digest() == new.digest()
                 && std::mem::discriminant(&old.kind) == std::mem::discriminant(&new.kind)
                 && (new.is_file() || new.is_dir() || old.kind == new.kind)
@@ -529,12 +543,12 @@ pub fn changes(plan: &Plan, have: &Manifest, want: &Manifest) -> Changes {
             (true, true) => changes.changed += 1,
         }
         if let Some(new) = new.filter(|new| change.wanted && new.is_file()) {
-            let has_old = have.get(&change.path).is_some_and(Entry::is_file);
+            let has_old = old.as_ref().is_some_and(Entry::is_file);
             changes.bytes += new.size();
             changes.rsync_bytes += rsync_estimate(new.size(), has_old);
         }
     }
-    changes
+    Ok(changes)
 }
 
 /// Staging as the ways of fetching see it: for exactly the contents that a plan needs.

@@ -8,8 +8,10 @@
 pub mod allowed;
 pub mod manifest;
 pub mod pack;
+pub mod pointer;
 pub mod points;
 pub mod ranges;
 pub mod retries;
+pub mod sealed;
 
 pub mod whole;

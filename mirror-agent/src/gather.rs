@@ -17,7 +17,7 @@ use filetree::{pack::read::PackIndex, plan::Need, staging::Staging};
 use protocol::{
     digest::Digest,
     filter::Filter,
-    manifest::{Entry, Manifest},
+    manifest::{Entries, Entry, SharedEntries},
     name::TreeName,
     pack::chain::{self, Draw, Wanted},
     path::TreePath,
@@ -48,7 +48,7 @@ pub struct Link {
     /// Its verified index.
     pub index: PackIndex,
     /// The manifest that it leads from.
-    pub from: Arc<Manifest>,
+    pub from: SharedEntries,
 }
 
 /// Everything by which contents may come.
@@ -71,15 +71,22 @@ pub struct Sources<'a> {
     /// Whether whole files are asked for at the publisher.
     pub whole: bool,
     /// What is held, whole.
-    pub have: &'a Manifest,
+    pub have: &'a dyn Entries,
     /// What of it is there; all where there is no filter.
     pub kept: Option<&'a Filter>,
 }
 
 impl Sources<'_> {
+    /// Whether what is held has a file at the path.
+    fn has_file(&self, path: &TreePath) -> bool {
+        self.have.find(path).ok().flatten().as_ref().is_some_and(Entry::is_file)
+    }
+
     /// Whether a file with this content lies at the path.
     fn holds(&self, path: &TreePath, digest: &Digest) -> bool {
-        self.have.get(path).and_then(Entry::digest) == Some(*digest)
+        // What cannot be told is not relied upon: the content comes another way.
+        let held = self.have.find(path).ok().flatten();
+        held.is_some_and(|entry| entry.digest() == Some(*digest))
             && self.kept.is_none_or(|filter| filter.keeps(path, false))
     }
 }
@@ -185,7 +192,7 @@ fn decide(
         .iter()
         .map(|need| Candidate {
             size: need.size,
-            old_version: is_published && sources.have.get(&need.path).is_some_and(Entry::is_file),
+            old_version: is_published && sources.has_file(&need.path),
             ..Candidate::default()
         })
         .collect();
@@ -229,7 +236,7 @@ fn draw(
     held: &dyn Fn(&TreePath, &Digest) -> bool,
 ) -> Draw {
     let links: Vec<chain::Link<'_>> =
-        links.iter().map(|link| chain::Link { index: &link.index, from: &link.from }).collect();
+        links.iter().map(|link| chain::Link { index: &link.index, from: &*link.from }).collect();
     let wanted: Vec<Wanted<'_>> = needs
         .iter()
         .zip(candidates)
@@ -312,7 +319,7 @@ impl Gather<'_> {
             came.push((nowhere, 0));
         }
         for (number, (point, received_bytes)) in came.into_iter().enumerate() {
-            let sum = if number == 0 { sum.clone() } else { Came::default() };
+            let sum = if number == 0 { sum } else { Came::default() };
             self.run.add_way(way, point, Came { received_bytes, ..sum }.since(start));
         }
     }

@@ -11,6 +11,7 @@
 //! DATA/ledger/assignments/NAME.json  what it holds, its runs, when it is due
 //! DATA/ledger/scrub-paused.json      whether an admin paused the reading of published files
 //! DATA/ledger/account.json           what came over the site's line in this month
+//! DATA/ledger/keys/TREE.json         keys of private trees; for this agent's user alone
 //! DATA/ledger/unsent/ID.json         reports that the coordinator has not taken yet
 //! ```
 //!
@@ -27,9 +28,13 @@ use protocol::{
     digest::Digest,
     dsse::Envelope,
     generation::Version,
+    name::TreeName,
     path::TreePath,
     spec::{AssignmentName, OnEnd},
-    v1::agent::{AgentOrders, Checked, RunReport, VersionsOrder},
+    v1::{
+        agent::{AgentOrders, Checked, RunReport, VersionsOrder},
+        keys::TreeKey,
+    },
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -290,6 +295,7 @@ pub struct Ledger {
     root: Folder,
     assignments: Folder,
     unsent: Folder,
+    keys: Folder,
 }
 
 impl Ledger {
@@ -298,7 +304,8 @@ impl Ledger {
         let root = Folder::open(&data.join("ledger"))?;
         let assignments = root.folder("assignments")?;
         let unsent = root.folder("unsent")?;
-        Ok(Self { root, assignments, unsent })
+        let keys = root.private_folder("keys")?;
+        Ok(Self { root, assignments, unsent, keys })
     }
 
     /// The last orders that were believed.
@@ -320,6 +327,16 @@ impl Ledger {
     /// Stores a root that was followed, before anything is believed by it.
     pub fn set_root(&self, root: &KnownRoot) -> Result<(), Error> {
         self.root.write("root", root)
+    }
+
+    /// Keys of a private tree.
+    pub fn tree_keys(&self, tree: &TreeName) -> Result<Vec<TreeKey>, Error> {
+        Ok(self.keys.read(tree.as_str())?.unwrap_or_default())
+    }
+
+    /// Keeps keys of a private tree.
+    pub fn set_tree_keys(&self, tree: &TreeName, keys: &[TreeKey]) -> Result<(), Error> {
+        self.keys.write(tree.as_str(), &keys)
     }
 
     /// The highest numbers ever believed.

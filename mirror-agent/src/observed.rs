@@ -106,7 +106,7 @@ pub async fn sync(
             run.set_versions(last, Some(version));
             quick::remember(agent, order, quick)?;
             recorded::remember_server(agent, order, from)?;
-            Ok((RunResult::Completed, Some(held_of(&want, version, digest, &rules, true))))
+            Ok((RunResult::Completed, Some(held_of(&*want, version, digest, &rules, true)?)))
         }
     }
 }
@@ -190,7 +190,8 @@ impl Look<'_> {
         let Self { agent, order, rules, run, .. } = *self;
         let Unit { listing, applied, version, bases } = unit;
         let same_rules = applied.as_ref().is_some_and(|applied| applied.rules.same_as(rules));
-        let mut base = Base::find(agent, site, applied, rules, run)?;
+        let kept = |digest: &Digest| agent.manifests.load(digest);
+        let mut base: Base<Manifest> = Base::find_by(kept, site, applied, rules, run)?;
         let mut record = ScanRecord::empty();
         if base.adopted {
             // The listing has no digests, so what lies here has to be read before it is compared.
@@ -218,12 +219,12 @@ impl Look<'_> {
         let want = Arc::new(observe(listing, &base.manifest, &digests, self.tree())?);
         let digest = agent.manifests.put(&want)?;
         base.adopt(site, &want, rules, &record, run)?;
-        let removals = block_in_place(|| base.removals(&want, rules, false, order))?;
+        let removals = block_in_place(|| base.removals(&*want, rules, false, order))?;
         let plan = block_in_place(|| {
             let grace = apply::grace(order, Timestamp::now());
             site.plan(&base.manifest, base.rules.as_ref(), &want, rules, &removals, grace)
         })?;
-        run.add_changes(apply::changes(&plan, &base.manifest, &want));
+        run.add_changes(apply::changes(&plan, &base.manifest, &*want)?);
         block_in_place(|| share(site, plan.needs()))?;
         block_in_place(|| self.stage(site, &plan, work))?;
         site.leave(&removals.apart)?;
@@ -301,7 +302,7 @@ impl Look<'_> {
         }
     }
 
-    fn guard(&self, listing: &Listing, base: &Base) -> Result<(), Error> {
+    fn guard(&self, listing: &Listing, base: &Base<Manifest>) -> Result<(), Error> {
         let held = |source| Error::Held { tree: self.tree().clone(), source };
         guard::update_marker(listing.entries().iter().map(|listed| &listed.path)).map_err(held)?;
         // What was found at the path is no generation that could shrink.
@@ -346,7 +347,7 @@ impl Look<'_> {
     fn hold(
         &self,
         listing: &Listing,
-        base: &Base,
+        base: &Base<Manifest>,
         source: Guarded,
         removed: &Files,
         difference: Difference,
@@ -367,7 +368,7 @@ impl Look<'_> {
         site: &Site,
         listing: &Listing,
         wanted: &[&Listed],
-        base: &Base,
+        base: &Base<Manifest>,
     ) -> Result<(), Error> {
         if base.rules.is_none() {
             return Ok(());
@@ -379,10 +380,10 @@ impl Look<'_> {
         };
         let brought = wanted.iter().map(unread).collect();
         let want = Arc::new(observe(listing, &base.manifest, &brought, self.tree())?);
-        let removals = block_in_place(|| base.removals(&want, self.rules, false, self.order))?;
+        let removals = block_in_place(|| base.removals(&*want, self.rules, false, self.order))?;
         removals.notices().for_each(|notice| self.run.notice(notice));
         if let Err(source) = guard::check_removals(&removals, None, &self.order.guard) {
-            let difference = Difference::between(&base.manifest, &want);
+            let difference = Difference::between(&base.manifest, &*want, &|_| true)?;
             self.hold(listing, base, source, &removals.removed, difference)?;
         }
         if self.run.is_dry() {
@@ -390,8 +391,8 @@ impl Look<'_> {
                 let grace = apply::grace(self.order, Timestamp::now());
                 site.plan(&base.manifest, base.rules.as_ref(), &want, self.rules, &removals, grace)
             })?;
-            self.run.add_changes(apply::changes(&plan, &base.manifest, &want));
-            self.run.foresee(&plan, &base.manifest, &want, self.rules.version());
+            self.run.add_changes(apply::changes(&plan, &base.manifest, &*want)?);
+            self.run.foresee(&plan, &base.manifest, &*want, self.rules.version())?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use certs::{
+    private,
     root::TrustedRoot,
     signing::{self, VerifyingKey},
 };
@@ -425,9 +426,14 @@ fn open_offers(offers: &[Envelope], tree: &TreeName, keys: &[VerifyingKey]) -> V
     offers.iter().take(MAX_OFFERS).filter_map(|offer| open_offer(offer, tree, keys)).collect()
 }
 
+/// What lies at points in a way that this program cannot open is of no use to it.
+fn is_known(encryption: Option<&str>) -> bool {
+    encryption.is_none_or(|scheme| scheme == private::SCHEME)
+}
+
 fn open_offer(envelope: &Envelope, tree: &TreeName, keys: &[VerifyingKey]) -> Option<Offer> {
     match open::<Offer>(envelope, keys) {
-        Ok(offer) if offer.tree == *tree && offer.encryption.is_none() => Some(offer),
+        Ok(offer) if offer.tree == *tree && is_known(offer.encryption.as_deref()) => Some(offer),
         Ok(_) => None,
         Err(error) => {
             tracing::warn!(%tree, %error, "an offer is not the publisher's; it is not used");

@@ -10,9 +10,10 @@ use jiff::Timestamp;
 use protocol::{
     digest::Digest,
     generation::{Generation, Version},
-    manifest::Manifest,
+    manifest::{Entries, Entry, StoredManifest},
+    name::TreeName,
     origin,
-    pack::target_manifest,
+    pack::target_blocks,
     point::PointRef,
     statement::{Offer, Statement},
     transfer::{NoDelta, Way},
@@ -31,6 +32,7 @@ use crate::{
         manifest,
         pack::Remote,
         points::{ORIGIN, Point, Points, RELAY},
+        sealed::{Naming, Sealed},
     },
     gather::{self, Link, Sources, gather},
     guard,
@@ -104,13 +106,13 @@ pub async fn sync(
     run.set_versions(applied.as_ref().map(|applied| applied.version), Some(target.version()));
     if let Some(applied) = applied.as_ref().filter(|applied| is_target(applied, target, &rules)) {
         let result = withdraw::if_due(agent, &mut site, applied, order, run)?;
-        let held = held(agent, applied.version, applied.manifest, &rules, false);
+        let held = held(agent, applied.version, applied.manifest, &rules, false)?;
         return Ok((result, held));
     }
     if !run.is_dry() {
         block_in_place(|| site.set_group(&rules))?;
     }
-    let points = Arc::new(points(agent, from, |why| run.notice(why))?);
+    let points = Arc::new(points(agent, &order.name.tree, from, |why| run.notice(why))?);
     run.set_points(&points);
     let mut base = Base::find(agent, &site, applied, &rules, run)?;
     let (want, chain, no_pack) =
@@ -125,21 +127,30 @@ pub async fn sync(
     base.adopt(&mut site, &want, &rules, &ScanRecord::empty(), run)?;
     let removals = block_in_place(|| base.removals(&want, &rules, true, order))?;
     removals.notices().for_each(|notice| run.notice(notice));
-    for entry in rules.refused_links(&want) {
-        run.notice(format!("left out: {}: {}", entry.path, rules.symlinks.why()));
+    let refused = block_in_place(|| rules.refused_links(&want)).map_err(apply::Error::from)?;
+    for path in refused {
+        run.notice(format!("left out: {path}: {}", rules.symlinks.why()));
     }
-    Step { agent, order, target, base: &base, want: &want, rules: &rules }
-        .guard(&removals, run)
-        .await?;
+    let step = Step {
+        agent,
+        order,
+        target,
+        base: &base,
+        want: &want,
+        want_digest: want.digest(),
+        rules: &rules,
+    };
+    step.guard(&removals, run).await?;
     let plan = block_in_place(|| {
         let grace = apply::grace(order, Timestamp::now());
         site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, &removals, grace)
     })?;
-    run.add_changes(apply::changes(&plan, &base.manifest, &want));
+    let changes = block_in_place(|| apply::changes(&plan, &base.manifest, &want));
+    run.add_changes(changes.map_err(apply::Error::from)?);
     if run.is_dry() {
         let result =
             if plan.is_empty() { RunResult::UpToDateDryRun } else { RunResult::CompletedDryRun };
-        run.foresee(&plan, &base.manifest, &want, None);
+        run.foresee(&plan, &base.manifest, &want, None).map_err(apply::Error::from)?;
         run.notice(format!("{} bytes of content would be fetched at most", plan.fetch_bytes()));
         return Ok((result, None));
     }
@@ -170,7 +181,7 @@ pub async fn sync(
         other => other?,
     };
     crate::agent::note_switch(run, &site, &report)?;
-    let held = held_of(&want, target.version(), target.statement.manifest, &rules, false);
+    let held = held_of(&want, target.version(), target.statement.manifest, &rules, false)?;
     Ok((RunResult::Completed, Some(held)))
 }
 
@@ -224,7 +235,8 @@ struct Step<'a> {
     order: &'a AssignmentOrder,
     target: &'a Verified,
     base: &'a Base,
-    want: &'a Manifest,
+    want: &'a dyn Entries,
+    want_digest: Digest,
     rules: &'a Rules,
 }
 
@@ -236,25 +248,22 @@ impl Step<'_> {
         let Err(_) = guard::check_removals(removals, Some(nothing), guard) else { return Ok(()) };
         let chain = self.chain().await;
         let held = guard::Explained {
-            files: self.base.manifest.entries().len() as u64,
-            bytes: self.base.manifest.content_bytes(),
+            files: self.base.manifest.count(),
+            bytes: self.base.manifest.sum_bytes().map_err(apply::Error::from)?,
         };
         let explained = guard::explained(&chain, held, guard);
         let Err(source) = guard::check_removals(removals, Some(explained), guard) else {
             return Ok(());
         };
         let filter = self.rules.filter.digest();
-        let step = guard::step_digest(self.base.digest.as_ref(), &self.want.digest(), &filter);
+        let step = guard::step_digest(self.base.digest.as_ref(), &self.want_digest, &filter);
         if let Some(approval) = guard::approval(self.order, &step) {
             run.notice(format!("approved by {}: {source}", approval.by));
             return Ok(());
         }
-        let seen = |manifest: &Manifest| {
-            let kept = manifest.entries().iter();
-            let kept = kept.filter(|entry| self.rules.filter.keeps(&entry.path, entry.is_dir()));
-            Manifest::new(kept.cloned().collect()).unwrap_or_default()
-        };
-        let difference = Difference::between(&self.base.manifest, &seen(self.want));
+        let kept = |entry: &Entry| self.rules.filter.keeps(&entry.path, entry.is_dir());
+        let compare = || Difference::between(&self.base.manifest, self.want, &kept);
+        let difference = block_in_place(compare).map_err(apply::Error::from)?;
         run.set_hold(guard::report(step, &source, &removals.removed, difference));
         Err(Error::Held { tree: self.order.name.tree.clone(), source })
     }
@@ -331,12 +340,12 @@ async fn target_of(
     rules: &Rules,
     points: &Points,
     run: &Run,
-) -> Result<(Manifest, Vec<Link>, NoPack), Error> {
+) -> Result<(StoredManifest, Vec<Link>, NoPack), Error> {
     run.progress().phase("plan", "bytes", 0);
     let tree = &order.name.tree;
     let start = std::time::Instant::now();
     let before = points.mark();
-    let offers = target.chain(base.digest, base.share(rules));
+    let offers = target.chain(base.digest, block_in_place(|| base.share(rules))?);
     let (chain, no_pack) = match follow(agent, tree, &offers, base, points).await {
         Ok(chain) => (chain, None),
         Err((reason, detail)) => {
@@ -347,7 +356,7 @@ async fn target_of(
     let wanted = target.statement.manifest;
     let result = match chain {
         Some((want, chain)) if want.digest() == wanted => {
-            agent.manifests.put(&want)?;
+            agent.manifests.put_list(want.list())?;
             (want, chain)
         }
         _ => {
@@ -379,12 +388,12 @@ async fn follow(
     offers: &[&Offer],
     base: &Base,
     points: &Points,
-) -> Result<Option<(Manifest, Vec<Link>)>, (NoDelta, String)> {
+) -> Result<Option<(StoredManifest, Vec<Link>)>, (NoDelta, String)> {
     if offers.is_empty() {
         return Ok(None);
     }
     let leads_on = offers.first().is_some_and(|offer| offer.from.is_some());
-    let mut at = Arc::new(if leads_on { base.manifest.clone() } else { Manifest::empty() });
+    let mut at = if leads_on { base.manifest.clone() } else { StoredManifest::empty() };
     let mut chain = Vec::new();
     for &offer in offers {
         let remote = Remote { points, tree, offer, patience: agent.patience };
@@ -401,12 +410,14 @@ async fn follow(
             let reason = if damaged { NoDelta::Corrupt } else { NoDelta::PointUnreachable };
             (reason, crate::chain(&error))
         })?;
-        let to = block_in_place(|| target_manifest(&index, &at))
-            .map_err(|error| (NoDelta::Corrupt, error.to_string()))?;
-        chain.push(Link { offer: offer.clone(), index, from: at });
-        at = Arc::new(to);
+        let put = |block| agent.manifests.put_block(&block);
+        let to = block_in_place(|| target_blocks(&index, &at, put))
+            .map_err(|error: manifest::Error| (NoDelta::Corrupt, crate::chain(&error)))?;
+        let to = agent.manifests.at(to);
+        let from = Arc::new(std::mem::replace(&mut at, to));
+        chain.push(Link { offer: offer.clone(), index, from });
     }
-    Ok(Some((Arc::unwrap_or_clone(at), chain)))
+    Ok(Some((at, chain)))
 }
 
 /// Most agents of a relay that are asked.
@@ -415,9 +426,15 @@ const MAX_RELAYS: usize = 8;
 /// Where the tree's objects can be had, as the definitions say and this site's admin allows.
 pub(crate) fn points(
     agent: &Agent,
+    tree: &TreeName,
     from: &PublisherOrigin,
     notice: impl Fn(String),
 ) -> Result<Points, Error> {
+    let keys = from.private.then(|| agent.keys_of(tree));
+    let sealed = |point: Point, naming| match &keys {
+        Some(keys) => point.sealed_by(Sealed::new(Arc::clone(keys), naming)),
+        None => point,
+    };
     let mut points = Vec::new();
     for relay in from.relays.iter().filter(|relay| relay.agent != agent.name()).take(MAX_RELAYS) {
         let base = format!("https://{}", relay.address);
@@ -432,14 +449,14 @@ pub(crate) fn points(
     for point in &named {
         match point {
             PointRef::At(url) => match agent.public_point(url) {
-                Ok(point) => points.push(point),
+                Ok(point) => points.push(sealed(point, Naming::Public)),
                 Err(why) => notice(format!("the point {url} is not asked: {why}")),
             },
             PointRef::Signed => {
                 let Some(address) = &from.address else { continue };
                 let http = agent.publisher_http(&from.publisher)?;
                 let base = format!("https://{address}{}", origin::SIGNED);
-                points.push(agent.signed_point(&base, http));
+                points.push(sealed(agent.signed_point(&base, http), Naming::Own));
             }
             PointRef::Origin => {
                 let Some(address) = &from.address else { continue };
@@ -502,21 +519,21 @@ fn held(
     digest: Digest,
     rules: &Rules,
     observed: bool,
-) -> Option<Held> {
-    let manifest = agent.manifests.get(&digest)?;
-    Some(held_of(&manifest, version, digest, rules, observed))
+) -> Result<Option<Held>, apply::Error> {
+    let manifest = block_in_place(|| agent.manifests.get(&digest));
+    manifest.map(|manifest| held_of(&manifest, version, digest, rules, observed)).transpose()
 }
 
 /// What is held, for the ledger and the receipt.
 pub(crate) fn held_of(
-    manifest: &Manifest,
+    manifest: &dyn Entries,
     version: Version,
     digest: Digest,
     rules: &Rules,
     observed: bool,
-) -> Held {
-    let (files, bytes) = rules.sums(manifest);
-    Held {
+) -> Result<Held, apply::Error> {
+    let (files, bytes) = block_in_place(|| rules.sums(manifest))?;
+    Ok(Held {
         version,
         manifest: digest,
         filter: rules.filter.digest(),
@@ -524,5 +541,5 @@ pub(crate) fn held_of(
         applied: Timestamp::now(),
         files,
         bytes,
-    }
+    })
 }

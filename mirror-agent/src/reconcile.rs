@@ -224,6 +224,7 @@ mod tests {
                 address: None,
                 points: vec![],
                 relays: vec![],
+                private: false,
             })
         };
         AssignmentOrder {

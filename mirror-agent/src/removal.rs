@@ -5,11 +5,11 @@
 //! is the assignment's choice (`on-exclude`). Either way rules that speak to the receiver have the
 //! last word, exactly as with rsync's `--delete`.
 
-use std::{cell::Cell, collections::HashSet, fmt};
+use std::{cell::RefCell, collections::HashSet, fmt, iter::Peekable};
 
 use protocol::{
     filter::{Filter, WalkError, Wanted},
-    manifest::{Entry, Manifest},
+    manifest::{self, Entries, Entry},
     path::TreePath,
     spec::OnExclude,
 };
@@ -49,11 +49,11 @@ pub struct Removals {
 #[derive(Debug, Clone, Copy)]
 pub struct Change<'a> {
     /// What is held.
-    pub have: &'a Manifest,
+    pub have: &'a dyn Entries,
     /// Through which filter it was applied; `None` where all of it is wanted.
     pub have_filter: Option<&'a Filter>,
     /// What is wanted.
-    pub want: &'a Manifest,
+    pub want: &'a dyn Entries,
     /// What is kept of it.
     pub filter: &'a Filter,
     /// Whether a publisher signed what is wanted, as it is without the filter.
@@ -62,62 +62,72 @@ pub struct Change<'a> {
     pub on_exclude: OnExclude,
 }
 
+/// Why it cannot be said what goes.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The rules.
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+    /// A manifest cannot be read where it is kept.
+    #[error(transparent)]
+    Manifest(#[from] manifest::Error),
+}
+
 impl Change<'_> {
     /// Goes through all that is held. Reads nothing: agents never follow rule files in a tree.
-    pub fn removals(&self) -> Result<Removals, WalkError> {
-        let held = match self.have_filter {
-            Some(filter) => kept(self.have, filter),
-            None => self.have.entries().iter().collect(),
-        };
-        let wanted = kept(self.want, self.filter);
-        let at = Cell::new(0);
-        // Both are in path order, so one look goes along with the other.
-        let wanted = |path: &TreePath| {
-            while wanted.get(at.get()).is_some_and(|entry| entry.path < *path) {
-                at.set(at.get() + 1);
-            }
-            match wanted.get(at.get()) {
-                Some(entry) if entry.path != *path => Wanted::Nothing,
-                Some(entry) if entry.is_dir() => Wanted::Directory,
-                Some(_) => Wanted::Other,
-                None => Wanted::Nothing,
-            }
-        };
+    pub fn removals(&self) -> Result<Removals, Error> {
         let protecting = match self.on_exclude {
             OnExclude::Keep => self.filter.clone(),
             OnExclude::Remove => self.filter.removing_excluded(),
         };
-        let local = held.iter().map(|entry| (entry.path.clone(), entry.is_dir()));
-        let removed = protecting.removals(local, wanted, |_, _| Ok(None))?;
-        at.set(0);
-        Ok(self.sort(&held, &removed, |path| wanted(path) != Wanted::Nothing))
+        let unread = RefCell::new(None);
+        let note = |error| {
+            unread.borrow_mut().get_or_insert(error);
+        };
+        let local = kept(self.have, self.have_filter).map_while(|entry| match entry {
+            Ok(entry) => Some((entry.path.clone(), entry.is_dir())),
+            Err(error) => {
+                note(error);
+                None
+            }
+        });
+        let wanted = RefCell::new(Beside::of(kept(self.want, Some(self.filter))));
+        let is_wanted = |path: &TreePath| {
+            wanted.borrow_mut().at(path).unwrap_or_else(|error| {
+                note(error);
+                Wanted::Nothing
+            })
+        };
+        let removed = protecting.removals(local, is_wanted, |_, _| Ok(None))?;
+        // Of what was not read to its end nothing may be believed.
+        if let Some(error) = unread.take() {
+            return Err(error.into());
+        }
+        Ok(self.sort(&removed)?)
     }
 
-    fn sort(
-        &self,
-        held: &[&Entry],
-        removed: &[TreePath],
-        is_wanted: impl Fn(&TreePath) -> bool,
-    ) -> Removals {
+    fn sort(&self, removed: &[TreePath]) -> Result<Removals, manifest::Error> {
         let mut all = Removals::default();
         let mut removed = removed.iter().peekable();
-        for entry in held {
+        let mut wanted = Beside::of(kept(self.want, Some(self.filter)));
+        for entry in kept(self.have, self.have_filter) {
+            let entry = entry?;
             let path = &entry.path;
-            all.held.add(entry);
+            all.held.add(&entry);
             let goes = removed.next_if(|next| *next == path).is_some();
-            if !goes && is_wanted(path) {
+            if !goes && wanted.at(path)? != Wanted::Nothing {
                 continue;
             }
             let is_left_out = !self.filter.keeps(path, entry.is_dir());
             if goes {
-                all.removed.add(entry);
-                if is_left_out && (!self.signed || self.want.get(path).is_some()) {
-                    all.left_out.add(entry);
+                all.removed.add(&entry);
+                if is_left_out && (!self.signed || self.want.find(path)?.is_some()) {
+                    all.left_out.add(&entry);
                 }
                 continue;
             }
             let stays = if is_left_out { &mut all.kept } else { &mut all.protected };
-            stays.add(entry);
+            stays.add(&entry);
             // A directory that stays for what is inside of it is looked into; the rest is apart.
             let is_entered = removed.peek().is_some_and(|next| next.is_inside(path));
             if !is_entered && !all.apart.last().is_some_and(|above| path.is_inside(above)) {
@@ -125,7 +135,28 @@ impl Change<'_> {
                 all.hidden.insert(path.clone());
             }
         }
-        all
+        Ok(all)
+    }
+}
+
+/// Goes along with another list in path order, and says what is wanted at its paths.
+struct Beside<I: Iterator>(Peekable<I>);
+
+impl<I: Iterator<Item = Result<Entry, manifest::Error>>> Beside<I> {
+    fn of(wanted: I) -> Self {
+        Self(wanted.peekable())
+    }
+
+    fn at(&mut self, path: &TreePath) -> Result<Wanted, manifest::Error> {
+        let is_before =
+            |entry: &Result<Entry, _>| entry.as_ref().is_ok_and(|entry: &Entry| entry.path < *path);
+        while self.0.next_if(is_before).is_some() {}
+        match self.0.peek() {
+            Some(Err(error)) => Err(error.clone()),
+            Some(Ok(entry)) if entry.path == *path && entry.is_dir() => Ok(Wanted::Directory),
+            Some(Ok(entry)) if entry.path == *path => Ok(Wanted::Other),
+            _ => Ok(Wanted::Nothing),
+        }
     }
 }
 
@@ -182,21 +213,24 @@ impl fmt::Display for Files {
     }
 }
 
-/// The entries that a filter keeps, in order; what lies in a directory that is left out is not.
-fn kept<'m>(manifest: &'m Manifest, filter: &Filter) -> Vec<&'m Entry> {
-    let mut hidden: Option<&TreePath> = None;
-    let mut kept = Vec::with_capacity(manifest.entries().len());
-    for entry in manifest.entries() {
-        if hidden.is_some_and(|dir| entry.path.is_inside(dir)) {
-            continue;
+/// The entries that a filter keeps, in order, all where there is none; what lies in a directory that
+/// is left out is not.
+fn kept<'m>(
+    manifest: &'m dyn Entries,
+    filter: Option<&'m Filter>,
+) -> impl Iterator<Item = Result<Entry, manifest::Error>> + 'm {
+    let mut hidden: Option<TreePath> = None;
+    manifest.each().filter(move |entry| {
+        let (Ok(entry), Some(filter)) = (entry, filter) else { return true };
+        if hidden.as_ref().is_some_and(|dir| entry.path.is_inside(dir)) {
+            return false;
         }
-        if filter.decide(&entry.path, entry.is_dir()).kept {
-            kept.push(entry);
-        } else if entry.is_dir() {
-            hidden = Some(&entry.path);
+        let is_kept = filter.decide(&entry.path, entry.is_dir()).kept;
+        if !is_kept && entry.is_dir() {
+            hidden = Some(entry.path.clone());
         }
-    }
-    kept
+        is_kept
+    })
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use protocol::{
     digest::Digest,
     generation::Version,
-    manifest::Manifest,
+    manifest::{self, Entries},
     path::TreePath,
     spec::AssignmentName,
     transfer::{Encoder, NoDelta, Way},
@@ -250,17 +250,23 @@ impl Run {
     }
 
     /// All that a plan would bring and remove.
-    pub fn foresee(&self, plan: &Plan, have: &Manifest, want: &Manifest, unit: Option<&TreePath>) {
+    pub fn foresee(
+        &self,
+        plan: &Plan,
+        have: &dyn Entries,
+        want: &dyn Entries,
+        unit: Option<&TreePath>,
+    ) -> Result<(), manifest::Error> {
         for change in plan.changes() {
-            let new = want.get(&change.path).filter(|new| change.wanted && !new.is_dir());
             if !change.wanted {
                 self.foresee_delete(shown(&change.path, unit));
-            } else if let Some(new) = new
-                && have.get(&change.path).is_none_or(|old| old.kind != new.kind)
+            } else if let Some(new) = want.find(&change.path)?.filter(|new| !new.is_dir())
+                && have.find(&change.path)?.is_none_or(|old| old.kind != new.kind)
             {
                 self.foresee_transfer(&change.path, unit);
             }
         }
+        Ok(())
     }
 
     fn foreseen(&self, list: impl Fn(&mut Foreseen) -> &mut Vec<String>, text: String) {

@@ -14,7 +14,7 @@ use filetree::{
 };
 use jiff::Timestamp;
 use protocol::{
-    manifest::Manifest,
+    manifest::StoredManifest,
     path::TreePath,
     v1::agent::{AssignmentOrder, Checked, Origin, RunResult},
 };
@@ -186,12 +186,12 @@ fn verify_versions(agent: &Agent, site: &Site, look: &Look<'_>, run: &Run) -> Re
 
 fn scrub(
     site: &Site,
-    have: &Arc<Manifest>,
+    have: &Arc<StoredManifest>,
     applied: &Applied,
     look: &Look<'_>,
     run: &Run,
 ) -> Result<ScrubReport, apply::Error> {
-    let (_, total) = applied.rules.sums(have);
+    let (_, total) = applied.rules.sums(have)?;
     run.progress().phase("verify", "bytes", if look.from.is_none() { total } else { 0 });
     let tick = |bytes| {
         run.progress().add(bytes);
@@ -224,7 +224,7 @@ async fn repair(
     agent: &Agent,
     site: &mut Site,
     order: &AssignmentOrder,
-    (have, applied): (&Arc<Manifest>, &Applied),
+    (have, applied): (&Arc<StoredManifest>, &Applied),
     findings: &[Finding],
     run: &Run,
 ) -> Result<(), Error> {
@@ -265,7 +265,7 @@ async fn bring(
     agent: &Agent,
     site: &Site,
     order: &AssignmentOrder,
-    (have, applied): (&Arc<Manifest>, &Applied),
+    (have, applied): (&Arc<StoredManifest>, &Applied),
     needs: &[Need],
     run: &Run,
 ) -> Result<(), Error> {
@@ -278,7 +278,7 @@ async fn bring(
     let (points, rsync);
     match &order.origin {
         Origin::Publisher(from) => {
-            points = published::points(agent, from, |why| run.notice(why))
+            points = published::points(agent, &order.name.tree, from, |why| run.notice(why))
                 .map_err(|error| failed(error.into()))?;
             rsync = published::rsync_source(agent, order, from, applied.version.generation, run);
         }
@@ -298,7 +298,7 @@ async fn bring(
         no_pack: None,
         rsync: rsync.as_ref().map_err(|reason| *reason),
         whole: true,
-        have,
+        have: &**have,
         kept: Some(&applied.rules.filter),
     };
     let work = gather(site, site.area().staging(), needs, &sources, run);

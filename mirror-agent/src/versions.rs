@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
-    manifest::{self, Entry, EntryKind, Manifest},
+    manifest::{self, Entries, Entry, EntryKind, Manifest},
     name::TreeName,
     path::TreePath,
     v1::agent::{AssignmentOrder, VersionsOrder},
@@ -311,7 +311,7 @@ impl<'a> Directory<'a> {
         let mut union = Union::default();
         for shown in self.local()? {
             let Some((digest, _)) = self.site.version_held(&shown.name)? else { continue };
-            let Some(manifest) = manifests.get(&digest) else { continue };
+            let Some(manifest) = manifests.load(&digest) else { continue };
             union.digests.insert(shown.name.clone(), digest);
             union.parts.insert(shown.name.clone(), (shown, manifest));
         }
@@ -350,21 +350,24 @@ impl Union {
         for (name, (shown, manifest)) in &self.parts {
             let (mode, mtime) = (shown.mode, shown.mtime);
             entries.push(Entry { path: name.clone(), mode, mtime, kind: EntryKind::Dir });
-            entries.extend(within(manifest, name).entries().iter().skip(1).cloned());
+            entries.extend(within(manifest, name)?.entries().iter().skip(1).cloned());
         }
         Ok(Manifest::new(entries)?)
     }
 }
 
 /// A version's manifest as it lies in the tree: below its name.
-pub fn within(manifest: &Manifest, name: &TreePath) -> Manifest {
+pub fn within(manifest: &dyn Entries, name: &TreePath) -> Result<Manifest, manifest::Error> {
     let dir = Entry { path: name.clone(), mode: 0o755, mtime: 0, kind: EntryKind::Dir };
-    let below = manifest.entries().iter().filter_map(|entry| {
-        let path = name.child(entry.path.as_bytes()).ok()?;
-        Some(Entry { path, ..entry.clone() })
-    });
+    let mut entries = vec![dir];
+    for entry in manifest.each() {
+        let entry = entry?;
+        if let Ok(path) = name.child(entry.path.as_bytes()) {
+            entries.push(Entry { path, ..entry });
+        }
+    }
     // In path order, as the version's own entries are.
-    Manifest::new(std::iter::once(dir).chain(below).collect()).unwrap_or_default()
+    Manifest::new(entries)
 }
 
 /// The part of a tree's manifest that is one version, as seen from there.

@@ -266,6 +266,7 @@ impl World {
                 address: Some(self.publisher_address.clone()),
                 points: vec![],
                 relays: vec![],
+                private: false,
             }),
             fallback: vec![],
             target: Some(Target { statement: signed, offers: vec![] }),

@@ -21,6 +21,11 @@ impl Digest {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
+    /// Digests `bytes` under a key: nobody without it can tell what was digested.
+    pub fn keyed(key: &[u8; 32], bytes: &[u8]) -> Self {
+        Self(*blake3::keyed_hash(key, bytes).as_bytes())
+    }
+
     /// Takes a digest that was computed or stored elsewhere.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -41,6 +46,12 @@ impl Digest {
         let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| InvalidDigest)?;
         Ok(Self(bytes.try_into().map_err(|_| InvalidDigest)?))
     }
+}
+
+/// A key for one purpose, drawn from secret bytes: neither they nor a key for another purpose can be
+/// found from it. The purpose is a text that is written out in the source and used nowhere else.
+pub fn derive_key(purpose: &'static str, secret: &[u8]) -> [u8; 32] {
+    blake3::derive_key(purpose, secret)
 }
 
 impl fmt::Display for Digest {

@@ -11,12 +11,16 @@
 //! out by the scan.
 
 mod block;
+mod entries;
 mod entry;
 mod list;
+mod stored;
 
 pub use block::{Block, BlockBuilder, MAX_BLOCK_BYTES, MAX_BLOCK_ENTRIES};
+pub use entries::{Each, Entries, SharedEntries};
 pub use entry::{Entry, EntryKind, LinkGroup};
 pub use list::{BlockList, BlockRef, MAX_BLOCKS};
+pub use stored::{BlockSource, StoredManifest};
 
 use std::sync::Arc;
 
@@ -51,6 +55,17 @@ pub enum Error {
         /// What arrived.
         actual: Digest,
     },
+    /// A block has another number of entries than the list says.
+    #[error("a manifest block has {actual} entries where its list says {expected}")]
+    WrongCount {
+        /// Named by the list.
+        expected: u64,
+        /// In the block.
+        actual: u64,
+    },
+    /// A block of a manifest that is kept cannot be read again.
+    #[error("a block of the manifest that is kept here cannot be read: {0}")]
+    Unreadable(String),
     /// More than a limit of this format allows.
     #[error("the manifest is larger than this format allows ({0})")]
     TooLarge(&'static str),
@@ -174,6 +189,11 @@ pub struct ParentCheck {
 }
 
 impl ParentCheck {
+    /// Begins behind entries that did not pass here, at one whose directories are known to be there.
+    pub(crate) fn within(first: &TreePath) -> Self {
+        Self { last: None, open: first.ancestors().collect() }
+    }
+
     /// Takes the next entry.
     pub fn admit(&mut self, entry: &Entry) -> Result<(), Error> {
         let path = &entry.path;

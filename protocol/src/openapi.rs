@@ -22,6 +22,7 @@ use crate::{
     schedule::Cron,
     spec::{AssignmentName, Budget, Rate},
     units::{ByteSize, Span, Threshold},
+    v1::keys::SecretKey,
 };
 
 /// Schemas of texts, each with what it is and an example.
@@ -75,6 +76,7 @@ texts! {
     Digest: "BLAKE3-256 in hex.", "b3:af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
     VerifyingKey: "An Ed25519 public key: the base64 of its 32 bytes.", "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
     Bytes: "Bytes in base64.", "aGk=";
+    SecretKey: "32 secret bytes in hex.", "0000000000000000000000000000000000000000000000000000000000000000";
     Span: "A time: whole numbers with s, m, h, d or w.", "1h30m";
     ByteSize: "A number of bytes, with a unit or without.", "8MiB";
     Threshold: "A number, or a part of the whole in percent.", "10%";

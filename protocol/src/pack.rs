@@ -40,7 +40,7 @@ mod shared;
 pub use frame::{BaseRange, Codec, Frame};
 pub use header::Header;
 pub use index::{Index, IndexBuilder, Ops};
-pub use merge::{Merge, target_manifest};
+pub use merge::{Merge, target_blocks, target_manifest};
 pub use op::{Content, Op, Slice};
 pub use select::{Cost, JOINED_GAP_BYTES, Selection, coalesce};
 pub use shared::{SHARED_FROM_BYTES, SharedPart, one_file};

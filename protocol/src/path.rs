@@ -138,6 +138,11 @@ impl TreePath {
         self.is_inside(above).then(|| Self(self.0[above.0.len() + 1..].into()))
     }
 
+    /// Whether this path comes after the one that has these bytes.
+    pub(crate) fn follows(&self, earlier: &[u8]) -> bool {
+        order(&self.0, earlier).is_gt()
+    }
+
     /// Whether this path lies inside the directory `above` (a path does not lie inside itself).
     pub fn is_inside(&self, above: &Self) -> bool {
         self.0.len() > above.0.len()
@@ -146,11 +151,19 @@ impl TreePath {
     }
 }
 
+/// The order of paths, on their bytes.
+fn order(one: &[u8], other: &[u8]) -> Ordering {
+    // A NUL cannot occur, so reading `/` as 0 compares component by component.
+    let key = |b: u8| if b == b'/' { 0 } else { b };
+    match one.iter().zip(other).position(|(one, other)| one != other) {
+        Some(at) => key(one[at]).cmp(&key(other[at])),
+        None => one.len().cmp(&other.len()),
+    }
+}
+
 impl Ord for TreePath {
     fn cmp(&self, other: &Self) -> Ordering {
-        // A NUL cannot occur, so reading `/` as 0 compares component by component.
-        let key = |&b: &u8| if b == b'/' { 0 } else { b };
-        self.0.iter().map(key).cmp(other.0.iter().map(key))
+        order(&self.0, &other.0)
     }
 }
 

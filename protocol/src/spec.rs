@@ -218,6 +218,10 @@ pub struct TreeSpec {
     /// Where agents read this tree, instead of its upstream's points.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub points: Vec<PointRef>,
+    /// What lies at publication points besides the publisher is encrypted, and named so that it tells
+    /// nothing.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub private: bool,
     /// While no valid head can be had, agents follow newer statements that they find at the
     /// publication points.
     #[serde(default, skip_serializing_if = "is_default")]

@@ -11,6 +11,7 @@ pub mod enroll;
 pub mod events;
 pub mod history;
 pub mod identities;
+pub mod keys;
 pub mod publisher;
 pub mod roots;
 pub mod status;

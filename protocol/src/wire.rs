@@ -64,6 +64,11 @@ impl<'a> Reader<'a> {
         Self { bytes, at: 0 }
     }
 
+    /// Reads on at `at`, where an earlier reader of the same bytes stood.
+    pub(crate) fn starting_at(bytes: &'a [u8], at: usize) -> Self {
+        Self { bytes, at: at.min(bytes.len()) }
+    }
+
     /// Position from the beginning.
     pub fn position(&self) -> usize {
         self.at

@@ -6,9 +6,12 @@ use filetree::confine::Confine;
 use protocol::units::{ByteSize, Span};
 use serde::{Deserialize, Serialize};
 
-use crate::points::{
-    SIGNED_URL_LIFETIME,
-    object_store::{self, ObjectStoreConfig},
+use crate::{
+    consumers::{self, ConsumersConfig},
+    points::{
+        SIGNED_URL_LIFETIME,
+        object_store::{self, ObjectStoreConfig},
+    },
 };
 
 /// The publisher's configuration (`publisher.toml`).
@@ -54,6 +57,8 @@ pub struct Config {
     pub collect_after: Span,
     /// Further places that packs and manifests are written to.
     pub points: Vec<PointConfig>,
+    /// Consumers who are no agents, and what they are served.
+    pub consumers: Option<ConsumersConfig>,
 }
 
 /// How much of the past is kept, and how.
@@ -224,6 +229,9 @@ pub enum Error {
     /// A bucket that is none.
     #[error(transparent)]
     ObjectStore(#[from] object_store::Error),
+    /// What stands about consumers.
+    #[error(transparent)]
+    Consumers(#[from] consumers::config::Error),
     /// Someone could still be reading.
     #[error("collect-after = {0} is shorter than 15m, the life of a signed URL")]
     CollectAfter(Span),
@@ -263,6 +271,7 @@ impl Config {
             return Err(Error::NoGenerations);
         }
         self.points.iter().try_for_each(PointConfig::check)?;
+        self.consumers.iter().try_for_each(ConsumersConfig::check)?;
         if self.collect_after.duration() < SIGNED_URL_LIFETIME {
             return Err(Error::CollectAfter(self.collect_after));
         }
@@ -304,6 +313,7 @@ impl Default for Config {
             confine: Confine::default(),
             collect_after: Span::from_secs(24 * 3600),
             points: Vec::new(),
+            consumers: None,
         }
     }
 }

@@ -10,6 +10,7 @@
 pub mod catalog;
 pub mod cli;
 pub mod config;
+pub mod consumers;
 pub mod control;
 mod durable;
 pub mod generate;

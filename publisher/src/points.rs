@@ -20,65 +20,18 @@ use protocol::{
 };
 
 pub mod directory;
+pub mod form;
 pub mod further;
 pub mod object_store;
 
 pub use directory::Directory;
+pub use form::{Form, KeySource, PrivateTree, PrivateTrees};
 pub use further::Further;
+pub use protocol::origin::{Kind, Object};
 
 /// How long a signed URL holds: for the longest range over a slow line. Nothing is collected that was
 /// needed more recently.
 pub const SIGNED_URL_LIFETIME: Duration = Duration::from_secs(15 * 60);
-
-/// What an object is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// A manifest's block list, compressed.
-    Manifest,
-    /// A block of manifests, compressed.
-    Block,
-    /// A pack.
-    Pack,
-    /// Frames that several packs share: a pack of one file.
-    Object,
-}
-
-impl Kind {
-    /// All kinds, in the order in which they are published.
-    pub const ALL: [Self; 4] = [Self::Object, Self::Pack, Self::Block, Self::Manifest];
-
-    /// The directory of the kind below its tree, also in URLs.
-    pub const fn dir(self) -> &'static str {
-        match self {
-            Self::Manifest => "manifests",
-            Self::Block => "blocks",
-            Self::Pack => "packs",
-            Self::Object => "objects",
-        }
-    }
-
-    /// Whether an object's name is the digest of its stored bytes, not of what they unpack to.
-    pub const fn is_named_as_stored(self) -> bool {
-        matches!(self, Self::Pack | Self::Object)
-    }
-}
-
-/// Names one object of a point.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Object {
-    /// The tree that it belongs to.
-    pub tree: TreeName,
-    /// What it is.
-    pub kind: Kind,
-    /// Its name (see [`protocol::origin`] for what the digest is of).
-    pub name: Digest,
-}
-
-impl fmt::Display for Object {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "trees/{}/{}/{}", self.tree, self.kind.dir(), self.name.hex())
-    }
-}
 
 /// A publication point. Its methods block.
 pub trait Point: fmt::Debug + Send + Sync {
@@ -110,6 +63,9 @@ pub trait Point: fmt::Debug + Send + Sync {
         may_replace: &dyn Fn(&[u8]) -> bool,
     ) -> io::Result<bool>;
 
+    /// Removes the pointer of a tree that has no objects any more, and what else has its name.
+    fn end_tree(&self, tree: &TreeName) -> io::Result<()>;
+
     /// A URL by which whoever has it may read the object for that long, where the point signs such.
     fn signed_url(&self, object: &Object, lifetime: Duration) -> io::Result<Option<String>> {
         let _ = (object, lifetime);
@@ -127,6 +83,9 @@ pub trait Point: fmt::Debug + Send + Sync {
 /// Why a point does not hold what was put there.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// What is private cannot be encrypted, so it stays here.
+    #[error(transparent)]
+    Form(#[from] form::Error),
     /// The point refused.
     #[error("{object} cannot be written to or read from {point}")]
     Io {

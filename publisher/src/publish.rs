@@ -59,6 +59,9 @@ pub enum Error {
     /// Its manifest or packs were not made.
     #[error(transparent)]
     Generate(#[from] generate::Error),
+    /// A manifest cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] protocol::manifest::Error),
     /// The data directory.
     #[error("the data directory cannot be used")]
     Disk(#[from] io::Error),

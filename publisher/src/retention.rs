@@ -6,21 +6,25 @@
 //! because the guard compares with yesterday. Packs live as long as the content that they lead to.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     io,
     time::Duration,
 };
 
 use filetree::fs::Dir;
 use jiff::{SignedDuration, Timestamp};
-use protocol::{digest::Digest, generation::Version, name::TreeName};
+use protocol::{
+    digest::Digest,
+    generation::{Epoch, Generation, Version},
+    name::TreeName,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     durable,
     generate::{self, Places},
-    ledger::{Kept, KeptOffer, Ledger},
-    points::{self, Kind, Object, Point},
+    ledger::{Kept, Ledger},
+    points::{self, Form, Kind, Object, Point},
     state::error_chain,
 };
 
@@ -81,22 +85,52 @@ pub fn forgotten(generations: &[Kept], now: Timestamp) -> Vec<Version> {
         .collect()
 }
 
+/// An object that points should have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needed {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name.
+    pub name: Digest,
+    /// The first of the kept generations that needs it: by its key it is sealed where the tree is
+    /// private, and stays so while later ones come.
+    pub since: Version,
+}
+
 /// What the kept generations and the offered packs need, content before manifests. Blocks.
 pub fn needed_in_order(
     places: &Places,
     tree: &TreeName,
     ledger: &Ledger,
-) -> Result<Vec<(Kind, Digest)>, generate::Error> {
-    let mut needed = BTreeSet::new();
+) -> Result<Vec<Needed>, generate::Error> {
+    let mut needed: BTreeMap<(Kind, Digest), Version> = BTreeMap::new();
     for kept in &ledger.generations {
-        needed.insert((Kind::Manifest, kept.manifest));
+        needed.entry((Kind::Manifest, kept.manifest)).or_insert(kept.version);
         let list = places.load_list(tree, &kept.manifest, kept.manifest_length)?;
-        needed.extend(list.blocks().iter().map(|block| (Kind::Block, block.digest)));
+        for block in list.blocks() {
+            needed.entry((Kind::Block, block.digest)).or_insert(kept.version);
+        }
     }
-    needed.extend(ledger.offers.iter().flat_map(KeptOffer::objects));
-    let of = |kind| needed.iter().filter(move |(k, _)| *k == kind).copied();
-    Ok(Kind::ALL.into_iter().flat_map(of).collect())
+    let newest = ledger.newest().map_or(FIRST, |kept| kept.version);
+    for offer in &ledger.offers {
+        let target = ledger.with_manifest(&offer.offer.to).map(|kept| kept.version);
+        for object in offer.objects() {
+            needed.entry(object).or_insert(target.unwrap_or(newest));
+        }
+    }
+    let mut in_order = Vec::with_capacity(needed.len());
+    for kind in Kind::ALL {
+        let of_kind = needed.iter().filter(|((k, _), _)| *k == kind);
+        in_order.extend(of_kind.map(|((kind, name), since)| Needed {
+            kind: *kind,
+            name: *name,
+            since: *since,
+        }));
+    }
+    Ok(in_order)
 }
+
+const FIRST: Version = Version { epoch: Epoch::FIRST, generation: Generation(1) };
 
 /// Objects that no kept generation needs, and since when: `DATA/trees/T/unneeded.json`.
 ///
@@ -130,52 +164,68 @@ impl Unneeded {
     }
 
     /// Notes what is not needed now, and removes what was not for the `grace`, from the own store
-    /// and from every further point. What cannot be removed is tried again. Blocks.
+    /// and from every further point, where the tree has this form. What cannot be removed is tried
+    /// again. Blocks.
     pub fn collect(
         &mut self,
         places: &Places,
         tree: &TreeName,
+        form: &Form,
         ledger: &Ledger,
-        now: Timestamp,
-        grace: Duration,
+        (now, grace): (Timestamp, Duration),
     ) -> Result<(), generate::Error> {
-        let needed: HashSet<_> = needed_in_order(places, tree, ledger)?.into_iter().collect();
+        let at_points = &form.tree(tree);
+        let object = |tree: &TreeName, (kind, name)| Object { tree: tree.clone(), kind, name };
+        let mut needed = HashSet::new();
+        for Needed { kind, name, .. } in needed_in_order(places, tree, ledger)? {
+            let own = object(tree, (kind, name));
+            needed.extend([form.object(&own).to_string(), own.to_string()]);
+        }
         let own: &dyn Point = &*places.origin;
-        let mut there = HashSet::new();
+        // By the names that objects have where they are: a private tree has others at points.
+        let mut there: BTreeMap<String, Object> = BTreeMap::new();
         for kind in Kind::ALL {
             let failed = |source| points::Error::Io {
                 object: format!("trees/{tree}/{}", kind.dir()),
                 point: own.describe(),
                 source,
             };
-            there.extend(own.list(tree, kind).map_err(failed)?.into_iter().map(|n| (kind, n)));
+            for name in own.list(tree, kind).map_err(failed)? {
+                let object = object(tree, (kind, name));
+                there.insert(object.to_string(), object);
+            }
         }
+        let mut everywhere = there.clone();
         let mut further = Vec::new();
         for point in places.further.iter().filter(|further| further.takes(tree)) {
-            match point.objects(tree) {
-                Ok(objects) => further.push((point, objects)),
+            match point.objects(at_points) {
+                Ok(objects) => {
+                    for &of in &objects {
+                        let object = object(at_points, of);
+                        everywhere.insert(object.to_string(), object);
+                    }
+                    further.push((point, objects));
+                }
                 Err(error) => {
                     let error = error_chain(&error);
                     tracing::warn!(%tree, error, "a publication point cannot be tidied");
                 }
             }
         }
-        let everywhere: HashSet<(Kind, Digest)> =
-            further.iter().flat_map(|(_, objects)| objects).chain(&there).copied().collect();
-        let object = |(kind, name)| Object { tree: tree.clone(), kind, name };
-        let name = |of| object(of).to_string();
-        let unneeded: BTreeMap<String, _> =
-            everywhere.difference(&needed).map(|of| (name(*of), *of)).collect();
-        self.0.retain(|name, _| unneeded.contains_key(name));
-        for (name, of) in &unneeded {
+        everywhere.retain(|name, _| !needed.contains(name));
+        self.0.retain(|name, _| everywhere.contains_key(name));
+        for (name, of) in &everywhere {
             let since = *self.0.entry(name.clone()).or_insert(now);
             let age = Duration::try_from(now.duration_since(since)).unwrap_or_default();
             if age < grace {
                 continue;
             }
-            let mut gone = !there.contains(of) || own.remove(&object(*of)).is_ok();
-            for (point, _) in further.iter().filter(|(_, objects)| objects.contains(of)) {
-                if let Err(error) = point.remove(&object(*of)) {
+            let mut gone = !there.contains_key(name) || own.remove(of).is_ok();
+            let has = |objects: &HashSet<(Kind, Digest)>| {
+                of.tree == *at_points && objects.contains(&(of.kind, of.name))
+            };
+            for (point, _) in further.iter().filter(|(_, objects)| has(objects)) {
+                if let Err(error) = point.remove(of) {
                     gone = false;
                     let error = error_chain(&error);
                     tracing::warn!(%tree, error, "what nobody needs any longer is not removed");
@@ -185,10 +235,9 @@ impl Unneeded {
                 self.0.remove(name);
             }
         }
-        let names: HashSet<String> = needed.iter().map(|of| name(*of)).collect();
-        let is_wanted = |name: &str| names.contains(name) || self.0.contains_key(name);
+        let is_wanted = |name: &str| needed.contains(name) || self.0.contains_key(name);
         for (point, _) in &further {
-            if let Err(error) = point.abandon(tree, &is_wanted) {
+            if let Err(error) = point.abandon(at_points, &is_wanted) {
                 let error = error_chain(&error);
                 tracing::warn!(%tree, error, "an upload that nobody needs is not ended");
             }
@@ -204,12 +253,14 @@ mod tests {
     use filetree::fs::Fs;
     use protocol::{
         dsse::{Bytes, Envelope},
-        generation::{Epoch, Generation},
         statement::Offer,
     };
 
     use super::*;
-    use crate::points::{Directory, Further};
+    use crate::{
+        ledger::KeptOffer,
+        points::{Directory, Further},
+    };
 
     fn kept(generation: u64, hour: i64, content: bool) -> Kept {
         Kept {
@@ -331,7 +382,7 @@ mod tests {
             let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hour);
             let grace = Duration::from_secs(24 * 3600);
             let mut unneeded = Unneeded::load(&state).unwrap();
-            unneeded.collect(&places, &tree, &ledger, now, grace).unwrap();
+            unneeded.collect(&places, &tree, &Form::Plain, &ledger, (now, grace)).unwrap();
             unneeded.save(&state).unwrap();
             let there = |point: &Directory| -> HashSet<Digest> {
                 point.list(&tree, Kind::Pack).unwrap().into_iter().collect()

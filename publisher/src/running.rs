@@ -23,12 +23,12 @@ use crate::{
     Clock,
     catalog::Catalog,
     config::{self, Config, PlaceConfig},
-    control, durable, error_chain,
+    consumers, control, durable, error_chain,
     generate::Places,
     hub::Hub,
     orders::OrderKeeper,
     points::{
-        Directory, Further, Point,
+        Directory, Further, Point, PrivateTrees,
         object_store::{self, ObjectStore},
     },
     publish::{self, Publishing},
@@ -88,6 +88,9 @@ pub enum Error {
     /// The port or its certificate.
     #[error(transparent)]
     Serve(#[from] serve::Error),
+    /// Consumers.
+    #[error(transparent)]
+    Consumers(#[from] consumers::Error),
     /// A publication point.
     #[error(transparent)]
     ObjectStore(#[from] object_store::Error),
@@ -163,6 +166,7 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
         orders,
         hub,
         catalog: Catalog::default(),
+        private: PrivateTrees::default(),
         clock,
         turns,
         rsync,
@@ -179,6 +183,10 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
     tasks.push(tokio::spawn(async move { publishing.keep().await }));
     tasks.push(tokio::spawn(announce(Arc::clone(&state), presence, shutdown.clone())));
     tasks.push(tokio::spawn(renew(Arc::clone(&state), shutdown.clone())));
+    if let Some(config) = &state.config.consumers {
+        let state = Arc::clone(&state);
+        tasks.push(consumers::serve(state, config, &data, shutdown.clone()).await?);
+    }
     tasks.push(tokio::spawn({
         let shutdown = shutdown.clone();
         async move {

@@ -5,7 +5,7 @@
 //! so is everyone once the coordinator has not been heard for too long. Which protocol a
 //! connection speaks is settled by ALPN, so one open port is enough.
 
-mod https;
+pub(crate) mod https;
 mod metrics;
 pub(crate) mod readers;
 mod rsync;

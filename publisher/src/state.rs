@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use protocol::{client::Client, name::TreeName};
 
 use crate::{
-    catalog::Catalog, config::Config, generate::Places, hub::Hub, orders::OrderKeeper, view::Views,
+    catalog::Catalog, config::Config, generate::Places, hub::Hub, orders::OrderKeeper,
+    points::PrivateTrees, view::Views,
 };
 
 /// The clock; tests bring their own.
@@ -26,6 +27,8 @@ pub(crate) struct State {
     /// The agent on this host.
     pub(crate) hub: Arc<Hub>,
     pub(crate) catalog: Catalog,
+    /// Names and keys of private trees.
+    pub(crate) private: PrivateTrees,
     pub(crate) clock: Clock,
     /// Who compresses now, over all trees.
     pub(crate) turns: filetree::pack::write::Turns,

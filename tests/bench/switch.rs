@@ -14,7 +14,7 @@ use filetree::{
 use protocol::{
     digest::Digest,
     generation::{Epoch, Generation, Version},
-    manifest::{Entry, EntryKind, Manifest},
+    manifest::{Entry, EntryKind, Manifest, StoredManifest},
     path::TreePath,
 };
 
@@ -24,9 +24,14 @@ const CHANGES: usize = 1_000;
 const IN_A_DIRECTORY: usize = 1_000;
 const TIME: i64 = 1_600_000_000_000_000_000;
 
+/// The same thousand files, from one end of the tree to the other, change in each round. The others
+/// have one of a thousand contents, so that the tree is made of links and is there in seconds: its
+/// names and directories are what a switch has to do with.
 fn content(n: usize, round: u64) -> String {
-    // The same thousand files, from one end of the tree to the other, change in each round.
-    format!("{n} {}", if n.is_multiple_of(spread()) { round } else { 0 })
+    match n.is_multiple_of(spread()) {
+        true => format!("{n} {round}"),
+        false => format!("{}", n % IN_A_DIRECTORY),
+    }
 }
 
 fn entries() -> usize {
@@ -38,34 +43,25 @@ fn spread() -> usize {
     (entries() / CHANGES).max(1)
 }
 
-fn manifest(round: u64) -> Arc<Manifest> {
+/// In blocks, as an agent keeps it.
+fn manifest(round: u64) -> Arc<StoredManifest> {
     let path = |text: String| TreePath::parse(text.as_bytes()).unwrap();
-    let dirs = entries().div_ceil(IN_A_DIRECTORY);
-    let dirs = (0..dirs).map(|n| Entry {
-        path: path(format!("d{n:04}")),
-        mode: 0o755,
-        mtime: TIME,
-        kind: EntryKind::Dir,
-    });
-    let files = (0..entries()).map(|n| {
+    let mut all = Vec::with_capacity(entries() + entries().div_ceil(IN_A_DIRECTORY));
+    for n in 0..entries() {
+        let dir = n / IN_A_DIRECTORY;
+        if n.is_multiple_of(IN_A_DIRECTORY) {
+            let path = path(format!("d{dir:04}"));
+            all.push(Entry { path, mode: 0o755, mtime: TIME, kind: EntryKind::Dir });
+        }
         let content = content(n, round);
         let (size, digest) = (content.len() as u64, Digest::of(content.as_bytes()));
         let kind = EntryKind::File { size, digest, link_group: None };
-        let at = format!("d{:04}/f{:03}", n / IN_A_DIRECTORY, n % IN_A_DIRECTORY);
-        Entry { path: path(at), mode: 0o644, mtime: TIME + round as i64, kind }
-    });
-    let mut all: Vec<Entry> = dirs.chain(files).collect();
-    // What did not change has the time that it had.
-    for entry in all.iter_mut().filter(|entry| entry.is_file()) {
-        let name = entry.path.to_string();
-        let number = |text: &str| text.parse::<usize>().unwrap();
-        let n = number(&name[1..5]) * IN_A_DIRECTORY + number(&name[7..10]);
-        if !n.is_multiple_of(spread()) {
-            entry.mtime = TIME;
-        }
+        // What did not change has the time that it had.
+        let mtime = if n.is_multiple_of(spread()) { TIME + round as i64 } else { TIME };
+        let path = path(format!("d{dir:04}/f{:03}", n % IN_A_DIRECTORY));
+        all.push(Entry { path, mode: 0o644, mtime, kind });
     }
-    all.sort_by(|a, b| a.path.cmp(&b.path));
-    Arc::new(Manifest::new(all).unwrap())
+    Arc::new(StoredManifest::from(Manifest::new(all).unwrap()))
 }
 
 /// One update; seconds from the staged content to what readers see, whether a twin had to be made, and
@@ -73,12 +69,14 @@ fn manifest(round: u64) -> Arc<Manifest> {
 fn update(
     fs: &Fs,
     place: &Place,
-    have: &Manifest,
-    want: &Arc<Manifest>,
+    have: &StoredManifest,
+    want: &Arc<StoredManifest>,
     round: u64,
 ) -> (f64, bool, u64) {
     let mut area = Area::open(fs, place.clone()).unwrap();
+    let begin = Instant::now();
     let plan = area.plan(have, View::AS_IS, want, View::AS_IS).unwrap();
+    println!("round {round}: planned in {:.3} s", begin.elapsed().as_secs_f64());
     for need in plan.needs() {
         let name = need.path.to_string();
         let number = |text: &str| text.parse::<usize>().unwrap();
@@ -115,12 +113,14 @@ pub(crate) fn run() -> Vec<Figure> {
         path: TreePath::parse(b"tree").unwrap(),
     };
     let fs = Fs::disk();
-    let mut have = Arc::new(Manifest::empty());
+    let mut have = Arc::new(StoredManifest::empty());
     let (mut times, mut operations) = (Vec::new(), 0);
     for round in 1..=6 {
         let want = manifest(round);
         let (seconds, twin, done) = update(&fs, &place, &have, &want, round);
-        println!("round {round}: {seconds:.3} s, {done} operations, fresh twin: {twin}");
+        println!(
+            "round {round}: switched in {seconds:.3} s by {done} operations, fresh twin: {twin}"
+        );
         have = want;
         if round > 2 && !twin {
             times.push(seconds);

@@ -40,7 +40,7 @@ use super::{
     refused::{self, Lost},
     registry::NoPlace,
 };
-use crate::identity::PeerIdentity;
+use crate::{guard::Shown, identity::PeerIdentity};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -135,7 +135,8 @@ impl fmt::Debug for RawProtocol {
 /// connections finish for at most [`Limits::drain`].
 ///
 /// Each request carries these extensions: [`PeerAddr`], [`Exporter`], and `Arc<PeerIdentity>`
-/// unless the server accepts anyone. An `axum::Router` is such a service. A client whose certificate
+/// unless the server accepts anyone; one for consumers `Arc<Shown>` where one has shown a
+/// certificate. An `axum::Router` is such a service. A client whose certificate
 /// was revoked or has expired gets that as the answer to each of its requests (a problem of kind
 /// `revoked` or `expired`), and never reaches `service`; a `raw` protocol has no words for it and is
 /// closed.
@@ -216,7 +217,8 @@ where
     async fn connection(&self, tcp: TcpStream, address: PeerAddr) {
         let peer = address.0;
         let Some(stream) = self.handshake(tcp, address).await else { return };
-        let accepted = match Accepted::examine(&stream, address) {
+        let consumers = self.tls.is_for_consumers();
+        let accepted = match Accepted::examine(&stream, address, consumers) {
             Ok(accepted) => accepted,
             Err(reason) => {
                 debug!(%peer, reason, "connection refused after its handshake");
@@ -348,13 +350,16 @@ where
     + 'static
     + use<S, B> {
         let (address, exporter) = (accepted.address, accepted.exporter);
-        let identity = accepted.identity.clone();
+        let (identity, shown) = (accepted.identity.clone(), accepted.shown.clone());
         self.service.clone().map_request(move |mut request: Request<Incoming>| {
             let extensions = request.extensions_mut();
             extensions.insert(address);
             extensions.insert(exporter);
             if let Some(identity) = &identity {
                 extensions.insert(Arc::clone(identity));
+            }
+            if let Some(shown) = &shown {
+                extensions.insert(Arc::clone(shown));
             }
             request
         })
@@ -432,18 +437,26 @@ async fn let_alert_arrive(mut tcp: TcpStream) {
 /// What a finished handshake says.
 struct Accepted {
     identity: Option<Arc<PeerIdentity>>,
+    shown: Option<Arc<Shown>>,
     address: PeerAddr,
     exporter: Exporter,
     alpn: Vec<u8>,
 }
 
 impl Accepted {
-    fn examine(stream: &TlsStream<TcpStream>, address: PeerAddr) -> Result<Self, &'static str> {
+    fn examine(
+        stream: &TlsStream<TcpStream>,
+        address: PeerAddr,
+        consumers: bool,
+    ) -> Result<Self, &'static str> {
         let (_, connection) = stream.get_ref();
         let exporter = connection
             .export_keying_material([0; 32], EXPORTER_LABEL, None)
             .map_err(|_| "no keying material")?;
-        let identity = match connection.peer_certificates().and_then(<[_]>::first) {
+        let chain = connection.peer_certificates();
+        let shown = chain.filter(|_| consumers).and_then(Shown::new).map(Arc::new);
+        let identity = match chain.and_then(<[_]>::first) {
+            _ if consumers => None,
             None => None,
             Some(certificate) => Some(Arc::new(
                 PeerIdentity::from_client_certificate(certificate)
@@ -451,7 +464,7 @@ impl Accepted {
             )),
         };
         let alpn = connection.alpn_protocol().unwrap_or_default().to_vec();
-        Ok(Self { identity, address, exporter: Exporter(exporter), alpn })
+        Ok(Self { identity, shown, address, exporter: Exporter(exporter), alpn })
     }
 }
 

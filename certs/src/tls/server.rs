@@ -8,7 +8,10 @@ use rustls::{
     server::{NoServerSessionStorage, danger::ClientCertVerifier},
 };
 
-use super::{Anchors, ConnectionRegistry, Credentials, Error, provider, verify::ClientVerifier};
+use super::{
+    Anchors, ConnectionRegistry, Credentials, Error, provider,
+    verify::{AnyCertificate, ClientVerifier},
+};
 
 /// Who may connect to a server.
 #[derive(Debug, Clone)]
@@ -22,6 +25,9 @@ pub enum Peers {
     },
     /// Anyone: enrollment only. TLS 1.3 only, because the proof rests on its exporter.
     Anyone,
+    /// Consumers of what is published: with any certificate, which guards judge for each request
+    /// ([`crate::guard`]), or with none.
+    Consumers,
 }
 
 /// What a server shows and whom it accepts; replaced whole when a certificate is renewed.
@@ -63,7 +69,7 @@ impl ServerTls {
             Peers::Identities { registry, .. } => {
                 Peers::Identities { anchors: anchors.clone(), registry: Arc::clone(registry) }
             }
-            Peers::Anyone => Peers::Anyone,
+            other @ (Peers::Anyone | Peers::Consumers) => other.clone(),
         };
         self.current.store(Arc::new(configuration(credentials, peers, &self.alpn)?));
         Ok(())
@@ -76,8 +82,13 @@ impl ServerTls {
     pub(super) fn registry(&self) -> Option<Arc<ConnectionRegistry>> {
         match &self.current.load().peers {
             Peers::Identities { registry, .. } => Some(Arc::clone(registry)),
-            Peers::Anyone => None,
+            Peers::Anyone | Peers::Consumers => None,
         }
+    }
+
+    /// Whether certificates of clients are not the network's.
+    pub(super) fn is_for_consumers(&self) -> bool {
+        matches!(self.current.load().peers, Peers::Consumers)
     }
 }
 
@@ -96,6 +107,9 @@ fn configuration(
                 .with_safe_default_protocol_versions()
                 .map(|builder| builder.with_client_cert_verifier(verifier))
         }
+        Peers::Consumers => builder
+            .with_safe_default_protocol_versions()
+            .map(|builder| builder.with_client_cert_verifier(Arc::new(AnyCertificate::new()))),
         Peers::Anyone => builder
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map(|builder| builder.with_no_client_auth()),

@@ -9,6 +9,7 @@ mod events;
 mod leases;
 mod people;
 mod runs;
+mod tree_secrets;
 mod undeletes;
 
 use super::testing::TestDatabase;

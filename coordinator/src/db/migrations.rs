@@ -16,6 +16,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0011_authorities", include_str!("migrations/0011_authorities.sql")),
     ("0030_run_logs", include_str!("migrations/0030_run_logs.sql")),
     ("0031_events", include_str!("migrations/0031_events.sql")),
+    ("0050_tree_secrets", include_str!("migrations/0050_tree_secrets.sql")),
 ];
 
 /// Any number; it only has to be the same in every replica.

@@ -35,6 +35,7 @@ pub(super) mod status;
 pub(super) mod tree_decision;
 pub(super) mod tree_history;
 pub(super) mod tree_holds;
+pub(super) mod tree_key;
 pub(super) mod tree_offers;
 pub(super) mod tree_publish;
 pub(super) mod tree_statements;

@@ -15,4 +15,5 @@ mod roots;
 mod rotation;
 mod standing;
 mod support;
+mod tree_keys;
 mod wire;

@@ -13,7 +13,7 @@ use protocol::{
 };
 use reqwest::Method;
 
-use crate::support::{Network, Peer, kind};
+use crate::support::{DEFINITIONS, Network, Peer, kind};
 
 /// In the order of the columns below.
 const ROLES: [Role; 5] = [Role::Admin, Role::Viewer, Role::Operator, Role::Publisher, Role::Agent];
@@ -25,6 +25,7 @@ const SITE_READERS: &str = "avo--";
 const SITE_MANAGERS: &str = "a-o--";
 const PUBLISHER: &str = "---p-";
 const AGENT: &str = "----g";
+const PEERS: &str = "---pg";
 
 /// Method, path as it is described, path as it is asked, and who may.
 const ENDPOINTS: &[(&str, &str, &str, &str)] = &[
@@ -90,6 +91,7 @@ const ENDPOINTS: &[(&str, &str, &str, &str)] = &[
         "/v1/trees/alpha/statements/b3:af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262",
         AGENT,
     ),
+    ("get", "/v1/trees/{tree}/key", "/v1/trees/alpha/key", PEERS),
     ("get", "/v1/status", "/v1/status", SITE_READERS),
     ("get", "/v1/generations", "/v1/generations?tree=alpha", SITE_READERS),
     ("get", "/v1/runs", "/v1/runs", SITE_READERS),
@@ -106,6 +108,8 @@ struct Actors {
 
 async fn actors() -> Actors {
     let (network, build, lisbon, _) = Network::with_peers().await;
+    let private = DEFINITIONS.replace("path = \"alpha\"", "path = \"alpha\"\nprivate = true");
+    network.apply(&private).await.unwrap();
     let viewer = network.peer(Role::Viewer, "vic", None).await;
     let operator = network.peer(Role::Operator, "olga", Some("lisbon")).await;
     let admin = Identity::load(&network.config.data.join("admin")).unwrap();

@@ -7,13 +7,13 @@
 use std::path::PathBuf;
 
 use protocol::{
-    manifest::{self, Manifest},
+    manifest::{self, Entries, Manifest},
     path::TreePath,
 };
 
 use super::{Area, Error, Locals};
 use crate::{
-    plan::{self, View},
+    plan::{self, Reserve, View},
     safe_path::PROTECTED,
     scan::{self, ScanOptions, ScanRecord},
 };
@@ -75,7 +75,7 @@ impl Area {
     /// [`AdoptError::Foreign`], before anything is read, where files belong to another user.
     pub fn adopt(
         &mut self,
-        want: &std::sync::Arc<Manifest>,
+        want: &std::sync::Arc<impl Entries + 'static>,
         view: View<'_>,
         record: &ScanRecord,
         options: &ScanOptions<'_>,
@@ -90,7 +90,7 @@ impl Area {
             foreign => foreign,
         };
         let scan = scan::scan(&live, record, &everything)?;
-        let wanted = plan::compare(&Manifest::empty(), View::AS_IS, want, view);
+        let wanted = plan::seen(want.clone(), view, &Reserve::default())?;
         let mut locals = Locals::default();
         let mut have = Vec::new();
         let mut apart: Option<TreePath> = None;
@@ -100,12 +100,15 @@ impl Area {
                 continue;
             }
             let marker = path.child(PROTECTED).ok();
-            let holds = |marker: &TreePath| {
-                scan.manifest.get(marker).is_some() && wanted.item(marker).is_none()
+            let is_wanted = wanted.item(path)?.is_some();
+            let holds = match marker.filter(|at| entry.is_dir() && scan.manifest.get(at).is_some())
+            {
+                Some(marker) => wanted.item(&marker)?.is_none(),
+                None => false,
             };
-            if entry.is_dir() && marker.as_ref().is_some_and(holds) {
+            if holds {
                 locals.protected.push(path.clone());
-            } else if wanted.item(path).is_some() {
+            } else if is_wanted {
                 have.push(entry.clone());
                 continue;
             } else if (view.keep)(path, entry.is_dir()) {

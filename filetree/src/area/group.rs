@@ -26,6 +26,7 @@ impl Area {
             parent.set_group_of(self.path.name(), group)?;
             let mut live = Cursor::new(live);
             for item in plan.items() {
+                let item = item?;
                 let path = &item.entry.path;
                 if !self.marks.locals.protects(path)
                     && let Some(parent) = live.parent(path)?

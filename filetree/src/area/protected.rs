@@ -5,7 +5,10 @@
 
 use std::collections::HashSet;
 
-use protocol::{manifest::Manifest, path::TreePath};
+use protocol::{
+    manifest::{self, Entries},
+    path::TreePath,
+};
 
 use super::{Area, Error, Locals, is_no_directory};
 use crate::{
@@ -31,24 +34,24 @@ impl Area {
     }
 
     /// Looks for PROTECTED files in the directories that a plan touches.
-    pub(super) fn protected_now(&self, have: &Manifest, plan: &Plan) -> Result<Reserve, Error> {
+    pub(super) fn protected_now(&self, have: &dyn Entries, plan: &Plan) -> Result<Reserve, Error> {
         let mut found = Reserve::default();
         let Some(live) = self.live()? else { return Ok(found) };
-        let ours = |dir: Option<&TreePath>| {
+        let ours = |dir: Option<&TreePath>| -> Result<bool, manifest::Error> {
             let marker = dir.map_or_else(|| TreePath::parse(PROTECTED), |d| d.child(PROTECTED));
-            marker.is_ok_and(|marker| have.get(&marker).is_some())
+            marker.map_or(Ok(false), |marker| Ok(have.find(&marker)?.is_some()))
         };
         if !plan.is_empty() {
-            found.protected_root = !ours(None) && live.stat(PROTECTED)?.is_some();
+            found.protected_root = live.stat(PROTECTED)?.is_some() && !ours(None)?;
         }
         let mut live = Cursor::new(live);
         let mut asked = HashSet::new();
         for change in plan.changes() {
             for dir in change.path.ancestors().chain([change.path.clone()]) {
                 if asked.insert(dir.clone())
-                    && !ours(Some(&dir))
                     && let Some(opened) = live.dir(&dir)?
                     && opened.stat(PROTECTED)?.is_some()
+                    && !ours(Some(&dir))?
                 {
                     found.protected.push(dir);
                 }
@@ -67,16 +70,16 @@ impl Area {
 
 /// Whether a PROTECTED file that is not the tree's own lies in a directory above a path.
 pub(super) fn shields(live: &mut Cursor, path: &TreePath, plan: &Plan) -> Result<bool, Error> {
-    let is_local = |marker: Result<TreePath, _>| {
-        marker.is_ok_and(|marker: TreePath| plan.item(&marker).is_none())
+    let is_local = |marker: Result<TreePath, _>| -> Result<bool, manifest::Error> {
+        marker.map_or(Ok(false), |marker: TreePath| Ok(plan.item(&marker)?.is_none()))
     };
-    if live.root().stat(PROTECTED)?.is_some() && is_local(TreePath::parse(PROTECTED)) {
+    if live.root().stat(PROTECTED)?.is_some() && is_local(TreePath::parse(PROTECTED))? {
         return Ok(true);
     }
     for dir in path.ancestors() {
         if let Some(opened) = live.dir(&dir)?
             && opened.stat(PROTECTED)?.is_some()
-            && is_local(dir.child(PROTECTED))
+            && is_local(dir.child(PROTECTED))?
         {
             return Ok(true);
         }
@@ -88,7 +91,7 @@ pub(super) fn shields(live: &mut Cursor, path: &TreePath, plan: &Plan) -> Result
 fn protected_below(
     dir: Dir,
     path: &TreePath,
-    have: &Manifest,
+    have: &dyn Entries,
     found: &mut Vec<TreePath>,
 ) -> Result<(), Error> {
     let mut open = vec![(path.clone(), dir)];
@@ -96,7 +99,7 @@ fn protected_below(
         for entry in dir.entries()? {
             let Ok(path) = at.child(&entry.name) else { continue };
             // Directories of the tree itself are looked into for their own sake.
-            if entry.is_dir == Some(false) || have.get(&path).is_some() {
+            if entry.is_dir == Some(false) || have.find(&path)?.is_some() {
                 continue;
             }
             let below = match dir.open_child(&entry.name) {

@@ -16,7 +16,7 @@ use std::{
 };
 
 use protocol::{
-    manifest::{EntryKind, Manifest},
+    manifest::{Entries, EntryKind},
     path::TreePath,
 };
 
@@ -132,18 +132,18 @@ impl Area {
     /// applied. Changes nothing. What a PROTECTED file shields is not looked at.
     pub fn scrub(
         &self,
-        have: &Arc<Manifest>,
+        have: &Arc<impl Entries + 'static>,
         view: View<'_>,
         options: &ScrubOptions<'_>,
     ) -> Result<ScrubReport, Error> {
         let beside =
             Reserve { withdrawn: self.withdrawn()?, grace: AS_IT_IS, ..Reserve::default() };
-        let wanted = plan::compare_with(&Manifest::empty(), View::AS_IS, have, view, &beside);
+        let wanted = plan::seen(have.clone(), view, &beside)?;
         let mut report = ScrubReport::default();
         let Some(live) = self.live()? else {
-            let missing =
-                |item: Item<'_>| Finding { path: item.entry.path.clone(), damage: Damage::Missing };
-            report.findings = wanted.items().map(missing).collect();
+            for item in wanted.items() {
+                report.findings.push(Finding { path: item?.entry.path, damage: Damage::Missing });
+            }
             return Ok(report);
         };
         let mut look = Look { area: self, view, wanted: &wanted, live: Cursor::new(live), options };
@@ -152,8 +152,11 @@ impl Area {
         if options.from.is_none() && options.only.is_empty() {
             look.extras(None, &mut report)?;
         }
-        let is_before = |item: &Item<'_>| options.from.is_some_and(|from| item.entry.path < *from);
-        for item in wanted.items().skip_while(is_before) {
+        for item in wanted.items() {
+            let item = item?;
+            if options.from.is_some_and(|from| item.entry.path < *from) {
+                continue;
+            }
             let path = &item.entry.path;
             let is_over = report.read_bytes >= options.most_bytes;
             if is_over || options.cancel.load(Ordering::Relaxed) {
@@ -182,7 +185,7 @@ impl Area {
     /// attributes alone are wrong need nothing fetched.
     pub fn plan_repair(
         &self,
-        have: &Arc<Manifest>,
+        have: &Arc<impl Entries + 'static>,
         view: View<'_>,
         findings: &[Finding],
     ) -> Result<Plan, Error> {
@@ -198,10 +201,10 @@ impl Area {
             settled: HashSet::new(),
             unread: true,
         };
-        let plan = plan::compare_with(have, view, have, view, &reserve);
+        let plan = plan::compare_with(have, view, have.clone(), view, &reserve)?;
         for finding in findings {
             if finding.damage == Damage::Attributes
-                && let Some(need) = plan.need(&finding.path)
+                && let Some(need) = plan.need(&finding.path)?
             {
                 self.stage_again(&need)?;
             }
@@ -255,8 +258,8 @@ struct Look<'a> {
 
 impl Look<'_> {
     /// What is wrong with one entry.
-    fn item(&mut self, item: &Item<'_>, report: &mut ScrubReport) -> Result<Option<Damage>, Error> {
-        let entry = item.entry;
+    fn item(&mut self, item: &Item, report: &mut ScrubReport) -> Result<Option<Damage>, Error> {
+        let entry = &item.entry;
         let name = entry.path.name();
         let Some(parent) = self.live.parent(&entry.path)? else { return Ok(Some(Damage::Missing)) };
         let Some(meta) = parent.stat(name)? else { return Ok(Some(Damage::Missing)) };
@@ -295,7 +298,7 @@ impl Look<'_> {
             Some(dir) => self.live.dir(dir)?,
         };
         let Some(opened) = opened else { return Ok(()) };
-        let entries = match opened.entries() {
+        let mut entries = match opened.entries() {
             Ok(entries) => entries,
             Err(error) if is_no_directory(&error) => return Ok(()),
             Err(error) => {
@@ -310,10 +313,10 @@ impl Look<'_> {
             None => TreePath::parse(name),
             Some(dir) => dir.child(name),
         };
-        let is_protected = |name: &[u8]| {
-            *name == *PROTECTED && path_of(name).is_ok_and(|path| self.wanted.item(&path).is_none())
-        };
-        if entries.iter().any(|entry| is_protected(&entry.name)) {
+        if entries.iter().any(|entry| *entry.name == *PROTECTED)
+            && let Ok(path) = path_of(PROTECTED)
+            && self.wanted.item(&path)?.is_none()
+        {
             return Ok(());
         }
         let locals = &self.area.marks.locals;
@@ -324,9 +327,11 @@ impl Look<'_> {
                 .flatten()
                 .any(|at| at == path || path.is_inside(at) || at.is_inside(path))
         };
+        // In order, as that is how a large manifest is read.
+        entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         for entry in &entries {
             let Ok(path) = path_of(&entry.name) else { continue };
-            let is_ours = self.wanted.item(&path).is_some() || safe_path::is_reserved(&path);
+            let is_ours = self.wanted.item(&path)?.is_some() || safe_path::is_reserved(&path);
             let is_dir = entry.is_dir.unwrap_or(false);
             if is_ours || is_known(&path) || !(self.view.keep)(&path, is_dir) {
                 continue;

@@ -381,7 +381,10 @@ impl FileSink for TreeSink<'_> {
         let Some((file, len)) = self.file.take() else { return Ok(()) };
         // What failed makes the whole unpacking fail; the result tells.
         if made.is_ok() {
-            file.set_len(len).map_err(|error| error.source)?;
+            // Where the end is a hole; elsewhere xfs would write out the whole file, and wait for it.
+            if file.meta().map_err(|error| error.source)?.size != len {
+                file.set_len(len).map_err(|error| error.source)?;
+            }
             file.set_mtime(entry.mtime).map_err(|error| error.source)?;
             file.set_mode(entry.mode).map_err(|error| error.source)?;
         }

@@ -50,10 +50,10 @@ impl<'a> Bring<'a> {
     }
 
     /// Brings one path to what the plan wants there. Paths come in order.
-    pub(crate) fn path(&mut self, path: &TreePath) -> Result<(), Error> {
+    pub(crate) fn path(&mut self, path: &TreePath, item: Option<Item>) -> Result<(), Error> {
         // Also where nothing is left to do: an interrupted run may have left the times wrong.
         self.touched.extend(path.parent());
-        match self.plan.item(path) {
+        match item {
             None => self.absent(path),
             Some(item) => match &item.entry.kind {
                 EntryKind::Dir => self.dir(path),
@@ -69,15 +69,7 @@ impl<'a> Bring<'a> {
             return Err(Error::Missing(self.missing));
         }
         self.touched.extend(self.tree.unlocked.drain(..));
-        for path in self.touched.iter().rev() {
-            if let Some(item) = self.plan.item(path)
-                && item.entry.is_dir()
-                && let Some(dir) = self.tree.dir(path)?
-            {
-                close_dir(&item, dir)?;
-            }
-        }
-        Ok(())
+        close_dirs(self.plan, &self.touched, &mut self.tree)
     }
 
     fn absent(&mut self, path: &TreePath) -> Result<(), Error> {
@@ -103,7 +95,7 @@ impl<'a> Bring<'a> {
         Ok(self.staging.own(parent, path.name())?)
     }
 
-    fn symlink(&mut self, item: &Item<'_>, target: &[u8]) -> Result<(), Error> {
+    fn symlink(&mut self, item: &Item, target: &[u8]) -> Result<(), Error> {
         let path = &item.entry.path;
         let fresh = self.fresh;
         let parent = parent(&mut self.tree, path)?;
@@ -121,12 +113,12 @@ impl<'a> Bring<'a> {
         Ok(())
     }
 
-    fn file(&mut self, item: &Item<'_>) -> Result<(), Error> {
+    fn file(&mut self, item: &Item) -> Result<(), Error> {
         let path = &item.entry.path;
         let Some(key) = item.key() else { return Ok(()) };
         let fresh = self.fresh;
         let Some(source) = self.source(path, &key)? else {
-            self.missing.extend(self.plan.need(path));
+            self.missing.extend(self.plan.need(path)?);
             return Ok(());
         };
         let from = match &source {
@@ -188,7 +180,7 @@ fn parent<'c>(cursor: &'c mut Cursor, path: &TreePath) -> Result<&'c Dir, Error>
 /// a file or symlink is there already.
 pub(crate) fn put_file(
     staging: &Staging,
-    item: &Item<'_>,
+    item: &Item,
     from: &Dir,
     name: &[u8],
     dir: &Dir,
@@ -219,7 +211,7 @@ pub(crate) fn put_file(
 /// Makes a symlink under the item's name in `dir`, replacing a file or symlink in one step.
 pub(crate) fn put_symlink(
     staging: &Staging,
-    item: &Item<'_>,
+    item: &Item,
     target: &[u8],
     dir: &Dir,
 ) -> fs::Result<()> {
@@ -230,8 +222,27 @@ pub(crate) fn put_symlink(
     staging.dir().rename(&temporary, dir, item.entry.path.name())
 }
 
+/// Gives those of these paths that are directories their modes and times, the deepest first.
+pub(crate) fn close_dirs(
+    plan: &Plan,
+    touched: &BTreeSet<TreePath>,
+    tree: &mut Cursor,
+) -> Result<(), Error> {
+    let mut dirs = Vec::new();
+    // Asked for in order, as that is how a large manifest is read.
+    for path in touched {
+        dirs.extend(plan.item(path)?.filter(|item| item.entry.is_dir()));
+    }
+    for item in dirs.iter().rev() {
+        if let Some(dir) = tree.dir(&item.entry.path)? {
+            close_dir(item, dir)?;
+        }
+    }
+    Ok(())
+}
+
 /// Gives a directory its mode and time, and says whether they were others.
-pub(crate) fn close_dir(item: &Item<'_>, dir: &Dir) -> fs::Result<bool> {
+pub(crate) fn close_dir(item: &Item, dir: &Dir) -> fs::Result<bool> {
     let meta = dir.meta()?;
     if meta.mode != item.mode {
         dir.set_mode(item.mode)?;
@@ -243,8 +254,8 @@ pub(crate) fn close_dir(item: &Item<'_>, dir: &Dir) -> fs::Result<bool> {
 }
 
 /// Whether what is at the item's name in `dir` is, by its attributes, what the item wants.
-pub(crate) fn is_wanted(item: &Item<'_>, meta: &Meta, dir: &Dir) -> fs::Result<bool> {
-    let entry = item.entry;
+pub(crate) fn is_wanted(item: &Item, meta: &Meta, dir: &Dir) -> fs::Result<bool> {
+    let entry = &item.entry;
     let alike = same_time(meta.mtime, entry.mtime)
         && match &entry.kind {
             EntryKind::Dir => meta.kind == Kind::Dir && meta.mode == item.mode,

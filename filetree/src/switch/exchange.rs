@@ -8,8 +8,6 @@
 
 use std::collections::BTreeSet;
 
-use protocol::path::TreePath;
-
 #[cfg(test)]
 use super::KnownBad;
 use super::{
@@ -220,16 +218,22 @@ fn bring(
     let mut bring = Bring::new(plan, &area.staging, standby.dir.reopen()?, live, fresh);
     let total = missed.map_or(plan.kept_entries(), |missed| missed.0.len()) as u64;
     let mut done = 0;
-    let mut step = |bring: &mut Bring<'_>, path: &TreePath| {
+    let mut step = || {
         done += 1;
         if done % 256 == 0 || done == total {
             (options.progress)(done, total);
         }
-        bring.path(path)
     };
     match missed {
-        Some(missed) => missed.0.iter().try_for_each(|(path, _)| step(&mut bring, path))?,
-        None => plan.items().try_for_each(|item| step(&mut bring, &item.entry.path))?,
+        Some(missed) => missed.0.iter().try_for_each(|(path, _)| {
+            step();
+            bring.path(path, plan.item(path)?)
+        })?,
+        None => plan.items().try_for_each(|item| {
+            step();
+            let item = item?;
+            bring.path(&item.entry.path.clone(), Some(item))
+        })?,
     }
     bring.finish()
 }
@@ -240,7 +244,7 @@ fn verify(plan: &Plan, tree: Dir, paths: &PathList) -> Result<(), Error> {
     for (path, _) in &paths.0 {
         let wrong = || Error::Inconsistent { path: path.clone() };
         let parent = tree.parent(path)?;
-        match (plan.item(path), parent) {
+        match (plan.item(path)?, parent) {
             (None, None) => {}
             (None, Some(parent)) => {
                 if parent.stat(path.name())?.is_some() {

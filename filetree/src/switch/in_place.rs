@@ -12,7 +12,7 @@ use protocol::{manifest::EntryKind, path::TreePath};
 
 use super::{
     SwitchOptions, SwitchReport,
-    bring::{close_dir, is_wanted, put_file, put_symlink},
+    bring::{close_dirs, is_wanted, put_file, put_symlink},
     cursor::Cursor,
     exchange::extend_lists,
     remove::{remove_all, to_trash},
@@ -111,7 +111,7 @@ struct InPlace<'a> {
 impl InPlace<'_> {
     fn put(&mut self, change: &Change) -> Result<(), Error> {
         let path = &change.path;
-        let Some(item) = self.plan.item(path) else { return Ok(()) };
+        let Some(item) = self.plan.item(path)? else { return Ok(()) };
         self.make_way(path, item.entry.is_dir(), change.had)?;
         let mut other = Cursor::new(self.live.root().reopen()?);
         let parent = dir_of(&mut self.live, path)?;
@@ -150,7 +150,7 @@ impl InPlace<'_> {
                     }
                     put_file(staging, &item, from_dir, from.name(), parent, there.is_some())?;
                 } else {
-                    return Err(Error::Missing(self.plan.need(path).into_iter().collect()));
+                    return Err(Error::Missing(self.plan.need(path)?.into_iter().collect()));
                 }
             }
         }
@@ -189,7 +189,7 @@ impl InPlace<'_> {
             // Something local has the name of a new file.
             let known = self
                 .plan
-                .item(path)
+                .item(path)?
                 .is_some_and(|item| is_wanted(&item, &meta, parent).unwrap_or(false));
             if !known {
                 to_trash(&self.area.work, self.options.now, parent, path)?;
@@ -302,15 +302,7 @@ impl InPlace<'_> {
 
     fn finish(mut self) -> Result<(), Error> {
         self.touched.extend(self.live.unlocked.drain(..));
-        for path in self.touched.iter().rev() {
-            if let Some(item) = self.plan.item(path)
-                && item.entry.is_dir()
-                && let Some(dir) = self.live.dir(path)?
-            {
-                close_dir(&item, dir)?;
-            }
-        }
-        Ok(())
+        close_dirs(self.plan, &self.touched, &mut self.live)
     }
 }
 

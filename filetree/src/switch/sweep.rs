@@ -286,7 +286,7 @@ fn close_passed(area: &Area, plan: &Plan) -> Result<bool, Error> {
     for path in locals.excluded.iter().chain(&locals.held).chain(&locals.protected) {
         if let Some(above) = path.parent()
             && !locals.protects(&above)
-            && let Some(item) = plan.item(&above)
+            && let Some(item) = plan.item(&above)?
             && item.entry.is_dir()
             && let Some(dir) = live.dir(&above)?
         {

@@ -6,21 +6,18 @@
 
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
-    origin,
     spec::AssignmentName,
     v1::agent::{AssignmentOrder, Origin, PublisherOrigin},
 };
 
 use super::Agent;
 use crate::{
-    fetch::{points::Point, ranges::Ask, retries::get_from},
+    fetch::pointer,
     ledger,
     orders::{Found, Orders},
     published,
 };
 
-/// Longest pointer that is read, in bytes: a statement and offers, with room.
-const MAX_LEN: u64 = 1 << 20;
 /// The points are not asked more often.
 const SHORTEST: SignedDuration = SignedDuration::from_secs(1);
 
@@ -52,13 +49,14 @@ impl Agent {
         order: &AssignmentOrder,
         from: &PublisherOrigin,
     ) -> Option<Found> {
-        let points =
-            published::points(self, from, |why| tracing::debug!(why, "a point is left out"))
-                .ok()?;
+        let points = published::points(self, &order.name.tree, from, |why| {
+            tracing::debug!(why, "a point is left out");
+        })
+        .ok()?;
         let mut newest: Option<(protocol::generation::Version, Found)> = None;
         for point in points.in_order() {
-            let found = match self.latest_at(point, order).await {
-                Ok(found) => found,
+            let found = match pointer::fetch(point, &order.name.tree, self.patience).await {
+                Ok(statement) => Found { statement, offers: vec![] },
                 Err(error) => {
                     let (point, error) = (&point.name, crate::chain(&error));
                     tracing::info!(assignment = %order.name, point, error, "no pointer from here");
@@ -88,19 +86,6 @@ impl Agent {
         newest.map(|(_, found)| found)
     }
 
-    async fn latest_at(&self, point: &Point, order: &AssignmentOrder) -> Result<Found, Error> {
-        let path = origin::latest_path(&order.name.tree);
-        let mut bytes = Vec::new();
-        let ask = Ask::up_to(path, MAX_LEN);
-        get_from(point, &ask, self.patience, |piece| {
-            bytes.extend_from_slice(piece);
-            Ok(())
-        })
-        .await?;
-        let statement = serde_json::from_slice(&bytes)?;
-        Ok(Found { statement, offers: vec![] })
-    }
-
     fn note_found(
         &self,
         order: &AssignmentOrder,
@@ -115,13 +100,4 @@ impl Agent {
         record.look_again = now.checked_add(wait.max(SHORTEST)).ok();
         self.ledger.set_record(&record)
     }
-}
-
-/// Why a point has no pointer for us.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(transparent)]
-    Fetch(#[from] crate::fetch::ranges::Error),
-    #[error("its pointer is no signed statement")]
-    Json(#[from] serde_json::Error),
 }

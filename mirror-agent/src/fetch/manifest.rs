@@ -4,12 +4,13 @@ use std::{
     collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use protocol::{
     digest::Digest,
-    manifest::{self, Block, BlockList, BlockRef, Entry, Manifest},
+    manifest::{self, Block, BlockList, BlockRef, BlockSource, Entry, Manifest, StoredManifest},
     name::TreeName,
     origin,
     path::TreePath,
@@ -41,6 +42,9 @@ pub enum Error {
     /// It is not a manifest.
     #[error(transparent)]
     Manifest(#[from] manifest::Error),
+    /// The index of a pack does not lead on from what is held.
+    #[error(transparent)]
+    Pack(#[from] protocol::pack::Error),
     /// The agent's copy cannot be read or written.
     #[error("the agent's copy of a manifest at {path} cannot be used", path = path.display())]
     Store {
@@ -58,33 +62,53 @@ pub enum Error {
 #[derive(Debug, Clone)]
 pub struct Store {
     lists: PathBuf,
-    blocks: PathBuf,
+    blocks: Arc<Blocks>,
+}
+
+/// The directory of blocks.
+#[derive(Debug)]
+struct Blocks(PathBuf);
+
+impl Blocks {
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.0.join(digest.hex())
+    }
+}
+
+impl BlockSource for Blocks {
+    fn read(&self, block: &BlockRef) -> Result<Vec<u8>, manifest::Error> {
+        let path = self.path(&block.digest);
+        let bytes = read(&path, block.bytes);
+        bytes.ok_or_else(|| manifest::Error::Unreadable(path.display().to_string()))
+    }
 }
 
 impl Store {
     /// Opens the store in `data`, or begins one.
     pub fn open(data: &Path) -> Result<Self, Error> {
         let root = data.join("manifests");
-        let store = Self { lists: root.join("lists"), blocks: root.join("blocks") };
-        for dir in [&store.lists, &store.blocks] {
+        let blocks = Arc::new(Blocks(root.join("blocks")));
+        let store = Self { lists: root.join("lists"), blocks };
+        for dir in [&store.lists, &store.blocks.0] {
             fs::create_dir_all(dir).map_err(|source| Error::Store { path: dir.clone(), source })?;
         }
         Ok(store)
     }
 
-    /// The manifest of that digest, if all of it is kept and undamaged.
-    pub fn get(&self, digest: &Digest) -> Option<Manifest> {
-        self.read(&self.list(digest)?).ok()
+    /// The manifest of that digest, if all of it is kept and undamaged. Its blocks stay on the disk.
+    pub fn get(&self, digest: &Digest) -> Option<StoredManifest> {
+        let manifest = self.at(self.list(digest)?);
+        manifest.check_blocks().is_ok().then_some(manifest)
     }
 
-    fn read(&self, list: &BlockList) -> Result<Manifest, Error> {
-        Manifest::read(list, |named| {
-            let missing = || Error::Store {
-                path: self.blocks.join(named.digest.hex()),
-                source: io::ErrorKind::NotFound.into(),
-            };
-            self.block(named).ok_or_else(missing)
-        })
+    /// [`Store::get`], all of it in memory.
+    pub fn load(&self, digest: &Digest) -> Option<Manifest> {
+        self.at(self.list(digest)?).load().ok()
+    }
+
+    /// The manifest of a list whose blocks are kept.
+    pub fn at(&self, list: BlockList) -> StoredManifest {
+        StoredManifest::new(list, self.blocks.clone())
     }
 
     /// Keeps a manifest.
@@ -104,7 +128,7 @@ impl Store {
         }
         let lists: HashSet<String> = digests.iter().map(Digest::hex).collect();
         remove_others(&self.lists, &lists)?;
-        remove_others(&self.blocks, &blocks)
+        remove_others(&self.blocks.0, &blocks)
     }
 
     /// The canonical bytes of a block list that is kept, for a relay.
@@ -114,7 +138,7 @@ impl Store {
 
     /// The canonical bytes of a block that is kept, for a relay.
     pub fn block_bytes(&self, digest: &Digest) -> Option<Vec<u8>> {
-        let bytes = read(&self.blocks.join(digest.hex()))?;
+        let bytes = read(&self.blocks.path(digest), manifest::MAX_BLOCK_BYTES)?;
         (Digest::of(&bytes) == *digest).then_some(bytes)
     }
 
@@ -122,30 +146,32 @@ impl Store {
     pub fn entry(&self, manifest: &Digest, path: &TreePath) -> Option<Entry> {
         let list = self.list(manifest)?;
         let after = list.blocks().partition_point(|block| block.first <= *path);
-        let entries = self.block(list.blocks().get(after.checked_sub(1)?)?)?.entries().ok()?;
+        let block = list.blocks().get(after.checked_sub(1)?)?;
+        let entries = Block::parse(self.block_bytes(&block.digest)?).ok()?.entries().ok()?;
         let at = entries.binary_search_by(|entry| entry.path.cmp(path)).ok()?;
         entries.into_iter().nth(at)
     }
 
     fn list(&self, digest: &Digest) -> Option<BlockList> {
-        let bytes = read(&self.lists.join(digest.hex()))?;
+        let bytes = read(&self.lists.join(digest.hex()), manifest::MAX_BLOCK_BYTES)?;
         let list = BlockList::parse(&bytes).ok()?;
         (list.digest() == *digest).then_some(list)
     }
 
-    fn put_list(&self, list: &BlockList) -> Result<Digest, Error> {
+    /// Keeps the list of a manifest whose blocks are kept.
+    pub fn put_list(&self, list: &BlockList) -> Result<Digest, Error> {
         let digest = list.digest();
         write(&self.lists.join(digest.hex()), &list.encode())?;
         Ok(digest)
     }
 
-    fn block(&self, block: &BlockRef) -> Option<Block> {
-        let bytes = read(&self.blocks.join(block.digest.hex()))?;
-        Block::parse(bytes).ok().filter(|found| found.digest() == block.digest)
+    fn has(&self, block: &BlockRef) -> bool {
+        self.blocks.read(block).is_ok_and(|bytes| Digest::of(&bytes) == block.digest)
     }
 
-    fn put_block(&self, block: &Block) -> Result<(), Error> {
-        let path = self.blocks.join(block.digest().hex());
+    /// Keeps a block.
+    pub fn put_block(&self, block: &Block) -> Result<(), Error> {
+        let path = self.blocks.path(&block.digest());
         if path.exists() { Ok(()) } else { write(&path, block.bytes()) }
     }
 }
@@ -157,7 +183,7 @@ pub async fn fetch(
     tree: &TreeName,
     statement: &Statement,
     patience: Patience,
-) -> Result<Manifest, Error> {
+) -> Result<StoredManifest, Error> {
     if let Some(manifest) = store.get(&statement.manifest) {
         return Ok(manifest);
     }
@@ -168,8 +194,9 @@ pub async fn fetch(
     }
     // They are kept on the disk and read from there: all at once would be the manifest once more.
     stream::iter(fetching).buffered(PARALLEL).try_for_each(|_| async { Ok(()) }).await?;
-    let manifest = store.read(&list)?;
-    store.put_list(&list)?;
+    let manifest = store.at(list);
+    tokio::task::block_in_place(|| manifest.check_entries())?;
+    store.put_list(manifest.list())?;
     Ok(manifest)
 }
 
@@ -198,9 +225,9 @@ async fn fetch_block(
     tree: &TreeName,
     block: &BlockRef,
     patience: Patience,
-) -> Result<Block, Error> {
-    if let Some(block) = store.block(block) {
-        return Ok(block);
+) -> Result<(), Error> {
+    if store.has(block) {
+        return Ok(());
     }
     let ask = Ask::up_to(origin::block_path(tree, &block.digest), packed_bound(block.bytes));
     let accept = |packed: Vec<u8>| {
@@ -212,8 +239,7 @@ async fn fetch_block(
     };
     let fetched = get_accepted(points, &ask, patience, accept).await;
     let (fetched, _) = fetched.map_err(|source| Error::Fetch { tree: tree.clone(), source })?;
-    store.put_block(&fetched)?;
-    Ok(fetched)
+    store.put_block(&fetched)
 }
 
 /// Most bytes of a zstd frame of so many bytes: what does not shrink hardly grows.
@@ -221,11 +247,12 @@ fn packed_bound(unpacked: u64) -> u64 {
     unpacked + unpacked / 64 + 1024
 }
 
-fn read(path: &Path) -> Option<Vec<u8>> {
+/// What a file of ours holds, if that is at most so many bytes.
+fn read(path: &Path, most: u64) -> Option<Vec<u8>> {
     let packed = fs::read(path).ok()?;
     let (length, packed) = packed.split_first_chunk::<8>()?;
     let length = u64::from_le_bytes(*length);
-    (length <= manifest::MAX_BLOCK_BYTES).then(|| wire::decompress(packed, length).ok())?
+    (length <= most).then(|| wire::decompress(packed, length).ok())?
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {

@@ -18,6 +18,7 @@ use super::{
     allowed::Allowed,
     ranges::Error,
     retries::{backoff, chance},
+    sealed::Sealed,
 };
 use crate::line::Line;
 
@@ -105,6 +106,8 @@ pub struct Point {
     http: HttpSource,
     /// For where its redirects lead, if that is another client's business.
     elsewhere: Option<HttpSource>,
+    /// Where what it has is encrypted.
+    sealed: Option<Sealed>,
     health: SharedHealth,
     received: AtomicU64,
     requests: AtomicU64,
@@ -128,6 +131,7 @@ impl Point {
             line: Arc::default(),
             http,
             elsewhere: None,
+            sealed: None,
             health: SharedHealth::default(),
             received: AtomicU64::new(0),
             requests: AtomicU64::new(0),
@@ -153,6 +157,16 @@ impl Point {
     /// The same, over that line.
     pub fn over(self, line: &Arc<Line>) -> Self {
         Self { line: Arc::clone(line), ..self }
+    }
+
+    /// The same, where what it has is encrypted.
+    pub fn sealed_by(self, sealed: Sealed) -> Self {
+        Self { sealed: Some(sealed), ..self }
+    }
+
+    /// How what it has is encrypted, where it is.
+    pub fn sealed(&self) -> Option<&Sealed> {
+        self.sealed.as_ref()
     }
 
     /// The client for the next request.
@@ -207,7 +221,11 @@ impl Point {
     /// It gave nothing, or nothing good.
     pub fn note_failure(&self, error: &Error) {
         // What is not there yet, or no longer, says nothing about the point.
-        if !matches!(error, Error::Missing { .. } | Error::Sink { .. } | Error::Budget { .. }) {
+        let says_nothing = matches!(
+            error,
+            Error::Missing { .. } | Error::Sink { .. } | Error::Budget { .. } | Error::Key { .. }
+        );
+        if !says_nothing {
             lock(&self.health).failed(Instant::now(), chance());
         }
         let mut trouble = lock(&self.trouble);

@@ -7,7 +7,11 @@ use std::{
 
 use reqwest::{Response, StatusCode, header};
 
-use super::{allowed::MAX_REDIRECTS, points::Point};
+use super::{
+    allowed::MAX_REDIRECTS,
+    points::Point,
+    sealed::{self, NoKey},
+};
 
 use crate::line::BudgetUsed;
 
@@ -145,6 +149,14 @@ pub enum Error {
         /// In what time.
         seconds: u64,
     },
+    /// It is encrypted, and there is no key.
+    #[error("{url} cannot be opened")]
+    Key {
+        /// What was asked.
+        url: String,
+        /// Why there is no key.
+        source: Box<NoKey>,
+    },
     /// The site may receive no more.
     #[error("{url} is not fetched further")]
     Budget {
@@ -191,6 +203,20 @@ pub struct Got {
 /// Asks a point and gives what comes to `sink`, in order. `got` tells how far it went, also when
 /// it ends with an error.
 pub async fn get(
+    point: &Point,
+    ask: &Ask,
+    patience: Patience,
+    got: &mut Got,
+    sink: impl FnMut(&[u8]) -> std::io::Result<()>,
+) -> Result<(), Error> {
+    match point.sealed() {
+        Some(sealed) => sealed::get(point, sealed, ask, patience, got, sink).await,
+        None => get_plain(point, ask, patience, got, sink).await,
+    }
+}
+
+/// The same for bytes as they lie at the point.
+pub(super) async fn get_plain(
     point: &Point,
     ask: &Ask,
     patience: Patience,

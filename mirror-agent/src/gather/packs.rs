@@ -22,7 +22,7 @@ use filetree::{
 
 use protocol::{
     digest::Digest,
-    manifest::{Entry, Manifest},
+    manifest::{Entries, Entry},
     pack::{Frame, Selection, Slice, chain::Step},
     path::TreePath,
     transfer::{Encoder, NoDelta, Way},
@@ -89,7 +89,7 @@ impl Gather<'_> {
             }
             Err(error) => Some((NoDelta::PointUnreachable, crate::chain(&error))),
         };
-        let bases = HeldBases { gather: self, made, from: &link.from };
+        let bases = HeldBases { gather: self, made, from: &*link.from };
         let mut sink = Sink {
             stage: &self.stage,
             made,
@@ -176,19 +176,19 @@ fn payloads(index: &PackIndex, selection: &Selection) -> BTreeMap<Encoder, u64> 
 struct HeldBases<'a> {
     gather: &'a Gather<'a>,
     made: &'a MadeBases,
-    from: &'a Manifest,
+    from: &'a dyn Entries,
 }
 
 impl Bases for HeldBases<'_> {
     fn open(&self, number: u64) -> io::Result<Option<Box<dyn ReadAt>>> {
-        let entry = usize::try_from(number).ok().and_then(|n| self.from.entries().get(n));
-        let Some((path, digest)) = entry.and_then(|e| Some((&e.path, e.digest()?))) else {
+        let entry = self.from.numbered(number).map_err(io::Error::other)?;
+        let Some((digest, path)) = entry.and_then(|e| Some((e.digest()?, e.path))) else {
             return Ok(None);
         };
         let Gather { site, stage, sources, .. } = self.gather;
-        let live = || site.area().base_file(path).ok();
+        let live = || site.area().base_file(&path).ok();
         // What is not there after all is wanted another way then.
-        let file = sources.holds(path, &digest).then(live).flatten();
+        let file = sources.holds(&path, &digest).then(live).flatten();
         let file = file.or_else(|| self.made.file(&digest));
         let file = file.or_else(|| stage.staging().base_file(stage.need(&digest)?));
         Ok(file.map(|file| Box::new(file) as Box<dyn ReadAt>))

@@ -41,18 +41,31 @@ pub enum Error {
 
 /// One directory of the ledger.
 #[derive(Debug)]
-pub(super) struct Folder(PathBuf);
+pub(super) struct Folder {
+    path: PathBuf,
+    /// Of the files in it.
+    mode: u32,
+}
 
 impl Folder {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
-        match DirBuilder::new().recursive(true).mode(0o750).create(path) {
-            Ok(()) => Ok(Self(path.to_owned())),
-            Err(source) => Err(failed("create", path, source)),
-        }
+        Self::create(path, 0o750, 0o640)
     }
 
     pub(super) fn folder(&self, name: &str) -> Result<Self, Error> {
-        Self::open(&self.0.join(name))
+        Self::open(&self.path.join(name))
+    }
+
+    /// One whose files only this user reads.
+    pub(super) fn private_folder(&self, name: &str) -> Result<Self, Error> {
+        Self::create(&self.path.join(name), 0o700, 0o600)
+    }
+
+    fn create(path: &Path, dir_mode: u32, mode: u32) -> Result<Self, Error> {
+        match DirBuilder::new().recursive(true).mode(dir_mode).create(path) {
+            Ok(()) => Ok(Self { path: path.to_owned(), mode }),
+            Err(source) => Err(failed("create", path, source)),
+        }
     }
 
     pub(super) fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
@@ -73,12 +86,12 @@ impl Folder {
         let path = self.path(name);
         let text = serde_json::to_vec_pretty(value)
             .map_err(|source| Error::Damaged { path: path.clone(), source })?;
-        let new = self.0.join(format!("{name}.new"));
+        let new = self.path.join(format!("{name}.new"));
         let written = File::options()
             .write(true)
             .create(true)
             .truncate(true)
-            .mode(0o640)
+            .mode(self.mode)
             .open(&new)
             .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()));
         written.map_err(|source| failed("write", &new, source))?;
@@ -98,10 +111,11 @@ impl Folder {
 
     /// Names of all files, sorted.
     pub(super) fn names(&self) -> Result<Vec<String>, Error> {
-        let entries = fs::read_dir(&self.0).map_err(|source| failed("list", &self.0, source))?;
+        let entries =
+            fs::read_dir(&self.path).map_err(|source| failed("list", &self.path, source))?;
         let mut names = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(|source| failed("list", &self.0, source))?;
+            let entry = entry.map_err(|source| failed("list", &self.path, source))?;
             let name = entry.file_name();
             names.extend(name.to_str().and_then(|n| n.strip_suffix(SUFFIX)).map(str::to_owned));
         }
@@ -110,12 +124,12 @@ impl Folder {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.join(format!("{name}{SUFFIX}"))
+        self.path.join(format!("{name}{SUFFIX}"))
     }
 
     fn sync(&self) -> Result<(), Error> {
-        let synced = File::open(&self.0).and_then(|dir| dir.sync_all());
-        synced.map_err(|source| failed("sync", &self.0, source))
+        let synced = File::open(&self.path).and_then(|dir| dir.sync_all());
+        synced.map_err(|source| failed("sync", &self.path, source))
     }
 }
 

@@ -138,7 +138,7 @@ fn note_held(
         directory.prepare()?;
         directory.site.note_applied((version, digest), rules)?;
     }
-    Ok(held_of(&manifest, version, digest, rules, true))
+    Ok(held_of(&manifest, version, digest, rules, true)?)
 }
 
 impl Look<'_> {

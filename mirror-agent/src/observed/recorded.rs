@@ -1,9 +1,6 @@
 //! What the ledger knows of an observed generation.
 
-use protocol::{
-    manifest::Manifest,
-    v1::agent::{AssignmentOrder, RsyncdOrigin},
-};
+use protocol::v1::agent::{AssignmentOrder, RsyncdOrigin};
 
 use super::{Error, ranked};
 use crate::{
@@ -27,8 +24,8 @@ pub(super) fn missing(
     }
     let manifest = agent.manifests.get(&applied.manifest);
     let held =
-        |manifest: Manifest| held_of(&manifest, applied.version, applied.manifest, rules, true);
-    Ok(manifest.map(held))
+        manifest.map(|manifest| held_of(&manifest, applied.version, applied.manifest, rules, true));
+    Ok(held.transpose()?)
 }
 
 /// Whether what is held was taken from this server, or nothing is held yet.

@@ -153,6 +153,7 @@ impl World {
                 address: None,
                 points: vec![],
                 relays: vec![],
+                private: false,
             }),
             fallback: vec![],
             target: Some(Target {

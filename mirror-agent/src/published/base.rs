@@ -1,12 +1,12 @@
 //! What a run starts from: what is there, as it was applied or as it was found.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use filetree::scan::ScanRecord;
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
-    manifest::Manifest,
+    manifest::{Entries, Manifest, StoredManifest},
     path::TreePath,
     v1::agent::{AssignmentOrder, RunKind},
 };
@@ -20,10 +20,10 @@ use crate::{
     versions::within,
 };
 
-/// What a run starts from.
-pub(crate) struct Base {
+/// What a run starts from. `M` says where its manifest is kept.
+pub(crate) struct Base<M = StoredManifest> {
     /// The manifest of what is there: as it was applied, or as it was found.
-    pub(crate) manifest: Manifest,
+    pub(crate) manifest: M,
     /// Its digest, if it is that of an announced generation.
     pub(crate) digest: Option<Digest>,
     /// Through which rules it is held; `None` where it was found.
@@ -33,6 +33,7 @@ pub(crate) struct Base {
 }
 
 impl Base {
+    /// What lies at a site, its manifest on the disk.
     pub(crate) fn find(
         agent: &Agent,
         site: &Site,
@@ -40,24 +41,37 @@ impl Base {
         rules: &Rules,
         run: &Run,
     ) -> Result<Self, apply::Error> {
+        Self::find_by(|digest| agent.manifests.get(digest), site, applied, rules, run)
+    }
+}
+
+impl<M: Entries + From<Manifest>> Base<M> {
+    /// The same, with the manifest as `kept` gives it.
+    pub(crate) fn find_by(
+        kept: impl FnOnce(&Digest) -> Option<M>,
+        site: &Site,
+        applied: Option<Applied>,
+        rules: &Rules,
+        run: &Run,
+    ) -> Result<Self, apply::Error> {
         if let Some(applied) = &applied
-            && let Some(manifest) = agent.manifests.get(&applied.manifest)
+            && let Some(manifest) = kept(&applied.manifest)
         {
             let digest = Some(applied.manifest);
             let rules = Some(applied.rules.clone());
             return Ok(Self { manifest, digest, rules, adopted: false });
         }
         if !site.is_published()? {
-            let manifest = Manifest::empty();
+            let manifest = Manifest::empty().into();
             return Ok(Self { manifest, digest: None, rules: None, adopted: false });
         }
         if applied.is_none() {
             run.set_kind(RunKind::Adopt);
-            let manifest = Manifest::empty();
+            let manifest = Manifest::empty().into();
             return Ok(Self { manifest, digest: None, rules: None, adopted: true });
         }
         let keep = |path: &TreePath, is_dir: bool| rules.decides(path, is_dir);
-        let manifest = read(site, &keep, run)?.0;
+        let manifest = read(site, &keep, run)?.0.into();
         Ok(Self { manifest, digest: None, rules: None, adopted: false })
     }
 
@@ -65,18 +79,17 @@ impl Base {
     pub(crate) fn adopt(
         &mut self,
         site: &mut Site,
-        want: &Arc<Manifest>,
+        want: &Arc<impl Entries + 'static>,
         rules: &Rules,
         record: &ScanRecord,
         run: &Run,
     ) -> Result<(), apply::Error> {
         if !self.adopted {
-            self.narrow(want, rules);
-            return Ok(());
+            return self.narrow(want, rules);
         }
         let now = Timestamp::now();
         let adopted = block_in_place(|| site.adopt(want, rules, record, run.progress(), now))?;
-        self.manifest = adopted.have;
+        self.manifest = adopted.have.into();
         if let Some(foreign) = &adopted.foreign {
             let filetree::area::ForeignFiles { entries, first, uid, command } = foreign;
             run.notice(format!(
@@ -99,22 +112,24 @@ impl Base {
     /// What a run takes away from here, and what it leaves.
     pub(crate) fn removals(
         &self,
-        want: &Manifest,
+        want: &dyn Entries,
         rules: &Rules,
         signed: bool,
         order: &AssignmentOrder,
     ) -> Result<Removals, apply::Error> {
+        let all: (Manifest, Manifest);
         // Rules are written for the whole tree, so a version is looked at as it lies in it.
-        let (have, want) = match rules.version() {
-            None => (Cow::Borrowed(&self.manifest), Cow::Borrowed(want)),
+        let (have, want): (&dyn Entries, &dyn Entries) = match rules.version() {
+            None => (&self.manifest, want),
             Some(version) => {
-                (Cow::Owned(within(&self.manifest, version)), Cow::Owned(within(want, version)))
+                all = (within(&self.manifest, version)?, within(want, version)?);
+                (&all.0, &all.1)
             }
         };
         let change = Change {
-            have: &have,
+            have,
             have_filter: self.rules.as_ref().map(|rules| &rules.filter),
-            want: &want,
+            want,
             filter: &rules.filter,
             signed,
             on_exclude: order.on_exclude,
@@ -128,24 +143,32 @@ impl Base {
 
     /// The part of the tree's content, from 0 to 1, that these rules keep; all of it where nothing
     /// is known of the tree yet.
-    pub(super) fn share(&self, rules: &Rules) -> f64 {
-        match (self.digest, self.manifest.content_bytes()) {
-            (Some(_), all @ 1..) => rules.sums(&self.manifest).1 as f64 / all as f64,
-            _ => 1.0,
+    pub(super) fn share(&self, rules: &Rules) -> Result<f64, apply::Error> {
+        if self.digest.is_none() || rules.filter.is_all() {
+            return Ok(1.0);
         }
+        Ok(match self.manifest.sum_bytes()? {
+            0 => 1.0,
+            all => rules.sums(&self.manifest)?.1 as f64 / all as f64,
+        })
     }
 
     /// Leaves what was found and is not wanted out of the comparison: it is not ours to remove.
-    fn narrow(&mut self, want: &Manifest, rules: &Rules) {
+    fn narrow(&mut self, want: &dyn Entries, rules: &Rules) -> Result<(), apply::Error> {
         if self.rules.is_some() {
-            return;
+            return Ok(());
         }
-        let entries = self.manifest.entries().to_vec();
-        let is_wanted =
-            |path: &TreePath| want.get(path).is_some_and(|entry| rules.keeps(path, entry.is_dir()));
-        let kept: Vec<_> = entries.into_iter().filter(|entry| is_wanted(&entry.path)).collect();
+        let mut kept = Vec::new();
+        for entry in self.manifest.each() {
+            let entry = entry?;
+            let wanted = want.find(&entry.path)?;
+            if wanted.is_some_and(|wanted| rules.keeps(&entry.path, wanted.is_dir())) {
+                kept.push(entry);
+            }
+        }
         // Parents of wanted paths are wanted, but one may be no directory here.
-        self.manifest = Manifest::new(kept).unwrap_or_default();
+        self.manifest = Manifest::new(kept).unwrap_or_default().into();
+        Ok(())
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) async fn sync(
     }
     let applied = site.applied()?.filter(|applied| !applied.observed);
     run.set_versions(applied.as_ref().map(|applied| applied.version), Some(target.version()));
-    let points = Arc::new(points(agent, from, |why| run.notice(why))?);
+    let points = Arc::new(points(agent, &order.name.tree, from, |why| run.notice(why))?);
     run.set_points(&points);
     // What the publisher announced last, of which the versions here are a part.
     let announced = applied.as_ref().and_then(|applied| agent.manifests.get(&applied.manifest));
@@ -59,6 +59,7 @@ pub(super) async fn sync(
     };
     let (want, chain, no_pack) =
         target_of(agent, order, target, &base, &rules, &points, run).await?;
+    let want = block_in_place(|| want.load()).map_err(apply::Error::from)?;
     let mut directory = Directory::new(site, order, versions, &rules, top(&want), run)?;
     let held = directory.held(&agent.manifests)?;
     let rsync = rsync_source(agent, order, from, target.statement.generation, run);
@@ -103,7 +104,7 @@ pub(super) async fn sync(
         directory.site.note_applied(generation, &rules)?;
     }
     // What is counted is what lies here; what it is called is what the publisher announced.
-    let held = held_of(&union.manifest()?, generation.0, generation.1, &rules, false);
+    let held = held_of(&union.manifest()?, generation.0, generation.1, &rules, false)?;
     Ok((result, Some(held)))
 }
 
@@ -180,7 +181,8 @@ impl Round<'_> {
         let above = Entry { path: dir, mode: 0o755, mtime: 0, kind: EntryKind::Dir };
         let Ok(alone) = Manifest::new(vec![above, entry.clone()]) else { return Ok(None) };
         let alone = Arc::new(alone);
-        let plan = plan::compare(&Manifest::empty(), View::AS_IS, &alone, View::AS_IS);
+        let plan = plan::compare(&Manifest::empty(), View::AS_IS, &alone, View::AS_IS)
+            .map_err(apply::Error::from)?;
         let staging = site.area().staging();
         gather(site, staging, plan.needs(), &self.sources(), self.run).await?;
         let Some(file) = plan.needs().first().and_then(|need| staging.base_file(need)) else {
@@ -206,11 +208,13 @@ impl Round<'_> {
         }
         let wanted = wanted.manifest()?;
         let (digest, of_base) = (base.digest, base.rules.clone());
-        let have = Base { manifest: self.have.clone(), digest, rules: of_base, adopted: false };
+        let manifest = (&self.have).into();
+        let have = Base { manifest, digest, rules: of_base, adopted: false };
         let removals = block_in_place(|| have.removals(&wanted, rules, true, self.order))?;
         removals.notices().for_each(|notice| self.run.notice(notice));
         let Self { agent, order, target, .. } = *self;
-        let step = Step { agent, order, target, base: &have, want: &wanted, rules };
+        let want_digest = wanted.digest();
+        let step = Step { agent, order, target, base: &have, want: &wanted, want_digest, rules };
         step.guard(&removals, self.run).await
     }
 
@@ -248,9 +252,10 @@ impl Round<'_> {
             let grace = apply::grace(order, Timestamp::now());
             site.plan(&base.manifest, base.rules.as_ref(), &want, &rules, &removals, grace)
         })?;
-        run.add_changes(apply::changes(&plan, &base.manifest, &want));
+        let changes = block_in_place(|| apply::changes(&plan, &base.manifest, &want));
+        run.add_changes(changes.map_err(apply::Error::from)?);
         if run.is_dry() {
-            run.foresee(&plan, &base.manifest, &want, Some(name));
+            run.foresee(&plan, &base.manifest, &want, Some(name)).map_err(apply::Error::from)?;
             return Ok(if plan.is_empty() { Done::UpToDate } else { Done::Changed });
         }
         let same = plan.is_empty();

@@ -44,11 +44,11 @@ impl Through {
     /// the network: for what is not named by its bytes.
     pub(super) async fn find(
         agent: &Arc<Agent>,
-        from: &PublisherOrigin,
+        (tree, from): (&TreeName, &PublisherOrigin),
         path: String,
         only_members: bool,
     ) -> Result<Self, Error> {
-        let mut through = Self::known(agent, from, path, only_members, 0)?;
+        let mut through = Self::known(agent, (tree, from), path, only_members, 0)?;
         through.length = length(agent, &through.points, &through.path).await?;
         Ok(through)
     }
@@ -56,15 +56,16 @@ impl Through {
     /// The same for an object of which it is known how long it is.
     pub(super) fn known(
         agent: &Arc<Agent>,
-        from: &PublisherOrigin,
+        (tree, from): (&TreeName, &PublisherOrigin),
         path: String,
         only_members: bool,
         length: u64,
     ) -> Result<Self, Error> {
         let unreachable = |_| Error::Missing { url: path.clone() };
         let left_out = |why| tracing::debug!(why, "a point is left out");
-        let mut points = published::points(agent, from, left_out).map_err(unreachable)?;
-        if only_members {
+        let mut points = published::points(agent, tree, from, left_out).map_err(unreachable)?;
+        // At other points of a private tree everything has other names and lengths.
+        if only_members || from.private {
             points = points.only_members();
         }
         Ok(Self { points, agent: Arc::clone(agent), path, length })

@@ -1,4 +1,7 @@
-use protocol::{digest::Digest, manifest::EntryKind};
+use protocol::{
+    digest::Digest,
+    manifest::{EntryKind, Manifest},
+};
 
 use super::*;
 

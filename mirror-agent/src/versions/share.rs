@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use filetree::{fs::Dir, plan::Need, safe_path::PROTECTED};
-use protocol::{digest::Digest, path::TreePath};
+use protocol::{digest::Digest, manifest::Entries, path::TreePath};
 
 use super::{Directory, Error};
 use crate::{apply::Site, fetch::manifest::Store};
@@ -40,7 +40,8 @@ impl Directory<'_> {
             let Some((digest, _)) = self.site.version_held(&other.name)? else { continue };
             let Some(manifest) = manifests.get(&digest) else { continue };
             let unit = dir.open_child(other.name.name())?;
-            for entry in manifest.entries() {
+            for entry in manifest.each() {
+                let entry = entry.map_err(crate::apply::Error::from)?;
                 let Some(need) = entry.digest().and_then(|digest| wanted.get(&digest)) else {
                     continue;
                 };

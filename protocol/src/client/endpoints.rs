@@ -10,7 +10,7 @@ use crate::{
     digest::Digest,
     dsse::Envelope,
     fingerprint::KeyFingerprint,
-    generation::{Revision, RootNumber},
+    generation::{Revision, RootNumber, Version},
     name::{IdentityName, TreeName},
     role::Role,
     spec::AssignmentName,
@@ -25,6 +25,7 @@ use crate::{
         identities::{
             EnrollmentStatus, IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI,
         },
+        keys::TreeKey,
         publisher::{Accepted, HoldReport, Presence, PublisherOrders},
         roots::{RootDraft, Roots},
         status::NetworkStatus,
@@ -142,6 +143,21 @@ impl Client {
     ) -> Result<Vec<Envelope>, Error> {
         let page: Page<Envelope> = self.get(&format!("/v1/trees/{tree}/statements/{from}")).await?;
         Ok(page.items)
+    }
+
+    /// `GET /v1/trees/{tree}/key`: of the current generation where none is named.
+    pub async fn tree_key(
+        &self,
+        tree: &TreeName,
+        version: Option<Version>,
+    ) -> Result<TreeKey, Error> {
+        let path = format!("/v1/trees/{tree}/key");
+        match version {
+            None => self.get(&path).await,
+            Some(Version { epoch, generation }) => {
+                self.get(&format!("{path}?epoch={epoch}&generation={generation}")).await
+            }
+        }
     }
 
     /// `POST /v1/trees/{tree}/publish`

@@ -1,6 +1,6 @@
 //! Blocks: canonical bytes of about 4,096 neighboring entries.
 
-use super::{Entry, EntryKind, Error, LinkGroup};
+use super::{BlockRef, Entry, EntryKind, Error, LinkGroup};
 use crate::{
     digest::Digest,
     path::TreePath,
@@ -33,17 +33,28 @@ pub struct Block {
 }
 
 impl Block {
-    /// Reads a block and checks all of it: entries, order and canonical form.
+    /// Reads a block and checks all of it: entries, order and canonical form. Takes no more memory
+    /// than its bytes, whatever they unfold to.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, Error> {
-        let entries = decode(&bytes)?;
-        let first = entries.first().ok_or(Malformed::Truncated { at: bytes.len() })?.path.clone();
-        let count = entries.len() as u64;
-        Ok(Self { digest: Digest::of(&bytes), bytes, first, count })
+        let mut reading = Reading::begin(&bytes)?;
+        let first = reading.next(&bytes)?.ok_or(Malformed::Truncated { at: bytes.len() })?.path;
+        while reading.next(&bytes)?.is_some() {}
+        Ok(Self { digest: Digest::of(&bytes), count: reading.count, bytes, first })
+    }
+
+    /// A block whose bytes have the digest that a list names, and were checked before.
+    pub(super) fn named(named: &BlockRef, bytes: Vec<u8>) -> Self {
+        Self { bytes, digest: named.digest, first: named.first.clone(), count: named.count }
     }
 
     /// The canonical bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The canonical bytes, to be kept.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 
     /// Digest of [`Block::bytes`].
@@ -63,7 +74,23 @@ impl Block {
 
     /// Decodes the entries.
     pub fn entries(&self) -> Result<Vec<Entry>, Error> {
-        decode(&self.bytes)
+        self.each().collect()
+    }
+
+    /// Decodes one entry after the other.
+    pub fn each(&self) -> impl Iterator<Item = Result<Entry, Error>> {
+        let mut reading = Some(Reading::begin(&self.bytes));
+        std::iter::from_fn(move || {
+            let mut at = match reading.take()? {
+                Ok(at) => at,
+                Err(error) => return Some(Err(error)),
+            };
+            let next = at.next(&self.bytes);
+            if let Ok(Some(_)) = next {
+                reading = Some(Ok(at));
+            }
+            next.transpose()
+        })
     }
 }
 
@@ -78,6 +105,11 @@ pub struct BlockBuilder {
 }
 
 impl BlockBuilder {
+    /// Whether the last block is complete and no entry has come since: the next block begins here.
+    pub fn is_between_blocks(&self) -> bool {
+        self.first.is_none()
+    }
+
     /// Adds the next entry in path order; returns a block when this entry completes one.
     pub fn push(&mut self, entry: &Entry) -> Option<Block> {
         if self.first.is_none() {
@@ -138,27 +170,51 @@ fn ends_block(path: &TreePath) -> bool {
     u32::from_le_bytes(head).is_multiple_of(MEAN_ENTRIES)
 }
 
-fn decode(bytes: &[u8]) -> Result<Vec<Entry>, Error> {
-    if bytes.len() as u64 > MAX_BLOCK_BYTES {
-        return Err(Error::TooLarge("64 MiB in a block"));
+/// How far a block's bytes were read: entry by entry, with nothing kept but the last path.
+#[derive(Debug, Clone)]
+pub(super) struct Reading {
+    at: usize,
+    last: Vec<u8>,
+    last_mtime: i64,
+    /// Entries read so far.
+    pub(super) count: u64,
+}
+
+impl Reading {
+    /// Begins with the bytes of a block.
+    pub(super) fn begin(bytes: &[u8]) -> Result<Self, Error> {
+        if bytes.len() as u64 > MAX_BLOCK_BYTES {
+            return Err(Error::TooLarge("64 MiB in a block"));
+        }
+        let mut reader = Reader::new(bytes);
+        reader.magic(MAGIC, "a manifest block")?;
+        Ok(Self { at: reader.position(), last: Vec::new(), last_mtime: 0, count: 0 })
     }
-    let mut reader = Reader::new(bytes);
-    reader.magic(MAGIC, "a manifest block")?;
-    let mut entries: Vec<Entry> = Vec::new();
-    let mut last_mtime = 0i64;
-    while !reader.is_empty() {
-        if entries.len() >= MAX_BLOCK_ENTRIES {
+
+    /// The path that was read last.
+    pub(super) fn last(&self) -> &[u8] {
+        &self.last
+    }
+
+    /// The next entry of the same bytes.
+    pub(super) fn next(&mut self, bytes: &[u8]) -> Result<Option<Entry>, Error> {
+        let mut reader = Reader::starting_at(bytes, self.at);
+        if reader.is_empty() {
+            return Ok(None);
+        }
+        if self.count as usize >= MAX_BLOCK_ENTRIES {
             return Err(Error::TooLarge("32,768 entries in a block"));
         }
-        let last = entries.last().map_or(&[][..], |entry| entry.path.as_bytes());
-        let entry = decode_entry(&mut reader, last, last_mtime)?;
-        if entries.last().is_some_and(|last| last.path >= entry.path) {
+        let entry = decode_entry(&mut reader, &self.last, self.last_mtime)?;
+        if self.count > 0 && !entry.path.follows(&self.last) {
             return Err(Error::OutOfOrder { path: entry.path });
         }
-        last_mtime = entry.mtime;
-        entries.push(entry);
+        self.last.clear();
+        self.last.extend_from_slice(entry.path.as_bytes());
+        (self.last_mtime, self.at) = (entry.mtime, reader.position());
+        self.count += 1;
+        Ok(Some(entry))
     }
-    Ok(entries)
 }
 
 fn decode_entry(reader: &mut Reader<'_>, last: &[u8], last_mtime: i64) -> Result<Entry, Malformed> {

@@ -11,6 +11,9 @@ const MAGIC: &[u8] = b"MNML\x01";
 /// Most blocks of a manifest.
 pub const MAX_BLOCKS: usize = 200_000;
 const MAX_LIST_BYTES: usize = 64 << 20;
+/// Most bytes of the paths that a list names: they share beginnings, so a small list can unfold to a
+/// large one.
+const MAX_LIST_PATHS: usize = 32 << 20;
 
 /// One block as its list names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,10 +94,13 @@ impl BlockList {
         let mut reader = Reader::new(bytes);
         reader.magic(MAGIC, "a manifest")?;
         let mut blocks: Vec<BlockRef> = Vec::new();
-        let mut entries = 0u64;
+        let (mut entries, mut path_bytes) = (0u64, 0);
         while !reader.is_empty() {
             if blocks.len() >= MAX_BLOCKS {
                 return Err(Error::TooLarge("200,000 blocks"));
+            }
+            if path_bytes > MAX_LIST_PATHS {
+                return Err(Error::TooLarge("32 MiB of paths in a block list"));
             }
             let last = blocks.last().map_or(&[][..], |block| block.first.as_bytes());
             let block = BlockRef {
@@ -109,6 +115,7 @@ impl BlockList {
             if blocks.last().is_some_and(|last| last.first >= block.first) {
                 return Err(Error::OutOfOrder { path: block.first });
             }
+            path_bytes += block.first.as_bytes().len();
             entries += block.count;
             if entries > MAX_ENTRIES {
                 return Err(Error::TooLarge("20,000,000 entries"));

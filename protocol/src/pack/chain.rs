@@ -22,7 +22,7 @@ use self::cut::Cut;
 use super::{
     Content, Cost, Error, Frame, Index, JOINED_GAP_BYTES, NoDelta, Op, Selection, Slice, coalesce,
 };
-use crate::{digest::Digest, manifest::Manifest, path::TreePath};
+use crate::{digest::Digest, manifest::Entries, path::TreePath};
 
 /// One pack of a chain, the first of which leads on from what is held.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +30,7 @@ pub struct Link<'a> {
     /// Its index.
     pub index: &'a Index,
     /// The manifest that it leads from: the one that the link before leads to.
-    pub from: &'a Manifest,
+    pub from: &'a dyn Entries,
 }
 
 /// A content that is wanted.
@@ -167,15 +167,16 @@ impl<'a> Closure<'a> {
     }
 
     /// Where entry `number` of the manifest that a link leads from comes from.
-    fn source(&mut self, from: &Manifest, number: u64) -> Source {
-        let entry = usize::try_from(number).ok().and_then(|at| from.entries().get(at));
-        let Some((path, digest)) = entry.and_then(|e| Some((&e.path, e.digest()?))) else {
+    fn source(&mut self, from: &dyn Entries, number: u64) -> Source {
+        // What cannot be read is not there to make anything from.
+        let entry = from.numbered(number).ok().flatten();
+        let Some((digest, path)) = entry.and_then(|e| Some((e.digest()?, e.path))) else {
             return Source::Nowhere;
         };
-        if (self.held)(path, &digest) {
+        if (self.held)(&path, &digest) {
             return Source::Held;
         }
-        Source::Slot(self.open_slot(path, digest))
+        Source::Slot(self.open_slot(&path, digest))
     }
 
     /// Finds out what one link makes of the open slots, and opens those of what that is made from.
@@ -224,7 +225,11 @@ impl<'a> Closure<'a> {
     }
 
     /// Frames and old content that a content is made from; `None` if the pack does not carry it.
-    fn made_from(&mut self, from: &Manifest, content: &Content) -> Option<(Vec<u32>, Vec<Source>)> {
+    fn made_from(
+        &mut self,
+        from: &dyn Entries,
+        content: &Content,
+    ) -> Option<(Vec<u32>, Vec<Source>)> {
         let (mut frames, mut bases) = (Vec::new(), Vec::new());
         match content {
             Content::Absent | Content::Same { .. } => return None,

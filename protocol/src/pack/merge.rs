@@ -4,7 +4,11 @@ use std::iter::Peekable;
 
 use super::{Error, Index, Op};
 use crate::{
-    manifest::{Entry, EntryKind, Manifest},
+    digest::Digest,
+    manifest::{
+        self, Block, BlockBuilder, BlockList, BlockRef, Entries, Entry, EntryKind, MAX_ENTRIES,
+        Manifest, ParentCheck, StoredManifest,
+    },
     path::TreePath,
 };
 
@@ -12,11 +16,7 @@ use crate::{
 /// digest that the pack's header names, or there is no result.
 pub fn target_manifest(index: &Index, from: &Manifest) -> Result<Manifest, Error> {
     let header = index.header();
-    let actual = from.digest();
-    let expected = header.from.unwrap_or_else(|| Manifest::empty().digest());
-    if actual != expected || from.entries().len() as u64 != header.from_entries {
-        return Err(Error::WrongBase { expected, actual });
-    }
+    check_base(index, from.digest(), from.count())?;
     let ops = index.ops().map(|op| op.map(|(_, op)| op));
     let merge = Merge::new(from.entries().iter().cloned().map(Ok), ops);
     let to = Manifest::new(merge.collect::<Result<_, _>>()?)?;
@@ -25,6 +25,119 @@ pub fn target_manifest(index: &Index, from: &Manifest) -> Result<Manifest, Error
         return Err(Error::WrongResult { expected: header.to, actual });
     }
     Ok(to)
+}
+
+/// [`target_manifest`] for a manifest that does not fit into memory. A block that no operation
+/// concerns is taken over as it is, unread; every other block of the result is given to `put`.
+/// Nothing that was put is of use where there is no result.
+pub fn target_blocks<E: From<Error>>(
+    index: &Index,
+    from: &StoredManifest,
+    put: impl FnMut(Block) -> Result<(), E>,
+) -> Result<BlockList, E> {
+    let header = index.header();
+    check_base(index, from.digest(), from.count())?;
+    let mut ops = index.ops().map(|op| op.map(|(_, op)| op)).peekable();
+    let mut out = Output { builder: BlockBuilder::default(), blocks: Vec::new(), count: 0, put };
+    // Directories that are open where the result ends so far.
+    let mut parents = ParentCheck::default();
+    let mut gone: Option<TreePath> = None;
+    let old = from.list().blocks();
+    // Beside no old block at all, the operations make up the result.
+    for number in 0..old.len().max(1) {
+        let end = old.get(number + 1).map(|next| &next.first);
+        let is_before = |op: &Result<Op, Error>| {
+            op.as_ref().map_or(true, |op| end.is_none_or(|end| op.path() < end))
+        };
+        if let Some(block) = old.get(number) {
+            let is_gone = gone.as_ref().is_some_and(|gone| block.first.is_inside(gone));
+            let is_changed = ops.peek().is_some_and(is_before);
+            if !is_gone && !is_changed && out.builder.is_between_blocks() {
+                out.take_over(block)?;
+                // Whatever comes after it lies in a directory that holds its end as well.
+                parents = end.map(ParentCheck::within).unwrap_or_default();
+                continue;
+            }
+        }
+        let block = from.read_block(number).map_err(Error::from)?;
+        let entries = block.iter().flat_map(Block::each).map(|entry| Ok(entry?));
+        let changes = std::iter::from_fn(|| ops.next_if(is_before));
+        let mut merge = Merge { gone: gone.take(), ..Merge::new(entries, changes) };
+        for entry in merge.by_ref() {
+            let entry = entry?;
+            parents.admit(&entry).map_err(Error::from)?;
+            out.push(&entry)?;
+        }
+        gone = merge.gone;
+    }
+    let list = out.finish()?;
+    let actual = list.digest();
+    if actual != header.to || list.entry_count() != header.to_entries {
+        return Err(Error::WrongResult { expected: header.to, actual }.into());
+    }
+    Ok(list)
+}
+
+fn check_base(index: &Index, actual: Digest, entries: u64) -> Result<(), Error> {
+    let header = index.header();
+    let expected = header.from.unwrap_or_else(|| Manifest::empty().digest());
+    if actual != expected || entries != header.from_entries {
+        return Err(Error::WrongBase { expected, actual });
+    }
+    Ok(())
+}
+
+/// The blocks of a result.
+struct Output<P> {
+    builder: BlockBuilder,
+    blocks: Vec<BlockRef>,
+    count: u64,
+    put: P,
+}
+
+impl<P> Output<P> {
+    fn count(&mut self, entries: u64) -> Result<(), Error> {
+        self.count += entries;
+        match self.count > MAX_ENTRIES {
+            true => Err(manifest::Error::TooLarge("20,000,000 entries").into()),
+            false => Ok(()),
+        }
+    }
+
+    fn take_over(&mut self, block: &BlockRef) -> Result<(), Error> {
+        self.count(block.count)?;
+        self.blocks.push(block.clone());
+        Ok(())
+    }
+
+    fn push<E: From<Error>>(&mut self, entry: &Entry) -> Result<(), E>
+    where
+        P: FnMut(Block) -> Result<(), E>,
+    {
+        self.count(1)?;
+        match self.builder.push(entry) {
+            Some(block) => self.keep(block),
+            None => Ok(()),
+        }
+    }
+
+    fn keep<E>(&mut self, block: Block) -> Result<(), E>
+    where
+        P: FnMut(Block) -> Result<(), E>,
+    {
+        self.blocks.push(BlockRef::of(&block));
+        (self.put)(block)
+    }
+
+    fn finish<E>(mut self) -> Result<BlockList, E>
+    where
+        P: FnMut(Block) -> Result<(), E>,
+    {
+        if let Some(block) = std::mem::take(&mut self.builder).finish() {
+            self.keep(block)?;
+        }
+        Ok(self.blocks.into_iter().collect())
+    }
 }
 
 /// The entries that result from sorted old entries and sorted operations, one by one.
@@ -132,3 +245,6 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

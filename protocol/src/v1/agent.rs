@@ -255,6 +255,13 @@ pub struct PublisherOrigin {
     /// Agents of the site's relay, which are asked before all points.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relays: Vec<Relay>,
+    /// Whether what lies at points besides the origin is encrypted ([`keys`](super::keys)).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub private: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// An agent that serves others with what its publishers publish.

@@ -16,7 +16,7 @@ use crate::{
     dsse::Envelope,
     filter::Level,
     generation::{Epoch, RestoreEpoch, Revision},
-    manifest::{Entry, Manifest},
+    manifest::{Entries, Entry},
     name::{IdentityName, SiteName, TreeName, UpstreamName},
     path::TreePath,
     schedule::Schedule,
@@ -68,6 +68,9 @@ pub struct TreeOrder {
     /// Whether a pack from nothing is published too.
     #[serde(default)]
     pub initial_pack: bool,
+    /// Whether what is brought to further points is encrypted.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub private: bool,
     /// What stops a generation.
     pub guard: GuardSpec,
     /// The tree's epoch.
@@ -92,6 +95,10 @@ pub struct TreeOrder {
     /// Digests of held manifests that an admin rejected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<Digest>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// An admin's word that a held manifest may be published.
@@ -203,25 +210,37 @@ const NAMED_BYTES: usize = 2048;
 const NAMED_PATHS: usize = 10;
 
 impl Difference {
-    /// Compares the files of two manifests.
-    pub fn between(before: &Manifest, after: &Manifest) -> Self {
+    /// Compares the files of two manifests, the second only as far as it is `kept`.
+    pub fn between(
+        before: &dyn Entries,
+        after: &dyn Entries,
+        kept: &dyn Fn(&Entry) -> bool,
+    ) -> Result<Self, crate::manifest::Error> {
         let mut difference = Self::default();
-        for entry in after.entries().iter().filter(|entry| entry.is_file()) {
-            match before.get(&entry.path).filter(|old| old.is_file()) {
+        let is_file = |entry: &Entry| entry.is_file() && kept(entry);
+        for entry in after.each() {
+            let entry = entry?;
+            if !is_file(&entry) {
+                continue;
+            }
+            match before.find(&entry.path)?.filter(Entry::is_file) {
                 None => difference.added_files += 1,
                 Some(old) if old.digest() != entry.digest() => difference.changed_files += 1,
                 Some(_) => {}
             }
         }
-        let is_file = |path: &TreePath| after.get(path).is_some_and(Entry::is_file);
-        for entry in before.entries().iter().filter(|entry| entry.is_file()) {
+        for entry in before.each() {
+            let entry = entry?;
+            if !entry.is_file() {
+                continue;
+            }
             difference.of_files += 1;
             difference.of_bytes += entry.size();
-            if !is_file(&entry.path) {
+            if !after.find(&entry.path)?.is_some_and(|entry| is_file(&entry)) {
                 difference.name(&entry.path);
             }
         }
-        difference
+        Ok(difference)
     }
 
     /// Names a path that would be gone, while there is room for it.

@@ -135,6 +135,9 @@ pub(super) fn print_config(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
 
 pub(super) fn check_config(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     let config = configuration(args)?.config;
+    if let Some(consumers) = &config.consumers {
+        crate::consumers::check(consumers)?;
+    }
     match running::is_enrolled(&config.data) {
         Ok(()) => print::line("the configuration is good"),
         Err(error) => {

@@ -51,7 +51,7 @@ impl Directory {
     /// Opens an object as a file, and says how long it is.
     pub fn open_file(&self, object: &Object) -> io::Result<(std::fs::File, u64)> {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
-        let dir = self.existing(object)?;
+        let dir = child(&self.existing(&object.tree)?, object.kind.dir())?;
         let file = dir.open_file(object.name.hex().as_bytes()).map_err(durable::io)?;
         let length = file.meta().map_err(durable::io)?.size;
         Ok((file.into_std().ok_or_else(missing)?, length))
@@ -83,11 +83,13 @@ impl Directory {
         Ok(())
     }
 
-    fn existing(&self, object: &Object) -> io::Result<Dir> {
-        let trees = self.root.open_child(b"trees").map_err(durable::io)?;
-        let tree = trees.open_child(object.tree.as_str().as_bytes()).map_err(durable::io)?;
-        tree.open_child(object.kind.dir().as_bytes()).map_err(durable::io)
+    fn existing(&self, tree: &TreeName) -> io::Result<Dir> {
+        child(&child(&self.root, "trees")?, tree.as_str())
     }
+}
+
+fn child(dir: &Dir, name: &str) -> io::Result<Dir> {
+    dir.open_child(name.as_bytes()).map_err(durable::io)
 }
 
 impl Point for Directory {
@@ -117,7 +119,12 @@ impl Point for Directory {
     }
 
     fn list(&self, tree: &TreeName, kind: Kind) -> io::Result<Vec<Digest>> {
-        let entries = self.kind(tree, kind)?.entries().map_err(durable::io)?;
+        // Whoever looks leaves no trace: the name of a private tree must not appear.
+        let dir = match self.existing(tree).and_then(|tree| child(&tree, kind.dir())) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            found => found?,
+        };
+        let entries = dir.entries().map_err(durable::io)?;
         let name = |name: &[u8]| Digest::from_hex(std::str::from_utf8(name).ok()?).ok();
         Ok(entries.iter().filter_map(|entry| name(&entry.name)).collect())
     }
@@ -131,7 +138,8 @@ impl Point for Directory {
     }
 
     fn latest(&self, tree: &TreeName) -> io::Result<Option<Vec<u8>>> {
-        match durable::read(&self.tree(tree)?, b"latest", MAX_LATEST) {
+        let tree = self.existing(tree);
+        match tree.and_then(|tree| durable::read(&tree, b"latest", MAX_LATEST)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             read => read.map(Some),
         }
@@ -148,6 +156,26 @@ impl Point for Directory {
             return Ok(false);
         }
         durable::replace(&self.tree(tree)?, b"latest", statement).map(|()| true)
+    }
+
+    fn end_tree(&self, tree: &TreeName) -> io::Result<()> {
+        let _one_at_a_time = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = match self.existing(tree) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            found => found?,
+        };
+        if let Err(error) = dir.unlink(b"latest")
+            && !error.is_not_found()
+        {
+            return Err(durable::io(error));
+        }
+        // What is not empty stays: it is not ours.
+        for kind in Kind::ALL {
+            drop(dir.remove_dir(kind.dir().as_bytes()));
+        }
+        let trees = child(&self.root, "trees")?;
+        drop(trees.remove_dir(tree.as_str().as_bytes()));
+        trees.sync().map_err(durable::io)
     }
 }
 

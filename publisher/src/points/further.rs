@@ -13,7 +13,10 @@ use std::{
 
 use protocol::{digest::Digest, name::TreeName};
 
-use super::{Directory, Error, Kind, Object, Point, SIGNED_URL_LIFETIME, digest_of, put_verified};
+use super::{
+    Directory, Error, Form, Kind, Object, Point, SIGNED_URL_LIFETIME, digest_of, put_verified,
+};
+use crate::retention::Needed;
 
 /// After what time a point is asked again what it has, in case that someone else removed something.
 const LIST_HOLDS: Duration = Duration::from_secs(6 * 3600);
@@ -27,7 +30,7 @@ pub struct Further {
     known: Mutex<HashMap<TreeName, Known>>,
 }
 
-/// What a point has of one tree, as far as that was seen.
+/// What a point has of one tree, under the names that it has there, as far as that was seen.
 #[derive(Debug)]
 struct Known {
     objects: HashSet<(Kind, Digest)>,
@@ -61,35 +64,60 @@ impl Further {
         })
     }
 
-    /// Brings what is missing there of `wanted`, in its order, from the publisher's own store.
-    /// Gives how many objects and bytes that were.
+    /// Brings what is missing there of `wanted`, in its order, from the publisher's own store, in the
+    /// form that the tree has at points. Gives how many objects and bytes that were.
     pub fn bring(
         &self,
-        origin: &Directory,
+        origin: &Arc<Directory>,
         tree: &TreeName,
-        wanted: &[(Kind, Digest)],
+        form: &Form,
+        wanted: &[Needed],
     ) -> Result<(u64, u64), Error> {
-        let there = self.objects(tree)?;
+        let at_points = form.tree(tree);
+        let there = self.objects(&at_points)?;
         let (mut objects, mut bytes) = (0, 0);
-        for &(kind, name) in wanted.iter().filter(|wanted| !there.contains(wanted)) {
-            let object = Object { tree: tree.clone(), kind, name };
+        for needed in wanted {
+            let object = Object { tree: tree.clone(), kind: needed.kind, name: needed.name };
+            let named = form.object(&object);
+            if there.contains(&(named.kind, named.name)) {
+                continue;
+            }
             let own =
                 |source| Error::Io { object: object.to_string(), point: origin.describe(), source };
-            let (mut file, length) = origin.open_file(&object).map_err(own)?;
-            let stored = match kind.is_named_as_stored() {
-                true => name,
-                false => digest_of(origin, &object).map_err(own)?,
+            let (_, length) = origin.open_file(&object).map_err(own)?;
+            let stored = match object.kind.is_named_as_stored() {
+                true => object.name,
+                false => digest_of(&**origin, &object).map_err(own)?,
             };
-            put_verified(&*self.point, &object, &mut file, length, &stored)?;
-            if let Some(known) = self.lock().get_mut(tree) {
-                known.objects.insert((kind, name));
+            let open = || origin.open_file(&object).map(|(file, _)| file);
+            let (mut content, length, stored) =
+                form.dressed(&object, needed.since, &open, (length, stored))?;
+            put_verified(&*self.point, &named, &mut content, length, &stored)?;
+            if let Some(known) = self.lock().get_mut(&at_points) {
+                known.objects.insert((named.kind, named.name));
             }
             (objects, bytes) = (objects + 1, bytes + length);
         }
         Ok((objects, bytes))
     }
 
-    /// Moves the pointer, unless what is there may not be replaced.
+    /// Removes all that lies there under the tree's own name: it became private.
+    pub fn withdraw(&self, tree: &TreeName) -> Result<u64, Error> {
+        let there = self.objects(tree)?;
+        for &(kind, name) in &there {
+            self.remove(&Object { tree: tree.clone(), kind, name })?;
+        }
+        let failed =
+            |source| Error::Io { object: format!("trees/{tree}"), point: self.describe(), source };
+        let pointer = self.point.latest(tree).map_err(failed)?;
+        if !there.is_empty() || pointer.is_some() {
+            self.point.end_tree(tree).map_err(failed)?;
+        }
+        Ok(there.len() as u64)
+    }
+
+    /// Moves the pointer of the tree that has this name there, unless what is there may not be
+    /// replaced.
     pub fn point_to(
         &self,
         tree: &TreeName,
@@ -117,7 +145,7 @@ impl Further {
         Ok(())
     }
 
-    /// Names of everything that it has of a tree.
+    /// Names of everything that it has of the tree that has this name there.
     pub fn objects(&self, tree: &TreeName) -> Result<HashSet<(Kind, Digest)>, Error> {
         if let Some(known) = self.lock().get(tree).filter(|k| k.listed.elapsed() < LIST_HOLDS) {
             return Ok(known.objects.clone());
@@ -137,7 +165,7 @@ impl Further {
         Ok(objects)
     }
 
-    /// A URL of an object that is known to be there, which holds for a short while; `None` where it is
+    /// A URL of an object, by the name that it has there, that is known to be there, which holds for a short while; `None` where it is
     /// not there, or the point signs none.
     pub fn signed_url(&self, object: &Object) -> Result<Option<String>, Error> {
         let is_there = |known: &Known| known.objects.contains(&(object.kind, object.name));

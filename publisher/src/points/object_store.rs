@@ -1,4 +1,4 @@
-//! A publication point in an object store that speaks S3.
+//! A publication point in an object store: one that speaks S3, or Azure's blob storage.
 //!
 //! Objects are created only where there is none, so that two publishers of one tree cannot replace
 //! what the other wrote; they say that they never change, and the pointer that it soon does. What
@@ -7,6 +7,7 @@
 //! The HTTP beneath is the same as everywhere in this program ([`certs::live`]): its roots, its
 //! proxy, its deadlines.
 
+mod backend;
 mod upload;
 
 use std::{
@@ -26,17 +27,14 @@ use certs::{
 use filetree::fs::Dir;
 use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{
-    Attribute, Attributes, ClientOptions, ObjectStore as _, ObjectStoreExt as _, PutMode,
-    PutOptions, PutPayload, RetryConfig, UpdateVersion,
-    aws::{AmazonS3, AmazonS3Builder},
-    client::{HttpClient, HttpConnector},
-    path::Path,
-    signer::Signer as _,
+    Attribute, Attributes, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, UpdateVersion,
+    client::HttpClient, path::Path,
 };
 use protocol::{digest::Digest, name::TreeName};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
+use self::backend::{Backend, Credentials, Scheme};
 use super::{Kind, Object, Point};
 use crate::state::error_chain;
 
@@ -56,16 +54,17 @@ const TRIES: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ObjectStoreConfig {
-    /// `s3://BUCKET[/PREFIX]`.
+    /// `s3://BUCKET[/PREFIX]` or `az://CONTAINER[/PREFIX]`.
     pub url: String,
-    /// `https://HOST[:PORT]` of the store; Amazon's own for the region by default.
+    /// `https://HOST[:PORT][/PATH]` of the store; Amazon's own for the region, or Azure's for the
+    /// account, by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// The store's region.
+    /// The store's region, where it speaks S3.
     #[serde(default = "default_region")]
     pub region: String,
-    /// A private file (0600) with `access-key-id`, `secret-access-key` and, where there is one,
-    /// `session-token`, as TOML.
+    /// A private file (0600), as TOML: for S3 with `access-key-id`, `secret-access-key` and, where
+    /// there is one, `session-token`, for Azure with `account` and `access-key`.
     pub credentials: PathBuf,
     /// Whether the bucket is a part of the host name instead of the path.
     #[serde(default)]
@@ -82,21 +81,13 @@ pub(crate) fn default_region() -> String {
     "us-east-1".into()
 }
 
-/// Who writes; never shown.
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Credentials {
-    access_key_id: String,
-    secret_access_key: String,
-    #[serde(default)]
-    session_token: Option<String>,
-}
-
 /// Why an object store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not the URL of a bucket.
-    #[error("points.url = {0:?} is not s3://BUCKET[/PREFIX], of letters, digits, '-', '.' and '_'")]
+    #[error(
+        "points.url = {0:?} is not s3://BUCKET[/PREFIX] or az://CONTAINER[/PREFIX], of letters, digits, '-', '.' and '_'"
+    )]
     Url(String),
     /// Not the URL of a store.
     #[error("points.endpoint = {0:?} is not https://HOST[:PORT] (or http://)")]
@@ -106,12 +97,14 @@ pub enum Error {
     Secret(#[from] keyfile::Error),
     /// They are not what is expected. Their text is not repeated.
     #[error(
-        "the credentials in {path} cannot be read: write access-key-id = \"…\" and secret-access-key = \"…\"",
+        "the credentials in {path} cannot be read: write {wanted}",
         path = path.display()
     )]
     Credentials {
         /// Which file.
         path: PathBuf,
+        /// What belongs there.
+        wanted: &'static str,
     },
     /// No HTTP client.
     #[error(transparent)]
@@ -138,28 +131,38 @@ impl ObjectStoreConfig {
         host.map(drop).map_err(|_| Error::Endpoint(endpoint.into()))
     }
 
-    /// Bucket and prefix.
-    fn place(&self) -> Result<(&str, &str), Error> {
+    /// The kind of store, bucket and prefix.
+    fn place(&self) -> Result<(Scheme, &str, &str), Error> {
         let bad = || Error::Url(self.url.clone());
-        let rest = self.url.strip_prefix("s3://").ok_or_else(bad)?;
+        let (scheme, rest) = Scheme::of(&self.url).ok_or_else(bad)?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let prefix = prefix.trim_end_matches('/');
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
         let component = |c: &str| !c.is_empty() && c != "." && c != ".." && c.bytes().all(plain);
         let valid = component(bucket) && (prefix.is_empty() || prefix.split('/').all(component));
-        valid.then_some((bucket, prefix)).ok_or_else(bad)
+        valid.then_some((scheme, bucket, prefix)).ok_or_else(bad)
     }
 
-    fn credentials(&self) -> Result<Credentials, Error> {
+    fn credentials(&self, scheme: Scheme) -> Result<Credentials, Error> {
         let text = keyfile::read_text(&self.credentials)?;
-        toml::from_str(&text).map_err(|_| Error::Credentials { path: self.credentials.clone() })
+        let wanted = scheme.credentials_wanted();
+        Credentials::parse(scheme, &text)
+            .ok_or_else(|| Error::Credentials { path: self.credentials.clone(), wanted })
+    }
+
+    /// The store as messages name it.
+    fn name(&self) -> String {
+        match &self.endpoint {
+            Some(endpoint) => format!("{} at {endpoint}", self.url),
+            None => self.url.clone(),
+        }
     }
 }
 
 /// A publication point in an object store. Its methods block, and must not be called by a task of
 /// the runtime.
 pub struct ObjectStore {
-    store: AmazonS3,
+    store: Box<dyn Backend>,
     name: String,
     prefix: String,
     runtime: Handle,
@@ -178,35 +181,11 @@ impl ObjectStore {
         runtime: Handle,
     ) -> Result<Self, Error> {
         config.check()?;
-        let (bucket, prefix) = config.place()?;
-        let credentials = config.credentials()?;
+        let (scheme, bucket, prefix) = config.place()?;
+        let credentials = config.credentials(scheme)?;
         let client = HttpClient::new(http_client(config.roots.as_deref(), dialer)?);
-        let mut builder = AmazonS3Builder::new()
-            .with_bucket_name(bucket)
-            .with_region(&config.region)
-            .with_access_key_id(credentials.access_key_id)
-            .with_secret_access_key(credentials.secret_access_key)
-            .with_virtual_hosted_style_request(config.virtual_hosted)
-            .with_allow_http(true)
-            .with_retry(RetryConfig {
-                max_retries: 4,
-                retry_timeout: Duration::from_secs(60),
-                ..RetryConfig::default()
-            })
-            .with_http_connector(Ours(client));
-        if let Some(token) = credentials.session_token {
-            builder = builder.with_token(token);
-        }
-        if let Some(endpoint) = &config.endpoint {
-            builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
-        }
-        let name = match &config.endpoint {
-            Some(endpoint) => format!("{} at {endpoint}", config.url),
-            None => config.url.clone(),
-        };
-        let store = builder
-            .build()
-            .map_err(|source| Error::Store { url: name.clone(), source: Box::new(source) })?;
+        let store = backend::open(config, bucket, credentials, client)?;
+        let name = config.name();
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
         let (signed_urls, sent) = (config.signed_urls, AtomicU64::new(0));
         Ok(Self { store, name, prefix, runtime, uploads, signed_urls, sent })
@@ -361,6 +340,14 @@ impl Point for ObjectStore {
         Err(io::Error::other("the pointer is moved by others all the time"))
     }
 
+    fn end_tree(&self, tree: &TreeName) -> io::Result<()> {
+        let path = self.path(format_args!("trees/{tree}/latest"))?;
+        match self.runtime.block_on(self.store.delete(&path)) {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(to_io(error)),
+        }
+    }
+
     fn signed_url(&self, object: &Object, lifetime: Duration) -> io::Result<Option<String>> {
         if !self.signed_urls {
             return Ok(None);
@@ -403,16 +390,6 @@ fn http_client(roots: Option<&FilePath>, dialer: &Dialer) -> Result<reqwest::Cli
         None => system,
     };
     Ok(live::public_http_client(&roots, dialer, &Reach::everywhere())?)
-}
-
-/// Gives the library our client.
-#[derive(Debug)]
-struct Ours(HttpClient);
-
-impl HttpConnector for Ours {
-    fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(self.0.clone())
-    }
 }
 
 /// The content of an object as it comes.

@@ -341,7 +341,7 @@ impl Worker {
         let mut new: Vec<_> = packs.iter().flat_map(KeptOffer::objects).collect();
         new.extend(target_list.blocks().iter().map(|block| (Kind::Block, block.digest)));
         new.push((Kind::Manifest, manifest));
-        self.carry(&new)?;
+        self.carry(&new, Some(Version { epoch: order.epoch, generation }))?;
         let now = self.state.now();
         let lifetime = SignedDuration::try_from(self.state.config.statement_lifetime.duration())
             .unwrap_or(SignedDuration::MAX);

@@ -1,31 +1,42 @@
 //! Further points: what is published is brought there before it is announced, the pointer moves
 //! after that, and what nobody needs any longer goes after a while.
 
-use protocol::{digest::Digest, dsse::Envelope, name::TreeName};
+use std::collections::HashSet;
+
+use protocol::{digest::Digest, dsse::Envelope, generation::Version, name::TreeName};
 use tracing::{info, warn};
 
 use super::{Error, read_statement, worker::Worker};
 use crate::{
     generate,
-    points::{Directory, Further, Kind, Point},
-    retention::{self, Unneeded},
+    points::{self, Directory, Form, Further, KeySource, Kind, Object, Point},
+    retention::{self, Needed, Unneeded},
     state::error_chain,
 };
 
 impl Worker {
-    /// Brings to every further point what it lacks: of the kept generations, and `new` besides,
-    /// which is about to be announced. A point that does not take it is passed over, unless it is
-    /// required; it gets everything with the next attempt.
-    pub(super) fn carry(&mut self, new: &[(Kind, Digest)]) -> Result<(), Error> {
+    /// Brings to every further point what it lacks: of the kept generations, and `new` besides, which
+    /// `version` needs, announced or about to be. A point that does not take it is passed over, unless
+    /// it is required; it gets everything with the next attempt.
+    pub(super) fn carry(
+        &mut self,
+        new: &[(Kind, Digest)],
+        version: Option<Version>,
+    ) -> Result<(), Error> {
         let places = self.state.places.clone();
         let tree = self.tree.clone();
         let mut wanted = retention::needed_in_order(&places, &tree, &self.standing()?.ledger)?;
-        wanted.extend(new.iter().filter(|new| !wanted.contains(new)).copied().collect::<Vec<_>>());
+        let known: HashSet<_> = wanted.iter().map(|known| (known.kind, known.name)).collect();
+        for &(kind, name) in new.iter().filter(|new| !known.contains(new)) {
+            wanted.extend(version.map(|since| Needed { kind, name, since }));
+        }
         // Content, then manifests: whoever finds a manifest finds what it names.
-        wanted.sort_by_key(|(kind, _)| Kind::ALL.iter().position(|k| k == kind));
+        wanted.sort_by_key(|needed| Kind::ALL.iter().position(|kind| *kind == needed.kind));
         let mut behind = false;
         for further in places.further.iter().filter(|further| further.takes(&tree)) {
-            match further.bring(&places.origin, &tree, &wanted) {
+            // What is private goes nowhere while it cannot be encrypted: each point is behind then.
+            let form = self.form().map_err(points::Error::from);
+            match form.and_then(|form| further.bring(&places.origin, &tree, &form, &wanted)) {
                 Ok((0, _)) => {}
                 Ok((objects, bytes)) => {
                     let point = further.describe();
@@ -71,7 +82,12 @@ impl Worker {
             warn!(%tree, %error, "the pointer of the publisher's own store is not moved");
         }
         for further in places.further.iter().filter(|further| further.takes(&tree)) {
-            if let Err(error) = move_pointer(further, &tree, &wanted, &pointer, &may_replace) {
+            let moved = self.form().map_err(points::Error::from);
+            let moved = moved.and_then(|form| {
+                let move_to = MovePointer { tree: &tree, form: &form, wanted: &wanted };
+                move_to.at(further, &pointer, &may_replace)
+            });
+            if let Err(error) = moved {
                 let error = error_chain(&error);
                 warn!(%tree, error, "the pointer of a publication point is not moved");
             }
@@ -81,32 +97,88 @@ impl Worker {
 
     /// Has every further point catch up, moves pointers, and removes what nobody needs any longer.
     pub(super) fn catch_up(&mut self) -> Result<(), Error> {
-        self.carry(&[])?;
+        self.carry(&[], None)?;
         self.point_to_newest()?;
         let state = std::sync::Arc::clone(&self.state);
         let tree = self.tree.clone();
+        let form = match state.places.further.iter().any(|further| further.takes(&tree)) {
+            true => self.form().map_err(points::Error::from).map_err(generate::Error::Point)?,
+            false => Form::Plain,
+        };
+        self.withdraw_plain(&form);
         let now = state.now();
         let grace = state.config.collect_after.duration();
         let standing = self.standing()?;
         let mut unneeded = Unneeded::load(&standing.dir)?;
-        unneeded.collect(&state.places, &tree, &standing.ledger, now, grace)?;
+        unneeded.collect(&state.places, &tree, &form, &standing.ledger, (now, grace))?;
         unneeded.save(&standing.dir)?;
         Ok(())
+    }
+
+    /// The form that the tree has at further points. Blocks while a private tree's names are asked for.
+    fn form(&self) -> Result<Form, points::form::Error> {
+        // An order that cannot be had says nothing: what was private stays so.
+        if self.order().is_ok_and(|(order, _)| !order.private) {
+            self.state.private.forget(&self.tree);
+            return Ok(Form::Plain);
+        }
+        let (client, runtime) = (self.state.client.clone(), self.handle.clone());
+        self.state.private.form(&self.tree, KeySource { client, runtime })
+    }
+
+    /// Removes what lies at points under the tree's own name from before it was private, at once:
+    /// nobody is sent there any longer.
+    fn withdraw_plain(&self, form: &Form) {
+        if matches!(form, Form::Plain) {
+            return;
+        }
+        let places = &self.state.places;
+        for further in places.further.iter().filter(|further| further.takes(&self.tree)) {
+            let (tree, point) = (&self.tree, further.describe());
+            match further.withdraw(tree) {
+                Ok(0) => {}
+                Ok(objects) => info!(
+                    %tree, point, objects,
+                    "removed what lay at a publication point before the tree was private; caches may still have it"
+                ),
+                Err(error) => {
+                    let error = error_chain(&error);
+                    warn!(%tree, error, "what a private tree left in plain at a point is not removed");
+                }
+            }
+        }
     }
 }
 
 /// Content, then manifest, then pointer: a point that lacks something of a live generation keeps
 /// its pointer.
-fn move_pointer(
-    further: &Further,
-    tree: &TreeName,
-    wanted: &[(Kind, Digest)],
-    pointer: &[u8],
-    may_replace: &dyn Fn(&[u8]) -> bool,
-) -> Result<(), crate::points::Error> {
-    let there = further.objects(tree)?;
-    if wanted.iter().all(|wanted| there.contains(wanted)) {
-        further.point_to(tree, pointer, may_replace)?;
+struct MovePointer<'a> {
+    tree: &'a TreeName,
+    form: &'a Form,
+    wanted: &'a [Needed],
+}
+
+impl MovePointer<'_> {
+    fn at(
+        &self,
+        further: &Further,
+        pointer: &[u8],
+        may_replace: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<(), points::Error> {
+        let Self { tree, form, wanted } = *self;
+        let at_points = form.tree(tree);
+        let there = further.objects(&at_points)?;
+        let is_there = |needed: &Needed| {
+            let (kind, name) = (needed.kind, needed.name);
+            let named = form.object(&Object { tree: tree.clone(), kind, name });
+            there.contains(&(named.kind, named.name))
+        };
+        if !wanted.iter().all(is_there) {
+            return Ok(());
+        }
+        let pointer = form.pointer(tree, pointer)?;
+        further.point_to(&at_points, &pointer, &|there| {
+            form.read_pointer(tree, there).is_none_or(|there| may_replace(&there))
+        })
     }
-    Ok(())
 }

@@ -102,7 +102,7 @@ impl Worker {
             return Ok(Difference::default());
         };
         let before = state.places.load_manifest(&tree, &known.manifest, known.manifest_length)?;
-        Ok(Difference::between(&before, seen.scanned))
+        Ok(Difference::between(&before, seen.scanned, &|_| true)?)
     }
 
     /// Makes the private tree of a held scan. Its manifest stays at this publisher: nothing of a

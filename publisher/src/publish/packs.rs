@@ -164,7 +164,7 @@ impl Worker {
             let Some(made) = made else { return Ok(()) };
             if is_worth(made.offer.total_length(), pack.chain_bytes) {
                 // Every point has it before anyone is offered it.
-                self.carry(&made.objects().collect::<Vec<_>>())?;
+                self.carry(&made.objects().collect::<Vec<_>>(), Some(newest.version))?;
                 let standing = self.standing()?;
                 let ledger = &mut standing.ledger;
                 ledger.offers.push(made);
@@ -262,7 +262,7 @@ impl Worker {
             length: summary.length,
             index_length: summary.index_length,
             index: summary.index_digest,
-            encryption: None,
+            encryption: order.private.then(|| certs::private::SCHEME.to_owned()),
             figures: Some(PackFigures {
                 content_bytes: summary.content_bytes,
                 rsync_bytes: summary.rsync_bytes,

@@ -34,7 +34,8 @@ use protocol::{
     error::{PROBLEM_JSON, Problem, ProblemKind},
     manifest::Entry,
     name::TreeName,
-    open_metrics, origin,
+    open_metrics,
+    origin::{self, Place},
     path::TreePath,
     role::Role,
 };
@@ -50,7 +51,7 @@ use super::{
 use crate::{
     catalog::Served,
     error_chain,
-    points::{Kind, Object, Point as _},
+    points::{Form, Kind, Object, Point as _},
     state::State,
     view,
 };
@@ -89,7 +90,7 @@ enum Target {
 }
 
 /// What is sent: bytes in memory, or a file that is read as it goes.
-enum Source {
+pub(crate) enum Source {
     Memory(Vec<u8>),
     File(std::fs::File),
 }
@@ -195,12 +196,14 @@ fn parse(path: &str) -> Result<Target, Problem> {
 }
 
 fn parse_below(path: &str) -> Result<Target, Problem> {
+    match Place::parse(path) {
+        Some(Place::Latest(tree)) => return Ok(Target::Latest(tree)),
+        Some(Place::Object(object)) => return Ok(Target::Object(object)),
+        None => {}
+    }
     let rest = path.strip_prefix("/trees/").ok_or_else(not_found)?;
     let (tree, rest) = rest.split_once('/').ok_or_else(not_found)?;
     let tree: TreeName = tree.parse().map_err(|_| not_found())?;
-    if rest == "latest" {
-        return Ok(Target::Latest(tree));
-    }
     let (kind, rest) = rest.split_once('/').ok_or_else(not_found)?;
     if kind == "content" {
         let (manifest, path) = rest.split_once('/').ok_or_else(not_found)?;
@@ -209,9 +212,7 @@ fn parse_below(path: &str) -> Result<Target, Problem> {
             .map_err(|error| ProblemKind::BadRequest.with(error.to_string()))?;
         return Ok(Target::Content { tree, manifest, path });
     }
-    let kind = Kind::ALL.into_iter().find(|known| known.dir() == kind).ok_or_else(not_found)?;
-    let name = Digest::from_hex(rest).map_err(|_| not_found())?;
-    Ok(Target::Object(Object { tree, kind, name }))
+    Err(not_found())
 }
 
 fn open(state: &State, target: &Target) -> Result<(Representation, Source), Problem> {
@@ -246,21 +247,31 @@ fn open(state: &State, target: &Target) -> Result<(Representation, Source), Prob
                     "the generation of {tree} with manifest {manifest} is no longer kept"
                 ))
             })?;
-            let entry = entry(state, tree, served, path)?;
-            let digest = entry.digest().ok_or_else(not_found)?;
-            let opened = state.views.open(tree, served.generation, served.shared, &entry);
-            let file = opened.map_err(|error| match error {
-                view::Error::Moved { .. } => {
-                    warn!(%tree, %path, "asked for, but its source has changed it in place");
-                    ProblemKind::SourceMoved.with(format!("{tree}: {error}"))
-                }
-                view::Error::Fs(_) => unreadable(&io::Error::other(error_chain(&error))),
-            })?;
-            let file = file.into_std().ok_or_else(not_found)?;
-            let content = Representation { length: entry.size(), digest, immutable: true };
-            Ok((content, Source::File(file)))
+            content(state, tree, served, &entry(state, tree, served, path)?)
         }
     }
+}
+
+/// A file of a generation.
+pub(crate) fn content(
+    state: &State,
+    tree: &TreeName,
+    served: &Served,
+    entry: &Entry,
+) -> Result<(Representation, Source), Problem> {
+    let digest = entry.digest().ok_or_else(not_found)?;
+    let opened = state.views.open(tree, served.generation, served.shared, entry);
+    let file = opened.map_err(|error| match error {
+        view::Error::Moved { .. } => {
+            let path = &entry.path;
+            warn!(%tree, %path, "asked for, but its source has changed it in place");
+            ProblemKind::SourceMoved.with(format!("{tree}: {error}"))
+        }
+        view::Error::Fs(_) => unreadable(&io::Error::other(error_chain(&error))),
+    })?;
+    let file = file.into_std().ok_or_else(not_found)?;
+    let content = Representation { length: entry.size(), digest, immutable: true };
+    Ok((content, Source::File(file)))
 }
 
 /// What packs share is given out only where an announced generation refers to it.
@@ -275,14 +286,23 @@ fn check_announced(state: &State, object: &Object) -> Result<(), Problem> {
 /// A URL of an object in the first bucket that has it and signs.
 fn signed_url(state: &State, object: &Object) -> Result<String, Problem> {
     check_announced(state, object)?;
+    let form = form_of(state, &object.tree).ok_or_else(not_found)?;
+    let named = form.object(object);
     for point in state.places.further.iter().filter(|point| point.takes(&object.tree)) {
-        match point.signed_url(object) {
+        match point.signed_url(&named) {
             Ok(Some(url)) => return Ok(url),
             Ok(None) => {}
             Err(error) => warn!(error = error_chain(&error), "no URL can be signed"),
         }
     }
     Err(not_found())
+}
+
+/// The form in which a tree lies at buckets, as far as that is known without asking anybody.
+fn form_of(state: &State, tree: &TreeName) -> Option<Form> {
+    let orders = state.orders.follow().borrow().clone();
+    let private = orders.and_then(|orders| Some(orders.tree(tree)?.private))?;
+    if private { state.private.known(tree) } else { Some(Form::Plain) }
 }
 
 fn redirect(url: &str) -> Response<Body> {
@@ -304,7 +324,7 @@ fn length_of(response: &Response<Body>) -> Option<u64> {
 }
 
 /// Finds a path in the one block that can have it.
-fn entry(
+pub(crate) fn entry(
     state: &State,
     tree: &TreeName,
     served: &Served,
@@ -323,7 +343,7 @@ fn entry(
     entries.into_iter().nth(at).ok_or_else(not_found)
 }
 
-async fn send(
+pub(crate) async fn send(
     representation: &Representation,
     answer: Answer,
     source: Source,
@@ -370,7 +390,7 @@ fn of_bytes(bytes: &[u8], immutable: bool) -> Representation {
     Representation { length: bytes.len() as u64, digest: Digest::of(bytes), immutable }
 }
 
-fn not_found() -> Problem {
+pub(crate) fn not_found() -> Problem {
     ProblemKind::NotFound.with("")
 }
 
@@ -382,7 +402,7 @@ fn unreadable(error: &io::Error) -> Problem {
     ProblemKind::Internal.with("")
 }
 
-fn problem_response(problem: &Problem, is_head: bool) -> Response<Body> {
+pub(crate) fn problem_response(problem: &Problem, is_head: bool) -> Response<Body> {
     let json = serde_json::to_vec(problem).unwrap_or_default();
     let mut response = Response::new(if is_head { Body::empty() } else { Body::from(json) });
     *response.status_mut() =

@@ -57,6 +57,8 @@ pub struct EffectiveTree {
     pub quick_list: Vec<String>,
     /// Whether a pack from nothing is published too.
     pub initial_pack: bool,
+    /// Whether what lies at further points is encrypted.
+    pub private: bool,
     /// What stops a generation; every part is set.
     pub guard: GuardSpec,
     /// The same with provenance.
@@ -93,7 +95,7 @@ pub fn tree(definitions: &Definitions, name: &TreeName) -> Option<EffectiveTree>
         }
         _ => Setting::default(Vec::new()),
     };
-    let origin = origin(upstream, &path, &points.value)?;
+    let origin = origin(upstream, &path, &points.value, tree.private)?;
     let path = match &tree.path {
         Some(_) => Setting::new(path, from.as_str()),
         None => Setting::new(path, format!("source {}", source.name)),
@@ -116,6 +118,7 @@ pub fn tree(definitions: &Definitions, name: &TreeName) -> Option<EffectiveTree>
         points.shown("points"),
     ];
     let named = Some(&tree.fallback).filter(|list| !list.is_empty());
+    settings.extend(tree.private.then(|| choice(tree.private, &from).shown("private")));
     settings.extend(named.map(|list| Setting::new(list, from.as_str()).shown("fallback")));
     settings.extend(tree.when().map(|when| Setting::new(when, from.as_str()).shown("schedule")));
     settings.extend(tree.splay.map(|splay| Setting::new(splay, from.as_str()).shown("splay")));
@@ -139,6 +142,7 @@ pub fn tree(definitions: &Definitions, name: &TreeName) -> Option<EffectiveTree>
         priority: tree.priority,
         quick_list: tree.quick_list.clone(),
         initial_pack: tree.initial_pack,
+        private: tree.private,
         guard,
         settings,
     })
@@ -160,13 +164,19 @@ fn full_path(source: &SourceSpec, tree: &TreeSpec) -> String {
     }
 }
 
-fn origin(upstream: &UpstreamSpec, path: &str, points: &[PointRef]) -> Option<Origin> {
+fn origin(
+    upstream: &UpstreamSpec,
+    path: &str,
+    points: &[PointRef],
+    private: bool,
+) -> Option<Origin> {
     Some(match upstream.kind {
         UpstreamKind::Publisher => Origin::Publisher(PublisherOrigin {
             publisher: publisher_of(upstream)?,
             address: None,
             points: points.to_vec(),
             relays: Vec::new(),
+            private,
         }),
         UpstreamKind::Rsyncd => {
             let url: RsyncUrl = upstream.url.as_deref()?.parse().ok()?;
@@ -198,7 +208,7 @@ fn others(definitions: &Definitions, tree: &TreeSpec) -> Vec<RsyncdOrigin> {
     let origin_at = |name| {
         let source = definitions.sources.get(name)?;
         let upstream = definitions.upstreams.get(&source.upstream)?;
-        match origin(upstream, &full_path(source, tree), &[])? {
+        match origin(upstream, &full_path(source, tree), &[], false)? {
             Origin::Rsyncd(origin) => Some(origin),
             Origin::Publisher(_) => None,
         }

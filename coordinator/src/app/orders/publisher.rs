@@ -56,6 +56,7 @@ fn order(picture: &Picture, tree: EffectiveTree, now: Timestamp) -> TreeOrder {
         interval: tree.interval,
         schedule: tree.schedule,
         initial_pack: tree.initial_pack,
+        private: tree.private,
         guard: tree.guard,
         epoch: picture.root.root().epoch(&tree.name),
         current: current.map(|current| current.statement.clone()),

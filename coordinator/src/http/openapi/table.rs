@@ -16,6 +16,7 @@ use protocol::{
         identities::{
             EnrollmentStatus, IdentityStatus, InviteAnswer, InviteRequest, RevokeRequest, WhoAmI,
         },
+        keys::TreeKey,
         publisher::{Accepted, HoldReport, Presence, PublisherOrders},
         roots::{RootDraft, Roots},
         status::NetworkStatus,
@@ -40,6 +41,10 @@ const POLL: &[(&str, &str)] = &[
 const PAGE: &[(&str, &str)] =
     &[("cursor", "Where the page begins"), ("limit", "Entries, at most 1000; 100 by default")];
 const ROOTS: &[(&str, &str)] = &[("after", "Those after this number; 0 for all")];
+const KEY: &[(&str, &str)] = &[
+    ("epoch", "Epoch of the generation; the current one where none is named"),
+    ("generation", "Its number; an agent's at most that of the current one"),
+];
 const IDENTITIES: &[(&str, &str)] = &[("role", "Of this role only"), PAGE[0], PAGE[1]];
 const GENERATIONS: &[(&str, &str)] = &[("tree", "Of this tree only"), PAGE[0], PAGE[1]];
 const EVENTS: &[(&str, &str)] = &[
@@ -187,6 +192,13 @@ fn agent() -> Vec<Endpoint> {
         post("/v1/agent/runs", AGENT, "Report a run").takes::<RunReport>(),
         get("/v1/trees/{tree}/statements/{from}", AGENT, "What leads from a manifest to now")
             .pages::<Envelope>(),
+        get(
+            "/v1/trees/{tree}/key",
+            "agent of a site with a live grant; publisher of the tree",
+            "The key of a private tree, for one generation",
+        )
+        .query(KEY)
+        .answers::<TreeKey>(),
     ]
 }
 

@@ -153,8 +153,8 @@ impl Recording {
         dice: &mut Dice,
         judge: &impl Fn(&Path, bool) -> Option<String>,
     ) -> Result<Option<String>, String> {
-        let shown = self.disks.show(self.crash(cut, dice));
-        let _mounted = Mounted::new(&shown.file(), self.kind, &self.mount_at)?;
+        let shown = self.disks.show(&self.crash(cut, dice)).map_err(|error| error.to_string())?;
+        let _mounted = Mounted::new(&shown, self.kind, &self.mount_at)?;
         let wrong = judge(&self.mount_at, cut >= self.reported);
         let all = self.events.len();
         Ok(wrong.map(|what| format!("{} {cut} of {all}: {what}", self.kind)))
@@ -283,16 +283,18 @@ fn find(kind: &'static str, name: &str, bad: KnownBad) -> Option<(u64, Option<St
 
 /// A harness that finds nothing has to be able to find something.
 ///
-/// The sync of the exchange's two parents is not among these: leaving it out was not seen to do harm
-/// here, perhaps because the mark lies in one of them. That it is missed elsewhere is shown in memory.
-/// Neither is xfs without a sync: its log was not written at the flushes that were tried.
+/// The sync of the exchange's two parents is not among these: on each of the three the sync of the mark,
+/// which is a file in one of them, takes with it whatever names were changed before (how-we-know.md
+/// says by what). That it is missed where nothing but the standard is promised is shown in memory.
 #[test]
 fn the_order_with_one_step_left_out_is_caught_on_real_file_systems() {
     // ext4 writes a file out by itself that takes another's place: only new names show what was left out.
     for (bad, kind, name) in [
         (KnownBad::NoSyncFs, "ext4", "first"),
+        (KnownBad::NoSyncFs, "xfs", "first"),
         (KnownBad::NoSyncFs, "btrfs", "first"),
         (KnownBad::EarlyMark, "ext4", "reused"),
+        (KnownBad::EarlyMark, "xfs", "reused"),
         (KnownBad::EarlyMark, "btrfs", "reused"),
     ] {
         let Some((states, found)) = find(kind, name, bad) else { return };

@@ -2,6 +2,8 @@
 
 use std::{fs, os::unix::fs::MetadataExt};
 
+use protocol::manifest::Manifest;
+
 use super::{model::*, *};
 use crate::{
     area::scrub::Damage,

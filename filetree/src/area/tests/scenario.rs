@@ -5,6 +5,8 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+use protocol::manifest::Manifest;
+
 use super::{model::*, *};
 use crate::{
     scan::{ScanOptions, ScanRecord},

@@ -18,24 +18,41 @@ struct World {
     runtime: Runtime,
     dir: tempfile::TempDir,
     store: Store,
+    kind: stores::Kind,
 }
 
 impl World {
     fn start(kind: stores::Kind) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::start(kind, &dir.path().join("store"))?;
-        stores::write_credentials(&dir.path().join("s3.toml"), stores::SECRET_KEY);
-        Some(Self { runtime: Runtime::new().unwrap(), dir, store })
+        let world = Self { runtime: Runtime::new().unwrap(), dir, store, kind };
+        match kind {
+            stores::Kind::Azurite => {
+                stores::write_azure_credentials(&world.credentials(), stores::AZURE_KEY);
+            }
+            _ => stores::write_credentials(&world.credentials(), stores::SECRET_KEY),
+        }
+        Some(world)
+    }
+
+    fn credentials(&self) -> PathBuf {
+        self.dir.path().join("store.toml")
     }
 
     fn point(&self) -> ObjectStore {
+        let (scheme, endpoint) = match self.kind {
+            stores::Kind::Azurite => {
+                ("az", format!("{}/{}", self.store.endpoint(), stores::AZURE_ACCOUNT))
+            }
+            _ => ("s3", self.store.endpoint()),
+        };
         let config = ObjectStoreConfig {
-            url: format!("s3://{}/below/it", stores::BUCKET),
-            endpoint: Some(self.store.endpoint()),
+            url: format!("{scheme}://{}/below/it", stores::BUCKET),
+            endpoint: Some(endpoint),
             region: default_region(),
-            credentials: self.dir.path().join("s3.toml"),
+            credentials: self.credentials(),
             virtual_hosted: false,
-            signed_urls: false,
+            signed_urls: true,
             roots: None,
         };
         let uploads = Fs::disk().create_root(&self.dir.path().join("uploads")).unwrap();
@@ -68,7 +85,7 @@ impl Read for Cut<'_> {
 fn a_store_that_checks_signatures_keeps_the_contract_of_points() {
     let Some(world) = World::start(stores::Kind::S3s) else { return };
     contract::check(&world.point());
-    stores::write_credentials(&world.dir.path().join("s3.toml"), "wrong");
+    stores::write_credentials(&world.credentials(), "wrong");
     let error = world.point().put(&object(b"x"), &mut &b"x"[..], 1).unwrap_err();
     assert!(!error.to_string().contains("wrong"), "{error}");
     assert!(world.point().list(&"fedora".parse().unwrap(), Kind::Pack).is_err());
@@ -82,8 +99,32 @@ fn a_store_that_keeps_conditions_keeps_the_contract_of_points_in_races_too() {
 }
 
 #[test]
+fn a_store_of_azure_keeps_the_contract_of_points_and_signs_urls() {
+    let Some(world) = World::start(stores::Kind::Azurite) else { return };
+    contract::check(&world.point());
+    contract::check_races(&world.point());
+    let object = object(b"signed");
+    world.point().put(&object, &mut &b"signed"[..], 6).unwrap();
+    let url = world.point().signed_url(&object, Duration::from_secs(60)).unwrap().unwrap();
+    let got = world.runtime.block_on(async { reqwest::get(&url).await.unwrap().bytes().await });
+    assert_eq!(&got.unwrap()[..], b"signed");
+    let unsigned = url.split('?').next().unwrap().to_owned();
+    let refused = world.runtime.block_on(reqwest::get(unsigned)).unwrap().status();
+    assert!(refused.is_client_error(), "{refused}");
+    stores::write_azure_credentials(&world.credentials(), "d3Jvbmc=");
+    let error = world.point().put(&object, &mut &b"signed"[..], 6).unwrap_err();
+    assert!(!error.to_string().contains("d3Jvbmc="), "{error}");
+}
+
+#[test]
 fn an_upload_that_was_interrupted_goes_on_where_it_was_in_the_next_process() {
-    let Some(world) = World::start(stores::Kind::Moto) else { return };
+    for kind in [stores::Kind::Moto, stores::Kind::Azurite] {
+        goes_on_where_it_was(kind);
+    }
+}
+
+fn goes_on_where_it_was(kind: stores::Kind) {
+    let Some(world) = World::start(kind) else { return };
     let content: Vec<u8> = (0..70 << 20).map(|n: usize| (n >> 8) as u8 ^ n as u8).collect();
     let object = object(&content);
     let length = content.len() as u64;
@@ -128,10 +169,10 @@ fn credentials_that_others_can_read_are_refused() {
         signed_urls: false,
         roots: None,
     };
-    assert!(config.credentials().is_ok());
+    assert!(config.credentials(Scheme::S3).is_ok());
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(matches!(config.credentials(), Err(Error::Secret(_))));
+    assert!(matches!(config.credentials(Scheme::S3), Err(Error::Secret(_))));
     stores::write_credentials(&file, "secret\"\nextra = \"");
-    let error = config.credentials().err().unwrap().to_string();
+    let error = config.credentials(Scheme::S3).err().unwrap().to_string();
     assert!(!error.contains("secret\""), "{error}");
 }

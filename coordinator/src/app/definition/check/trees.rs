@@ -29,6 +29,7 @@ pub(super) fn check(subject: &Subject<'_>, findings: &mut Findings, warnings: &m
         }
         check_times(subject, tree, findings);
         check_fallback(subject, tree, findings);
+        check_private(subject, tree, findings);
         warn_of_guard(&format!("tree {name}"), &tree.guard, warnings);
         warn_of_what_has_no_effect(subject, tree, warnings);
     }
@@ -114,6 +115,19 @@ fn check_fallback(subject: &Subject<'_>, tree: &TreeSpec, findings: &mut Finding
                 "the upstream of a fallback has max-connections, which counts for a tree's first source only; name another one",
             );
         }
+    }
+}
+
+/// Only a publisher encrypts: whoever relies on it must not be mistaken.
+fn check_private(subject: &Subject<'_>, tree: &TreeSpec, findings: &mut Findings) {
+    let source = subject.next.sources.get(&tree.source);
+    let upstream = source.and_then(|source| subject.next.upstreams.get(&source.upstream));
+    if tree.private && upstream.is_some_and(|upstream| upstream.kind == UpstreamKind::Rsyncd) {
+        let name = tree.name.as_str();
+        let message = format!(
+            "tree {name}: private is for trees of a publisher, which encrypts what it brings to a point; what a stock rsync daemon serves is as private as that daemon keeps it"
+        );
+        findings.push(subject.spot(Kind::Tree, name, "private"), message);
     }
 }
 

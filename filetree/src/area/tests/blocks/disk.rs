@@ -1,14 +1,15 @@
 //! A block device whose every write and flush is known, so that it can be shown again as a loss of
 //! power at any moment would have left it.
 //!
-//! It is a file of a FUSE file system of our own, with a loop device above it: the file systems of
-//! the kernel run on it unchanged. One file is written to and logged; every other file name
-//! `state-N` is a disk that was put together from a base and some of the logged writes.
+//! It is the file of a FUSE file system of our own, with a loop device above it: the file systems of
+//! the kernel run on it unchanged. A disk that was put together from a base and some of the logged
+//! writes is a plain file in memory, which the kernel reads without asking us.
 
 use std::{
     collections::HashMap,
     ffi::OsStr,
     io,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -69,8 +70,7 @@ pub(super) enum Event {
 #[derive(Debug, Default)]
 struct State {
     size: u64,
-    /// By inode number.
-    disks: HashMap<u64, Image>,
+    disk: Image,
     log: Option<Vec<Event>>,
 }
 
@@ -82,6 +82,8 @@ pub(super) struct Disks {
     state: Server,
     session: Option<BackgroundSession>,
     dir: PathBuf,
+    /// Where disks are shown.
+    shown: tempfile::TempDir,
 }
 
 impl Server {
@@ -92,7 +94,7 @@ impl Server {
     fn attributes(&self, inode: u64) -> Option<FileAttr> {
         let state = self.lock();
         let is_dir = inode == INodeNo::ROOT.0;
-        if !is_dir && !state.disks.contains_key(&inode) {
+        if !is_dir && inode != Disks::INODE {
             return None;
         }
         Some(FileAttr {
@@ -117,8 +119,7 @@ impl Server {
 
 impl Filesystem for Server {
     fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let number = name.to_str().and_then(|name| name.strip_prefix("disk-")?.parse().ok());
-        match number.and_then(|number| self.attributes(number)) {
+        match self.attributes(Disks::INODE).filter(|_| name == Disks::NAME) {
             Some(attributes) => reply.entry(&TTL, &attributes, Generation(0)),
             None => reply.error(Errno::ENOENT),
         }
@@ -169,9 +170,9 @@ impl Filesystem for Server {
     ) {
         let state = self.lock();
         let len = state.size.saturating_sub(offset).min(u64::from(size)) as usize;
-        match state.disks.get(&inode.0) {
-            Some(image) => reply.data(&image.read(offset, len)),
-            None => reply.error(Errno::ENOENT),
+        match inode.0 {
+            Disks::INODE => reply.data(&state.disk.read(offset, len)),
+            _ => reply.error(Errno::ENOENT),
         }
     }
 
@@ -188,23 +189,18 @@ impl Filesystem for Server {
         reply: ReplyWrite,
     ) {
         let mut state = self.lock();
-        let Some(image) = state.disks.get_mut(&inode.0) else {
+        if inode.0 != Disks::INODE {
             return reply.error(Errno::ENOENT);
-        };
-        image.write(offset, data);
-        if inode.0 == Disks::FIRST
-            && let Some(log) = &mut state.log
-        {
+        }
+        state.disk.write(offset, data);
+        if let Some(log) = &mut state.log {
             log.push(Event::Write(offset, data.into()));
         }
         reply.written(data.len() as u32);
     }
 
-    fn fsync(&self, _: &Request, inode: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        let mut state = self.lock();
-        if inode.0 == Disks::FIRST
-            && let Some(log) = &mut state.log
-        {
+    fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        if let Some(log) = &mut self.lock().log {
             log.push(Event::Flush);
         }
         reply.ok();
@@ -212,31 +208,30 @@ impl Filesystem for Server {
 }
 
 impl Disks {
-    /// The inode number of the disk that is logged.
-    const FIRST: u64 = 2;
+    const INODE: u64 = 2;
+    const NAME: &str = "disk";
 
-    /// Disks of this size; an error where this machine has no FUSE for us.
+    /// A disk of this size; an error where this machine has no FUSE for us.
     pub(super) fn new(dir: &Path, size: u64) -> io::Result<Self> {
-        let disks = HashMap::from([(Self::FIRST, Image::default())]);
-        let state = Server(Arc::new(Mutex::new(State { size, disks, log: None })));
+        let state = State { size, disk: Image::default(), log: None };
+        let state = Server(Arc::new(Mutex::new(state)));
+        let memory = Path::new("/dev/shm");
+        let shown = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let shown = tempfile::tempdir_in(shown)?;
         let session = fuser::spawn_mount(state.clone(), dir, &Config::default())?;
-        Ok(Self { state, session: Some(session), dir: dir.to_owned() })
+        Ok(Self { state, session: Some(session), dir: dir.to_owned(), shown })
     }
 
     /// The file of the disk that is logged.
     pub(super) fn first(&self) -> PathBuf {
-        self.file(Self::FIRST)
-    }
-
-    fn file(&self, inode: u64) -> PathBuf {
-        self.dir.join(format!("disk-{inode}"))
+        self.dir.join(Self::NAME)
     }
 
     /// Begins a log; gives the disk as it is now.
     pub(super) fn record(&self) -> Image {
         let mut state = self.state.lock();
         state.log = Some(Vec::new());
-        state.disks[&Self::FIRST].clone()
+        state.disk.clone()
     }
 
     /// How long the log is.
@@ -249,14 +244,14 @@ impl Disks {
         self.state.lock().log.take().unwrap_or_default()
     }
 
-    /// Shows a disk with this content, as a file that was never there before.
-    pub(super) fn show(&self, image: Image) -> Shown<'_> {
-        let mut state = self.state.lock();
-        let inode = (Self::FIRST + 1..).find(|n| !state.disks.contains_key(n)).unwrap_or_default();
-        // Numbers are not used again, because the kernel remembers contents by them.
-        let inode = inode.max(state.disks.keys().max().map_or(0, |last| last + 1));
-        state.disks.insert(inode, image);
-        Shown { disks: self, inode }
+    /// Shows a disk with this content.
+    pub(super) fn show(&self, image: &Image) -> io::Result<tempfile::TempPath> {
+        let mut file = tempfile::NamedTempFile::new_in(self.shown.path())?;
+        file.as_file_mut().set_len(self.state.lock().size)?;
+        for (number, page) in &image.0 {
+            file.as_file().write_all_at(&page[..], number * PAGE as u64)?;
+        }
+        Ok(file.into_temp_path())
     }
 }
 
@@ -265,25 +260,6 @@ impl Drop for Disks {
         if let Some(session) = self.session.take() {
             let _ = session.umount_and_join();
         }
-    }
-}
-
-/// A disk that is shown for a while.
-pub(super) struct Shown<'a> {
-    disks: &'a Disks,
-    inode: u64,
-}
-
-impl Shown<'_> {
-    pub(super) fn file(&self) -> PathBuf {
-        self.disks.file(self.inode)
-    }
-}
-
-impl Drop for Shown<'_> {
-    fn drop(&mut self) {
-        // The number stays taken, its content goes.
-        self.disks.state.lock().disks.insert(self.inode, Image::default());
     }
 }
 

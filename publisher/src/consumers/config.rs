@@ -1,0 +1,175 @@
+//! What an admin sets about consumers (`[consumers]` in publisher.toml).
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use protocol::{name::TreeName, path::TreePath};
+use serde::{Deserialize, Serialize};
+
+/// What consumers who are no agents are served, and to whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ConsumersConfig {
+    /// `ADDRESS:PORT` for HTTPS. Port 0 takes a free one.
+    pub listen: String,
+    /// The certificate chain that consumers are shown, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM, mode 0600.
+    pub key: PathBuf,
+    /// SHA-256 (64 hex digits) of the client certificates of proxies that are believed about the
+    /// certificates of those who ask them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proxies: Vec<String>,
+    /// Who may read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guards: Vec<GuardConfig>,
+    /// What is served.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trees: Vec<ConsumedTree>,
+}
+
+/// Which certificates open something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct GuardConfig {
+    /// Its name.
+    pub name: String,
+    /// A file with the authorities that make such certificates, PEM.
+    pub authorities: PathBuf,
+    /// A file with the revocation lists of these authorities, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<PathBuf>,
+    /// Whether the certificate also has to name the path that is asked for, or one above it.
+    #[serde(default)]
+    pub entitlement: bool,
+    /// Beginning of paths that certificates do not name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub strip: String,
+}
+
+/// A tree that is served to consumers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ConsumedTree {
+    /// Which tree.
+    pub tree: TreeName,
+    /// Where its files are, as a path without a slash at the beginning.
+    pub path: TreePath,
+    /// Names of the guards of which one has to let a consumer in; nobody is, where there is none.
+    /// Without the key the tree is for everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guards: Option<Vec<String>>,
+}
+
+/// A value that cannot be meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Not `ADDRESS:PORT`.
+    #[error("consumers.listen = {0:?} is not an address and a port, such as 0.0.0.0:443")]
+    Listen(String),
+    /// Not absolute.
+    #[error("consumers.{key} = {path:?} is not an absolute path")]
+    Relative {
+        /// Which key.
+        key: &'static str,
+        /// Its value.
+        path: PathBuf,
+    },
+    /// Not a digest.
+    #[error(
+        "consumers.proxies has {0:?}; write the SHA-256 of the proxy's certificate in 64 hex digits (openssl x509 -fingerprint -sha256, without colons, in lower case)"
+    )]
+    Proxy(String),
+    /// Twice the same.
+    #[error("consumers.guards has two named {0:?}; each needs a name of its own")]
+    Twice(String),
+    /// A name of nothing.
+    #[error("consumers.trees: the tree {tree} names the guard {guard:?}, which is not there")]
+    NoGuard {
+        /// Whose.
+        tree: TreeName,
+        /// Which.
+        guard: String,
+    },
+    /// One inside the other.
+    #[error(
+        "consumers.trees has the paths {first} and {second}, of which one lies in the other or is the same; each tree needs a path of its own"
+    )]
+    Nested {
+        /// One.
+        first: TreePath,
+        /// The other.
+        second: TreePath,
+    },
+}
+
+impl ConsumersConfig {
+    /// Checks what the types cannot say.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.listen.parse::<std::net::SocketAddr>().is_err() {
+            return Err(Error::Listen(self.listen.clone()));
+        }
+        let of_guards = self.guards.iter().flat_map(|guard| {
+            let revoked = guard.revoked.iter().map(|path| ("guards.revoked", path));
+            revoked.chain([("guards.authorities", &guard.authorities)])
+        });
+        let own = [("certificate", &self.certificate), ("key", &self.key)];
+        if let Some((key, path)) = of_guards.chain(own).find(|(_, path)| !path.is_absolute()) {
+            return Err(Error::Relative { key, path: path.clone() });
+        }
+        let is_digest = |text: &&String| {
+            let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+            text.len() == 64 && text.bytes().all(hex)
+        };
+        if let Some(proxy) = self.proxies.iter().find(|proxy| !is_digest(proxy)) {
+            return Err(Error::Proxy(proxy.clone()));
+        }
+        let mut names = BTreeSet::new();
+        if let Some(guard) = self.guards.iter().find(|guard| !names.insert(guard.name.as_str())) {
+            return Err(Error::Twice(guard.name.clone()));
+        }
+        for (at, tree) in self.trees.iter().enumerate() {
+            let mut guards = tree.guards.iter().flatten();
+            if let Some(guard) = guards.find(|guard| !names.contains(guard.as_str())) {
+                return Err(Error::NoGuard { tree: tree.tree.clone(), guard: guard.clone() });
+            }
+            let meets = |other: &&ConsumedTree| {
+                let (one, other) = (&tree.path, &other.path);
+                one == other || one.is_inside(other) || other.is_inside(one)
+            };
+            if let Some(other) = self.trees[..at].iter().find(meets) {
+                let (first, second) = (other.path.clone(), tree.path.clone());
+                return Err(Error::Nested { first, second });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> ConsumersConfig {
+        let base = "listen = \"0.0.0.0:443\"\ncertificate = \"/c\"\nkey = \"/k\"\n";
+        toml::from_str(&format!("{base}{text}")).unwrap()
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_named() {
+        let guard = "[[guards]]\nname = \"a\"\nauthorities = \"/a\"\n";
+        let tree = |path: &str| format!("[[trees]]\ntree = \"t\"\npath = \"{path}\"\n");
+        read(&format!("{guard}{}guards = [\"a\"]\n{}", tree("x/y"), tree("x/yz"))).check().unwrap();
+        let table = [
+            (format!("{guard}{guard}"), "two named"),
+            (format!("{}guards = [\"b\"]\n", tree("x")), "which is not there"),
+            (format!("{}{}", tree("x"), tree("x/y")), "x and x/y"),
+            (format!("{}{}", tree("x"), tree("x")), "x and x"),
+            ("proxies = [\"AB\"]".into(), "SHA-256"),
+            (guard.replace("\"/a\"", "\"a\""), "guards.authorities"),
+        ];
+        for (text, wanted) in table {
+            let error = read(&text).check().unwrap_err().to_string();
+            assert!(error.contains(wanted), "{error}");
+        }
+    }
+}
