@@ -319,7 +319,7 @@ impl Gather<'_> {
             came.push((nowhere, 0));
         }
         for (number, (point, received_bytes)) in came.into_iter().enumerate() {
-            let sum = if number == 0 { sum.clone() } else { Came::default() };
+            let sum = if number == 0 { sum } else { Came::default() };
             self.run.add_way(way, point, Came { received_bytes, ..sum }.since(start));
         }
     }

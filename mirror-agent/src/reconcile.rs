@@ -223,8 +223,8 @@ mod tests {
                 publisher: "build".parse().unwrap(),
                 address: None,
                 points: vec![],
-                private: false,
                 relays: vec![],
+                private: false,
             })
         };
         AssignmentOrder {

@@ -21,10 +21,11 @@
 //! served as it is stored; the lengths to unpack to are in the statement and in the block list.
 //! The rsync module `T@N` has the content of generation N.
 
-use std::fmt;
 pub mod asked;
 #[cfg(feature = "serve")]
 pub mod file;
+
+use std::fmt;
 
 use crate::{
     digest::Digest,

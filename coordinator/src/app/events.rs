@@ -90,7 +90,7 @@ impl App {
             return Err(Refusal::Forbidden(message).into());
         }
         let mut write = self.write().await?;
-        if write.before.wanted.definitions.assignments.get(name).is_none()
+        if !write.before.wanted.definitions.assignments.contains_key(name)
             || write.tx.run(begun.id).await?.is_some()
         {
             return Ok(());

@@ -156,8 +156,8 @@ impl World {
                 publisher: "build".parse().unwrap(),
                 address: None,
                 points: vec![],
-                private: false,
                 relays: vec![],
+                private: false,
             }),
             fallback: vec![],
             target: Some(Target {

@@ -14,8 +14,8 @@ use protocol::{
     digest::Digest,
     error::{PROBLEM_JSON, Problem, ProblemKind},
     origin::{
-        self,
-        asked::{Asked, Kind},
+        self, Kind,
+        asked::Asked,
         file::{self, Representation},
     },
     wire,
@@ -117,7 +117,7 @@ impl Relay {
                 Kind::Manifest => (origin::manifest_path(tree, name), None),
                 Kind::Block => (origin::block_path(tree, name), None),
                 Kind::Pack => (origin::pack_path(tree, name), Some(*name)),
-                Kind::Shared => (origin::shared_path(tree, name), Some(*name)),
+                Kind::Object => (origin::shared_path(tree, name), Some(*name)),
             },
             Asked::Content { tree, manifest, path } => {
                 let url = origin::content_path(tree, manifest, path);
@@ -144,18 +144,13 @@ impl Relay {
             ProblemKind::Unavailable
                 .with("this relay can keep nothing, and does not hold it itself")
         })?;
-        let (_, from) = order_of(&self.agent, asked.tree()).ok_or_else(not_found)?;
+        let (order, from) = order_of(&self.agent, asked.tree()).ok_or_else(not_found)?;
+        let of = (&order.name.tree, &from);
         let name = Digest::of(path.as_bytes());
         let kept = cache.get(&name);
         let through = match &kept {
-            Some(object) => Through::known(
-                &self.agent,
-                (asked.tree(), &from),
-                path,
-                only_members,
-                object.length(),
-            ),
-            None => Through::find(&self.agent, (asked.tree(), &from), path, only_members).await,
+            Some(object) => Through::known(&self.agent, of, path, only_members, object.length()),
+            None => Through::find(&self.agent, of, path, only_members).await,
         };
         let through = Arc::new(through.map_err(|error| problem(&error))?);
         let object = match kept {

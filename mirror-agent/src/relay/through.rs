@@ -64,7 +64,8 @@ impl Through {
         let unreachable = |_| Error::Missing { url: path.clone() };
         let left_out = |why| tracing::debug!(why, "a point is left out");
         let mut points = published::points(agent, tree, from, left_out).map_err(unreachable)?;
-        if only_members {
+        // At other points of a private tree everything has other names and lengths.
+        if only_members || from.private {
             points = points.only_members();
         }
         Ok(Self { points, agent: Arc::clone(agent), path, length })

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use super::Kind;
 use crate::{digest::Digest, name::TreeName, path::TreePath};
 
 /// What lies at a path of the layout.
@@ -27,19 +28,6 @@ pub enum Asked {
         /// Which file.
         path: TreePath,
     },
-}
-
-/// Kinds of objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The block list of a manifest.
-    Manifest,
-    /// A block of manifests.
-    Block,
-    /// A pack.
-    Pack,
-    /// What packs share.
-    Shared,
 }
 
 /// It is no path of the layout.
@@ -71,19 +59,13 @@ fn read(path: &str) -> Option<Asked> {
         return Some(Asked::Latest(tree));
     }
     let (kind, rest) = rest.split_once('/')?;
-    let kind = match kind {
-        "manifests" => Kind::Manifest,
-        "blocks" => Kind::Block,
-        "packs" => Kind::Pack,
-        "objects" => Kind::Shared,
-        "content" => {
-            let (manifest, path) = rest.split_once('/')?;
-            let manifest = Digest::from_hex(manifest).ok()?;
-            let path = TreePath::parse_text(path).ok()?;
-            return Some(Asked::Content { tree, manifest, path });
-        }
-        _ => return None,
-    };
+    if kind == "content" {
+        let (manifest, path) = rest.split_once('/')?;
+        let manifest = Digest::from_hex(manifest).ok()?;
+        let path = TreePath::parse_text(path).ok()?;
+        return Some(Asked::Content { tree, manifest, path });
+    }
+    let kind = Kind::ALL.into_iter().find(|known| known.dir() == kind)?;
     Some(Asked::Object { tree, kind, name: Digest::from_hex(rest).ok()? })
 }
 
@@ -103,7 +85,7 @@ mod tests {
             (origin::manifest_path(&tree, &name), object(Kind::Manifest)),
             (origin::block_path(&tree, &name), object(Kind::Block)),
             (origin::pack_path(&tree, &name), object(Kind::Pack)),
-            (origin::shared_path(&tree, &name), object(Kind::Shared)),
+            (origin::shared_path(&tree, &name), object(Kind::Object)),
             (
                 origin::content_path(&tree, &name, &path),
                 Asked::Content { tree: tree.clone(), manifest: name, path },

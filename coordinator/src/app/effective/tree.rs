@@ -175,8 +175,8 @@ fn origin(
             publisher: publisher_of(upstream)?,
             address: None,
             points: points.to_vec(),
-            private,
             relays: Vec::new(),
+            private,
         }),
         UpstreamKind::Rsyncd => {
             let url: RsyncUrl = upstream.url.as_deref()?.parse().ok()?;
