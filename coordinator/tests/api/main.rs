@@ -6,6 +6,7 @@ mod backups;
 mod configuration;
 mod definitions;
 mod enrolling;
+mod mandates;
 mod matrix;
 mod orders;
 mod polling;
