@@ -29,7 +29,7 @@ enum Stage {
     /// Nothing differed.
     Nothing,
     /// A standby is ready.
-    Prepared(exchange::Prepared),
+    Prepared(Box<exchange::Prepared>),
     /// To be done file by file.
     InPlace,
 }
@@ -91,7 +91,8 @@ impl Switching<'_> {
         let (mode, why) = area.settle_for(options.mode)?;
         let stage = match mode {
             Mode::Exchange | Mode::Symlink => {
-                Stage::Prepared(exchange::prepare(area, plan, target, options, mode, &mut report)?)
+                let prepared = exchange::prepare(area, plan, target, options, mode, &mut report)?;
+                Stage::Prepared(Box::new(prepared))
             }
             Mode::InPlace => Stage::InPlace,
         };
