@@ -28,28 +28,30 @@ async fn mandates_of_the_roots_definitions_key_reach_the_site_that_they_are_abou
     let admin = network.admin();
     let key = SigningKey::generate().unwrap();
     let order = lisbon.orders().await.assignments.remove(0);
-    let new = |mandates: &[Envelope]| NewMandates { mandates: mandates.to_vec() };
+    let new = |mandates: &[&Envelope]| NewMandates {
+        mandates: mandates.iter().map(|mandate| (*mandate).clone()).collect(),
+    };
     let first = mandate(&key, "testnet", 1, &order);
-    let early = admin.put_mandates(&new(&[first.clone()])).await;
+    let early = admin.put_mandates(&new(&[&first])).await;
     assert_eq!(kind(early), ProblemKind::Conflict, "nobody would follow it");
 
     let mut next = admin.root_draft().await.unwrap().next;
     next.definition_keys = vec![key.verifying_key()];
     let online = SigningKey::load(&network.config.data.join("root.key")).unwrap();
     admin.publish_root(&root::sign(&next, &[&online]).unwrap()).await.unwrap();
-    admin.put_mandates(&new(&[first.clone()])).await.unwrap();
-    assert_eq!(lisbon.orders().await.mandates, [first.clone()]);
+    admin.put_mandates(&new(&[&first])).await.unwrap();
+    assert_eq!(lisbon.orders().await.mandates, std::slice::from_ref(&first));
     assert!(oslo.orders().await.mandates.is_empty(), "it learns nothing of other sites");
 
     let second = mandate(&key, "testnet", 2, &order);
-    admin.put_mandates(&new(&[second.clone()])).await.unwrap();
+    admin.put_mandates(&new(&[&second])).await.unwrap();
     let stranger = mandate(&SigningKey::generate().unwrap(), "testnet", 3, &order);
     let foreign = mandate(&key, "other", 3, &order);
     let good = mandate(&key, "testnet", 4, &order);
     for (mandates, wanted) in [
-        (vec![first], ProblemKind::Conflict),
-        (vec![good.clone(), stranger], ProblemKind::BadRequest),
-        (vec![good, foreign], ProblemKind::BadRequest),
+        (vec![&first], ProblemKind::Conflict),
+        (vec![&good, &stranger], ProblemKind::BadRequest),
+        (vec![&good, &foreign], ProblemKind::BadRequest),
     ] {
         assert_eq!(kind(admin.put_mandates(&new(&mandates)).await), wanted);
     }
