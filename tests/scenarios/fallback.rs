@@ -201,15 +201,23 @@ fn a_server_that_dies_in_the_middle_of_a_transfer_is_replaced_and_nothing_of_two
 #[test]
 fn no_version_is_removed_by_the_first_word_of_another_server() {
     let ports = ports();
-    let net = start(ports, "layout = \"versioned\"\ndelete-old-versions = true");
+    let net = start(ports, "");
+    let tree = |source: &str| {
+        format!(
+            "[[tree]]\nname = \"tree\"\nsource = \"{source}\"\npath = \"tree\"\n\
+             layout = \"versioned\"\ndelete-old-versions = true\n"
+        )
+    };
     for (which, version, seconds) in [(0, "v1", 10), (0, "v2", 20), (1, "v2", 20), (1, "v3", 30)] {
         net.file(which, &format!("{version}/f"), version, seconds);
     }
-    let first = net.serve(0, ports[0]);
+    let _first = net.serve(0, ports[0]);
     let _second = net.serve(1, ports[1]);
+    net.testbed.apply(&tree("first"));
     net.agent.sync();
     net.assert_same(0);
-    first.stop();
+    // An admin names the other one, which does not have all.
+    net.testbed.apply(&tree("second"));
     net.agent.sync();
     let there = |version: &str| net.agent.published("tree").join(version).join("f").exists();
     assert!(there("v1") && there("v2") && there("v3"), "{:#}", net.last_run());
