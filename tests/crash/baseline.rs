@@ -92,8 +92,23 @@ fn look(tree: &Path, files: u64, done: &AtomicBool) -> (u64, u64) {
     (rounds, mixed)
 }
 
+/// What every program does that makes each file atomic and calls that an atomic update.
+fn rename_each(upstream: &Path, mirror: &Path) {
+    let stage = mirror.with_file_name("stage");
+    for dir in [&stage, &mirror.to_owned()] {
+        fs::create_dir_all(dir).unwrap();
+    }
+    let names: Vec<_> = fs::read_dir(upstream).unwrap().map(|e| e.unwrap().file_name()).collect();
+    for name in &names {
+        fs::copy(upstream.join(name), stage.join(name)).unwrap();
+    }
+    for name in &names {
+        fs::rename(stage.join(name), mirror.join(name)).unwrap();
+    }
+}
+
 #[test]
-fn readers_of_a_tree_that_rsync_updates_see_two_generations() {
+fn readers_of_a_tree_that_is_updated_file_by_file_see_two_generations() {
     const FILES: u64 = 300;
     let updates = count("MIRRORNET_BASELINE_UPDATES", 10);
     let dir = tempfile::tempdir().unwrap();
@@ -101,6 +116,7 @@ fn readers_of_a_tree_that_rsync_updates_see_two_generations() {
     for (name, flags) in [
         ("rsync -a --delete", &["-a", "--delete"][..]),
         ("rsync --delay-updates --delete-after", &["-a", "--delay-updates", "--delete-after"][..]),
+        ("a program that renames file by file", &[]),
     ] {
         let done = AtomicBool::new(false);
         let update = |number: u64| {
@@ -109,6 +125,9 @@ fn readers_of_a_tree_that_rsync_updates_see_two_generations() {
                 let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(number * 10);
                 let file = fs::File::options().write(true).open(upstream.join(Mirror::name(n)));
                 file.unwrap().set_modified(time).unwrap();
+            }
+            if flags.is_empty() {
+                return rename_each(&upstream, &mirror);
             }
             let output = rsync(flags, &format!("{}/", upstream.display()), &mirror);
             assert!(output.status.success(), "{}", told(&output));

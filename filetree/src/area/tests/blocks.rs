@@ -309,7 +309,7 @@ fn find(kind: &'static str, name: &str, bad: KnownBad) -> Option<(u64, Option<St
 /// A harness that finds nothing has to be able to find something.
 ///
 /// The sync of the exchange's two parents is not among these: on each of the three the sync of the mark,
-/// which is a file in one of them, takes with it whatever names were changed before (how-we-know.md
+/// which is a file in one of them, takes with it what names were changed before (how-we-know.md
 /// says by what). That it is missed where nothing but the standard is promised is shown in memory.
 #[test]
 fn the_order_with_one_step_left_out_is_caught_on_real_file_systems() {
