@@ -148,7 +148,6 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
     serve::remove_left_over(&data).map_err(in_data)?;
     let listener = serve::bind(&config.listen).await?;
     let address = listener.local_addr().map_err(in_data)?;
-    durable::replace(&data, b"listen", format!("{address}\n").as_bytes()).map_err(in_data)?;
     let presence = Presence {
         advertise: config.advertise.clone().unwrap_or_else(|| advertised(address)),
         version: env!("CARGO_PKG_VERSION").into(),
@@ -174,6 +173,8 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
     let shutdown = CancellationToken::new();
     let publishing = Publishing::new(Arc::clone(&state), shutdown.clone());
     let control = control::listen(Arc::clone(&state), Arc::clone(&publishing), shutdown.clone())?;
+    // Last, so that whoever waits for the file finds the control socket as well.
+    durable::replace(&data, b"listen", format!("{address}\n").as_bytes()).map_err(in_data)?;
     let mut tasks = vec![control];
     tasks.push(tokio::spawn({
         let (state, shutdown) = (Arc::clone(&state), shutdown.clone());
