@@ -224,3 +224,33 @@ fn what_a_stock_server_shows_is_not_fetched_where_it_does_not_fit() {
     agent.sync();
     assert_eq!(fs::read(agent.published("tree/large")).unwrap(), noise(1, 2_000_000));
 }
+
+#[test]
+fn a_daemon_with_the_usual_trash_goes_on_by_itself_when_there_is_room() {
+    let guard = "guard = { max-delete-files = \"100%\", max-delete-bytes = \"100%\" }";
+    let net = OneTree::start(guard, "");
+    let Some(volume) = Volume::mount(&net.agent.storage) else { return };
+    let mut site = Site { net, volume, number: 0 };
+    for _ in 0..3 {
+        site.publish();
+        site.net.agent.sync();
+    }
+    let batches = fs::read_dir(site.net.agent.storage.join("work/tree@site/trash")).unwrap();
+    assert!(batches.count() > 0, "nothing lies in the trash");
+    let mut daemon = site.net.testbed.run_agent(&site.net.agent);
+    for (bytes, inodes) in [(Some(100_000), None), (None, Some(8)), (Some(0), None)] {
+        // What the trash holds gives way first, and is not enough.
+        site.volume.leave(bytes, inodes);
+        let before = daemon.log().matches("does not fit").count();
+        site.publish();
+        wait_until("the disk to be full", || {
+            let said = daemon.log();
+            said.matches("does not fit").count() > before || said.contains("No space left")
+        });
+        daemon.must_run();
+        assert!(site.holds(site.number - 1) || site.holds(site.number));
+        site.volume.give_room();
+        wait_until("the daemon to go on by itself", || site.holds(site.number));
+    }
+    assert!(daemon.stop().success());
+}

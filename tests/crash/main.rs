@@ -16,6 +16,7 @@ mod baseline;
 mod corpus;
 mod full;
 mod kills;
+mod mapped;
 mod mirror;
 mod readers;
 
