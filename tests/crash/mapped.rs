@@ -15,7 +15,7 @@ use tests::programs::{program, told};
 use crate::{count, tell};
 
 const SIGBUS: i32 = 7;
-const LENGTH: usize = 24 << 20;
+const LENGTH: usize = 12 << 20;
 
 /// Content that does not shrink, so that there is something to do.
 fn content(mut seed: u64) -> Vec<u8> {
@@ -39,7 +39,8 @@ fn whoever_maps_a_file_that_is_cut_is_killed() {
     let file = dir.path().join("image");
     fs::write(&file, content(1)).unwrap();
     let reader = "import mmap, sys\n\
-        mapped = mmap.mmap(open(sys.argv[1], 'rb').fileno(), 0, access=mmap.ACCESS_READ)\n\
+        file = open(sys.argv[1], 'rb')\n\
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)\n\
         print('mapped', flush=True)\n\
         sys.stdin.readline()\n\
         sum(mapped[::4096])\n";
@@ -77,7 +78,13 @@ fn a_publisher_whose_file_is_cut_while_it_is_encoded_says_so_and_lives() {
     let pack = dir.path().join("pack");
     let run = || {
         let mut command = program("publisher");
-        command.args(["pack", "--from"]).arg(&old).arg("--to").arg(&new).arg("--out").arg(&pack);
+        command
+            .args(["pack", "--level", "3", "--from"])
+            .arg(&old)
+            .arg("--to")
+            .arg(&new)
+            .arg("--out")
+            .arg(&pack);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let begin = Instant::now();
