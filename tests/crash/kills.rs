@@ -164,7 +164,9 @@ impl Net {
     /// Local content is in the tree, in a retired one on its way back, or in the trash.
     fn check_local(&self, tree: &str, when: &str) {
         let work = self.agent.storage.join("work").join(format!("{tree}@site"));
-        let places = [self.agent.published(tree), work];
+        // Beside a link lie the tree that it leads to, and those that are retired.
+        let beside = self.agent.storage.join("pub/.mirrornet");
+        let places = [self.agent.published(tree), work, beside];
         let names: BTreeSet<String> = places
             .iter()
             .flat_map(|place| walkdir::WalkDir::new(place).into_iter().filter_map(Result::ok))
