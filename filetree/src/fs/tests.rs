@@ -191,7 +191,10 @@ const APART: &[(&str, &str)] = &[
     ("mirror-agent/src/fetch/", "downloads and manifests"),
     ("mirror-agent/src/gather", "downloads"),
     ("mirror-agent/src/observed", "the stage of rsync"),
-    ("mirror-agent/src/relay/cache.rs", "what is kept for others, in the data directory"),
+    (
+        "mirror-agent/src/relay/cache.rs",
+        "what is kept for others, in the work directory beside those of trees",
+    ),
     ("mirror-agent/src/run_log", "the logs of runs, in the data directory"),
     ("mirror-agent/src/cli/", "the directory of a command"),
 ];

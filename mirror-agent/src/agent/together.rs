@@ -251,6 +251,8 @@ fn members<'o>(
             && other.together.as_ref() == group
             && other.name != order.name
             && other.stopped.is_none()
+            // Nothing of it may change, whoever else is switched.
+            && !other.dry_run_only
             && other.versions.is_none()
     })
 }
