@@ -32,10 +32,14 @@ impl App {
         let mut tx = self.parts.database.read().await?;
         let outcomes: HashMap<_, _> =
             tx.outcomes().await?.into_iter().map(|o| (o.assignment.clone(), o)).collect();
+        let begun: HashMap<_, _> = tx.begun().await?.into_iter().collect();
         let names = picture.wanted.definitions.assignments.keys();
         let names = names.filter(|name| scope.covers(&name.site));
         let mut assignments: Vec<_> = names
-            .filter_map(|name| self.assignment_status(&picture, name, outcomes.get(name), now))
+            .filter_map(|name| {
+                let running = begun.get(name).copied();
+                self.assignment_status(&picture, name, (outcomes.get(name), running), now)
+            })
             .collect();
         assignments.sort_by(|a, b| (&a.name.site, &a.name.tree).cmp(&(&b.name.site, &b.name.tree)));
         let mut attention = holds(&picture, scope);
@@ -60,7 +64,7 @@ impl App {
         &self,
         picture: &Picture,
         name: &AssignmentName,
-        outcome: Option<&Outcome>,
+        (outcome, running): (Option<&Outcome>, Option<Timestamp>),
         now: Timestamp,
     ) -> Option<AssignmentStatus> {
         let merged = picture.effective(name, now)?;
@@ -78,6 +82,7 @@ impl App {
             holds: picture.receipts.get(name).map(|receipt| receipt.version),
             last_result: outcome.map(|outcome| outcome.last_result),
             last_run: outcome.map(|outcome| outcome.last_run),
+            running,
             last_success: outcome.and_then(|outcome| outcome.last_success),
             last_seen: identity
                 .and_then(|found| self.seen(Role::Agent, &found.name).max(found.last_seen)),
