@@ -2,7 +2,7 @@
 //!
 //! Where a site's definition names another one as its relay, its agents ask that site's agents before
 //! any publication point, and the publisher itself only while none of them answers. So a publisher at
-//! the far end of a thin line sends everything once to the relay's site, and not once to each.
+//! the far end of a thin line sends everything to the relay's site, and not once to each.
 //!
 //! A relay gives what it holds: manifests, whole files, and the parts of packs that were asked for
 //! before ([`cache`]). What it does not hold it fetches itself, over its own line and under its own
