@@ -32,7 +32,8 @@ pub fn mirrored(rsyncd: &Rsyncd, upstream: &str, tree: &str, assignment: &str) -
     one_tree("stock", &upstream, "pub", tree, assignment)
 }
 
-fn one_tree(name: &str, upstream: &str, source: &str, tree: &str, assignment: &str) -> String {
+/// The same with an upstream of any kind: its name, the lines of its kind, and the path of its source.
+pub fn one_tree(name: &str, upstream: &str, source: &str, tree: &str, assignment: &str) -> String {
     format!(
         r#"
 [[upstream]]

@@ -12,7 +12,7 @@ use std::{
 use serde_json::Value;
 use tests::{
     Rsyncd, Testbed, compare,
-    fixture::{noise, prose, write},
+    fixture::{mirrored, noise, prose, write},
     network::{Agent, inodes},
     programs::{isolate, succeed, told},
 };
@@ -32,40 +32,9 @@ impl Moved {
         let upstream = testbed.make_dir("upstream/tree");
         fill(&upstream);
         let top = testbed.path("upstream");
-        let rsyncd = Rsyncd::start(&testbed.path("stock"), &[("top", &top)], "");
-        testbed.apply(&format!(
-            r#"
-[[upstream]]
-name = "stock"
-kind = "rsyncd"
-url = "{}"
-
-[[source]]
-name = "top"
-upstream = "stock"
-path = "top"
-
-[[tree]]
-name = "tree"
-source = "top"
-path = "tree"
-{tree}
-
-[[site]]
-name = "site"
-
-[[grant]]
-site = "site"
-tree = "tree"
-
-[[assignment]]
-site = "site"
-tree = "tree"
-keep-withdrawn = "0s"
-{assignment}
-"#,
-            rsyncd.url()
-        ));
+        let rsyncd = Rsyncd::start(&testbed.path("stock"), &[("pub", &top)], "");
+        let assignment = format!("keep-withdrawn = \"0s\"\n{assignment}");
+        testbed.apply(&mirrored(&rsyncd, "", tree, &assignment));
         let agent = testbed.enroll_agent("agent", "site");
         Self { testbed, _rsyncd: rsyncd, upstream, agent }
     }
@@ -84,7 +53,7 @@ keep-withdrawn = "0s"
     }
 
     fn module(&self) -> String {
-        format!("{}top/", self._rsyncd.url())
+        format!("{}pub/", self._rsyncd.url())
     }
 
     fn left(&self, path: &str) {

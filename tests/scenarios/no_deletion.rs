@@ -11,7 +11,7 @@ use std::{
 
 use tests::{
     Daemon, Rsyncd, Testbed, compare,
-    fixture::{prose, write},
+    fixture::{one_tree, prose, write},
     network::{Agent, Publisher, inodes},
     programs::{program, told},
     valve::Valve,
@@ -159,38 +159,9 @@ fn without_override(command: Command) -> Command {
 }
 
 fn definitions(upstream: &str, path: &str, limit: &str, filter: &str) -> String {
-    format!(
-        r#"
-[[upstream]]
-name = "build"
-{upstream}
-
-[[source]]
-name = "source"
-upstream = "build"
-path = {path:?}
-
-[[tree]]
-name = "tree"
-source = "source"
-path = "tree"
-interval = "1h"
-limit = [{limit}]
-
-[[site]]
-name = "site"
-
-[[grant]]
-site = "site"
-tree = "tree"
-
-[[assignment]]
-site = "site"
-tree = "tree"
-filter = [{filter}]
-on-exclude = "remove"
-"#
-    )
+    let tree = format!("interval = \"1h\"\nlimit = [{limit}]");
+    let assignment = format!("filter = [{filter}]\non-exclude = \"remove\"");
+    one_tree("build", upstream, path, &tree, &assignment)
 }
 
 /// Has the publisher take the tree, which must not become a generation.

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use serde_json::Value;
 use tests::{
     Rsyncd, Testbed, compare,
-    fixture::{prose, write},
+    fixture::{one_tree, prose, write},
     network::{Agent, inodes},
     programs::told,
 };
@@ -21,38 +21,10 @@ fn start(module: &str) -> Stock {
     let testbed = Testbed::start();
     let upstream = testbed.make_dir("upstream/tree");
     let rsyncd = Rsyncd::start(&testbed.path("rsyncd"), &[("pub", &testbed.path("upstream"))], "");
-    testbed.apply(&format!(
-        r#"
-[[upstream]]
-name = "stock"
-kind = "rsyncd"
-url = "{}"
-
-[[source]]
-name = "source"
-upstream = "stock"
-path = "{module}"
-
-[[tree]]
-name = "tree"
-source = "source"
-path = "tree"
-filter = ["- *.tmp"]
-
-[[site]]
-name = "site"
-
-[[grant]]
-site = "site"
-tree = "tree"
-
-[[assignment]]
-site = "site"
-tree = "tree"
-keep-withdrawn = "0s"
-"#,
-        rsyncd.url()
-    ));
+    let upstream_of = format!("kind = \"rsyncd\"\nurl = \"{}\"", rsyncd.url());
+    let filter = "filter = [\"- *.tmp\"]";
+    let keep = "keep-withdrawn = \"0s\"";
+    testbed.apply(&one_tree("stock", &upstream_of, module, filter, keep));
     let agent = testbed.enroll_agent("agent", "site");
     Stock { testbed, agent, upstream, rsyncd }
 }

@@ -228,7 +228,13 @@ impl App {
                     let definition = Definition { kind, name, revision, spec: spec.to_value() };
                     write.tx.put_definition(&definition).await?;
                 }
-                None => write.tx.remove_definition(change.kind, &change.name).await?,
+                None => {
+                    write.tx.remove_definition(change.kind, &change.name).await?;
+                    // Another assignment of that name has no run yet.
+                    if let (Kind::Assignment, Ok(name)) = (change.kind, change.name.parse()) {
+                        write.tx.end_begun(&name).await?;
+                    }
+                }
             }
             let target = format!("{}/{}", change.kind.as_str(), change.name);
             let detail = serde_json::to_string(&change)?;

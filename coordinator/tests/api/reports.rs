@@ -8,12 +8,13 @@ use protocol::{
     statement::Receipt,
     v1::{
         agent::{Changes, RunBegun, RunKind, RunReport, RunResult},
+        definitions::Kind,
         identities::RevokeRequest,
     },
 };
 use uuid::Uuid;
 
-use crate::support::{AT_ONCE, Network, Peer, digest, kind};
+use crate::support::{AT_ONCE, DEFINITIONS, Network, Peer, digest, kind};
 
 fn version(number: u64) -> Version {
     Version { epoch: Epoch(1), generation: Generation(number) }
@@ -198,6 +199,13 @@ async fn f62_a_run_that_goes_on_is_shown_until_its_report_is_here() {
     assert_eq!(running().await, [""; 0]);
     // What comes after the report is not told.
     lisbon.client.report_begun(&begun).await.unwrap();
+    assert_eq!(running().await, [""; 0]);
+    // What was deleted meanwhile and is defined anew has no run.
+    let begun = RunBegun { id: Uuid::now_v7(), ..begun };
+    lisbon.client.report_begun(&begun).await.unwrap();
+    assert_eq!(running().await, ["alpha@lisbon"]);
+    network.admin().delete_definition(Kind::Assignment, "alpha@lisbon").await.unwrap();
+    network.apply(DEFINITIONS).await.unwrap();
     assert_eq!(running().await, [""; 0]);
 }
 
