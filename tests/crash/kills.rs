@@ -38,7 +38,7 @@ const SELDOM: u32 = 8;
 /// What is done in a round, between two generations.
 const AT_ONCE: usize = 8;
 /// Most kills at random steps of one generation's recovery.
-const AT_RANDOM: usize = 10;
+const AT_RANDOM: usize = 20;
 /// How many updates tell which sites there are.
 const UNDISTURBED: u64 = 3;
 const FULL: i32 = 28;
