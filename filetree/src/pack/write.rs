@@ -201,7 +201,14 @@ pub const MANY_AGENTS: u64 = 4;
 
 impl Levels {
     pub(super) fn of(&self, kind: FrameKind) -> i32 {
-        self.fixed.unwrap_or_else(|| choose::level(kind, self.total, self.effort)).clamp(1, 22)
+        self.where_new(kind, 1.0)
+    }
+
+    /// That for files of which only this share is not in the old file in whole blocks: the rest
+    /// takes next to no time.
+    pub(super) fn where_new(&self, kind: FrameKind, share: f64) -> i32 {
+        let total = (self.total as f64 * share) as u64;
+        self.fixed.unwrap_or_else(|| choose::level(kind, total, self.effort)).clamp(1, 22)
     }
 }
 

@@ -133,29 +133,31 @@ impl<'a> Output<'a> {
     ) -> Result<(), Error> {
         self.open.digest.update(&segment.verified);
         self.advance(segment.verified.len() as u64);
-        let slice = match segment.piece {
-            Piece::Frame(packed) => {
-                self.open.stored_bytes += packed.stored.len() as u64;
-                self.open.uses_old |=
-                    matches!(packed.codec, protocol::pack::Codec::ZstdPrefix { .. });
-                let (frame, len) = (self.open.frames.len() as u32, packed.raw_len);
-                let stored = self.store(packed)?;
-                self.open.frames.push(stored);
-                Slice::Frame { frame, offset: 0, len }
+        // Those of this segment's frame refer to the next.
+        let frame = self.open.frames.len() as u32;
+        if let Some(packed) = segment.frame {
+            self.open.stored_bytes += packed.stored.len() as u64;
+            self.open.uses_old |= matches!(packed.codec, protocol::pack::Codec::ZstdPrefix { .. });
+            let stored = self.store(packed)?;
+            self.open.frames.push(stored);
+        }
+        for piece in segment.pieces {
+            let slice = match piece {
+                Piece::Frame { offset, len } => Slice::Frame { frame, offset, len },
+                Piece::Old { offset, len } => {
+                    self.open.uses_old = true;
+                    let entry = file.member.old.unwrap_or(0);
+                    Slice::Base { entry, offset, len }
+                }
+            };
+            match (self.open.slices.last_mut(), slice) {
+                // Runs of old bytes that go on in the next segment are one slice.
+                (
+                    Some(Slice::Base { entry, offset, len }),
+                    Slice::Base { entry: next_entry, offset: next, len: more },
+                ) if *entry == next_entry && *offset + *len == next => *len += more,
+                _ => self.open.slices.push(slice),
             }
-            Piece::Old { offset, len } => {
-                self.open.uses_old = true;
-                let entry = file.member.old.unwrap_or(0);
-                Slice::Base { entry, offset, len }
-            }
-        };
-        match (self.open.slices.last_mut(), slice) {
-            // Runs of equal segments are one slice.
-            (
-                Some(Slice::Base { entry, offset, len }),
-                Slice::Base { entry: next_entry, offset: next, len: more },
-            ) if *entry == next_entry && *offset + *len == next => *len += more,
-            _ => self.open.slices.push(slice),
         }
         if last { self.close(file) } else { Ok(()) }
     }
