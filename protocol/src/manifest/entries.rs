@@ -34,6 +34,12 @@ pub trait Entries: fmt::Debug + Send + Sync {
     /// The entry by the number that packs name it by. Cheapest in order.
     fn numbered(&self, number: u64) -> Result<Option<Entry>, Error>;
 
+    /// The number by which packs name what [`Entries::each`] gives at that position: the same, but in
+    /// a part of a manifest.
+    fn number_at(&self, position: u64) -> u64 {
+        position
+    }
+
     /// Bytes of content, each hard-link group counted once.
     fn sum_bytes(&self) -> Result<u64, Error> {
         let mut sum = 0u64;
@@ -87,6 +93,10 @@ impl<E: Entries + ?Sized> Entries for Arc<E> {
 
     fn numbered(&self, number: u64) -> Result<Option<Entry>, Error> {
         (**self).numbered(number)
+    }
+
+    fn number_at(&self, position: u64) -> u64 {
+        (**self).number_at(position)
     }
 
     fn sum_bytes(&self) -> Result<u64, Error> {

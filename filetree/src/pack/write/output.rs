@@ -75,7 +75,7 @@ impl<'a> Output<'a> {
         Ok(Self {
             frames: Scratch::create(out, "frames")?,
             out: out.to_path_buf(),
-            index: IndexBuilder::new(),
+            index: IndexBuilder::placed(),
             changes: plan.changes(),
             contents: plan.contents(),
             parts: Vec::new(),
@@ -283,7 +283,7 @@ impl<'a> Output<'a> {
                 rsync_bytes += rsync_estimate(entry.size(), has_old);
                 self.tally.add_file(encoder, entry.size());
             }
-            self.index.push_op(&op)?;
+            self.index.push_op_to(self.from, &op)?;
         }
         let index = self.index.finish(header)?;
         let mut pack = Scratch::create(&self.out, "pack")?;
