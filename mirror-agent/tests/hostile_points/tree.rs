@@ -169,6 +169,7 @@ fn tree_of(dir: &Path, sizes: &[usize]) -> Tree {
         length: made.length,
         index_length: made.index_length,
         index: made.index_digest,
+        front: None,
         shared_length: made.shared_length(),
         encryption: None,
         figures: None,

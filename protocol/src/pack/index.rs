@@ -120,6 +120,13 @@ impl Index {
         }
     }
 
+    /// The bytes before the first block of the index that `bytes` are.
+    pub fn front(bytes: &[u8]) -> Result<&[u8], Error> {
+        let (_, directory, end) = Header::parse(bytes)?;
+        let len = usize::try_from(directory.front_len(end)).unwrap_or(usize::MAX);
+        bytes.get(..len).ok_or(Malformed::Truncated { at: bytes.len() }.into())
+    }
+
     /// What the pack leads from and to.
     pub fn header(&self) -> &Header {
         &self.header

@@ -17,14 +17,14 @@ use super::super::{
 
 /// A block is cut here, so that it stays well below its limits.
 const BLOCK_RAW_TARGET: usize = 256 << 10;
-/// Blocks that are fetched one by one are smaller: a filter takes few bytes that it has no use for.
-const PART_RAW_TARGET: usize = 32 << 10;
 const INDEX_LEVEL: i32 = 19;
 
 /// Puts an index together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct IndexBuilder {
     directory: Directory,
+    /// Unpacked bytes from which on a block ends.
+    block_bytes: usize,
     op_blocks: Vec<u8>,
     frame_blocks: Vec<u8>,
     ops: OpBlock,
@@ -61,9 +61,8 @@ struct Block {
 }
 
 impl Block {
-    fn is_full(&self, is_part: bool) -> bool {
-        let target = if is_part { PART_RAW_TARGET } else { BLOCK_RAW_TARGET };
-        self.count >= MAX_BLOCK_ROWS || self.columns.len() >= target
+    fn is_full(&self, block_bytes: usize) -> bool {
+        self.count >= MAX_BLOCK_ROWS || self.columns.len() >= block_bytes
     }
 
     /// Compresses the block onto `stored`.
@@ -88,15 +87,36 @@ impl Block {
     }
 }
 
+impl Default for IndexBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl IndexBuilder {
+    /// Unpacked bytes of a block where nothing else is wanted: a site takes few of which it has no
+    /// use, and the directory stays below a hundredth of the index.
+    pub const PART_BYTES: usize = 32 << 10;
+
     /// An empty index, which can only be read whole.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            directory: Directory::default(),
+            block_bytes: BLOCK_RAW_TARGET,
+            op_blocks: Vec::new(),
+            frame_blocks: Vec::new(),
+            ops: OpBlock::default(),
+            frames: FrameBlock::default(),
+            op_count: 0,
+            frame_count: 0,
+            shift: 0,
+        }
     }
 
-    /// An empty index, which can be read in parts. Its operations are added with their places.
-    pub fn placed() -> Self {
-        let mut new = Self::default();
+    /// An empty index, which can be read in parts: blocks that end after so many unpacked bytes. Its
+    /// operations are added with what they are applied to.
+    pub fn in_parts(block_bytes: usize) -> Self {
+        let mut new = Self { block_bytes, ..Self::new() };
         new.directory.placed = true;
         new
     }
@@ -132,7 +152,7 @@ impl IndexBuilder {
         }
         block.context.write(op, &mut block.block.columns);
         block.block.count += 1;
-        if block.block.is_full(is_placed) {
+        if block.block.is_full(self.block_bytes) {
             self.store_ops()?;
         }
         self.op_count += 1;
@@ -148,7 +168,7 @@ impl IndexBuilder {
         block.context.write(frame, &mut block.block.columns);
         block.block.count += 1;
         block.bytes += u64::from(frame.stored_len);
-        if block.block.is_full(self.directory.placed) {
+        if block.block.is_full(self.block_bytes) {
             self.store_frames()?;
         }
         self.frame_count += 1;

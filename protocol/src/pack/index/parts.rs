@@ -34,6 +34,8 @@ pub struct Outline {
     directory: Directory,
     ops: Vec<bool>,
     frames: Vec<bool>,
+    /// Ranges are joined across so many bytes.
+    gap: u64,
 }
 
 impl Outline {
@@ -59,7 +61,12 @@ impl Outline {
         let mut bytes = vec![0; end as usize];
         bytes[..front.len()].copy_from_slice(front);
         let (ops, frames) = (vec![false; directory.ops.len()], vec![false; directory.frames.len()]);
-        Ok(Self { bytes, header, directory, ops, frames })
+        Ok(Self { bytes, header, directory, ops, frames, gap: JOINED_GAP_BYTES })
+    }
+
+    /// The same, asking for ranges apart where the gap between them is more than this.
+    pub fn joining(self, gap: u64) -> Self {
+        Self { gap, ..self }
     }
 
     /// What the pack leads from and to.
@@ -103,7 +110,7 @@ impl Outline {
         refs.extend(wanted.iter().zip(blocks).filter(|(w, _)| **w).map(|(_, named)| &named.block));
         // Few frames are not worth being asked for later.
         let frames = self.directory.frames.iter().map(|(_, block)| block);
-        if frames.clone().map(|block| block.stored_len).sum::<u64>() <= JOINED_GAP_BYTES {
+        if frames.clone().map(|block| block.stored_len).sum::<u64>() <= self.gap {
             refs.extend(frames);
         }
         Ok(self.ranges(refs))
@@ -215,7 +222,7 @@ impl Outline {
         let mut ranges: Vec<Range<u64>> =
             blocks.iter().map(|block| block.offset..block.offset + block.stored_len).collect();
         ranges.sort_unstable_by_key(|range| range.start);
-        coalesce(ranges, JOINED_GAP_BYTES)
+        coalesce(ranges, self.gap)
     }
 
     /// Passes on every operation that is there, with its number.
@@ -238,7 +245,7 @@ impl Outline {
     /// # Errors
     /// Something in it is wrong.
     pub fn finish(self) -> Result<Index, Error> {
-        let Self { bytes, header, directory, ops, frames } = self;
+        let Self { bytes, header, directory, ops, frames, .. } = self;
         let is_whole = ops.iter().chain(&frames).all(|here| *here);
         let present = (!is_whole).then_some((ops, frames));
         Index::checked(bytes, header, directory, present)

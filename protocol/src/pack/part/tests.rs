@@ -91,7 +91,11 @@ fn index_of(from: &Tree, to: &Tree, is_placed: bool) -> (Vec<u8>, u64) {
         }
     }
     let mut ops: Vec<Op> = ops.into_values().collect();
-    let builder = if is_placed { IndexBuilder::placed() } else { IndexBuilder::new() };
+    let builder = if is_placed {
+        IndexBuilder::in_parts(IndexBuilder::PART_BYTES)
+    } else {
+        IndexBuilder::new()
+    };
     let mut builder = builder;
     let mut files: Vec<&mut Op> =
         ops.iter_mut().filter(|op| matches!(op, Op::Put { content: Some(_), .. })).collect();
@@ -395,7 +399,7 @@ fn places_that_lie_are_refused() {
     let (at, other) = (Place::of(&delete, &old), Place::of(&put, &old));
     assert_eq!((at.gone, other.gone), (1, 1));
     let lead = |places: [Place; 2]| {
-        let mut builder = IndexBuilder::placed();
+        let mut builder = IndexBuilder::in_parts(IndexBuilder::PART_BYTES);
         builder.push(&delete, places[0])?;
         builder.push(&put, places[1])?;
         let index = Index::parse_unsigned(builder.finish(&header)?)?;
