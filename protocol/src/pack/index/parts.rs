@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Whether a site keeps something: a path, and whether it is a directory.
-pub type Keeps<'a> = &'a dyn Fn(&TreePath, bool) -> bool;
+pub type Keeps<'a> = &'a (dyn Fn(&TreePath, bool) -> bool + Sync);
 
 /// The front of a pack, and the blocks of its index that are there so far.
 #[derive(Clone)]
