@@ -39,6 +39,7 @@ mod monitoring;
 mod moves;
 mod no_deletion;
 mod outage;
+mod parts;
 mod packaging;
 mod points;
 mod postgres;

@@ -158,7 +158,8 @@ impl Store {
         let mut parts = HashSet::new();
         for name in names(&self.parts)? {
             let Some(part) = read_part(&self.parts.join(&name)) else { continue };
-            if digests.contains(&part.of) {
+            // Where all of it is kept, a part is of no use.
+            if digests.contains(&part.of) && self.list(&part.of).is_none() {
                 blocks.extend(part.list.blocks().iter().map(|block| block.digest.hex()));
                 parts.insert(name);
             }

@@ -22,8 +22,8 @@ pub trait Entries: fmt::Debug + Send + Sync {
     /// All of them in path order. Ends after the first error.
     fn each(&self) -> Each<'_>;
 
-    /// The entry at `path` and the number by which packs name it. Cheapest where paths are asked for
-    /// in order.
+    /// The entry at `path` and its position among what [`Entries::each`] gives. Cheapest where paths
+    /// are asked for in order.
     fn locate(&self, path: &TreePath) -> Result<Option<(u64, Entry)>, Error>;
 
     /// The entry at `path`.

@@ -148,7 +148,7 @@ impl PartManifest {
     }
 }
 
-/// Numbers are those of the whole manifest; everything else is about what is kept.
+/// Packs' numbers are those of the whole manifest; everything else is about what is kept.
 impl Entries for PartManifest {
     fn count(&self) -> u64 {
         self.kept.count()
@@ -159,8 +159,7 @@ impl Entries for PartManifest {
     }
 
     fn locate(&self, path: &TreePath) -> Result<Option<(u64, Entry)>, Error> {
-        let found = self.kept.locate(path)?;
-        Ok(found.map(|(position, entry)| (self.number_at(position), entry)))
+        self.kept.locate(path)
     }
 
     fn numbered(&self, number: u64) -> Result<Option<Entry>, Error> {
