@@ -190,7 +190,7 @@ impl Look<'_> {
         let Self { agent, order, rules, run, .. } = *self;
         let Unit { listing, applied, version, bases } = unit;
         let same_rules = applied.as_ref().is_some_and(|applied| applied.rules.same_as(rules));
-        let kept = |digest: &Digest| agent.manifests.load(digest);
+        let kept = |held: &Applied| agent.manifests.load(&held.manifest);
         let mut base: Base<Manifest> = Base::find_by(kept, site, applied, rules, run)?;
         let mut record = ScanRecord::empty();
         if base.adopted {

@@ -41,7 +41,7 @@ pub(crate) fn if_due(
         return Ok(RunResult::UpToDate);
     }
     // Without the manifest nothing can be told apart; the next generation takes them along.
-    let Some(manifest) = agent.manifests.get(&applied.manifest) else {
+    let Some(manifest) = agent.manifests.get_for(&applied.manifest, &applied.rules.filter) else {
         tracing::warn!(assignment = %order.name, "the manifest of what is held is missing");
         return Ok(RunResult::UpToDate);
     };

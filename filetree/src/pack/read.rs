@@ -136,6 +136,8 @@ impl<'a> Rebuilder<'a> {
         let mut selected = selection.ops.iter().peekable();
         for op in self.index.ops() {
             let (number, op) = op?;
+            // Of an index that was fetched in part, some are not there.
+            firsts.resize(number as usize, 0);
             let first = match op.content() {
                 Some(Content::Same { op }) => firsts.get(*op as usize).copied().unwrap_or(0),
                 Some(content) => content.slices().iter().find_map(frame_of).unwrap_or(0),

@@ -62,6 +62,8 @@ pub struct PackOptions<'a> {
     /// Where large payloads are kept that other packs of the tree use as well; without, the pack
     /// carries everything itself.
     pub shared: Option<&'a dyn Shared>,
+    /// Unpacked bytes of a block of the index: what a filtered site fetches at least.
+    pub block_bytes: usize,
     /// Called now and then with how far the pack is.
     pub progress: &'a (dyn Fn(Progress) + Sync),
     /// Set by someone else to end it early.
@@ -82,6 +84,7 @@ impl PackOptions<'static> {
             turns: None,
             class: &|_| 0,
             shared: None,
+            block_bytes: protocol::pack::IndexBuilder::PART_BYTES,
             progress: &|_| {},
             cancel: &NEVER,
         }
@@ -151,6 +154,10 @@ pub struct PackSummary {
     pub index_length: u64,
     /// Digest of those.
     pub index_digest: Digest,
+    /// Bytes before the first block of the index.
+    pub front_length: u64,
+    /// Digest of those.
+    pub front_digest: Digest,
     /// Objects besides the file that have some of its frames.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shared: Vec<SharedObject>,

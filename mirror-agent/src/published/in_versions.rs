@@ -24,6 +24,7 @@ use super::{Base, Error, NoPack, Outcome, Step, held_of, points, rsync_source, t
 use crate::{
     agent::Agent,
     apply::{self, Rules, Site},
+    fetch::{self, kept::KeptManifest},
     gather::{Link, Sources, gather},
     orders::Verified,
     report::Run,
@@ -53,12 +54,15 @@ pub(super) async fn sync(
     let announced = applied.as_ref().and_then(|applied| agent.manifests.get(&applied.manifest));
     let base = Base {
         digest: applied.as_ref().filter(|_| announced.is_some()).map(|applied| applied.manifest),
-        manifest: announced.unwrap_or_default(),
+        manifest: announced.map(KeptManifest::Whole).unwrap_or_default(),
         rules: applied.map(|applied| applied.rules),
         adopted: false,
     };
     let (want, chain, no_pack) =
         target_of(agent, order, target, &base, &rules, &points, run).await?;
+    // Directories of versions are followed whole.
+    let want =
+        want.whole().ok_or(protocol::pack::Error::Partial).map_err(fetch::manifest::Error::Pack)?;
     let want = block_in_place(|| want.load()).map_err(apply::Error::from)?;
     let mut directory = Directory::new(site, order, versions, &rules, top(&want), run)?;
     let held = directory.held(&agent.manifests)?;

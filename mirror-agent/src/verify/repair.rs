@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use protocol::{
     digest::Digest,
     generation::Version,
-    manifest::StoredManifest,
     path::TreePath,
     v1::agent::{AssignmentOrder, Origin},
 };
@@ -17,7 +16,7 @@ use super::{Error, MAX_NAMED};
 use crate::{
     agent::{Agent, note_switch},
     apply::{self, Applied, Site},
-    fetch::points::Points,
+    fetch::{kept::KeptManifest, points::Points},
     gather::{self, Sources, gather},
     observed, published,
     report::Run,
@@ -32,7 +31,7 @@ pub(super) struct Repair<'a> {
     /// The generation of the whole tree that is held: under it contents are asked for.
     pub(super) generation: (Version, Digest),
     /// How everything should be: the tree, or one version as seen from there.
-    pub(super) have: &'a Arc<StoredManifest>,
+    pub(super) have: &'a Arc<KeptManifest>,
     pub(super) applied: &'a Applied,
     /// Of one version: the place of the directory of versions, and the version's name.
     pub(super) within: Option<(&'a Site, &'a TreePath)>,

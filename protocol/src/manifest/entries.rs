@@ -22,8 +22,8 @@ pub trait Entries: fmt::Debug + Send + Sync {
     /// All of them in path order. Ends after the first error.
     fn each(&self) -> Each<'_>;
 
-    /// The entry at `path` and the number by which packs name it. Cheapest where paths are asked for
-    /// in order.
+    /// The entry at `path` and its position among what [`Entries::each`] gives. Cheapest where paths
+    /// are asked for in order.
     fn locate(&self, path: &TreePath) -> Result<Option<(u64, Entry)>, Error>;
 
     /// The entry at `path`.
@@ -33,6 +33,12 @@ pub trait Entries: fmt::Debug + Send + Sync {
 
     /// The entry by the number that packs name it by. Cheapest in order.
     fn numbered(&self, number: u64) -> Result<Option<Entry>, Error>;
+
+    /// The number by which packs name what [`Entries::each`] gives at that position: the same, but in
+    /// a part of a manifest.
+    fn number_at(&self, position: u64) -> u64 {
+        position
+    }
 
     /// Bytes of content, each hard-link group counted once.
     fn sum_bytes(&self) -> Result<u64, Error> {
@@ -87,6 +93,10 @@ impl<E: Entries + ?Sized> Entries for Arc<E> {
 
     fn numbered(&self, number: u64) -> Result<Option<Entry>, Error> {
         (**self).numbered(number)
+    }
+
+    fn number_at(&self, position: u64) -> u64 {
+        (**self).number_at(position)
     }
 
     fn sum_bytes(&self) -> Result<u64, Error> {

@@ -75,7 +75,7 @@ impl<'a> Output<'a> {
         Ok(Self {
             frames: Scratch::create(out, "frames")?,
             out: out.to_path_buf(),
-            index: IndexBuilder::new(),
+            index: IndexBuilder::in_parts(options.block_bytes),
             changes: plan.changes(),
             contents: plan.contents(),
             parts: Vec::new(),
@@ -285,9 +285,10 @@ impl<'a> Output<'a> {
                 rsync_bytes += rsync_estimate(entry.size(), has_old);
                 self.tally.add_file(encoder, entry.size());
             }
-            self.index.push_op(&op)?;
+            self.index.push_op_to(self.from, &op)?;
         }
         let index = self.index.finish(header)?;
+        let front = protocol::pack::Index::front(&index)?;
         let mut pack = Scratch::create(&self.out, "pack")?;
         pack.write(&index)?;
         let digest = append_frames(&mut pack, &mut self.frames, 0, &index, self.options)?;
@@ -300,6 +301,8 @@ impl<'a> Output<'a> {
             length,
             index_length: index.len() as u64,
             index_digest: Digest::of(&index),
+            front_length: front.len() as u64,
+            front_digest: Digest::of(front),
             shared,
             operations: self.changes.len() as u64,
             content_bytes,
