@@ -17,7 +17,7 @@ mod list;
 mod stored;
 
 pub use block::{Block, BlockBuilder, MAX_BLOCK_BYTES, MAX_BLOCK_ENTRIES};
-pub use entries::{Each, Entries, SharedEntries};
+pub use entries::{Chosen, Each, Entries, Numbers, SharedEntries};
 pub use entry::{Entry, EntryKind, LinkGroup};
 pub use list::{BlockList, BlockRef, MAX_BLOCKS};
 pub use stored::{BlockSource, StoredManifest};

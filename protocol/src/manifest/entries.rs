@@ -8,6 +8,12 @@ use crate::path::TreePath;
 /// Entries one after the other.
 pub type Each<'a> = Box<dyn Iterator<Item = Result<Entry, Error>> + 'a>;
 
+/// Some of the entries with their numbers, one after the other.
+pub type Chosen<'a> = Box<dyn Iterator<Item = Result<(u64, Entry), Error>> + Send + 'a>;
+
+/// Numbers of entries, ascending.
+pub type Numbers<'a> = Box<dyn Iterator<Item = u64> + Send + 'a>;
+
 /// A manifest that several hold, wherever it is kept.
 pub type SharedEntries = Arc<dyn Entries>;
 
@@ -33,6 +39,10 @@ pub trait Entries: fmt::Debug + Send + Sync {
 
     /// The entry by the number that packs name it by. Cheapest in order.
     fn numbered(&self, number: u64) -> Result<Option<Entry>, Error>;
+
+    /// The entries of these numbers, which ascend; numbers that there are no entries for are passed
+    /// over. Does not disturb questions that are asked meanwhile. Ends after the first error.
+    fn chosen<'a>(&'a self, numbers: Numbers<'a>) -> Chosen<'a>;
 
     /// Bytes of content, each hard-link group counted once.
     fn sum_bytes(&self) -> Result<u64, Error> {
@@ -70,6 +80,12 @@ impl Entries for Manifest {
     fn numbered(&self, number: u64) -> Result<Option<Entry>, Error> {
         Ok(usize::try_from(number).ok().and_then(|at| self.entries().get(at)).cloned())
     }
+
+    fn chosen<'a>(&'a self, numbers: Numbers<'a>) -> Chosen<'a> {
+        let entry = |number| Some((number, self.entries().get(usize::try_from(number).ok()?)?));
+        let found = numbers.filter_map(entry);
+        Box::new(found.map(|(number, entry)| Ok((number, entry.clone()))))
+    }
 }
 
 impl<E: Entries + ?Sized> Entries for Arc<E> {
@@ -87,6 +103,10 @@ impl<E: Entries + ?Sized> Entries for Arc<E> {
 
     fn numbered(&self, number: u64) -> Result<Option<Entry>, Error> {
         (**self).numbered(number)
+    }
+
+    fn chosen<'a>(&'a self, numbers: Numbers<'a>) -> Chosen<'a> {
+        (**self).chosen(numbers)
     }
 
     fn sum_bytes(&self) -> Result<u64, Error> {
