@@ -10,6 +10,7 @@
 //! worth nothing, and the next scan is minutes away.
 
 mod changes;
+mod contents;
 mod encode;
 mod output;
 mod pipeline;
@@ -240,11 +241,12 @@ pub fn write_pack(
         to_entries: to.entries().len() as u64,
     };
     let from = from.unwrap_or(&nothing);
-    let plan = plan::Plan::new(from, to, options);
+    let mut plan = plan::Plan::new(from, to, options);
     let effort = choose::effort(options.cpu_budget, options.fan_out, MANY_AGENTS);
     let levels = Levels { fixed: options.level, total: plan.total_bytes(), effort };
     let context = encode::Context { from, base, new, options, levels };
-    let mut output = output::Output::create(out, &plan, from, options)?;
+    let mut output = output::Output::create(out, &mut plan, from, options)?;
+    let plan = plan;
     let (workers, work) = (options.workers(), CpuTime::default());
     pipeline::run(
         workers,

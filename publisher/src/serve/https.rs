@@ -267,7 +267,9 @@ pub(crate) fn content(
             warn!(%tree, %path, "asked for, but its source has changed it in place");
             ProblemKind::SourceMoved.with(format!("{tree}: {error}"))
         }
-        view::Error::Fs(_) => unreadable(&io::Error::other(error_chain(&error))),
+        view::Error::Fs(_) | view::Error::Manifest(_) => {
+            unreadable(&io::Error::other(error_chain(&error)))
+        }
     })?;
     let file = file.into_std().ok_or_else(not_found)?;
     let content = Representation { length: entry.size(), digest, immutable: true };
