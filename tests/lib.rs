@@ -12,6 +12,7 @@
     reason = "a test that cannot go on should say so"
 )]
 
+pub mod apache;
 pub mod cluster;
 pub mod compare;
 pub mod daemon;
@@ -26,6 +27,7 @@ pub mod sshd;
 pub mod stores;
 pub mod valve;
 
+pub use apache::Apache;
 pub use daemon::Daemon;
 pub use link::{Host, Line, Link};
 pub use network::Testbed;
