@@ -209,11 +209,12 @@ pub(super) async fn get(
         }
         other => return other,
     };
-    if sealed.keys.known_names() == names && !sealed.asked_anew.swap(true, Ordering::Relaxed) {
-        if let Err(error) = sealed.keys.fetch(None).await {
-            let error = crate::chain(&error);
-            tracing::debug!(error, "whether the tree has other keys by now is not known");
-        }
+    if sealed.keys.known_names() == names
+        && !sealed.asked_anew.swap(true, Ordering::Relaxed)
+        && let Err(error) = sealed.keys.fetch(None).await
+    {
+        let error = crate::chain(&error);
+        tracing::debug!(error, "whether the tree has other keys by now is not known");
     }
     if names.is_none() || sealed.keys.known_names() == names {
         return Err(failed);
