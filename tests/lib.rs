@@ -13,6 +13,7 @@
 )]
 
 pub mod apache;
+pub mod balancer;
 pub mod cluster;
 pub mod compare;
 pub mod daemon;
@@ -28,6 +29,7 @@ pub mod stores;
 pub mod valve;
 
 pub use apache::Apache;
+pub use balancer::Balancer;
 pub use daemon::Daemon;
 pub use link::{Host, Line, Link};
 pub use network::Testbed;
