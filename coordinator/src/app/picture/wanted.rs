@@ -89,6 +89,11 @@ impl Wanted {
         self.mandates.iter().filter(move |(name, _)| name.site == *site).map(|(_, mandate)| mandate)
     }
 
+    /// The signed mandate of an assignment.
+    pub fn mandate(&self, name: &AssignmentName) -> Option<&Envelope> {
+        self.mandates.iter().find(|(of, _)| of == name).map(|(_, mandate)| mandate)
+    }
+
     /// How often the tree's secret was exchanged.
     pub fn secrets(&self, name: &TreeName) -> u64 {
         self.requests.get(&(SECRET.to_owned(), name.to_string())).copied().unwrap_or(0)
