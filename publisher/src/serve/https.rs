@@ -388,7 +388,7 @@ async fn read(mut file: std::fs::File, offset: u64, length: u64) -> io::Result<B
     })))
 }
 
-fn of_bytes(bytes: &[u8], immutable: bool) -> Representation {
+pub(crate) fn of_bytes(bytes: &[u8], immutable: bool) -> Representation {
     Representation { length: bytes.len() as u64, digest: Digest::of(bytes), immutable }
 }
 
