@@ -81,6 +81,23 @@ fn every_test_that_the_table_of_threats_names_is_there() {
         .expect("the page is there");
     let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| A")).collect();
     assert_eq!(rows.len(), 28, "the threat model has 28 rows");
+    assert_all_named_tests_exist(&rows, &page);
+}
+
+#[test]
+fn every_test_that_the_table_of_guards_names_is_there() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/guards.md");
+    let page = std::fs::read_to_string(page).expect("the page is there");
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| D")).collect();
+    for number in 70..80 {
+        assert!(rows.iter().any(|row| row.starts_with(&format!("| D{number} "))), "D{number}");
+    }
+    assert_all_named_tests_exist(&rows, &page);
+}
+
+/// Names of tests stand in the last column, or anywhere on the page in their form.
+fn assert_all_named_tests_exist(rows: &[&str], page: &str) {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let named = rows.iter().flat_map(|row| row.rsplit('|').nth(1).unwrap_or("").split(','));
     let named = named.map(|name| name.trim().trim_matches('`').to_owned());
     let mut named: Vec<String> = named.filter(|name| name != "—" && !name.is_empty()).collect();

@@ -61,6 +61,7 @@ pub(crate) fn api(api: &Arc<Api>) -> Router {
         .route("/v1/trees/{tree}/approve", post(at::tree_decision::approve))
         .route("/v1/trees/{tree}/reject", post(at::tree_decision::reject))
         .route("/v1/trees/{tree}/publish", post(at::tree_publish::post))
+        .route("/v1/trees/{tree}/secret", post(at::tree_secret::post))
         .route("/v1/definitions", post(at::definitions::post))
         .route("/v1/definitions/{kind}", get(at::definitions::get))
         .route(

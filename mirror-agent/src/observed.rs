@@ -51,6 +51,7 @@ use crate::{
         listing::{Listed, ListedKind, Listing, NANOS},
         source::{Asked, Source},
     },
+    versions::SHARED_AT_A_TIME,
     withdraw,
 };
 
@@ -195,7 +196,7 @@ impl Look<'_> {
         let Self { agent, order, rules, run, .. } = *self;
         let Unit { listing, applied, version, bases } = unit;
         let same_rules = applied.as_ref().is_some_and(|applied| applied.rules.same_as(rules));
-        let kept = |digest: &Digest| agent.manifests.load(digest);
+        let kept = |held: &Applied| agent.manifests.load(&held.manifest);
         let mut base: Base<Manifest> = Base::find_by(kept, site, applied, rules, run)?;
         let mut record = ScanRecord::empty();
         if base.adopted {
@@ -230,10 +231,13 @@ impl Look<'_> {
             site.plan(&base.manifest, base.rules.as_ref(), &want, rules, &removals, grace)
         })?;
         run.add_changes(apply::changes(&plan, &base.manifest, &*want)?);
-        block_in_place(|| share(site, plan.needs()))?;
+        block_in_place(|| {
+            let mut parts = plan.needs_in_parts(SHARED_AT_A_TIME);
+            parts.try_for_each(|part| share(site, &part?))
+        })?;
         block_in_place(|| self.stage(site, &plan, work))?;
         site.leave(&removals.apart)?;
-        run.progress().phase("apply", "entries", plan.changes().len() as u64);
+        run.progress().phase("apply", "entries", plan.change_count());
         let progress = Arc::clone(run.progress());
         let report = block_in_place(|| {
             site.switch(&plan, (version, digest), rules, order, &progress, Timestamp::now())
@@ -503,12 +507,13 @@ impl Look<'_> {
         let staging = site.area().staging();
         let stage = stage_dir(work).map_err(|source| self.failed(source))?;
         let arrived = Arrived::open(&self.home, &stage)?;
-        let contents = apply::PlanStage::new(staging, plan.needs());
         for need in plan.needs() {
-            if staging.has(need).map_err(apply::Error::from)? {
+            let need = need?;
+            if staging.has(&need).map_err(apply::Error::from)? {
                 continue;
             }
-            arrived.take(&contents, need)?;
+            let content = apply::PlanStage::new(staging, std::slice::from_ref(&need));
+            arrived.take(&content, &need)?;
         }
         Ok(staging.seal().map_err(apply::Error::from)?)
     }

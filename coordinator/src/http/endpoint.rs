@@ -40,5 +40,6 @@ pub(super) mod tree_holds;
 pub(super) mod tree_key;
 pub(super) mod tree_offers;
 pub(super) mod tree_publish;
+pub(super) mod tree_secret;
 pub(super) mod tree_statements;
 pub(super) mod whoami;

@@ -74,6 +74,7 @@ const ENDPOINTS: &[(&str, &str, &str, &str)] = &[
     ("post", "/v1/mandates", "/v1/mandates", ADMIN),
     ("get", "/v1/events", "/v1/events", READERS),
     ("post", "/v1/trees/{tree}/publish", "/v1/trees/alpha/publish", ADMIN),
+    ("post", "/v1/trees/{tree}/secret", "/v1/trees/alpha/secret", ADMIN),
     ("post", "/v1/trees/{tree}/approve", "/v1/trees/alpha/approve", ADMIN),
     ("post", "/v1/trees/{tree}/reject", "/v1/trees/alpha/reject", ADMIN),
     ("get", "/v1/publisher/orders", "/v1/publisher/orders", PUBLISHER),

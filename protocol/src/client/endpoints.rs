@@ -163,6 +163,11 @@ impl Client {
         }
     }
 
+    /// `POST /v1/trees/{tree}/secret`
+    pub async fn rotate_tree_secret(&self, tree: &TreeName) -> Result<ApplyResult, Error> {
+        self.post(&format!("/v1/trees/{tree}/secret"), &()).await
+    }
+
     /// `POST /v1/trees/{tree}/publish`
     pub async fn request_publish(&self, tree: &TreeName) -> Result<ApplyResult, Error> {
         self.post(&format!("/v1/trees/{tree}/publish"), &()).await

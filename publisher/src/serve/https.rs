@@ -238,7 +238,9 @@ pub(crate) fn content(
             warn!(%tree, %path, "asked for, but its source has changed it in place");
             ProblemKind::SourceMoved.with(format!("{tree}: {error}"))
         }
-        view::Error::Fs(_) => unreadable(&io::Error::other(error_chain(&error))),
+        view::Error::Fs(_) | view::Error::Manifest(_) => {
+            unreadable(&io::Error::other(error_chain(&error)))
+        }
     })?;
     let file = file.into_std().ok_or_else(not_found)?;
     let content = Representation { length: entry.size(), digest, immutable: true };
@@ -357,7 +359,7 @@ async fn read(mut file: std::fs::File, offset: u64, length: u64) -> io::Result<B
     })))
 }
 
-fn of_bytes(bytes: &[u8], immutable: bool) -> Representation {
+pub(crate) fn of_bytes(bytes: &[u8], immutable: bool) -> Representation {
     Representation { length: bytes.len() as u64, digest: Digest::of(bytes), immutable }
 }
 

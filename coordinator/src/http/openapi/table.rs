@@ -160,6 +160,8 @@ fn definitions() -> Vec<Endpoint> {
             "Enable or disable an assignment, or ask for a run: verb is enable, enable-dry-run, disable or sync",
         )
         .answers::<ApplyResult>(),
+        post("/v1/trees/{tree}/secret", ADMIN, "Draw the keys of a private tree from another secret")
+            .answers::<ApplyResult>(),
         post("/v1/trees/{tree}/publish", ADMIN, "Ask the publisher for a scan")
             .answers::<ApplyResult>(),
         post("/v1/trees/{tree}/approve", ADMIN, "Let a held manifest be published")
