@@ -192,7 +192,7 @@ const APART: &[(&str, &str)] = &[
     ("mirror-agent/src/gather", "downloads"),
     ("mirror-agent/src/observed", "the stage of rsync"),
     (
-        "mirror-agent/src/relay/cache.rs",
+        "mirror-agent/src/relay/cache",
         "what is kept for others, in the work directory beside those of trees",
     ),
     ("mirror-agent/src/run_log", "the logs of runs, in the data directory"),
