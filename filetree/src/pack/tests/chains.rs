@@ -88,7 +88,7 @@ impl Chain {
 
     /// The indexes as a site has them that keeps a part: only the blocks that concern it, and beside
     /// each the part of the manifest that it leads from.
-    fn parts(&self, keeps: &dyn Fn(&TreePath) -> bool) -> Vec<(PackIndex, SharedEntries)> {
+    fn parts(&self, keeps: &(dyn Fn(&TreePath) -> bool + Sync)) -> Vec<(PackIndex, SharedEntries)> {
         let keeps = |path: &TreePath, is_dir: bool| match is_dir {
             true => keeps(&path.child(b"x").unwrap()),
             false => keeps(path),
