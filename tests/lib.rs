@@ -12,6 +12,8 @@
     reason = "a test that cannot go on should say so"
 )]
 
+pub mod apache;
+pub mod balancer;
 pub mod cluster;
 pub mod compare;
 pub mod daemon;
@@ -26,6 +28,8 @@ pub mod sshd;
 pub mod stores;
 pub mod valve;
 
+pub use apache::Apache;
+pub use balancer::Balancer;
 pub use daemon::Daemon;
 pub use link::{Host, Line, Link};
 pub use network::Testbed;

@@ -20,7 +20,7 @@ for target in "$@"; do
             need sshd openssh-server openssh-server; need ssh openssh-client openssh-clients
             need stunnel stunnel4 stunnel
             need tinyproxy tinyproxy tinyproxy
-            need nginx nginx-light nginx
+            need nginx nginx-light nginx; need apache2 apache2 httpd
             need openssl openssl openssl
             need sha256sum coreutils coreutils
             need systemd-analyze systemd systemd

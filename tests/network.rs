@@ -137,6 +137,11 @@ impl Testbed {
         self.coordinator.take().unwrap().kill();
     }
 
+    /// Ends the coordinator as a system does that goes down.
+    pub fn stop_coordinator(&mut self) {
+        assert!(self.coordinator.take().unwrap().stop().success());
+    }
+
     /// The running coordinator.
     pub fn coordinator(&mut self) -> &mut Daemon {
         self.coordinator.as_mut().unwrap()

@@ -196,6 +196,11 @@ impl Authority {
         self.made
     }
 
+    /// When it can certify nobody any longer.
+    pub fn not_after(&self) -> Timestamp {
+        self.clients.not_after.min(self.servers.not_after)
+    }
+
     /// What invites pin.
     pub fn pin(&self) -> RootPin {
         self.pin

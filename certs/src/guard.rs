@@ -7,8 +7,9 @@
 //! is worth is decided for each request, by the guards of what is asked for.
 
 mod entitlement;
+mod link;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use jiff::Timestamp;
 use rustls::{
@@ -16,8 +17,12 @@ use rustls::{
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime, pem::PemObject};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-pub use self::entitlement::{Entitlement, NotEntitled};
+pub use self::{
+    entitlement::{Entitlement, NotEntitled},
+    link::{BadLink, BadSecrets, Link, LinkSecrets, MIN_SECRET_LEN, Scope},
+};
 use crate::{sha256, tls::provider};
 
 /// Longest certificate of a consumer, in bytes of DER: those with keys of the next generation, and
@@ -62,7 +67,12 @@ impl Shown {
 
 /// Authorities whose certificates open something, with the certificates that they took back.
 #[derive(Clone)]
-pub struct Authorities(Arc<dyn ClientCertVerifier>);
+pub struct Authorities {
+    verifier: Arc<dyn ClientCertVerifier>,
+    /// Authorities of the bundle that others of it have made: links of chains, not their ends, so that
+    /// they can be taken back.
+    between: Arc<[CertificateDer<'static>]>,
+}
 
 /// Why a guard cannot be one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -108,6 +118,9 @@ pub enum Denied {
     /// It names no such path.
     #[error(transparent)]
     NotEntitled(#[from] NotEntitled),
+    /// The URL opens nothing, or not this.
+    #[error(transparent)]
+    Link(#[from] BadLink),
 }
 
 impl Authorities {
@@ -120,7 +133,11 @@ impl Authorities {
             .map_err(|_| Unusable::Pem { what: "authorities" })?;
         check_count("authorities", certificates.len(), MAX_AUTHORITIES)?;
         let mut roots = RootCertStore::empty();
+        let between = made_by_others(&certificates);
         for (at, certificate) in certificates.into_iter().enumerate() {
+            if between.contains(&certificate) {
+                continue;
+            }
             let refused = |error: rustls::Error| Unusable::Authority {
                 number: at + 1,
                 reason: error.to_string(),
@@ -137,7 +154,8 @@ impl Authorities {
             // An authority that publishes no list takes nothing back.
             builder = builder.with_crls(lists).allow_unknown_revocation_status();
         }
-        builder.build().map(Self).map_err(|error| Unusable::Refused(error.to_string()))
+        let verifier = builder.build().map_err(|error| Unusable::Refused(error.to_string()))?;
+        Ok(Self { verifier, between: between.into() })
     }
 
     /// Whether a chain leads to one of them, now, for a client.
@@ -145,7 +163,8 @@ impl Authorities {
         let (first, rest) = shown.0.split_first().ok_or(Denied::None)?;
         let seconds = u64::try_from(now.as_second()).unwrap_or(0);
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
-        let verified = self.0.verify_client_cert(first, rest, now);
+        let rest: Vec<_> = rest.iter().chain(&*self.between).cloned().collect();
+        let verified = self.verifier.verify_client_cert(first, &rest, now);
         verified.map(drop).map_err(|error| Denied::Chain(error.to_string()))
     }
 }
@@ -154,6 +173,28 @@ impl std::fmt::Debug for Authorities {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Authorities")
     }
+}
+
+/// Those of a bundle whose issuer is another one of it. One that cannot be read is none of them, and
+/// is refused as an authority.
+fn made_by_others(bundle: &[CertificateDer<'static>]) -> Vec<CertificateDer<'static>> {
+    let parsed: Vec<_> = bundle.iter().map(|one| X509Certificate::from_der(one).ok()).collect();
+    let subjects: HashSet<&[u8]> =
+        parsed.iter().flatten().map(|(_, one)| one.subject().as_raw()).collect();
+    let is_between = |one: &Option<(&[u8], X509Certificate<'_>)>| {
+        one.as_ref().is_some_and(|(_, one)| {
+            let issuer = one.issuer().as_raw();
+            issuer != one.subject().as_raw() && subjects.contains(issuer)
+        })
+    };
+    let found: Vec<_> = bundle
+        .iter()
+        .zip(&parsed)
+        .filter(|(_, one)| is_between(one))
+        .map(|(der, _)| der.clone())
+        .collect();
+    // Where they have made each other, each is an end.
+    if found.len() == bundle.len() { Vec::new() } else { found }
 }
 
 fn check_count(what: &'static str, found: usize, most: usize) -> Result<(), Unusable> {

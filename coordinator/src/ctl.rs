@@ -28,6 +28,7 @@ mod mandate;
 mod print;
 mod revoke;
 mod root;
+mod rotate_secret;
 mod schedule;
 mod select;
 mod session;
@@ -107,6 +108,7 @@ enum Verb {
     Approve(hold::Approve),
     Reject(hold::Reject),
     Undelete(undelete::Undelete),
+    RotateSecret(rotate_secret::RotateSecret),
     Filter(filter::Filter),
     Completions(generate::Completions),
     Man(generate::Man),
@@ -161,6 +163,7 @@ async fn run(cli: Cli, print: &mut Print) -> Result<(), Error> {
         Verb::Approve(verb) => verb.run(&session, print).await,
         Verb::Reject(verb) => verb.run(&session, print).await,
         Verb::Undelete(verb) => verb.run(&session, print).await,
+        Verb::RotateSecret(verb) => verb.run(&session, print).await,
         Verb::Filter(verb) => verb.run(print),
         Verb::Completions(verb) => verb.run(print),
         Verb::Man(verb) => verb.run(print),

@@ -61,12 +61,14 @@ pub(crate) fn api(api: &Arc<Api>) -> Router {
         .route("/v1/trees/{tree}/approve", post(at::tree_decision::approve))
         .route("/v1/trees/{tree}/reject", post(at::tree_decision::reject))
         .route("/v1/trees/{tree}/publish", post(at::tree_publish::post))
+        .route("/v1/trees/{tree}/secret", post(at::tree_secret::post))
         .route("/v1/definitions", post(at::definitions::post))
         .route("/v1/definitions/{kind}", get(at::definitions::get))
         .route(
             "/v1/definitions/{kind}/{name}",
             get(at::definition::get).delete(at::definition::delete),
         )
+        .route("/v1/imported/{system}", get(at::imported::get))
         .route(&format!("{assignment}/effective"), get(at::assignment_effective::get))
         .route(&format!("{assignment}/undelete"), post(at::assignment_undelete::post))
         .route(&format!("{assignment}/log"), get(at::assignment_log::get))

@@ -21,7 +21,10 @@
 mod marks;
 mod store;
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
 use jiff::Timestamp;
 use protocol::{
@@ -296,6 +299,8 @@ pub struct Ledger {
     assignments: Folder,
     unsent: Folder,
     keys: Folder,
+    /// One at a time raises the marks.
+    raising: Mutex<()>,
 }
 
 impl Ledger {
@@ -305,7 +310,7 @@ impl Ledger {
         let assignments = root.folder("assignments")?;
         let unsent = root.folder("unsent")?;
         let keys = root.private_folder("keys")?;
-        Ok(Self { root, assignments, unsent, keys })
+        Ok(Self { root, assignments, unsent, keys, raising: Mutex::default() })
     }
 
     /// The last orders that were believed.
@@ -344,9 +349,23 @@ impl Ledger {
         Ok(self.root.read("marks")?.unwrap_or_default())
     }
 
-    /// Stores them, before anything that they allow is done.
-    pub fn set_marks(&self, marks: &Marks) -> Result<(), Error> {
-        self.root.write("marks", marks)
+    /// Raises them, and stores them before anything that they allow is done. One at a time: orders come
+    /// while runs begin, and whoever wrote back what it had read before the other would take that back.
+    ///
+    /// # Errors
+    /// Those of `raise`, with which nothing is stored, and the ledger's.
+    pub fn raise_marks<T, E: From<Error>>(
+        &self,
+        raise: impl FnOnce(&mut Marks) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let _one = self.raising.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.marks()?;
+        let mut marks = before.clone();
+        let raised = raise(&mut marks)?;
+        if marks != before {
+            self.root.write("marks", &marks)?;
+        }
+        Ok(raised)
     }
 
     /// What came over the site's line.

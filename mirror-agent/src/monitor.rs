@@ -141,6 +141,8 @@ fn render(status: &Status) -> String {
     text.gauge("mirrornet_coordinator_answers", help, u8::from(status.trouble.is_none()));
     let help = "Reports that the coordinator has not taken yet.";
     text.gauge("mirrornet_unsent_reports", help, status.unsent_reports);
+    let help = "Assignments that wait for a mandate of the network's definitions key.";
+    text.gauge("mirrornet_assignments_without_mandate", help, status.without_mandate.len());
     let assignments: Vec<_> =
         status.assignments.iter().map(|one| (one.name.to_string(), one)).collect();
     text.family("mirrornet_assignment", Kind::Gauge, "1 for the state that an assignment is in.");

@@ -242,6 +242,16 @@ impl Orders {
         self.mandated.as_ref().is_none_or(|mandated| mandated.has_ended(name))
     }
 
+    /// Whether nothing is carried out but what a definitions key has signed.
+    pub fn is_strict(&self) -> bool {
+        self.mandated.is_some()
+    }
+
+    /// What the coordinator orders and no mandate does, in a strict network: it is not carried out.
+    pub fn without_mandate(&self) -> Vec<AssignmentName> {
+        self.mandated.iter().flat_map(Mandated::waiting).cloned().collect()
+    }
+
     /// Whether the head has expired: nothing new is begun on its word.
     pub fn is_stale(&self, now: Timestamp) -> bool {
         self.head.expires <= now

@@ -177,7 +177,7 @@ impl Ready {
         target: &Verified,
         run: &Run,
     ) -> Result<filetree::switch::SwitchReport, apply::Error> {
-        run.progress().phase("apply", "entries", self.plan.changes().len() as u64);
+        run.progress().phase("apply", "entries", self.plan.change_count());
         let generation = (target.version(), target.statement.manifest);
         let progress = Arc::clone(run.progress());
         let Self { site, plan, rules, .. } = self;
@@ -266,7 +266,12 @@ pub(crate) async fn prepare(
     agent.tell_begun(run);
     let rsync = rsync_source(agent, order, from, target.statement.generation, run);
     let mut ready = Ready { site, plan, rules, base, want, points, chain, no_pack, rsync };
-    ready.bring(agent, order, target, ready.plan.needs(), run).await?;
+    let mut parts = ready.plan.needs_in_parts(gather::AT_A_TIME);
+    while let Some(part) = block_in_place(|| parts.next()) {
+        let part = part.map_err(apply::Error::from)?;
+        ready.bring(agent, order, target, &part, run).await?;
+    }
+    drop(parts);
     ready.site.leave(&removals.apart)?;
     Ok(Prepared::Ready(Box::new(ready)))
 }

@@ -43,6 +43,12 @@ pub struct Status {
     pub confined: Option<Confinement>,
     /// Reports that the coordinator has not taken yet.
     pub unsent_reports: usize,
+    /// Whether only what the network's definitions key has signed is carried out.
+    #[serde(default)]
+    pub strict: bool,
+    /// What is ordered and waits for that key's signature.
+    #[serde(default)]
+    pub without_mandate: Vec<AssignmentName>,
     /// Whether an admin paused the reading of published files.
     pub scrub_paused: bool,
     /// Everything that is, or was, assigned.
@@ -95,7 +101,7 @@ pub enum State {
     Failed,
     /// There is nothing to hold yet.
     Waiting,
-    /// An admin disabled it, or its grant ended.
+    /// An admin disabled it, its grant ended, or it waits for a mandate.
     Stopped,
     /// It ended; its files stay.
     Unassigned,
@@ -127,6 +133,23 @@ impl State {
     }
 }
 
+impl Status {
+    /// What a person is told of signed definitions; `None` where the network has none.
+    pub fn mandates(&self) -> Option<String> {
+        let names: Vec<_> = self.without_mandate.iter().map(ToString::to_string).collect();
+        match (self.strict, &names[..]) {
+            (false, _) => None,
+            (true, []) => {
+                Some("every assignment is signed by the network's definitions key".into())
+            }
+            (true, names) => Some(format!(
+                "not carried out until the network's definitions key has signed it: {}; its holder uses `mirrorctl mandate sign`",
+                names.join(", ")
+            )),
+        }
+    }
+}
+
 /// Gathers the status.
 pub fn status(agent: &Agent) -> Result<Status, ledger::Error> {
     let identity = agent.identity.current();
@@ -134,6 +157,7 @@ pub fn status(agent: &Agent) -> Result<Status, ledger::Error> {
     let head = orders.as_ref().map(|orders| &orders.head);
     let records = agent.ledger.records()?;
     let ordered = orders.as_ref().map_or(&[][..], |orders| &orders.wanted.assignments);
+    let without_mandate = orders.as_ref().map_or_else(Vec::new, |orders| orders.without_mandate());
     let mut assignments = Vec::new();
     for name in crate::reconcile::assignments(ordered, &records) {
         let record = records.iter().find(|record| record.name == *name);
@@ -146,6 +170,7 @@ pub fn status(agent: &Agent) -> Result<Status, ledger::Error> {
         let failed = last.is_some_and(|run| !run.error.is_empty());
         let is_behind = target.is_some_and(|target| held.is_none_or(|h| h.version != target));
         let state = match order {
+            None if without_mandate.contains(name) => State::Stopped,
             None => State::Unassigned,
             Some(order) if is_stopped(order.stopped.as_ref()) => State::Stopped,
             Some(_) if agent.is_busy(name) => State::Syncing,
@@ -186,6 +211,8 @@ pub fn status(agent: &Agent) -> Result<Status, ledger::Error> {
         rsync_warning: agent.rsync.as_ref().and_then(rsync::version::Version::warning),
         confined: fence::closed(),
         scrub_paused: agent.is_scrub_paused(),
+        strict: orders.as_ref().is_some_and(|orders| orders.is_strict()),
+        without_mandate,
         unsent_reports: agent.ledger.unsent()?.len(),
         assignments,
     })

@@ -13,7 +13,7 @@ mod setup;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
-use protocol::name::TreeName;
+use protocol::{name::TreeName, units::Span};
 
 use crate::{config::RetainMode, serve};
 
@@ -59,6 +59,10 @@ enum Command {
     /// Show how the running publisher and its trees stand
     #[command(after_help = "Example:\n  publisher status --output json")]
     Status(StatusArgs),
+    /// Sign a URL that opens a path of the consumers' trees for a while
+    #[command(after_help = "Example:\n  publisher sign-url content/dist/project/disc.iso --valid \
+                            1d\n  publisher sign-url content/dist/project --below --valid 15m")]
+    SignUrl(SignArgs),
     /// Check the configuration, and that this host can run with it
     #[command(after_help = "Example:\n  publisher check-config --config \
                             /etc/mirrornet/publisher.toml")]
@@ -157,6 +161,20 @@ struct StatusArgs {
     output: Output,
 }
 
+#[derive(Debug, Args)]
+struct SignArgs {
+    /// Path of a file as consumers ask for it, or of a directory with --below
+    path: String,
+    /// Open everything below it, too
+    #[arg(long)]
+    below: bool,
+    /// For how long
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    valid: Span,
+    #[command(flatten)]
+    running: RunningArgs,
+}
+
 /// How answers are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
@@ -200,6 +218,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Enroll(args) => daemon::block_on(setup::enroll(args)),
         Command::Run(args) if args.print_config => setup::print_config(&args),
         Command::Run(args) => daemon::block_on(daemon::run(args)),
+        Command::SignUrl(args) => setup::sign_url(&args),
         Command::Publish(args) => daemon::block_on(daemon::publish(args)),
         Command::Status(args) => daemon::block_on(daemon::status(args)),
         Command::Pack(args) => pack::pack(&args),

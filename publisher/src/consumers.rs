@@ -9,6 +9,7 @@
 
 pub mod config;
 mod guards;
+pub(crate) mod links;
 mod serve;
 
 pub(crate) use self::serve::{check, serve};

@@ -19,11 +19,13 @@ use protocol::{
     name::TreeName,
 };
 
+pub mod aliases;
 pub mod directory;
 pub mod form;
 pub mod further;
 pub mod object_store;
 
+pub use aliases::Aliases;
 pub use directory::Directory;
 pub use form::{Form, KeySource, PrivateTree, PrivateTrees};
 pub use further::Further;

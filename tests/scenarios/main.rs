@@ -49,6 +49,7 @@ mod proxy;
 mod relay;
 mod restore;
 mod resume;
+mod rotation;
 mod schedules;
 mod stock;
 mod storage;

@@ -6,14 +6,14 @@ use tests::{
     Testbed,
     cluster::Cluster,
     compare,
-    fixture::{prose, write},
+    fixture::{prose, published, write},
     network::bytes_by,
     programs::{program, succeed},
 };
 
-/// Makes the network anew on a PostgreSQL; the settings of the coordinator's file stay.
-fn start_on(cluster: &Cluster) -> Testbed {
-    let mut net = Testbed::start();
+/// Makes the network anew on a PostgreSQL, with further settings in the coordinator's file.
+pub(super) fn start_on(cluster: &Cluster, settings: &str) -> Testbed {
+    let mut net = Testbed::start_with(settings);
     net.kill_coordinator();
     let data = net.coordinator_data();
     fs::remove_dir_all(&data).unwrap();
@@ -32,17 +32,9 @@ fn start_on(cluster: &Cluster) -> Testbed {
 #[test]
 fn a_network_on_postgresql_publishes_updates_and_survives_a_crash() {
     let Some(cluster) = Cluster::start() else { return };
-    let mut net = start_on(&cluster);
+    let mut net = start_on(&cluster, "");
     let upstream = net.make_dir("upstream/tree");
-    net.apply(&format!(
-        "[[upstream]]\nname = \"build\"\nkind = \"publisher\"\n\
-         [[source]]\nname = \"source\"\nupstream = \"build\"\npath = {:?}\n\
-         [[tree]]\nname = \"tree\"\nsource = \"source\"\npath = \"tree\"\ninterval = \"1h\"\n\
-         [[site]]\nname = \"site\"\n\
-         [[grant]]\nsite = \"site\"\ntree = \"tree\"\n\
-         [[assignment]]\nsite = \"site\"\ntree = \"tree\"\n",
-        net.path("upstream")
-    ));
+    net.apply(&published(&net.path("upstream"), "", ""));
     let publisher = net.enroll_publisher("build");
     let _publishing = net.run_publisher(&publisher);
     let agent = net.enroll_agent("agent", "site");

@@ -252,3 +252,81 @@ fn keys_are_kept_for_the_agents_user_alone_and_are_enough_while_nobody_else_answ
     net.assert_same();
     assert!(base.contains(&port.to_string()));
 }
+
+/// Names of trees at the point: aliases of private ones.
+fn names_at(public: &Path) -> Vec<String> {
+    let names = fs::read_dir(public.join("trees")).into_iter().flatten().map(Result::unwrap);
+    let mut names: Vec<_> = names.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Has what lay under former names lain there for two days.
+fn let_time_pass(net: &mut OneTree) {
+    assert!(net.publishing.end().success());
+    let file = net.publisher.data.join("trees/tree/aliases.json");
+    let mut record: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let former = record["former"].as_object_mut().unwrap();
+    assert!(!former.is_empty(), "{former:?}");
+    for since in former.values_mut() {
+        *since = (jiff::Timestamp::now() - jiff::SignedDuration::from_hours(48)).to_string().into();
+    }
+    fs::write(&file, serde_json::to_vec(&record).unwrap()).unwrap();
+    net.publishing = net.testbed.run_publisher(&net.publisher);
+}
+
+#[test]
+fn after_a_rotation_agents_follow_and_what_the_old_secret_sealed_goes_after_a_while() {
+    let World { mut net, public, base, nginx: _nginx } = start("private = true");
+    fill(&net, "");
+    net.publish_and_sync();
+    net.assert_same();
+    let [old] = &names_at(&public)[..] else { panic!("{:?}", names_at(&public)) };
+    let told = net.testbed.ctl(&["rotate-secret", "tree"]);
+    assert!(told.contains("another secret"), "{told}");
+    wait_until("the publisher to bring everything under another name", || {
+        let names = names_at(&public);
+        let pointer = |name: &String| public.join("trees").join(name).join("latest").exists();
+        names.len() == 2 && names.iter().all(pointer)
+    });
+    assert!(names_at(&public).contains(old), "somebody may be in the middle of reading it");
+    // Nothing of the next generation lies where the old keys lead. The way to the origin is cut.
+    let count =
+        |name: &str| walkdir::WalkDir::new(public.join("trees").join(name)).into_iter().count();
+    let before = count(old);
+    fill(&net, "edited\n");
+    net.publish();
+    assert_eq!(count(old), before);
+    assert!(net.publishing.end().success());
+    let run = net.sync();
+    net.assert_same();
+    only_by(&run, &base);
+    let wrong = run["points"].as_array().unwrap().iter().map(|point| point["wrong"].as_u64());
+    assert!(wrong.into_iter().all(|wrong| wrong.unwrap_or(0) == 0), "{run:#}");
+    net.publishing = net.testbed.run_publisher(&net.publisher);
+    assert_eq!(telling(&public), [""; 0]);
+    let_time_pass(&mut net);
+    wait_until("what the old secret sealed to go", || !names_at(&public).contains(old));
+    let [new] = &names_at(&public)[..] else { panic!("{:?}", names_at(&public)) };
+
+    // For everybody again: what is sealed goes as well, after the same while.
+    net.testbed.apply(&format!(
+        "[[tree]]\nname = \"tree\"\nsource = \"source\"\npath = \"tree\"\ninterval = \"1h\"\n\
+         initial-pack = true\npoints = [\"{base}\"]\n"
+    ));
+    fill(&net, "edited for everybody\n");
+    net.publish();
+    let run = net.sync();
+    net.assert_same();
+    only_by(&run, &base);
+    assert_eq!(names_at(&public).len(), 2, "{:?}", names_at(&public));
+    let_time_pass(&mut net);
+    wait_until("what was sealed to go", || !names_at(&public).contains(new));
+    assert_eq!(names_at(&public), ["tree"]);
+    let run = {
+        fill(&net, "edited once more\n");
+        net.publish_and_sync()
+    };
+    net.assert_same();
+    only_by(&run, &base);
+}

@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path};
 
-use tests::fixture::{OneTree, prose};
+use tests::{
+    fixture::{OneTree, prose},
+    programs::succeed,
+};
 
 /// Names a definitions key in the root, as an admin does; gives its file.
 fn become_strict(net: &OneTree) -> String {
@@ -28,6 +31,11 @@ fn content(net: &OneTree) -> String {
     fs::read_to_string(net.mirror().join("f")).unwrap()
 }
 
+/// What the agent and the coordinator say.
+fn told(net: &OneTree) -> (String, String) {
+    (succeed(&mut net.agent.command(&["status"])), net.testbed.ctl(&["status"]))
+}
+
 #[test]
 fn a_coordinator_can_stop_a_strict_agent_and_neither_move_nor_end_what_it_holds() {
     let net = OneTree::start("", "on-end = \"trash\"");
@@ -40,16 +48,23 @@ fn a_coordinator_can_stop_a_strict_agent_and_neither_move_nor_end_what_it_holds(
     let key = become_strict(&net);
     net.agent.run_once();
 
-    // Nothing was signed yet: the files stay, and nothing new comes.
+    // Nothing was signed yet: the files stay, and nothing new comes, and everybody is told why.
     net.write("f", prose(2, 2_000));
     net.publish();
     net.agent.run_once();
     assert_eq!(content(&net), prose(1, 2_000));
+    let (here, there) = told(&net);
+    assert!(here.contains("not carried out until") && here.contains("tree@site"), "{here}");
+    assert!(there.contains("no mandate"), "{there}");
+    assert!(there.contains("is signed by no definitions key"), "{there}");
 
     let first = sign(&net, &key, &signed, 1, &[]);
     net.testbed.ctl(&["mandate", "publish", &first]);
     net.agent.sync();
     net.assert_same();
+    let (here, there) = told(&net);
+    assert!(here.contains("every assignment is signed"), "{here}");
+    assert!(!there.contains("mandate"), "{there}");
 
     // Whoever has the coordinator moves the tree, filters it away, and ends the assignment.
     net.testbed.apply(
@@ -61,6 +76,9 @@ fn a_coordinator_can_stop_a_strict_agent_and_neither_move_nor_end_what_it_holds(
     net.agent.sync();
     net.assert_same();
     assert!(!net.agent.published("elsewhere").exists());
+    let (here, there) = told(&net);
+    assert!(here.contains("every assignment is signed"), "{here}");
+    assert!(there.contains("otherwise than its mandate says"), "{there}");
     net.testbed.ctl(&["delete", "assignment", "tree@site"]);
     net.agent.run_once();
     assert_eq!(content(&net), prose(3, 2_000), "it was not ended by its definitions key");

@@ -274,3 +274,49 @@ fn damaged_entitlements_are_read_without_a_panic_and_open_no_more() {
         assert!(guard.check(&cut, later).is_err(), "{length}");
     }
 }
+
+/// An authority that another one has made.
+fn below(above: &Ca, name: &str, serial: u64) -> Ca {
+    let mut made = Ca::new(name);
+    made.params.serial_number = Some(SerialNumber::from(serial));
+    made.params.not_before = date_time_ymd(2020, 1, 1);
+    made.params.not_after = date_time_ymd(2030, 1, 1);
+    made.pem = made.params.signed_by(&made.key, &above.issuer()).unwrap().pem();
+    made
+}
+
+#[test]
+fn a_chain_counts_as_a_whole_also_where_a_link_of_it_was_taken_back() {
+    let root = Ca::new("root");
+    let between = below(&root, "between", 5);
+    let leaf = between.leaf(|_| {});
+    let chain = {
+        let made = CertificateDer::from_pem_slice(between.pem.as_bytes()).unwrap();
+        Shown::new(&[leaf.0[0].clone(), made]).unwrap()
+    };
+    let alone =
+        |shown: &Shown| Authorities::from_pem(&root.pem, None).unwrap().check(shown, now()).is_ok();
+    assert!(alone(&chain), "with what is between");
+    assert!(!alone(&leaf), "nothing leads there");
+    // A proxy tells only the consumer's own certificate: the bundle has what is between.
+    let both = format!("{}{}", between.pem, root.pem);
+    let with = |lists: &str| Authorities::from_pem(&both, Some(lists)).unwrap();
+    Authorities::from_pem(&both, None).unwrap().check(&leaf, now()).unwrap();
+    let only = Authorities::from_pem(&between.pem, None).unwrap();
+    only.check(&leaf, now()).unwrap();
+    with(&root.list(&[6])).check(&leaf, now()).unwrap();
+    for shown in [&leaf, &chain] {
+        let refused = with(&root.list(&[5])).check(shown, now());
+        assert!(matches!(refused, Err(Denied::Chain(_))), "what is between was taken back");
+        let refused = with(&between.list(&[7])).check(shown, now());
+        assert!(matches!(refused, Err(Denied::Chain(_))), "the certificate was taken back");
+    }
+    // Two that made each other are both ends, as no third one is.
+    let (mut one, mut two) = (Ca::new("one"), Ca::new("two"));
+    (one.pem, two.pem) = (
+        one.params.signed_by(&one.key, &two.issuer()).unwrap().pem(),
+        two.params.signed_by(&two.key, &one.issuer()).unwrap().pem(),
+    );
+    let pair = Authorities::from_pem(&format!("{}{}", one.pem, two.pem), None).unwrap();
+    pair.check(&one.leaf(|_| {}), now()).unwrap();
+}

@@ -23,7 +23,7 @@ use protocol::{
 pub use self::{
     contents::{Contents, TreeContents},
     fleet::{Fleet, is_live, is_outlived},
-    wanted::{PUBLISH, SYNC, Wanted},
+    wanted::{PUBLISH, SECRET, SYNC, Wanted},
 };
 use crate::{
     app::effective,

@@ -163,6 +163,11 @@ impl App {
         !self.parts.database.is_shared() || lock(&self.looked).elapsed() < MAX_AGE
     }
 
+    /// Whether other replicas may write to the database, too.
+    pub fn has_replicas(&self) -> bool {
+        self.parts.database.is_shared()
+    }
+
     /// Looks whether the database has something newer.
     pub async fn refresh(&self) -> Result<Arc<Picture>, Error> {
         let _one_at_a_time = self.loading.lock().await;

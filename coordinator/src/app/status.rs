@@ -13,13 +13,18 @@ use protocol::{
     },
 };
 
-use super::{App, Error, Picture, admission::Scope};
+use super::{
+    App, Error, Picture, admission::Scope, effective::EffectiveAssignment, mandates::Mandated,
+};
 use crate::db::{Outcome, Queue, StoredHold};
 
 /// An agent that was not heard of for so long is silent: several long polls are missing.
 const SILENT: SignedDuration = SignedDuration::from_mins(10);
 /// A certificate that ends within so long should have been renewed days ago.
 const ENDING: SignedDuration = SignedDuration::from_hours(48);
+
+/// An authority that ends within so long should be replaced now.
+const REPLACED_IN: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 /// An event that was tried so often without success needs somebody to look.
 const TRIES_UNNOTICED: u64 = 3;
@@ -32,18 +37,34 @@ impl App {
         let mut tx = self.parts.database.read().await?;
         let outcomes: HashMap<_, _> =
             tx.outcomes().await?.into_iter().map(|o| (o.assignment.clone(), o)).collect();
+        let begun: HashMap<_, _> = tx.begun().await?.into_iter().collect();
         let names = picture.wanted.definitions.assignments.keys();
         let names = names.filter(|name| scope.covers(&name.site));
+        let mut mandates = Vec::new();
         let mut assignments: Vec<_> = names
-            .filter_map(|name| self.assignment_status(&picture, name, outcomes.get(name), now))
+            .filter_map(|name| {
+                let merged = picture.effective(name, now)?;
+                let mandated = self.mandated(&picture, name, &merged);
+                mandates.extend(mandated.and_then(|mandated| mandated.attention(name)));
+                let is_followed = mandated.is_none_or(Mandated::is_carried_out);
+                let latest = (outcomes.get(name), begun.get(name).copied());
+                let mut status = self.assignment_status(&picture, name, latest, merged);
+                if !is_followed {
+                    status.stopped = status.stopped.or(Some("no mandate".into()));
+                }
+                Some(status)
+            })
             .collect();
+        mandates.sort();
         assignments.sort_by(|a, b| (&a.name.site, &a.name.tree).cmp(&(&b.name.site, &b.name.tree)));
         let mut attention = holds(&picture, scope);
         attention.extend(failures(&assignments, &outcomes));
+        attention.extend(mandates);
         attention.extend(self.identities_in_need(&picture, scope, now));
         attention.extend(self.suspicions(&mut tx, &picture, scope, now).await?);
         if *scope == Scope::Network {
             attention.extend(self.rotation(&picture));
+            attention.extend(self.authority_in_need(now));
             attention.extend(tx.queues().await?.iter().filter_map(undelivered));
         }
         tx.commit().await?;
@@ -60,17 +81,16 @@ impl App {
         &self,
         picture: &Picture,
         name: &AssignmentName,
-        outcome: Option<&Outcome>,
-        now: Timestamp,
-    ) -> Option<AssignmentStatus> {
-        let merged = picture.effective(name, now)?;
+        (outcome, running): (Option<&Outcome>, Option<Timestamp>),
+        merged: EffectiveAssignment,
+    ) -> AssignmentStatus {
         let agent = merged.agent.as_ref().ok().cloned();
         let identity = agent.as_ref().and_then(|agent| picture.fleet.identity(Role::Agent, agent));
         let target = match merged.order.origin {
             Origin::Publisher(_) => picture.contents.tree(&name.tree).current(),
             Origin::Rsyncd(_) => None,
         };
-        Some(AssignmentStatus {
+        AssignmentStatus {
             name: name.clone(),
             stopped: merged.why_stopped(),
             dry_run_only: merged.order.dry_run_only,
@@ -78,10 +98,21 @@ impl App {
             holds: picture.receipts.get(name).map(|receipt| receipt.version),
             last_result: outcome.map(|outcome| outcome.last_result),
             last_run: outcome.map(|outcome| outcome.last_run),
+            running,
             last_success: outcome.and_then(|outcome| outcome.last_success),
             last_seen: identity
                 .and_then(|found| self.seen(Role::Agent, &found.name).max(found.last_seen)),
             agent,
+        }
+    }
+
+    /// Nobody can be certified beyond the end of the authority itself, and its replacement takes a week.
+    fn authority_in_need(&self, now: Timestamp) -> Option<String> {
+        let ends = self.authority().not_after();
+        (ends.duration_since(now) < REPLACED_IN).then(|| {
+            format!(
+                "the network's authority ends at {ends}, and with it all certificates; `coordinator ca rotate` begins to replace it"
+            )
         })
     }
 

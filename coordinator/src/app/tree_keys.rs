@@ -10,10 +10,19 @@ use protocol::{
     generation::{Epoch, Generation, Version},
     name::TreeName,
     role::Role,
-    v1::keys::{SecretKey, TreeKey},
+    v1::{
+        definitions::ApplyResult,
+        keys::{SecretKey, TreeKey},
+    },
 };
 
-use super::{App, Error, Picture, Refusal, admission::Caller, effective};
+use super::{
+    App, Error, Picture, Refusal,
+    admission::Caller,
+    effective,
+    picture::{PUBLISH, SECRET},
+};
+use crate::db::Topic;
 
 impl App {
     /// The key of a tree for one generation; for the current one where none is named.
@@ -49,6 +58,33 @@ impl App {
         };
         let secret = self.secret_of(tree, caller).await?;
         Ok(private::tree_key(&secret, tree, version))
+    }
+
+    /// Draws all keys of a private tree from another secret from now on. Its publisher brings
+    /// everything to points anew, under other names; agents that may read it are given the new keys.
+    pub async fn rotate_tree_secret(
+        &self,
+        caller: &Caller,
+        tree: &TreeName,
+    ) -> Result<ApplyResult, Error> {
+        let unavailable = |error: certs::NoRandomness| Refusal::Unavailable(error.to_string());
+        let new = private::new_secret().map_err(unavailable)?;
+        let mut write = self.write().await?;
+        let found = effective::tree(&write.before.wanted.definitions, tree);
+        let found = found.ok_or_else(|| Refusal::NotFound(format!("there is no tree {tree}")))?;
+        let Some(publisher) = found.publisher().filter(|_| found.private).cloned() else {
+            let message = format!("tree {tree} is not private: it has no secret to exchange");
+            return Err(Refusal::Conflict(message).into());
+        };
+        write.tx.replace_tree_secret(tree, &new, write.now).await?;
+        write.tx.add_request(SECRET, tree.as_str()).await?;
+        // The publisher comes to it at once.
+        write.tx.add_request(PUBLISH, tree.as_str()).await?;
+        let (now, by) = (write.now, caller.to_string());
+        write.tx.audit(now, &by, "rotate-tree-secret", tree.as_str(), "").await?;
+        let topics = [Topic::Definitions, Topic::Publisher(publisher)];
+        let revision = self.commit(write, &topics).await?;
+        Ok(ApplyResult { revision, dry_run: false, changes: vec![], warnings: vec![] })
     }
 
     async fn secret_of(&self, tree: &TreeName, caller: &Caller) -> Result<SecretKey, Error> {

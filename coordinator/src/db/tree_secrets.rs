@@ -16,6 +16,18 @@ impl Transaction {
         found.map(read).transpose()
     }
 
+    /// Gives a tree another secret; the one before is gone.
+    pub async fn replace_tree_secret(
+        &mut self,
+        tree: &TreeName,
+        secret: &SecretKey,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let replace = "INSERT INTO tree_secrets (tree, made, secret) VALUES ($1, $2, $3)
+                       ON CONFLICT (tree) DO UPDATE SET made = $2, secret = $3";
+        execute!(self, replace, tree.as_str(), to_micros(now), secret.hex()).map(drop)
+    }
+
     /// Gives a tree a secret, unless it has one.
     pub async fn add_tree_secret(
         &mut self,

@@ -12,7 +12,10 @@ use certs::identity::PeerIdentity;
 use protocol::{error::ProblemKind, role::Role};
 
 use super::{Api, error::Error};
-use crate::app::admission::{Caller, Scope, admit};
+use crate::app::{
+    Refusal,
+    admission::{Caller, Scope, admit},
+};
 
 /// Lets live certificates pass, each with its [`Caller`].
 pub(super) async fn authenticate(
@@ -48,7 +51,14 @@ async fn caller(api: &Api, peer: Option<&PeerIdentity>) -> Result<Caller, Error>
             .with("the coordinator's database does not answer, so nobody's standing is known")
             .into());
     }
-    Ok(admit(&api.app.picture(), peer, api.app.now())?)
+    match admit(&api.app.picture(), peer, api.app.now()) {
+        // It may have been certified at another replica a moment ago.
+        Err(Refusal::Unauthenticated(_)) if api.app.has_replicas() => {
+            let picture = api.app.refresh().await?;
+            Ok(admit(&picture, peer, api.app.now())?)
+        }
+        admitted => Ok(admitted?),
+    }
 }
 
 /// Any live identity.

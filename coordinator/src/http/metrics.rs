@@ -59,6 +59,12 @@ impl Metrics {
                 text.sample(name, &[("role", &role.to_string())], seconds);
             }
         }
+        let help = "When the authority ends that certifies everybody.";
+        let ends = app.authority().not_after().as_second();
+        text.gauge("mirrornet_authority_expiry_timestamp_seconds", help, ends);
+        let help =
+            "Assignments that agents do not carry out as they are defined, for want of a mandate.";
+        text.gauge("mirrornet_assignments_without_mandate", help, app.without_mandate());
         text.gauge("mirrornet_root", "Number of the root document.", picture.root.root().number.0);
         let waiting = app.root_draft().changes.len();
         let help = "Changes that wait for whoever holds the root key.";

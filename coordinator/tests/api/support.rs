@@ -290,6 +290,7 @@ pub fn request(text: &str) -> ApplyRequest {
         dry_run: false,
         prune: false,
         if_revision: None,
+        imported: None,
     }
 }
 

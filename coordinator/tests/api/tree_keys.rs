@@ -1,8 +1,10 @@
 //! Keys of private trees: given to who may read, when it may, and to nobody else.
 
+use std::time::Duration;
+
 use protocol::{
     error::ProblemKind,
-    generation::{Epoch, Generation, Version},
+    generation::{Epoch, Generation, Revision, Version},
     role::Role,
     v1::identities::RevokeRequest,
 };
@@ -97,4 +99,33 @@ private = true
 "#;
     let refused = problem(network.apply(stock).await);
     assert!(refused.to_string().contains("private is for trees of a publisher"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_secret_that_is_exchanged_gives_other_keys_and_other_names_to_the_same_readers() {
+    let (network, build, lisbon, _) = start().await;
+    let alpha = "alpha".parse().unwrap();
+    build.state("alpha", 1, "one", None).await.unwrap();
+    let before = lisbon.client.tree_key(&alpha, None).await.unwrap();
+    let orders = || async {
+        let orders = build.client.publisher_orders(Revision(0), Duration::ZERO).await.unwrap();
+        let trees = orders.unwrap().trees;
+        let order = trees.into_iter().find(|order| order.tree == alpha).unwrap();
+        (order.secrets, order.publish_requests)
+    };
+    let asked = orders().await;
+    network.admin().rotate_tree_secret(&alpha).await.unwrap();
+    assert_eq!(orders().await, (asked.0 + 1, asked.1 + 1), "the publisher comes to it at once");
+    let after = lisbon.client.tree_key(&alpha, None).await.unwrap();
+    assert_ne!((&after.names, &after.key), (&before.names, &before.key));
+    assert!(after.names != before.names && after.key != before.key);
+    assert_eq!(build.client.tree_key(&alpha, Some(version(1))).await.unwrap(), after);
+    // What is not private has none.
+    let refused = network.admin().rotate_tree_secret(&"beta".parse().unwrap()).await;
+    assert_eq!(kind(refused), ProblemKind::Conflict);
+    let refused = network.admin().rotate_tree_secret(&"nowhere".parse().unwrap()).await;
+    assert_eq!(kind(refused), ProblemKind::NotFound);
+    let audit = network.audit().await;
+    let exchanged = audit.iter().filter(|entry| entry.what == "rotate-tree-secret").count();
+    assert_eq!(exchanged, 1, "{audit:?}");
 }

@@ -10,6 +10,7 @@
 //! worth nothing, and the next scan is minutes away.
 
 mod changes;
+mod contents;
 mod encode;
 mod output;
 mod pipeline;
@@ -208,7 +209,14 @@ pub const MANY_AGENTS: u64 = 4;
 
 impl Levels {
     pub(super) fn of(&self, kind: FrameKind) -> i32 {
-        self.fixed.unwrap_or_else(|| choose::level(kind, self.total, self.effort)).clamp(1, 22)
+        self.where_new(kind, 1.0)
+    }
+
+    /// That for files of which only this share is not in the old file in whole blocks: the rest
+    /// takes next to no time.
+    pub(super) fn where_new(&self, kind: FrameKind, share: f64) -> i32 {
+        let total = (self.total as f64 * share) as u64;
+        self.fixed.unwrap_or_else(|| choose::level(kind, total, self.effort)).clamp(1, 22)
     }
 }
 
@@ -233,11 +241,12 @@ pub fn write_pack(
         to_entries: to.entries().len() as u64,
     };
     let from = from.unwrap_or(&nothing);
-    let plan = plan::Plan::new(from, to, options);
+    let mut plan = plan::Plan::new(from, to, options);
     let effort = choose::effort(options.cpu_budget, options.fan_out, MANY_AGENTS);
     let levels = Levels { fixed: options.level, total: plan.total_bytes(), effort };
     let context = encode::Context { from, base, new, options, levels };
-    let mut output = output::Output::create(out, &plan, from, options)?;
+    let mut output = output::Output::create(out, &mut plan, from, options)?;
+    let plan = plan;
     let (workers, work) = (options.workers(), CpuTime::default());
     pipeline::run(
         workers,

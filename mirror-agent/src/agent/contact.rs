@@ -163,15 +163,15 @@ impl Agent {
 
     fn accept(&self, wanted: AgentOrders) -> Result<(), Error> {
         let _one = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut marks = self.ledger.marks()?;
-        let before = marks.clone();
-        let orders = Orders::verify(wanted, &self.trust(), &mut marks)?;
-        // Only a time that was signed and is not believed for more than it can prove.
-        marks.time = Some(clock::witness(orders.head.issued));
-        if marks != before {
-            self.ledger.set_marks(&marks)?;
-        }
-        self.ledger.set_orders(&orders.wanted)?;
+        // As they were told: what mandates make of them is worked out anew at each start.
+        let told = wanted.clone();
+        let orders = self.ledger.raise_marks(|marks| {
+            let orders = Orders::verify(wanted, &self.trust(), marks)?;
+            // Only a time that was signed and is not believed for more than it can prove.
+            marks.time = Some(clock::witness(orders.head.issued));
+            Ok::<_, Error>(orders)
+        })?;
+        self.ledger.set_orders(&told)?;
         tracing::debug!(revision = %orders.wanted.revision, "new orders");
         self.line.set_terms(Terms::of(&orders.wanted));
         let mut state = self.lock();

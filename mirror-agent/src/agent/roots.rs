@@ -57,9 +57,10 @@ impl Agent {
         self.ledger.set_root(&KnownRoot { pinned, newest: next.clone() })?;
         let heads = &before.root().head_keys;
         if !followed.root().head_keys.iter().any(|key| heads.contains(key)) {
-            let mut marks = self.ledger.marks()?;
-            marks.forget_heads();
-            self.ledger.set_marks(&marks)?;
+            self.ledger.raise_marks(|marks| {
+                marks.forget_heads();
+                Ok::<_, crate::ledger::Error>(())
+            })?;
             tracing::warn!(
                 "the root names other keys for heads: what the old ones said is forgotten"
             );

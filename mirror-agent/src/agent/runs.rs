@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     apply, fetch, hooks,
-    ledger::{self, Marks, Record},
+    ledger::{self, Record},
     observed,
     orders::{self, Orders, Verified},
     published,
@@ -364,11 +364,7 @@ impl Agent {
 
     /// The target that the orders name.
     fn target(&self, orders: &Orders, order: &AssignmentOrder) -> Result<Option<Verified>, Error> {
-        let mut marks = self.ledger.marks()?;
-        let before = marks.clone();
-        let target = orders.target(order, &mut marks)?;
-        self.store_raised(&before, &marks)?;
-        Ok(target)
+        self.ledger.raise_marks(|marks| Ok(orders.target(order, marks)?))
     }
 
     /// The newer target that a point had, where the tree goes on by itself.
@@ -379,18 +375,8 @@ impl Agent {
         record: Option<&Record>,
     ) -> Result<Option<Verified>, Error> {
         let Some(found) = record.and_then(|record| record.found.as_ref()) else { return Ok(None) };
-        let mut marks = self.ledger.marks()?;
-        let before = marks.clone();
-        let target = orders.found(order, found, &mut marks, certs::clock::now())?;
-        self.store_raised(&before, &marks)?;
-        Ok(target)
-    }
-
-    fn store_raised(&self, before: &Marks, marks: &Marks) -> Result<(), ledger::Error> {
-        if marks != before {
-            self.ledger.set_marks(marks)?;
-        }
-        Ok(())
+        let now = certs::clock::now();
+        self.ledger.raise_marks(|marks| Ok(orders.found(order, found, marks, now)?))
     }
 
     async fn run(

@@ -99,6 +99,9 @@ pub(super) fn status(status: &Status) {
         (None, None) => println!("orders: none yet"),
     }
     println!("certificate: good until {}", time(status.certificate_until));
+    if let Some(mandates) = status.mandates() {
+        println!("mandates: {mandates}");
+    }
     if status.rsync.is_none() {
         println!("rsync: not installed; trees of stock servers need it");
     }

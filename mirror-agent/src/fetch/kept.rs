@@ -3,7 +3,9 @@
 use protocol::{
     digest::Digest,
     filter::Filter,
-    manifest::{self, Each, Entries, Entry, Manifest, PartManifest, StoredManifest},
+    manifest::{
+        self, Chosen, Each, Entries, Entry, Manifest, PartManifest, Positions, StoredManifest,
+    },
     path::TreePath,
 };
 
@@ -85,6 +87,10 @@ impl Entries for KeptManifest {
 
     fn numbered(&self, number: u64) -> Result<Option<Entry>, manifest::Error> {
         self.entries().numbered(number)
+    }
+
+    fn chosen<'a>(&'a self, positions: Positions<'a>) -> Chosen<'a> {
+        self.entries().chosen(positions)
     }
 
     fn number_at(&self, position: u64) -> u64 {

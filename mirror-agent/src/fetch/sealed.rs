@@ -10,7 +10,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use certs::private::{Chunks, HEADER_LEN, Header, Names, Opener, Pushed, sealed_len};
@@ -88,12 +91,15 @@ impl TreeKeys {
 
     /// How the tree's objects are called.
     pub async fn names(&self) -> Result<Names, NoKey> {
-        if let Some(names) = self.lock().names.clone() {
+        if let Some(names) = self.known_names() {
             return Ok(names);
         }
         self.fetch(None).await?;
-        let names = self.lock().names.clone();
-        names.ok_or_else(|| NoKey::Names { tree: self.tree.clone() })
+        self.known_names().ok_or_else(|| NoKey::Names { tree: self.tree.clone() })
+    }
+
+    fn known_names(&self) -> Option<Names> {
+        self.lock().names.clone()
     }
 
     /// The key of a generation, where it is known.
@@ -151,6 +157,8 @@ pub struct Sealed {
     naming: Naming,
     /// Headers of objects that came, by path: what follows needs no second one.
     headers: Mutex<HashMap<String, Header>>,
+    /// Whether the coordinator was asked in this run if the tree has another secret by now.
+    asked_anew: AtomicBool,
 }
 
 /// By which names a point is asked.
@@ -165,7 +173,8 @@ pub enum Naming {
 impl Sealed {
     /// What is sealed with a tree's keys.
     pub fn new(keys: Arc<TreeKeys>, naming: Naming) -> Self {
-        Self { keys, naming, headers: Mutex::default() }
+        let (headers, asked_anew) = (Mutex::default(), AtomicBool::new(false));
+        Self { keys, naming, headers, asked_anew }
     }
 
     fn header(&self, path: &str) -> Option<Header> {
@@ -182,7 +191,39 @@ impl Sealed {
 }
 
 /// Like [`ranges::get`], where what is asked for is sealed.
+///
+/// Where it is missing or does not open, the tree may have another secret by now: then the coordinator
+/// is asked for the key anew, once in a run, and what is asked for is tried again by other names.
 pub(super) async fn get(
+    point: &Point,
+    sealed: &Sealed,
+    ask: &Ask,
+    patience: Patience,
+    got: &mut Got,
+    mut sink: impl FnMut(&[u8]) -> std::io::Result<()>,
+) -> Result<(), Error> {
+    let (received, names) = (got.received, sealed.keys.known_names());
+    let failed = match get_once(point, sealed, ask, patience, got, &mut sink).await {
+        Err(error @ (Error::Missing { .. } | Error::Wrong { .. })) if got.received == received => {
+            error
+        }
+        other => return other,
+    };
+    if sealed.keys.known_names() == names
+        && !sealed.asked_anew.swap(true, Ordering::Relaxed)
+        && let Err(error) = sealed.keys.fetch(None).await
+    {
+        let error = crate::chain(&error);
+        tracing::debug!(error, "whether the tree has other keys by now is not known");
+    }
+    if names.is_none() || sealed.keys.known_names() == names {
+        return Err(failed);
+    }
+    tracing::info!(tree = %sealed.keys.tree, "the tree has other keys by now; they are followed");
+    get_once(point, sealed, ask, patience, got, sink).await
+}
+
+async fn get_once(
     point: &Point,
     sealed: &Sealed,
     ask: &Ask,
@@ -262,6 +303,10 @@ pub(super) async fn get(
                 });
             }
             sealed.keys.fetch(Some(version)).await.map_err(no_key)?;
+            if sealed.keys.names().await.map_err(no_key)? != names {
+                // It lies there under former keys, which nobody gives out any longer.
+                return Err(Error::Missing { url: url() });
+            }
             continue;
         }
         if !ask.up_to {

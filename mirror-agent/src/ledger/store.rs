@@ -5,6 +5,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -45,6 +46,8 @@ pub(super) struct Folder {
     path: PathBuf,
     /// Of the files in it.
     mode: u32,
+    /// Two who write the same file would write into one and the same new one.
+    writing: Mutex<()>,
 }
 
 impl Folder {
@@ -63,7 +66,7 @@ impl Folder {
 
     fn create(path: &Path, dir_mode: u32, mode: u32) -> Result<Self, Error> {
         match DirBuilder::new().recursive(true).mode(dir_mode).create(path) {
-            Ok(()) => Ok(Self { path: path.to_owned(), mode }),
+            Ok(()) => Ok(Self { path: path.to_owned(), mode, writing: Mutex::default() }),
             Err(source) => Err(failed("create", path, source)),
         }
     }
@@ -87,6 +90,7 @@ impl Folder {
         let text = serde_json::to_vec_pretty(value)
             .map_err(|source| Error::Damaged { path: path.clone(), source })?;
         let new = self.path.join(format!("{name}.new"));
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let written = File::options()
             .write(true)
             .create(true)

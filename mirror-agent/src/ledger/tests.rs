@@ -77,12 +77,46 @@ fn a_half_written_file_changes_nothing_and_a_damaged_one_is_named() {
     let data = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(data.path()).unwrap();
     let marks = Marks { revision: Revision(4), ..Marks::default() };
-    ledger.set_marks(&marks).unwrap();
+    let raised = ledger.raise_marks(|now| {
+        now.clone_from(&marks);
+        Ok::<_, Error>(7)
+    });
+    assert_eq!(raised.unwrap(), 7);
+    let refused = ledger.raise_marks(|now| {
+        now.revision = Revision(9);
+        Err::<(), Error>(Error::Io {
+            what: "raise",
+            path: "x".into(),
+            source: std::io::Error::other("no"),
+        })
+    });
+    refused.unwrap_err();
+    assert_eq!(ledger.marks().unwrap(), marks, "what was refused raises nothing");
     std::fs::write(data.path().join("ledger/marks.new"), b"{").unwrap();
     assert_eq!(ledger.marks().unwrap(), marks);
     std::fs::write(data.path().join("ledger/marks.json"), b"{").unwrap();
     let error = ledger.marks().unwrap_err();
     assert!(error.to_string().contains("ledger/marks.json"), "{error}");
+}
+
+#[test]
+fn marks_that_are_raised_at_the_same_time_are_all_kept() {
+    let data = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(data.path()).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..25 {
+                    let raise = |marks: &mut Marks| {
+                        marks.revision.0 += 1;
+                        Ok::<_, Error>(())
+                    };
+                    ledger.raise_marks(raise).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(ledger.marks().unwrap().revision, Revision(200));
 }
 
 #[test]

@@ -36,7 +36,11 @@ pub(super) fn render(status: &Status) -> String {
     };
     let waiting = (false, format!("reports that wait: {}", status.unsent_reports));
     let certificate = format!("certificate: good until {}", time(status.certificate_until));
-    for (is_bad, text) in [coordinator, (false, certificate), waiting] {
+    let mandates = status
+        .mandates()
+        .map(|text| (!status.without_mandate.is_empty(), format!("mandates: {text}")));
+    let facts = [Some(coordinator), Some((false, certificate)), mandates, Some(waiting)];
+    for (is_bad, text) in facts.into_iter().flatten() {
         let class = if is_bad { " class=\"bad\"" } else { "" };
         let _ = writeln!(html, "<li{class}>{}</li>", escaped(&text));
     }

@@ -20,12 +20,19 @@ use crate::ledger::Marks;
 pub(super) struct Mandated {
     /// Those that have ended by a mandate.
     ended: BTreeSet<AssignmentName>,
+    /// Those that the coordinator orders and no mandate does.
+    waiting: BTreeSet<AssignmentName>,
 }
 
 impl Mandated {
     /// Whether the end of an assignment was signed.
     pub(super) fn has_ended(&self, name: &AssignmentName) -> bool {
         self.ended.contains(name)
+    }
+
+    /// What was ordered and waits for a mandate.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &AssignmentName> {
+        self.waiting.iter()
     }
 }
 
@@ -53,13 +60,14 @@ pub(super) fn obey(
         }
     }
     let told = std::mem::take(&mut wanted.assignments);
+    let mut mandated = Mandated::default();
     for order in told.iter().filter(|order| !newest.contains_key(&order.name)) {
+        mandated.waiting.insert(order.name.clone());
         tracing::warn!(
             assignment = %order.name,
             "ordered without a mandate of the network's definitions key; it is not carried out"
         );
     }
-    let mut mandated = Mandated::default();
     for (name, (mandate, _)) in &newest {
         if mandate.ended {
             mandated.ended.insert(name.clone());

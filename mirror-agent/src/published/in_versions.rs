@@ -25,10 +25,10 @@ use crate::{
     agent::Agent,
     apply::{self, Rules, Site},
     fetch::{self, kept::KeptManifest},
-    gather::{Link, Sources, gather},
+    gather::{AT_A_TIME, Link, Sources, gather},
     orders::Verified,
     report::Run,
-    versions::{Directory, Done, MAX_STATUS, Shown, Top, Union, part},
+    versions::{Directory, Done, MAX_STATUS, SHARED_AT_A_TIME, Shown, Top, Union, part},
 };
 
 /// Brings a directory of versions to its target, as far as it is not there.
@@ -188,8 +188,10 @@ impl Round<'_> {
         let plan = plan::compare(&Manifest::empty(), View::AS_IS, &alone, View::AS_IS)
             .map_err(apply::Error::from)?;
         let staging = site.area().staging();
-        gather(site, staging, plan.needs(), &self.sources(), self.run).await?;
-        let Some(file) = plan.needs().first().and_then(|need| staging.base_file(need)) else {
+        let needs: Result<Vec<Need>, _> = plan.needs().collect();
+        let needs = needs.map_err(apply::Error::from)?;
+        gather(site, staging, &needs, &self.sources(), self.run).await?;
+        let Some(file) = needs.first().and_then(|need| staging.base_file(need)) else {
             return Ok(None);
         };
         Ok(Some(text_of(&file)?))
@@ -268,10 +270,15 @@ impl Round<'_> {
             agent.tell_begun(run);
         }
         agent.manifests.put(&want)?;
-        block_in_place(|| directory.share(name, &site, plan.needs(), &agent.manifests))?;
-        let needs = self.in_tree(plan.needs(), name);
         let sources = self.sources();
-        gather(&directory.site, site.area().staging(), &needs, &sources, run).await?;
+        for part in plan.needs_in_parts(SHARED_AT_A_TIME) {
+            let part = part.map_err(apply::Error::from)?;
+            block_in_place(|| directory.share(name, &site, &part, &agent.manifests))?;
+            for part in part.chunks(AT_A_TIME) {
+                let needs = self.in_tree(part, name);
+                gather(&directory.site, site.area().staging(), &needs, &sources, run).await?;
+            }
+        }
         site.leave(&removals.apart)?;
         let report = match self.switch(&mut site, &plan, &want, &rules) {
             Err(apply::Error::Area(filetree::area::Error::Missing(missing))) => {
@@ -292,7 +299,7 @@ impl Round<'_> {
         want: &Manifest,
         rules: &Rules,
     ) -> Result<filetree::switch::SwitchReport, apply::Error> {
-        self.run.progress().phase("apply", "entries", plan.changes().len() as u64);
+        self.run.progress().phase("apply", "entries", plan.change_count());
         let generation = (self.target.version(), want.digest());
         let progress = Arc::clone(self.run.progress());
         let now = Timestamp::now();

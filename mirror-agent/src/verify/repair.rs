@@ -50,13 +50,16 @@ impl Repair<'_> {
         if plan.is_empty() {
             return Ok(());
         }
-        let needs = block_in_place(|| site.area().stage_retired(plan.needs()));
-        self.bring(site, &needs.map_err(apply::Error::from)?).await?;
+        for part in plan.needs_in_parts(gather::AT_A_TIME) {
+            let part = part.map_err(apply::Error::from)?;
+            let needs = block_in_place(|| site.area().stage_retired(&part));
+            self.bring(site, &needs.map_err(apply::Error::from)?).await?;
+        }
         let mut tries = 0;
         let report = loop {
             let now = Timestamp::now();
             let generation = (applied.version, applied.manifest);
-            run.progress().phase("apply", "entries", plan.changes().len() as u64);
+            run.progress().phase("apply", "entries", plan.change_count());
             let switched = block_in_place(|| {
                 site.switch(&plan, generation, &applied.rules, order, run.progress(), now)
             });

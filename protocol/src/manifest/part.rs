@@ -10,7 +10,10 @@
 
 use std::sync::Arc;
 
-use super::{BlockList, BlockSource, Each, Entries, Entry, Error, MAX_ENTRIES, StoredManifest};
+use super::{
+    BlockList, BlockSource, Chosen, Each, Entries, Entry, Error, MAX_ENTRIES, Positions,
+    StoredManifest,
+};
 use crate::{
     digest::Digest,
     path::TreePath,
@@ -167,6 +170,10 @@ impl Entries for PartManifest {
             Some(position) => self.kept.numbered(position),
             None => Ok(None),
         }
+    }
+
+    fn chosen<'a>(&'a self, positions: Positions<'a>) -> Chosen<'a> {
+        self.kept.chosen(positions)
     }
 
     fn number_at(&self, position: u64) -> u64 {

@@ -2,6 +2,8 @@
 //!
 //! - `GET /v1/trees/{tree}/key[?epoch=N&generation=N]` → [`TreeKey`] (role agent, where it holds the
 //!   tree and may read it, up to the current generation; role publisher of that tree)
+//! - `POST /v1/trees/{tree}/secret` → [`ApplyResult`](super::definitions::ApplyResult): draws all keys
+//!   of a private tree from another secret from now on (role admin)
 
 use std::fmt;
 

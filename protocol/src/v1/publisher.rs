@@ -71,6 +71,9 @@ pub struct TreeOrder {
     /// Whether what is brought to further points is encrypted.
     #[serde(default, skip_serializing_if = "is_false")]
     pub private: bool,
+    /// Grows when a private tree was given another secret: keys and names are asked for anew.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub secrets: u64,
     /// What stops a generation.
     pub guard: GuardSpec,
     /// The tree's epoch.
@@ -95,6 +98,10 @@ pub struct TreeOrder {
     /// Digests of held manifests that an admin rejected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<Digest>,
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 fn is_false(value: &bool) -> bool {

@@ -9,12 +9,16 @@ use anyhow::Context as _;
 use certs::{
     dial::{Dialer, ProxySettings},
     enrollment::{EnrollOptions, Invite},
+    guard::Scope,
     identity::{Role, directory::Identity},
 };
-use protocol::config::{Loaded, Sources, load};
+use protocol::{
+    config::{Loaded, Sources, load},
+    path::TreePath,
+};
 use toml::Value;
 
-use super::{ConfigArgs, EnrollArgs, RunningArgs, print};
+use super::{ConfigArgs, EnrollArgs, RunningArgs, SignArgs, print};
 use crate::{config::Config, running};
 
 /// Largest configuration file, in bytes.
@@ -118,12 +122,24 @@ pub(super) fn data(args: &RunningArgs) -> anyhow::Result<PathBuf> {
     if let (Some(data), None) = (&args.data, &args.config) {
         return Ok(data.clone());
     }
-    let config = ConfigArgs {
-        config: args.config.clone(),
-        data: args.data.clone(),
-        ..ConfigArgs::default()
-    };
-    Ok(configuration(&config)?.config.data)
+    Ok(configuration_of(args)?.data)
+}
+
+fn configuration_of(args: &RunningArgs) -> anyhow::Result<Config> {
+    let (config, data) = (args.config.clone(), args.data.clone());
+    Ok(configuration(&ConfigArgs { config, data, ..ConfigArgs::default() })?.config)
+}
+
+pub(super) fn sign_url(args: &SignArgs) -> anyhow::Result<ExitCode> {
+    let config = configuration_of(&args.running)?;
+    let consumers = config.consumers.context(
+        "the configuration has no [consumers], whose URLs could be signed; name its file with --config",
+    )?;
+    let path = TreePath::parse(args.path.trim_matches('/').as_bytes())?;
+    let scope = if args.below { Scope::Below(path) } else { Scope::File(path) };
+    let valid = args.valid.duration();
+    print::line(crate::consumers::links::sign(&consumers, scope, valid, certs::clock::now())?);
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn print_config(args: &ConfigArgs) -> anyhow::Result<ExitCode> {

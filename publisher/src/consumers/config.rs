@@ -19,6 +19,12 @@ pub struct ConsumersConfig {
     /// certificates of those who ask them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub proxies: Vec<String>,
+    /// Guards of trees that name none of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_guards: Option<Vec<String>>,
+    /// Which trees are named to whoever asks what there is.
+    #[serde(default)]
+    pub listing: Listing,
     /// Who may read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub guards: Vec<GuardConfig>,
@@ -27,14 +33,34 @@ pub struct ConsumersConfig {
     pub trees: Vec<ConsumedTree>,
 }
 
-/// Which certificates open something.
+/// Which trees are named at `/`.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Listing {
+    /// None.
+    #[default]
+    None,
+    /// Those that whoever asks may read.
+    Open,
+    /// All.
+    All,
+}
+
+/// What opens something: a certificate, a signed URL, or several of these together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct GuardConfig {
     /// Its name.
     pub name: String,
     /// A file with the authorities that make such certificates, PEM.
-    pub authorities: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<PathBuf>,
+    /// A file with the secrets that sign URLs, one on each line, mode 0600. The first signs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<PathBuf>,
+    /// Names of other guards, of which each has to let a consumer in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub all: Vec<String>,
     /// A file with the revocation lists of these authorities, PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<PathBuf>,
@@ -55,9 +81,12 @@ pub struct ConsumedTree {
     /// Where its files are, as a path without a slash at the beginning.
     pub path: TreePath,
     /// Names of the guards of which one has to let a consumer in; nobody is, where there is none.
-    /// Without the key the tree is for everybody.
+    /// Without the key the default guards decide; where there are none, the tree is for everybody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guards: Option<Vec<String>>,
+    /// Whether it is for everybody, whatever the default guards are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub open: bool,
 }
 
 /// A value that cannot be meant.
@@ -82,6 +111,32 @@ pub enum Error {
     /// Twice the same.
     #[error("consumers.guards has two named {0:?}; each needs a name of its own")]
     Twice(String),
+    /// Not exactly one way to be let in.
+    #[error(
+        "consumers.guards: {0:?} needs exactly one of authorities (certificates), secrets (signed URLs) and all (other guards together)"
+    )]
+    NoWay(String),
+    /// Settings of certificates where there are none.
+    #[error(
+        "consumers.guards: {0:?} has revoked, entitlement or strip, which belong to authorities"
+    )]
+    NoCertificates(String),
+    /// A guard of nothing, or of guards of guards.
+    #[error(
+        "consumers.guards: {guard:?} names {part:?} in all, which is not there or has an all of its own"
+    )]
+    NoPart {
+        /// Which guard.
+        guard: String,
+        /// What it names.
+        part: String,
+    },
+    /// A default of nothing.
+    #[error("consumers.default-guards names the guard {0:?}, which is not there")]
+    NoDefault(String),
+    /// Both.
+    #[error("consumers.trees: the tree {0} has guards and is open; leave one of the two out")]
+    OpenAndGuarded(TreeName),
     /// A name of nothing.
     #[error("consumers.trees: the tree {tree} names the guard {guard:?}, which is not there")]
     NoGuard {
@@ -109,8 +164,10 @@ impl ConsumersConfig {
             return Err(Error::Listen(self.listen.clone()));
         }
         let of_guards = self.guards.iter().flat_map(|guard| {
+            let authorities = guard.authorities.iter().map(|path| ("guards.authorities", path));
             let revoked = guard.revoked.iter().map(|path| ("guards.revoked", path));
-            revoked.chain([("guards.authorities", &guard.authorities)])
+            let secrets = guard.secrets.iter().map(|path| ("guards.secrets", path));
+            authorities.chain(revoked).chain(secrets)
         });
         let own = [("certificate", &self.certificate), ("key", &self.key)];
         if let Some((key, path)) = of_guards.chain(own).find(|(_, path)| !path.is_absolute()) {
@@ -127,7 +184,17 @@ impl ConsumersConfig {
         if let Some(guard) = self.guards.iter().find(|guard| !names.insert(guard.name.as_str())) {
             return Err(Error::Twice(guard.name.clone()));
         }
+        for guard in &self.guards {
+            self.check_guard(guard)?;
+        }
+        let mut defaults = self.default_guards.iter().flatten();
+        if let Some(guard) = defaults.find(|guard| !names.contains(guard.as_str())) {
+            return Err(Error::NoDefault(guard.clone()));
+        }
         for (at, tree) in self.trees.iter().enumerate() {
+            if tree.open && tree.guards.is_some() {
+                return Err(Error::OpenAndGuarded(tree.tree.clone()));
+            }
             let mut guards = tree.guards.iter().flatten();
             if let Some(guard) = guards.find(|guard| !names.contains(guard.as_str())) {
                 return Err(Error::NoGuard { tree: tree.tree.clone(), guard: guard.clone() });
@@ -142,6 +209,32 @@ impl ConsumersConfig {
             }
         }
         Ok(())
+    }
+
+    fn check_guard(&self, guard: &GuardConfig) -> Result<(), Error> {
+        let ways = [guard.authorities.is_some(), guard.secrets.is_some(), !guard.all.is_empty()];
+        if ways.into_iter().filter(|way| *way).count() != 1 {
+            return Err(Error::NoWay(guard.name.clone()));
+        }
+        let of_certificates =
+            guard.revoked.is_some() || guard.entitlement || !guard.strip.is_empty();
+        if of_certificates && guard.authorities.is_none() {
+            return Err(Error::NoCertificates(guard.name.clone()));
+        }
+        let is_part =
+            |name: &&String| self.guards.iter().any(|it| it.name == **name && it.all.is_empty());
+        match guard.all.iter().find(|name| !is_part(name)) {
+            None => Ok(()),
+            Some(part) => Err(Error::NoPart { guard: guard.name.clone(), part: part.clone() }),
+        }
+    }
+
+    /// The guards that decide about a tree; `None` where it is for everybody.
+    pub fn guards_of<'a>(&'a self, tree: &'a ConsumedTree) -> Option<&'a [String]> {
+        if tree.open {
+            return None;
+        }
+        tree.guards.as_deref().or(self.default_guards.as_deref())
     }
 }
 
@@ -166,6 +259,17 @@ mod tests {
             (format!("{}{}", tree("x"), tree("x")), "x and x"),
             ("proxies = [\"AB\"]".into(), "SHA-256"),
             (guard.replace("\"/a\"", "\"a\""), "guards.authorities"),
+            ("[[guards]]\nname = \"a\"\n".into(), "exactly one"),
+            (format!("{guard}secrets = \"/s\"\n"), "exactly one"),
+            ("[[guards]]\nname = \"a\"\nsecrets = \"s\"\n".into(), "guards.secrets"),
+            (
+                "[[guards]]\nname = \"a\"\nsecrets = \"/s\"\nentitlement = true\n".into(),
+                "belong to authorities",
+            ),
+            (format!("{guard}[[guards]]\nname = \"b\"\nall = [\"a\", \"c\"]\n"), "\"c\" in all"),
+            (format!("{guard}[[guards]]\nname = \"b\"\nall = [\"a\", \"b\"]\n"), "\"b\" in all"),
+            ("default-guards = [\"b\"]\n".into(), "default-guards"),
+            (format!("{guard}{}guards = [\"a\"]\nopen = true\n", tree("x")), "is open"),
         ];
         for (text, wanted) in table {
             let error = read(&text).check().unwrap_err().to_string();

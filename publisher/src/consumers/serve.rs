@@ -2,6 +2,7 @@
 //!
 //! - `GET|HEAD /{PATH OF A TREE}/{PATH}` → a file of the tree's newest announced generation; symbolic
 //!   links within the tree are followed
+//! - `GET|HEAD /` → the paths of trees, one on each line, where the admin lets them be listed
 //! - 403 where none of the tree's guards lets the consumer in; 404 for what is not there, a directory
 //!   included
 //!
@@ -17,11 +18,15 @@ use certs::{
     keyfile,
     tls::{ALPN_H2, ALPN_HTTP1, Credentials, Limits, Peers, ServerTls},
 };
-use http::{Method, Request, Response};
+use http::{
+    Method, Request, Response,
+    header::{self, HeaderValue},
+};
 use hyper::body::Incoming;
 use protocol::{
     error::{Problem, ProblemKind},
     manifest::{Entry, EntryKind},
+    origin::url_path,
     path::{TreePath, unescape},
 };
 use tokio::net::TcpListener;
@@ -30,15 +35,16 @@ use tower::util::BoxCloneSyncService;
 use tracing::{debug, info};
 
 use super::{
-    config::{ConsumedTree, ConsumersConfig},
-    guards::{self, Guards},
+    config::{ConsumedTree, ConsumersConfig, Listing},
+    guards::{self, Asker, Guards},
+    links,
 };
 use crate::{
     catalog::Served,
     durable,
     serve::{
         file,
-        https::{content, entry, not_found, problem_response, send},
+        https::{Source, content, entry, not_found, of_bytes, problem_response, send},
     },
     state::State,
 };
@@ -180,18 +186,25 @@ impl World {
             let text = format!("{} is not for this server; it only gives", parts.method);
             return Err(ProblemKind::BadRequest.with(text));
         }
+        let now = certs::clock::now();
+        let shown = self.shown(parts);
+        if parts.uri.path().bytes().all(|byte| byte == b'/') {
+            return self.list(parts, shown.as_deref(), now).await;
+        }
         let asked = path(parts.uri.path())?;
         let below = |tree: &ConsumedTree| asked.below(&tree.path);
         let found = self.config.trees.iter().find_map(|tree| Some((tree.clone(), below(tree)?)));
         let (tree, inside) = found.ok_or_else(not_found)?;
-        let shown = self.shown(parts);
-        // As it is matched, so it is served: the one decoded path.
-        let text = String::from_utf8_lossy(asked.as_bytes()).into_owned();
-        let now = certs::clock::now();
-        self.guards.check(&tree, shown.as_deref(), &text, now).map_err(|denied| {
-            info!(path = %asked, reason = %denied, "a consumer is refused");
-            ProblemKind::Forbidden.with(told(&denied))
-        })?;
+        let guards = self.config.guards_of(&tree);
+        let guarded = guards.is_some();
+        if let Some(guards) = guards {
+            let link = links::read(parts.uri.query(), &asked);
+            let asker = Asker { shown: shown.as_deref(), link: link.as_ref() };
+            self.guards.check(guards, asker, &asked, now).map_err(|denied| {
+                info!(path = %asked, reason = %denied, "a consumer is refused");
+                ProblemKind::Forbidden.with(told(&denied))
+            })?;
+        }
         let world = Arc::clone(self);
         let opened = tokio::task::spawn_blocking(move || {
             let served = world.state.catalog.tree(&tree.tree).ok_or_else(not_found)?;
@@ -207,7 +220,50 @@ impl World {
         representation.immutable = false;
         let is_get = parts.method == Method::GET;
         let answer = file::answer(&representation, &parts.headers, is_get);
-        send(&representation, answer, source, is_get).await
+        let mut response = send(&representation, answer, source, is_get).await?;
+        if guarded {
+            // Whoever asks next through the same cache is another one.
+            let own = HeaderValue::from_static("private, no-cache");
+            response.headers_mut().insert(header::CACHE_CONTROL, own);
+        }
+        Ok(response)
+    }
+
+    /// The trees that whoever asks is told of, one on each line. A signed URL names one path, and
+    /// opens no list.
+    async fn list(
+        &self,
+        parts: &http::request::Parts,
+        shown: Option<&Shown>,
+        now: jiff::Timestamp,
+    ) -> Result<Response<Body>, Problem> {
+        let asker = Asker { shown, link: None };
+        let is_told = |tree: &&ConsumedTree| match self.config.listing {
+            Listing::None => false,
+            Listing::All => true,
+            Listing::Open => self
+                .config
+                .guards_of(tree)
+                .is_none_or(|guards| self.guards.check(guards, asker, &tree.path, now).is_ok()),
+        };
+        if self.config.listing == Listing::None {
+            return Err(not_found());
+        }
+        let told = self.config.trees.iter().filter(is_told);
+        let mut paths: Vec<&TreePath> = told.map(|tree| &tree.path).collect();
+        paths.sort();
+        let text: String =
+            paths.into_iter().map(|path| format!("/{}/\n", url_path(path))).collect();
+        let (representation, source) = (of_bytes(text.as_bytes(), false), text.into_bytes());
+        let is_get = parts.method == Method::GET;
+        let answer = file::answer(&representation, &parts.headers, is_get);
+        let source = Source::Memory(source);
+        let mut response = send(&representation, answer, source, is_get).await?;
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        headers.insert(header::CONTENT_TYPE, plain);
+        Ok(response)
     }
 
     /// The certificate of who asks.
@@ -225,8 +281,15 @@ impl World {
 }
 
 /// Reads a certificate as nginx (`$ssl_client_escaped_cert`) and Apache (`%{escape:…}`) send it.
+/// Apache before 2.4.10 cannot escape, and writes spaces for the ends of lines.
 fn from_header(text: &str) -> Option<Shown> {
-    Shown::from_pem(&String::from_utf8(unescape(text)?).ok()?)
+    const LABEL: &str = " CERTIFICATE-----";
+    let text = String::from_utf8(unescape(text)?).ok()?;
+    if text.contains('\n') {
+        return Shown::from_pem(&text);
+    }
+    let lines = text.replace(LABEL, "\0").replace(' ', "\n").replace('\0', LABEL);
+    Shown::from_pem(&lines)
 }
 
 /// What a consumer is told: which of the reasons, and no more about the authorities.

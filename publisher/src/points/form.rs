@@ -35,6 +35,8 @@ pub enum Form {
 pub struct PrivateTree {
     tree: TreeName,
     names: Names,
+    /// How often the secret had been exchanged when this was asked for.
+    secrets: u64,
     keys: Mutex<HashMap<Version, SecretKey>>,
     source: KeySource,
 }
@@ -59,6 +61,11 @@ pub enum Error {
         /// Why not.
         source: Box<client::Error>,
     },
+    /// Its secret was exchanged meanwhile.
+    #[error(
+        "the keys of private tree {0} have just been exchanged; it is encrypted with the new ones soon"
+    )]
+    Exchanged(TreeName),
     /// Reading, or the cipher.
     #[error("{object} cannot be encrypted")]
     Seal {
@@ -71,7 +78,7 @@ pub enum Error {
 
 impl PrivateTree {
     /// Asks for the tree's names. Blocks.
-    pub fn fetch(tree: &TreeName, source: KeySource) -> Result<Self, Error> {
+    pub fn fetch(tree: &TreeName, secrets: u64, source: KeySource) -> Result<Self, Error> {
         let failed = |error| Error::Key { tree: tree.clone(), source: Box::new(error) };
         let asked = source.client.tree_key(tree, None);
         let found = source.runtime.block_on(asked).map_err(failed)?;
@@ -80,7 +87,7 @@ impl PrivateTree {
             source: io::Error::other(error),
         })?;
         let keys = Mutex::new([(found.version, found.key)].into());
-        Ok(Self { tree: tree.clone(), names, keys, source })
+        Ok(Self { tree: tree.clone(), names, secrets, keys, source })
     }
 
     /// The key of a generation. Blocks where it is not known yet.
@@ -92,6 +99,9 @@ impl PrivateTree {
         let failed = |error| Error::Key { tree: self.tree.clone(), source: Box::new(error) };
         let asked = self.source.client.tree_key(&self.tree, Some(version));
         let found = self.source.runtime.block_on(asked).map_err(failed)?;
+        if Names::new(found.names).as_ref() != Ok(&self.names) {
+            return Err(Error::Exchanged(self.tree.clone()));
+        }
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(keys.entry(version).or_insert(found.key).clone())
     }
@@ -102,14 +112,24 @@ impl PrivateTree {
 pub struct PrivateTrees(Mutex<HashMap<TreeName, Arc<PrivateTree>>>);
 
 impl PrivateTrees {
-    /// The form of a tree that is private. Blocks where its names are not known yet.
-    pub fn form(&self, tree: &TreeName, source: KeySource) -> Result<Form, Error> {
-        if let Some(known) = self.known(tree) {
-            return Ok(known);
+    /// The form of a tree that is private, whose secret was exchanged so often. Blocks where its names
+    /// are not known yet.
+    pub fn form(&self, tree: &TreeName, secrets: u64, source: KeySource) -> Result<Form, Error> {
+        let known = self.lock().get(tree).cloned();
+        if let Some(known) = known.filter(|known| known.secrets == secrets) {
+            return Ok(Form::Sealed(known));
         }
-        let found = Arc::new(PrivateTree::fetch(tree, source)?);
+        let found = Arc::new(PrivateTree::fetch(tree, secrets, source)?);
         self.lock().insert(tree.clone(), Arc::clone(&found));
         Ok(Form::Sealed(found))
+    }
+
+    /// The same of a tree of which no order says how often its secret was exchanged.
+    pub fn any_form(&self, tree: &TreeName, source: KeySource) -> Result<Form, Error> {
+        match self.known(tree) {
+            Some(known) => Ok(known),
+            None => self.form(tree, 0, source),
+        }
     }
 
     /// The same, where its names are known.
@@ -133,6 +153,14 @@ impl Form {
         match self {
             Self::Plain => tree.clone(),
             Self::Sealed(private) => private.names.alias().clone(),
+        }
+    }
+
+    /// The name that stands there for the tree's own, where it is private.
+    pub fn alias(&self) -> Option<&TreeName> {
+        match self {
+            Self::Plain => None,
+            Self::Sealed(private) => Some(private.names.alias()),
         }
     }
 

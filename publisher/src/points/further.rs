@@ -101,7 +101,7 @@ impl Further {
         Ok((objects, bytes))
     }
 
-    /// Removes all that lies there under the tree's own name: it became private.
+    /// Removes all that lies there under a name that a tree has no longer.
     pub fn withdraw(&self, tree: &TreeName) -> Result<u64, Error> {
         let there = self.objects(tree)?;
         for &(kind, name) in &there {

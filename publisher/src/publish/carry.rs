@@ -1,7 +1,7 @@
 //! Further points: what is published is brought there before it is announced, the pointer moves
 //! after that, and what nobody needs any longer goes after a while.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use protocol::{digest::Digest, dsse::Envelope, generation::Version, name::TreeName};
 use tracing::{info, warn};
@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::{Error, read_statement, worker::Worker};
 use crate::{
     generate,
-    points::{self, Directory, Form, Further, KeySource, Kind, Object, Point},
+    points::{self, Aliases, Directory, Form, Further, KeySource, Kind, Object, Point},
     retention::{self, Needed, Unneeded},
     state::error_chain,
 };
@@ -35,7 +35,7 @@ impl Worker {
         let mut behind = false;
         for further in places.further.iter().filter(|further| further.takes(&tree)) {
             // What is private goes nowhere while it cannot be encrypted: each point is behind then.
-            let form = self.form().map_err(points::Error::from);
+            let form = self.form();
             match form.and_then(|form| further.bring(&places.origin, &tree, &form, &wanted)) {
                 Ok((0, _)) => {}
                 Ok((objects, bytes)) => {
@@ -82,8 +82,7 @@ impl Worker {
             warn!(%tree, %error, "the pointer of the publisher's own store is not moved");
         }
         for further in places.further.iter().filter(|further| further.takes(&tree)) {
-            let moved = self.form().map_err(points::Error::from);
-            let moved = moved.and_then(|form| {
+            let moved = self.form().and_then(|form| {
                 let move_to = MovePointer { tree: &tree, form: &form, wanted: &wanted };
                 move_to.at(further, &pointer, &may_replace)
             });
@@ -102,7 +101,7 @@ impl Worker {
         let state = std::sync::Arc::clone(&self.state);
         let tree = self.tree.clone();
         let form = match state.places.further.iter().any(|further| further.takes(&tree)) {
-            true => self.form().map_err(points::Error::from).map_err(generate::Error::Point)?,
+            true => self.form().map_err(generate::Error::Point)?,
             false => Form::Plain,
         };
         self.withdraw_plain(&form);
@@ -112,18 +111,68 @@ impl Worker {
         let mut unneeded = Unneeded::load(&standing.dir)?;
         unneeded.collect(&state.places, &tree, &form, &standing.ledger, (now, grace))?;
         unneeded.save(&standing.dir)?;
+        self.collect_former(now, grace)
+    }
+
+    /// The form that the tree has at further points, whose name there is on the disk first. Blocks while
+    /// a private tree's names are asked for.
+    fn form(&mut self) -> Result<Form, points::Error> {
+        let form = self.form_by_order()?;
+        let now = self.state.now();
+        let failed = |source| points::Error::Io {
+            object: format!("the names of tree {}", self.tree),
+            point: "the data directory".into(),
+            source,
+        };
+        // Loaded by the attempt before anything is brought anywhere.
+        if let Some(standing) = &self.standing {
+            let mut aliases = Aliases::load(&standing.dir).map_err(failed)?;
+            aliases.set(&standing.dir, form.alias(), now).map_err(failed)?;
+        }
+        Ok(form)
+    }
+
+    /// Removes what lies at points under names that the tree has no longer, since its secret was
+    /// exchanged or it is for everybody again, once nobody can be in the middle of reading it.
+    fn collect_former(&mut self, now: jiff::Timestamp, grace: Duration) -> Result<(), Error> {
+        let (state, tree) = (std::sync::Arc::clone(&self.state), self.tree.clone());
+        let standing = self.standing()?;
+        let mut aliases = Aliases::load(&standing.dir)?;
+        for alias in aliases.outlived(now, grace) {
+            let mut gone = true;
+            for further in state.places.further.iter().filter(|further| further.takes(&tree)) {
+                match further.withdraw(&alias) {
+                    Ok(objects) => info!(
+                        %tree, point = further.describe(), objects,
+                        "removed what lay at a publication point under keys that are no longer used"
+                    ),
+                    Err(error) => {
+                        gone = false;
+                        let error = error_chain(&error);
+                        warn!(%tree, error, "what was encrypted under former keys is not removed");
+                    }
+                }
+            }
+            if gone {
+                aliases.forget(&standing.dir, &alias)?;
+            }
+        }
         Ok(())
     }
 
-    /// The form that the tree has at further points. Blocks while a private tree's names are asked for.
-    fn form(&self) -> Result<Form, points::form::Error> {
+    fn form_by_order(&self) -> Result<Form, points::form::Error> {
         // An order that cannot be had says nothing: what was private stays so.
-        if self.order().is_ok_and(|(order, _)| !order.private) {
+        let order = self.order().ok().map(|(order, _)| order);
+        if order.as_ref().is_some_and(|order| !order.private) {
             self.state.private.forget(&self.tree);
             return Ok(Form::Plain);
         }
         let (client, runtime) = (self.state.client.clone(), self.handle.clone());
-        self.state.private.form(&self.tree, KeySource { client, runtime })
+        let source = KeySource { client, runtime };
+        match order {
+            Some(order) => self.state.private.form(&self.tree, order.secrets, source),
+            None => self.state.private.any_form(&self.tree, source),
+        }
     }
 
     /// Removes what lies at points under the tree's own name from before it was private, at once:

@@ -97,6 +97,7 @@ impl ContentSource for Retained<'_> {
             // To the writer of packs a file that is gone and one that changed are the same.
             Err(view::Error::Moved { .. }) => Err(io::ErrorKind::NotFound.into()),
             Err(view::Error::Fs(error)) => Err(error.source),
+            Err(error @ view::Error::Manifest(_)) => Err(io::Error::other(error)),
         }
     }
 }

@@ -57,6 +57,7 @@ fn order(picture: &Picture, tree: EffectiveTree, now: Timestamp) -> TreeOrder {
         schedule: tree.schedule,
         initial_pack: tree.initial_pack,
         private: tree.private,
+        secrets: picture.wanted.secrets(&tree.name),
         guard: tree.guard,
         epoch: picture.root.root().epoch(&tree.name),
         current: current.map(|current| current.statement.clone()),

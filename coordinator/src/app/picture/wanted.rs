@@ -22,6 +22,8 @@ use crate::{
 pub const SYNC: &str = "sync";
 /// Kind of request: a scan of a tree.
 pub const PUBLISH: &str = "publish";
+/// Kind of request: another secret of a private tree, which it was given.
+pub const SECRET: &str = "secret";
 
 /// Definitions and requests.
 #[derive(Debug, Clone, Default)]
@@ -85,6 +87,16 @@ impl Wanted {
     /// The signed mandates of a site's assignments.
     pub fn mandates_of(&self, site: &SiteName) -> impl Iterator<Item = &Envelope> {
         self.mandates.iter().filter(move |(name, _)| name.site == *site).map(|(_, mandate)| mandate)
+    }
+
+    /// The signed mandate of an assignment.
+    pub fn mandate(&self, name: &AssignmentName) -> Option<&Envelope> {
+        self.mandates.iter().find(|(of, _)| of == name).map(|(_, mandate)| mandate)
+    }
+
+    /// How often the tree's secret was exchanged.
+    pub fn secrets(&self, name: &TreeName) -> u64 {
+        self.requests.get(&(SECRET.to_owned(), name.to_string())).copied().unwrap_or(0)
     }
 
     /// How often a scan of the tree was asked for.

@@ -6,7 +6,7 @@ use protocol::{
     v1::{
         agent::{AgentOrders, LeaseAnswer, LeaseRequest, RunBegun, RunReport, UndeleteRequest},
         audit::AuditEntry,
-        definitions::{ApplyRequest, ApplyResult, Definition, Effective, HoldDecision},
+        definitions::{ApplyRequest, ApplyResult, Definition, Effective, HoldDecision, Imported},
         enroll::{
             EnrollPending, EnrollRequest, EnrollResponse, LateRenewRequest, RenewRequest,
             RenewResponse,
@@ -138,6 +138,12 @@ fn definitions() -> Vec<Endpoint> {
         Endpoint::new("delete", "/v1/definitions/{kind}/{name}", ADMIN, "Remove a definition")
             .answers::<ApplyResult>(),
         get(
+            "/v1/imported/{system}",
+            READER,
+            "The configuration of another system that definitions were made of last: system is pulpdist",
+        )
+        .answers::<Imported>(),
+        get(
             "/v1/assignments/{name}/effective",
             SITE_READER,
             "Every setting and rule of an assignment with its provenance",
@@ -154,6 +160,8 @@ fn definitions() -> Vec<Endpoint> {
             "Enable or disable an assignment, or ask for a run: verb is enable, enable-dry-run, disable or sync",
         )
         .answers::<ApplyResult>(),
+        post("/v1/trees/{tree}/secret", ADMIN, "Draw the keys of a private tree from another secret")
+            .answers::<ApplyResult>(),
         post("/v1/trees/{tree}/publish", ADMIN, "Ask the publisher for a scan")
             .answers::<ApplyResult>(),
         post("/v1/trees/{tree}/approve", ADMIN, "Let a held manifest be published")

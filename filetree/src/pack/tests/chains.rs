@@ -124,12 +124,17 @@ impl Chain {
     }
 
     /// Whether the first generation has it, as far as `keeps` keeps that.
-    fn held(&self, keeps: &dyn Fn(&TreePath) -> bool, path: &TreePath, digest: &Digest) -> bool {
+    fn held(
+        &self,
+        keeps: &(dyn Fn(&TreePath) -> bool + Sync),
+        path: &TreePath,
+        digest: &Digest,
+    ) -> bool {
         keeps(path) && self.manifests[0].get(path).and_then(Entry::digest) == Some(*digest)
     }
 
     /// Contents that a site needs, each once.
-    fn needs(&self, keeps: &dyn Fn(&TreePath) -> bool) -> Vec<(TreePath, Digest)> {
+    fn needs(&self, keeps: &(dyn Fn(&TreePath) -> bool + Sync)) -> Vec<(TreePath, Digest)> {
         let mut seen = HashSet::new();
         let mut needs = Vec::new();
         for entry in self.target().entries() {
@@ -147,7 +152,7 @@ impl Chain {
         &self,
         links: &[Link<'_>],
         draw: &Draw,
-        keeps: &dyn Fn(&TreePath) -> bool,
+        keeps: &(dyn Fn(&TreePath) -> bool + Sync),
     ) -> HashMap<Digest, Vec<u8>> {
         let made = RefCell::new(HashMap::new());
         for (number, step) in draw.steps.iter().enumerate() {
@@ -189,7 +194,7 @@ struct Held<'a> {
     chain: &'a Chain,
     first: DirSource,
     from: &'a dyn Entries,
-    keeps: &'a dyn Fn(&TreePath) -> bool,
+    keeps: &'a (dyn Fn(&TreePath) -> bool + Sync),
     made: &'a RefCell<HashMap<Digest, Vec<u8>>>,
 }
 
@@ -237,12 +242,12 @@ impl FileSink for Into<'_> {
 /// The slow and obvious way to find what a content needs: frames, or `None` if it cannot be made.
 struct Model<'a> {
     chain: &'a Chain,
-    keeps: &'a dyn Fn(&TreePath) -> bool,
+    keeps: &'a (dyn Fn(&TreePath) -> bool + Sync),
     ops: Vec<Vec<Op>>,
 }
 
 impl<'a> Model<'a> {
-    fn new(chain: &'a Chain, keeps: &'a dyn Fn(&TreePath) -> bool) -> Self {
+    fn new(chain: &'a Chain, keeps: &'a (dyn Fn(&TreePath) -> bool + Sync)) -> Self {
         let all = |(index, _): &(PackIndex, _)| index.ops().map(|op| op.unwrap().1).collect();
         Self { chain, keeps, ops: chain.packs.iter().map(all).collect() }
     }
