@@ -29,6 +29,7 @@ fn put_part(store: &Store, whole: &Manifest, filter: &Filter) -> PartList {
         of: whole.digest(),
         filter: filter.digest(),
         whole_count: whole.count(),
+        whole_bytes: 200,
         list: kept.list(),
         numbers,
     };
