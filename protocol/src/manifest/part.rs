@@ -88,6 +88,7 @@ impl PartList {
         writer.raw(MAGIC).digest(&self.of).digest(&self.filter);
         writer.varint(self.whole_count).varint(self.whole_bytes);
         writer.bytes(&self.list.encode());
+        writer.varint(self.numbers.runs.len() as u64);
         let mut last = (0, 0);
         for (at, number) in &self.numbers.runs {
             writer.varint(at - last.0).varint(number - last.1);
@@ -106,10 +107,7 @@ impl PartList {
         let list = BlockList::parse(reader.bytes("block list", MAX_LIST_BYTES)?)?;
         let count = list.entry_count();
         let mut runs: Vec<(u64, u64)> = Vec::new();
-        while !reader.is_empty() {
-            if runs.len() >= Numbers::MAX_RUNS {
-                return Err(Error::TooLarge("1,000,000 pieces of a manifest"));
-            }
+        for _ in 0..reader.varint_up_to("pieces of a manifest", Numbers::MAX_RUNS as u64)? {
             let (at, number) = runs.last().copied().unwrap_or((0, 0));
             let step = reader.varint_up_to("piece's length", count)?;
             let skipped = reader.varint_up_to("piece's number", whole_count)?;
@@ -119,12 +117,14 @@ impl PartList {
             }
             runs.push((at + step, number + skipped));
         }
+        let misfit = reader.invalid("piece of a manifest");
+        reader.finish()?;
         let fits = match runs.last() {
             None => count == 0,
             Some((at, number)) => *at < count && number + (count - at) <= whole_count,
         };
         if !fits {
-            return Err(reader.invalid("piece of a manifest").into());
+            return Err(misfit.into());
         }
         Ok(Self { of, filter, whole_count, whole_bytes, list, numbers: Numbers { runs, count } })
     }
