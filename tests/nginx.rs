@@ -72,7 +72,7 @@ pid {shown}/nginx.pid;
 error_log {shown}/error.log notice;
 events {{ worker_connections 256; }}
 http {{
-    log_format seen '$request_method $uri $status range="$http_range" sent=$body_bytes_sent cache=$upstream_cache_status protocol=$server_protocol encoding="$http_accept_encoding" if-range="$http_if_range"';
+    log_format seen '$request_method $uri $status range="$http_range" sent=$body_bytes_sent cache=$upstream_cache_status protocol=$server_protocol encoding="$http_accept_encoding" if-range="$http_if_range" connection=$connection';
     access_log {shown}/access.log seen;
     client_body_temp_path {shown}/tmp-body;
     proxy_temp_path {shown}/tmp-proxy;

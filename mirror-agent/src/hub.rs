@@ -48,7 +48,7 @@ fn look(agent: &Agent) -> Result<Published, ledger::Error> {
 /// time there need not read it.
 pub fn vouched(agent: &Agent, name: &AssignmentName) -> Result<Vouched, crate::Failure> {
     let held = agent.ledger.record(name)?.and_then(|record| record.held);
-    let manifest = held.and_then(|held| agent.manifests.load(&held.manifest));
+    let manifest = held.and_then(|held| agent.manifests.load_for(&held.manifest, &held.filter));
     let manifest = manifest.ok_or_else(|| NoSuchTree { tree: name.to_string() })?;
     Ok(Vouched::of(&manifest))
 }

@@ -342,8 +342,8 @@ async fn target_of(
     let tree = &order.name.tree;
     let start = std::time::Instant::now();
     let before = points.mark();
-    let (wanted, all) = (target.statement.manifest, target.statement.bytes);
-    let share = block_in_place(|| base.share(rules, all))?;
+    let wanted = target.statement.manifest;
+    let share = block_in_place(|| base.share(rules))?;
     let nothing = KeptManifest::default();
     let start_from = base.start(rules);
     let offers = target.chain(start_from.and(base.digest), share);
@@ -365,10 +365,17 @@ async fn target_of(
     };
     let result = match chain {
         Some((want, chain)) if want.digest() == wanted => {
-            match &want {
-                KeptManifest::Whole(whole) => drop(agent.manifests.put_list(whole.list())?),
-                KeptManifest::Part(part) => agent.manifests.put_part(part.named())?,
-            }
+            let want = match want {
+                KeptManifest::Whole(whole) => {
+                    agent.manifests.put_list(whole.list())?;
+                    KeptManifest::Whole(whole)
+                }
+                KeptManifest::Part(part) => {
+                    let part = part.with_whole_bytes(target.statement.bytes);
+                    agent.manifests.put_part(part.named())?;
+                    KeptManifest::Part(part)
+                }
+            };
             (want, chain)
         }
         _ => {

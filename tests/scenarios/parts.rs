@@ -96,6 +96,13 @@ fn a_site_that_keeps_a_tenth_fetches_little_of_the_index_and_loses_nothing_by_it
     assert!(bytes_by(&run, "pack") < 1_000, "{run:#}");
     assert_eq!(bytes_by(&run, "whole") + bytes_by(&run, "rsync"), 0, "{run:#}");
 
+    // Half of what the site has is a small part of the tree, as the publisher's statement says.
+    fs::remove_dir_all(net.upstream.join("d08")).unwrap();
+    let run = net.publish_and_sync();
+    compare::assert_same(&net.upstream, &net.mirror(), &KEPT);
+    assert_eq!(run["result"], "SYNC_COMPLETED", "{run:#}");
+    assert_eq!(kept(&net), (0, 1));
+
     // What is damaged is found by the part and repaired.
     fs::write(net.mirror().join("d07/f009.txt"), "damaged").unwrap();
     fs::remove_file(net.mirror().join("d07/f010.txt")).unwrap();

@@ -2,6 +2,7 @@
 //! servers in between and the origin out of reach.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -85,9 +86,40 @@ fn a_directory_behind_a_web_server_brings_a_tree_and_its_update_while_the_origin
             "{line}"
         );
     }
+    // A run asks for all that it needs over one connection.
+    let connections: BTreeSet<&str> =
+        requests.iter().filter_map(|line| line.split("connection=").nth(1)).collect();
+    assert_eq!(connections.len(), 2, "for two runs: {requests:#?}");
     // A reader outside of the network finds the pointer, and it is the newest statement.
     let latest = fs::read(public.join("trees/tree/latest")).unwrap();
     assert!(!latest.is_empty());
+}
+
+#[test]
+fn a_point_with_a_certificate_for_another_name_gives_nothing_and_the_tree_comes_by_another_way() {
+    let port = free_port();
+    // The certificate is for 127.0.0.1.
+    let base = format!("https://127.0.0.2:{port}/mirror");
+    let mut net = OneTree::start(&format!("initial-pack = true\npoints = [\"{base}\"]"), "");
+    let public = net.testbed.make_dir("public");
+    net.configure_publisher(&format!("[[points]]\nkind = \"directory\"\npath = {public:?}\n"));
+    net.configure_agent(&ask_here(&net));
+    let (chain, key) = certificate(&net);
+    let nginx = Nginx::start_at(
+        &net.testbed.path("nginx"),
+        ("127.0.0.2", port),
+        Scheme::Tls(&chain, &key),
+        "",
+        &format!("location /mirror/ {{ alias {}/; }}", public.display()),
+    );
+    fill(&net, "");
+    let run = net.publish_and_sync();
+    net.assert_same();
+    let asked = point(&run, &base);
+    assert!(asked["failed"].as_u64() > Some(0), "{run:#}");
+    assert_eq!(asked["received-bytes"], 0, "{run:#}");
+    assert!(point(&run, "origin")["received-bytes"].as_u64() > Some(0), "{run:#}");
+    assert_eq!(nginx.requests(), [""; 0], "nothing is asked of whoever is not who he should be");
 }
 
 #[test]

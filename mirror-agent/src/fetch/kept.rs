@@ -46,6 +46,14 @@ impl KeptManifest {
         }
     }
 
+    /// Entries and content bytes of the whole manifest.
+    pub fn whole_sums(&self) -> Result<(u64, u64), manifest::Error> {
+        Ok(match self {
+            Self::Whole(whole) => (whole.count(), whole.sum_bytes()?),
+            Self::Part(part) => (part.named().whole_count, part.named().whole_bytes),
+        })
+    }
+
     fn entries(&self) -> &dyn Entries {
         match self {
             Self::Whole(whole) => whole,

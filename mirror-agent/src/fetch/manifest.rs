@@ -114,14 +114,13 @@ impl Store {
     pub fn get_for(&self, digest: &Digest, filter: &Filter) -> Option<KeptManifest> {
         self.get(digest)
             .map(KeptManifest::Whole)
-            .or_else(|| self.part(digest, filter).map(KeptManifest::Part))
+            .or_else(|| self.part(digest, &filter.digest()).map(KeptManifest::Part))
     }
 
-    fn part(&self, digest: &Digest, filter: &Filter) -> Option<PartManifest> {
-        let filter = filter.digest();
-        let named = read_part(&self.parts.join(part_name(digest, &filter)))?;
+    fn part(&self, digest: &Digest, filter: &Digest) -> Option<PartManifest> {
+        let named = read_part(&self.parts.join(part_name(digest, filter)))?;
         let part = self.part_at(named);
-        let is_it = part.named().of == *digest && part.named().filter == filter;
+        let is_it = part.named().of == *digest && part.named().filter == *filter;
         (is_it && part.kept().check_blocks().is_ok()).then_some(part)
     }
 
@@ -132,12 +131,20 @@ impl Store {
 
     /// Keeps the list of a part whose blocks are kept.
     pub fn put_part(&self, part: &PartList) -> Result<(), Error> {
-        write(&self.parts.join(part_name(&part.of, &part.filter)), &part.encode())
+        let bytes = part.encode();
+        // No digest elsewhere tells that it is damaged, and what it lacks would be taken for gone.
+        let bytes = [Digest::of(&bytes).as_bytes(), &bytes[..]].concat();
+        write(&self.parts.join(part_name(&part.of, &part.filter)), &bytes)
     }
 
     /// [`Store::get`], all of it in memory.
     pub fn load(&self, digest: &Digest) -> Option<Manifest> {
         self.at(self.list(digest)?).load().ok()
+    }
+
+    /// The manifest of that digest, or of it the part that the filter of that digest keeps, in memory.
+    pub fn load_for(&self, digest: &Digest, filter: &Digest) -> Option<Manifest> {
+        self.load(digest).or_else(|| self.part(digest, filter)?.kept().load().ok())
     }
 
     /// The manifest of a list whose blocks are kept.
@@ -317,7 +324,9 @@ fn part_name(of: &Digest, filter: &Digest) -> String {
 }
 
 fn read_part(path: &Path) -> Option<PartList> {
-    PartList::parse(&read(path, MAX_PART_BYTES)?).ok()
+    let bytes = read(path, MAX_PART_BYTES)?;
+    let (digest, bytes) = bytes.split_first_chunk::<32>()?;
+    (Digest::of(bytes).as_bytes() == digest).then(|| PartList::parse(bytes).ok())?
 }
 
 /// The names in a directory of ours.
@@ -338,3 +347,6 @@ fn remove_others(dir: &Path, keep: &HashSet<String>) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

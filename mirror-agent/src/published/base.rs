@@ -50,14 +50,12 @@ impl Base {
 
 impl Base {
     /// The part of the tree's content, from 0 to 1, that these rules keep; all of it where nothing
-    /// is known of the tree yet. `all` are the bytes of what is wanted, for where only a part of what
-    /// is held is known.
-    pub(super) fn share(&self, rules: &Rules, all: u64) -> Result<f64, apply::Error> {
+    /// is known of the tree yet.
+    pub(super) fn share(&self, rules: &Rules) -> Result<f64, apply::Error> {
         if self.digest.is_none() || rules.filter.is_all() {
             return Ok(1.0);
         }
-        let all = self.manifest.whole().map_or(Ok(all), Entries::sum_bytes)?;
-        Ok(match all {
+        Ok(match self.manifest.whole_sums()?.1 {
             0 => 1.0,
             all => rules.sums(&self.manifest)?.1 as f64 / all as f64,
         })

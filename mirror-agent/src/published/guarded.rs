@@ -36,10 +36,8 @@ impl Step<'_> {
         let nothing = guard::Explained::default();
         let Err(_) = guard::check_removals(removals, Some(nothing), guard) else { return Ok(()) };
         let chain = self.chain().await;
-        let held = guard::Explained {
-            files: self.base.manifest.count(),
-            bytes: self.base.manifest.sum_bytes().map_err(apply::Error::from)?,
-        };
+        let (files, bytes) = self.base.manifest.whole_sums().map_err(apply::Error::from)?;
+        let held = guard::Explained { files, bytes };
         let explained = guard::explained(&chain, held, guard);
         let Err(source) = guard::check_removals(removals, Some(explained), guard) else {
             return Ok(());

@@ -32,6 +32,8 @@ pub struct PartList {
     pub filter: Digest,
     /// Entries of the whole manifest.
     pub whole_count: u64,
+    /// Bytes of its content, as its statement says; 0 where that is not known.
+    pub whole_bytes: u64,
     /// The blocks of the part, cut as those of a manifest are.
     pub list: BlockList,
     /// What numbers its entries have.
@@ -83,8 +85,10 @@ impl PartList {
     /// The bytes that [`PartList::parse`] reads.
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::new();
-        writer.raw(MAGIC).digest(&self.of).digest(&self.filter).varint(self.whole_count);
+        writer.raw(MAGIC).digest(&self.of).digest(&self.filter);
+        writer.varint(self.whole_count).varint(self.whole_bytes);
         writer.bytes(&self.list.encode());
+        writer.varint(self.numbers.runs.len() as u64);
         let mut last = (0, 0);
         for (at, number) in &self.numbers.runs {
             writer.varint(at - last.0).varint(number - last.1);
@@ -99,13 +103,11 @@ impl PartList {
         reader.magic(MAGIC, "a part of a manifest")?;
         let (of, filter) = (reader.digest()?, reader.digest()?);
         let whole_count = reader.varint_up_to("entries", MAX_ENTRIES)?;
+        let whole_bytes = reader.varint()?;
         let list = BlockList::parse(reader.bytes("block list", MAX_LIST_BYTES)?)?;
         let count = list.entry_count();
         let mut runs: Vec<(u64, u64)> = Vec::new();
-        while !reader.is_empty() {
-            if runs.len() >= Numbers::MAX_RUNS {
-                return Err(Error::TooLarge("1,000,000 pieces of a manifest"));
-            }
+        for _ in 0..reader.varint_up_to("pieces of a manifest", Numbers::MAX_RUNS as u64)? {
             let (at, number) = runs.last().copied().unwrap_or((0, 0));
             let step = reader.varint_up_to("piece's length", count)?;
             let skipped = reader.varint_up_to("piece's number", whole_count)?;
@@ -115,14 +117,16 @@ impl PartList {
             }
             runs.push((at + step, number + skipped));
         }
+        let misfit = reader.invalid("piece of a manifest");
+        reader.finish()?;
         let fits = match runs.last() {
             None => count == 0,
             Some((at, number)) => *at < count && number + (count - at) <= whole_count,
         };
         if !fits {
-            return Err(reader.invalid("piece of a manifest").into());
+            return Err(misfit.into());
         }
-        Ok(Self { of, filter, whole_count, list, numbers: Numbers { runs, count } })
+        Ok(Self { of, filter, whole_count, whole_bytes, list, numbers: Numbers { runs, count } })
     }
 }
 
@@ -138,6 +142,12 @@ impl PartManifest {
     pub fn new(named: PartList, source: Arc<dyn BlockSource>) -> Self {
         let kept = StoredManifest::new(named.list.clone(), source);
         Self { named: Arc::new(named), kept }
+    }
+
+    /// The same, with what its statement says of the whole.
+    pub fn with_whole_bytes(self, whole_bytes: u64) -> Self {
+        let named = PartList { whole_bytes, ..(*self.named).clone() };
+        Self { named: Arc::new(named), ..self }
     }
 
     /// What it has.
@@ -205,6 +215,7 @@ mod tests {
             of: Digest::of(b"whole"),
             filter: Digest::of(b"filter"),
             whole_count: 40,
+            whole_bytes: 1 << 40,
             list: kept.list().clone(),
             numbers: numbers(&[0, 1, 7, 20, 21, 39]),
         }

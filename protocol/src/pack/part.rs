@@ -223,7 +223,7 @@ impl New {
             self.keep(block, &mut put)?;
         }
         let list = self.blocks.into_iter().collect();
-        Ok(PartList { of, filter, whole_count, list, numbers: self.numbers })
+        Ok(PartList { of, filter, whole_count, whole_bytes: 0, list, numbers: self.numbers })
     }
 }
 

@@ -396,3 +396,37 @@ proptest! {
         let _ = frame::Context::default().read(&mut columns, 7);
     }
 }
+
+#[test]
+fn a_directory_that_unfolds_to_gigabytes_of_paths_is_refused() {
+    let long = vec!["x".repeat(250); 15].join("/");
+    let named = |n: usize| header::OpBlockRef {
+        first: path(&format!("{long}/{n:06}")),
+        block: header::BlockRef {
+            count: 1,
+            offset: 0,
+            stored_len: 1,
+            raw_len: 1,
+            digest: Digest::of(b""),
+        },
+        from: 0,
+        to: 0,
+        within: Vec::new(),
+    };
+    let (from, to, ..) = sample();
+    let parse = |blocks: usize, placed| {
+        let directory = header::Directory {
+            placed,
+            ops: (0..blocks).map(named).collect(),
+            ..Default::default()
+        };
+        let bytes = header(&from, &to).encode(&directory);
+        assert!(bytes.len() < 1 << 20, "{} bytes", bytes.len());
+        Header::parse(&bytes).map(drop)
+    };
+    assert_eq!(parse(5_000, true), Ok(()));
+    for placed in [false, true] {
+        let refused = parse(10_000, placed);
+        assert_eq!(refused, Err(Error::TooLarge("32 MiB of paths in a directory")));
+    }
+}

@@ -370,3 +370,6 @@ fn encoders(choice: spec::EncoderChoice) -> filetree::delta::choose::EncoderChoi
         spec::EncoderChoice::Whole => EncoderChoice::Whole,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,6 +70,26 @@ fn each_file_gets_the_encoder_that_fits_it() {
 }
 
 #[test]
+fn what_is_compressed_already_goes_as_it_is_and_costs_hardly_more_than_reading_it() {
+    let trees = Trees::new();
+    for (name, seed) in [("a.tar.gz", 1), ("b.iso", 2), ("c.deb", 3)] {
+        trees.write("old", name, &noise(seed, 9_000_000));
+        trees.write("new", name, &noise(seed + 10, 9_000_000));
+    }
+    // Of the hardest work that there is, nothing is done.
+    let options = PackOptions { level: Some(19), ..PackOptions::new() };
+    let summary = trees.pack_with(&trees.source("old"), &options).unwrap();
+    let index = trees.index();
+    for number in 0..index.frame_count() {
+        let (first, frames) = index.frames_around(number).unwrap();
+        let codec = &frames[(number - first) as usize].codec;
+        assert_eq!(*codec, protocol::pack::Codec::Raw, "frame {number}");
+    }
+    assert!(trees.encoders().values().all(|encoder| *encoder == Encoder::Whole));
+    assert!(summary.length < 27_010_000, "{}", summary.length);
+}
+
+#[test]
 fn a_pack_from_nothing_makes_the_whole_tree() {
     let trees = release();
     let summary = trees.pack_from_nothing();
