@@ -8,9 +8,62 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    Daemon, Link, Testbed, compare,
+    Daemon, Link, Rsyncd, Testbed, compare,
     network::{Agent, Publisher},
 };
+
+/// Definitions of the tree `tree` in a directory of the publisher `build`, and of the site `site`, which
+/// holds it; `tree` and `assignment` are further lines of theirs.
+pub fn published(source: &Path, tree: &str, assignment: &str) -> String {
+    let upstream = "kind = \"publisher\"";
+    one_tree(
+        "build",
+        upstream,
+        source.to_str().unwrap(),
+        &format!("interval = \"1h\"\n{tree}"),
+        assignment,
+    )
+}
+
+/// The same of a tree below the module `pub` of a stock daemon; `upstream` are further lines of the
+/// daemon's definition.
+pub fn mirrored(rsyncd: &Rsyncd, upstream: &str, tree: &str, assignment: &str) -> String {
+    let upstream = format!("kind = \"rsyncd\"\nurl = \"{}\"\n{upstream}", rsyncd.url());
+    one_tree("stock", &upstream, "pub", tree, assignment)
+}
+
+fn one_tree(name: &str, upstream: &str, source: &str, tree: &str, assignment: &str) -> String {
+    format!(
+        r#"
+[[upstream]]
+name = "{name}"
+{upstream}
+
+[[source]]
+name = "source"
+upstream = "{name}"
+path = {source:?}
+
+[[tree]]
+name = "tree"
+source = "source"
+path = "tree"
+{tree}
+
+[[site]]
+name = "site"
+
+[[grant]]
+site = "site"
+tree = "tree"
+
+[[assignment]]
+site = "site"
+tree = "tree"
+{assignment}
+"#
+    )
+}
 
 /// One tree on its way to one site. The agent is enrolled but does not run by itself.
 pub struct OneTree {
@@ -46,38 +99,7 @@ impl OneTree {
             true => "",
             false => "keep-withdrawn = \"0s\"",
         };
-        testbed.apply(&format!(
-            r#"
-[[upstream]]
-name = "build"
-kind = "publisher"
-
-[[source]]
-name = "source"
-upstream = "build"
-path = {source:?}
-
-[[tree]]
-name = "tree"
-source = "source"
-path = "tree"
-interval = "1h"
-{tree}
-
-[[site]]
-name = "site"
-
-[[grant]]
-site = "site"
-tree = "tree"
-
-[[assignment]]
-site = "site"
-tree = "tree"
-{assignment}
-{keep}
-"#
-        ));
+        testbed.apply(&published(&source, tree, &format!("{assignment}\n{keep}")));
         let publisher = testbed.enroll_publisher("build");
         let publishing = testbed.run_publisher(&publisher);
         let agent = testbed.enroll_agent("agent", "site");

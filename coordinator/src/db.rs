@@ -22,6 +22,7 @@ mod definitions;
 mod events;
 mod generations;
 mod identities;
+mod imported;
 mod invites;
 mod leases;
 mod mandates;

@@ -68,6 +68,7 @@ pub(crate) fn api(api: &Arc<Api>) -> Router {
             "/v1/definitions/{kind}/{name}",
             get(at::definition::get).delete(at::definition::delete),
         )
+        .route("/v1/imported/{system}", get(at::imported::get))
         .route(&format!("{assignment}/effective"), get(at::assignment_effective::get))
         .route(&format!("{assignment}/undelete"), post(at::assignment_undelete::post))
         .route(&format!("{assignment}/log"), get(at::assignment_log::get))

@@ -381,3 +381,30 @@ async fn f66_selected_assignments_are_told_only_after_a_yes_or_with_force() {
     assert_eq!(shown.len(), 1, "{status:#}");
     assert_eq!(shown[0]["name"], "fedora@porto");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f60_f62_assignments_are_listed_described_and_shown_with_how_they_are() {
+    let network = Network::start().await;
+    let none = network.ok(&["get", "assignments"]).await;
+    assert!(!none.contains('@'), "{none}");
+    let more = "\n[[site]]\nname = \"porto\"\n\n[[grant]]\nsite = \"porto\"\ntree = \"fedora\"\n\n\
+                [[assignment]]\nsite = \"porto\"\ntree = \"fedora\"\n";
+    let file = network.write("network.toml", &format!("{NETWORK}{more}"));
+    network.ok(&["apply", "-f", &file]).await;
+    let listed = network.ok(&["get", "assignments"]).await;
+    assert!(listed.contains("fedora@lisbon") && listed.contains("fedora@porto"), "{listed}");
+    network.ok(&["disable", "fedora@lisbon"]).await;
+    network.ok(&["enable", "fedora@porto", "--dryrun"]).await;
+    let status = network.ok(&["status"]).await;
+    let line = |of: &str| status.lines().find(|line| line.starts_with(of)).unwrap_or_default();
+    for word in ["STATE", "LAST RUN", "LAST SUCCESS"] {
+        assert!(line("ASSIGNMENT").contains(word), "{word}: {status}");
+    }
+    assert!(line("fedora@lisbon").contains("disabled"), "{status}");
+    assert!(
+        line("fedora@porto").contains("dry runs only")
+            || line("fedora@porto").contains("no enrolled agent"),
+        "{status}"
+    );
+    network.running.stop().await;
+}

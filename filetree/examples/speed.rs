@@ -140,8 +140,9 @@ fn switches(dir: &Path, files: usize) -> Outcome<()> {
         let plan = area.plan(&have, View::AS_IS, &want, View::AS_IS)?;
         let planned = start.elapsed().as_secs_f64();
         for need in plan.needs() {
+            let need = need?;
             let number = number_of(&need.path);
-            let mut writer = area.staging().writer(need)?;
+            let mut writer = area.staging().writer(&need)?;
             writer.push(content(files, round, number).as_bytes())?;
             writer.finish()?;
         }

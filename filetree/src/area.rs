@@ -21,9 +21,10 @@
 //! let plan = area.plan(have, View::AS_IS, &want, View::AS_IS)?;
 //! area.check_room(&plan)?;                              // before the first byte is fetched
 //! for need in plan.needs() {
-//!     if !area.staging().has(need)? {
-//!         let mut writer = area.staging().writer(need)?;
-//!         writer.push(&fetch(need))?;
+//!     let need = need?;
+//!     if !area.staging().has(&need)? {
+//!         let mut writer = area.staging().writer(&need)?;
+//!         writer.push(&fetch(&need))?;
 //!         writer.finish()?;                             // verified, or an error
 //!     }
 //! }
@@ -244,7 +245,7 @@ impl Area {
         want_view: View<'_>,
         grace: Option<Grace>,
     ) -> Result<Plan, Error> {
-        let unsure = self.unsure.0.iter().map(|(path, _)| path.clone()).collect();
+        let unsure = self.unsure.iter().map(|(path, _)| path).collect();
         let want: SharedEntries = want.clone();
         let settled = self.settled(&want, &want_view)?;
         let locals = &self.marks.locals;
@@ -289,7 +290,7 @@ impl Area {
             self.fixed.clone().or(no_links)
         };
         let in_the_way = || {
-            if !self.unsure.0.is_empty() {
+            if !self.unsure.is_empty() {
                 Some("an earlier switch in place has to be ended".to_owned())
             } else if locals.protected_root {
                 Some("the tree holds a PROTECTED file".to_owned())
@@ -341,14 +342,15 @@ impl Area {
     /// Copies what the live tree has with other attributes, and sees to it that the rest is there.
     fn complete_staging(&self, plan: &Plan, options: &SwitchOptions<'_>) -> Result<(), Error> {
         let mut missing = Vec::new();
-        for need in plan.copies() {
-            if self.staging.has(need)? {
+        for copy in plan.copies() {
+            let (need, source) = copy?;
+            if self.staging.has(&need)? {
                 continue;
             }
-            let copied = match plan.source(&need.path) {
+            let copied = match source {
                 plan::Source::Copy(from) => self
                     .base_file(&from)
-                    .and_then(|file| Ok(self.staging.copy(need, &file).map(|_| ())?)),
+                    .and_then(|file| Ok(self.staging.copy(&need, &file).map(|_| ())?)),
                 _ => Ok(()),
             };
             match copied {
@@ -360,13 +362,14 @@ impl Area {
                 // Gone or damaged in the live tree: it comes from elsewhere then.
                 Err(error) => {
                     tracing::warn!(path = %need.path, %error, "the local copy cannot be used");
-                    missing.push(need.clone());
+                    missing.push(need);
                 }
             }
         }
         for need in plan.needs() {
-            if !self.staging.has(need)? {
-                missing.push(need.clone());
+            let need = need?;
+            if !self.staging.has(&need)? {
+                missing.push(need);
             }
         }
         if !missing.is_empty() {
@@ -378,15 +381,15 @@ impl Area {
     /// Paths of an interrupted in-place switch that already hold what is wanted.
     fn settled(&self, want: &SharedEntries, view: &View<'_>) -> Result<HashSet<TreePath>, Error> {
         let mut settled = HashSet::new();
-        if self.unsure.0.is_empty() {
+        if self.unsure.is_empty() {
             return Ok(settled);
         }
         let all = plan::seen(want.clone(), *view, &Reserve::default())?;
         let Some(live) = self.live()? else { return Ok(settled) };
         let mut live = Cursor::new(live);
-        for (path, _) in &self.unsure.0 {
-            if self.holds(&mut live, path, all.item(path)?)? {
-                settled.insert(path.clone());
+        for (path, _) in self.unsure.iter() {
+            if self.holds(&mut live, &path, all.item(&path)?)? {
+                settled.insert(path);
             }
         }
         Ok(settled)

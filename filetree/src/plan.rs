@@ -6,9 +6,11 @@
 //! so nothing local is ever removed by it.
 
 mod compare;
+mod marks;
+mod sources;
 mod view;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use protocol::{
     digest::Digest,
@@ -21,7 +23,11 @@ pub use self::{
     compare::compare,
     view::{Modes, View},
 };
-use self::{compare::merge, view::Kept};
+use self::{
+    compare::{in_order, merge},
+    marks::{From, Mark, Marks},
+    view::Kept,
+};
 use crate::{record::PathList, safe_path};
 
 /// What makes two files interchangeable on a disk: the same content with the same attributes.
@@ -82,6 +88,8 @@ pub struct Need {
 pub(crate) struct Item {
     pub(crate) entry: Entry,
     pub(crate) mode: u32,
+    /// By which number the wanted manifest knows it, if it is from there.
+    pub(crate) number: Option<u64>,
 }
 
 impl Item {
@@ -121,7 +129,7 @@ pub(crate) struct Withdrawn {
 
 impl Withdrawn {
     fn item(&self) -> Item {
-        Item { entry: self.entry.clone(), mode: self.entry.mode }
+        Item { entry: self.entry.clone(), mode: self.entry.mode, number: None }
     }
 }
 
@@ -164,7 +172,7 @@ impl Reserve {
         if grace.keep > 0 {
             let mut wanted = plan.items().peekable();
             for item in had {
-                let Item { entry, mode } = item?;
+                let Item { entry, mode, .. } = item?;
                 let is_before = |next: &Result<Item, _>| {
                     next.as_ref().is_ok_and(|next: &Item| next.entry.path < entry.path)
                 };
@@ -183,14 +191,21 @@ impl Reserve {
         candidates.dedup_by(|next, kept| next.entry.path == kept.entry.path);
         let mut dirs = HashSet::new();
         let mut readable = Vec::new();
+        // Neighbors have one directory, and looking back in a manifest costs more than looking on.
+        let mut last: Option<(TreePath, Option<bool>)> = None;
         for withdrawn in candidates {
             let path = &withdrawn.entry.path;
             let has_place = match path.parent() {
                 None => true,
-                Some(above) => match plan.item(&above)? {
-                    Some(item) => item.entry.is_dir(),
-                    None => dirs.contains(&above),
-                },
+                Some(above) => {
+                    let wanted = match &last {
+                        Some((dir, wanted)) if *dir == above => *wanted,
+                        _ => plan.item(&above)?.map(|item| item.entry.is_dir()),
+                    };
+                    let has_place = wanted.unwrap_or_else(|| dirs.contains(&above));
+                    last = Some((above, wanted));
+                    has_place
+                }
             };
             let stays = has_place
                 && plan.item(path)?.is_none()
@@ -209,8 +224,9 @@ impl Reserve {
 
 /// Everything that has to happen, in path order.
 ///
-/// Takes memory for what changes and one bit for everything else: of the wanted manifest no more is
-/// held than its place allows.
+/// Takes a byte for every entry of the wanted manifest, however much changes; what changes is read
+/// from there as it is asked for. Only removed paths, and files that come from another path of the
+/// live tree, are held by name.
 #[derive(Debug, Clone)]
 pub struct Plan {
     want: SharedEntries,
@@ -218,36 +234,123 @@ pub struct Plan {
     grace: Option<Grace>,
     kept: Kept,
     modes: Modes,
-    changes: Vec<Change>,
-    /// What will be at the paths that change, and the directories above them, in order.
-    near: Vec<Item>,
-    needs: Vec<Need>,
-    copies: Vec<Need>,
+    marks: Marks,
+    /// What the older generation has and the newer has not.
+    gone: PathList,
+    /// What changes though the wanted manifest does not have it: it stays readable.
+    odd: Vec<Odd>,
+    /// Where files come from that come from another path, by number.
+    from: Vec<(u64, TreePath)>,
+    /// Attributes that a content is needed with beside its first, by the number of its first use.
+    more_keys: BTreeMap<u64, Vec<FileKey>>,
+    /// Of a plan that changes little: what will be at the paths that change, and the directories
+    /// above them, in order.
+    near: Option<Vec<Item>>,
+    sums: Sums,
     exceptions: Vec<TreePath>,
     removed_bytes: u64,
     /// What holds a PROTECTED file, as far as it is known: the root, and directories.
     pub(crate) protected: (bool, Vec<TreePath>),
 }
 
+/// A change of something that stays readable.
+#[derive(Debug, Clone)]
+struct Odd {
+    change: Change,
+    mark: Mark,
+    more_keys: Vec<FileKey>,
+}
+
+/// What a plan comes to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    changes: u64,
+    needs: u64,
+    fetch_bytes: u64,
+    staged_bytes: u64,
+    staged_files: u64,
+}
+
 impl Plan {
     /// Whether the two generations are, for this site, the same.
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
+        self.sums.changes == 0
+    }
+
+    /// How many paths differ.
+    pub fn change_count(&self) -> u64 {
+        self.sums.changes
+    }
+
+    /// How many contents have to come from elsewhere.
+    pub fn need_count(&self) -> u64 {
+        self.sums.needs
     }
 
     /// Every path that differs, in order.
-    pub fn changes(&self) -> &[Change] {
-        &self.changes
+    pub fn changes(&self) -> impl Iterator<Item = Result<Change, manifest::Error>> {
+        let wanted = self.want.chosen(self.marks.all(|mark| mark.changes())).map(|found| {
+            let (number, entry) = found?;
+            let mark = self.marks.of(number);
+            Ok(Change {
+                had: mark.had(),
+                other_kind: mark.other_kind(),
+                source: mark.from().map(|from| self.source_from(from, number, &entry.path)),
+                wanted: true,
+                path: entry.path,
+            })
+        });
+        let gone = self.gone.iter().map(|(path, had)| {
+            Ok(Change { path, had, other_kind: false, source: None, wanted: false })
+        });
+        let odd = self.odd.iter().map(|odd| Ok(odd.change.clone()));
+        in_order(in_order(wanted, gone), odd)
     }
 
     /// The contents that have to come from elsewhere, in path order.
-    pub fn needs(&self) -> &[Need] {
-        &self.needs
+    pub fn needs(&self) -> impl Iterator<Item = Result<Need, manifest::Error>> {
+        self.staged(|from| from == From::Fetch).map(|found| Ok(found?.0))
     }
 
-    /// The contents that the live tree has, but with other attributes.
-    pub fn copies(&self) -> &[Need] {
-        &self.copies
+    /// The same, at most so many at a time: a first sync needs all contents of a tree.
+    pub fn needs_in_parts(
+        &self,
+        most: usize,
+    ) -> impl Iterator<Item = Result<Vec<Need>, manifest::Error>> {
+        let mut needs = self.needs();
+        std::iter::from_fn(move || {
+            let part: Result<Vec<Need>, _> = needs.by_ref().take(most).collect();
+            (!part.as_ref().is_ok_and(Vec::is_empty)).then_some(part)
+        })
+    }
+
+    /// The contents that the live tree has, but with other attributes, and where it has them.
+    pub fn copies(&self) -> impl Iterator<Item = Result<(Need, Source), manifest::Error>> {
+        self.staged(|from| from == From::Copy)
+    }
+
+    fn staged(
+        &self,
+        is_meant: impl Fn(From) -> bool + Copy + Send + 'static,
+    ) -> impl Iterator<Item = Result<(Need, Source), manifest::Error>> {
+        let is_first = move |mark: Mark| mark.is_first() && mark.from().is_some_and(is_meant);
+        let wanted = self.want.chosen(self.marks.all(is_first)).filter_map(move |found| {
+            let (number, entry) = match found {
+                Ok(found) => found,
+                Err(error) => return Some(Err(error)),
+            };
+            let item = self.wanted(entry, number);
+            let mut need = Need::of(&item)?;
+            need.keys.extend(self.more_keys.get(&number).into_iter().flatten());
+            Some(Ok((need, self.source(&item))))
+        });
+        let odd = self.odd.iter().filter(move |odd| is_first(odd.mark)).filter_map(|odd| {
+            let item = self.withdrawn_item(&odd.change.path)?;
+            let mut need = Need::of(&item)?;
+            need.keys.extend(&odd.more_keys);
+            Some(Ok((need, odd.change.source.clone()?)))
+        });
+        wanted.chain(odd)
     }
 
     /// Paths that stay as they are: a directory above them holds a PROTECTED file, or the name is
@@ -258,18 +361,27 @@ impl Plan {
 
     /// Bytes that have to be fetched.
     pub fn fetch_bytes(&self) -> u64 {
-        self.needs.iter().map(|need| need.size).sum()
+        self.sums.fetch_bytes
     }
 
     /// Bytes that staging will hold.
     pub fn staged_bytes(&self) -> u64 {
-        let bytes = |need: &Need| need.size.saturating_mul(need.keys.len() as u64);
-        self.needs.iter().chain(&self.copies).map(bytes).sum()
+        self.sums.staged_bytes
+    }
+
+    /// Files that staging will hold.
+    pub(crate) fn staged_files(&self) -> u64 {
+        self.sums.staged_files
     }
 
     /// Paths that the older generation has and the newer has not.
-    pub fn removals(&self) -> impl Iterator<Item = &TreePath> {
-        self.changes.iter().filter(|change| !change.wanted).map(|change| &change.path)
+    pub fn removals(&self) -> impl Iterator<Item = TreePath> {
+        self.gone.iter().map(|(path, _)| path)
+    }
+
+    /// How many those are.
+    pub fn removal_count(&self) -> u64 {
+        self.gone.len()
     }
 
     /// Content bytes of the files that the older generation has and the newer has not.
@@ -306,53 +418,112 @@ impl Plan {
 
     /// The need that one path alone would be.
     pub(crate) fn need(&self, path: &TreePath) -> Result<Option<Need>, manifest::Error> {
-        let Some(item) = self.item(path)? else { return Ok(None) };
-        let Some(key) = item.key() else { return Ok(None) };
-        let size = item.entry.size();
-        Ok(Some(Need { digest: key.digest, size, path: path.clone(), keys: vec![key] }))
+        Ok(self.item(path)?.as_ref().and_then(Need::of))
     }
 
-    /// The entry that this site will hold at `path`. What changes, and what is above it, is at hand;
-    /// anything else costs a look into the manifest, least where paths are asked for in order.
+    /// The entry that this site will hold at `path`. Of a plan that changes little, what changes and
+    /// what is above it is at hand; anything else costs a look into the manifest, least where paths
+    /// are asked for in order.
     pub(crate) fn item(&self, path: &TreePath) -> Result<Option<Item>, manifest::Error> {
-        if let Ok(at) = self.near.binary_search_by(|item| item.entry.path.cmp(path)) {
-            return Ok(Some(self.near[at].clone()));
+        if let Some(near) = &self.near
+            && let Ok(at) = near.binary_search_by(|item| item.entry.path.cmp(path))
+        {
+            return Ok(Some(near[at].clone()));
         }
-        if self.changes.binary_search_by(|change| change.path.cmp(path)).is_err()
+        if self.gone.had(path).is_none()
             && let Some((number, entry)) = self.want.locate(path)?
             && self.kept.has(number)
         {
-            return Ok(Some(self.wanted(entry)));
+            return Ok(Some(self.wanted(entry, number)));
         }
-        let at = self.withdrawn.binary_search_by(|w| w.entry.path.cmp(path)).ok();
-        Ok(at.map(|at| self.withdrawn[at].item()))
+        Ok(self.withdrawn_item(path))
+    }
+
+    fn withdrawn_item(&self, path: &TreePath) -> Option<Item> {
+        let at = self.withdrawn.binary_search_by(|w| w.entry.path.cmp(path)).ok()?;
+        Some(self.withdrawn[at].item())
     }
 
     /// Every entry that this site will hold, in order.
     pub(crate) fn items(&self) -> impl Iterator<Item = Result<Item, manifest::Error>> {
         let numbered = self.want.each().zip(0..);
         let wanted = numbered.filter_map(|(entry, number)| match entry {
-            Ok(entry) => self.kept.has(number).then(|| Ok(self.wanted(entry))),
+            Ok(entry) => self.kept.has(number).then(|| Ok(self.wanted(entry, number))),
             Err(error) => Some(Err(error)),
         });
         merge(wanted, &self.withdrawn)
     }
 
-    fn wanted(&self, entry: Entry) -> Item {
-        Item { mode: self.modes.of(&entry), entry }
+    fn wanted(&self, entry: Entry, number: u64) -> Item {
+        Item { mode: self.modes.of(&entry), entry, number: Some(number) }
     }
 
-    /// Where the file at `path` comes from: as planned, else unchanged from the live tree.
-    pub(crate) fn source(&self, path: &TreePath) -> Source {
-        let change = self.changes.binary_search_by(|change| change.path.cmp(path)).ok();
-        match change.and_then(|at| self.changes[at].source.clone()) {
-            Some(source) => source,
-            None => Source::Live(path.clone()),
+    /// Where a file comes from: as planned, else unchanged from the live tree.
+    pub(crate) fn source(&self, item: &Item) -> Source {
+        let path = &item.entry.path;
+        let planned = match item.number {
+            Some(number) => {
+                self.marks.of(number).from().map(|from| self.source_from(from, number, path))
+            }
+            None => self.odd(path).and_then(|odd| odd.change.source.clone()),
+        };
+        planned.unwrap_or_else(|| Source::Live(path.clone()))
+    }
+
+    fn source_from(&self, from: From, number: u64, path: &TreePath) -> Source {
+        let there = || {
+            let at = self.from.binary_search_by_key(&number, |(number, _)| *number).ok();
+            at.map_or(path, |at| &self.from[at].1).clone()
+        };
+        match from {
+            From::Fetch => Source::Fetch,
+            From::Copy => Source::Copy(there()),
+            From::Live => Source::Live(there()),
         }
     }
 
-    pub(crate) fn paths(&self) -> PathList {
-        PathList(self.changes.iter().map(|change| (change.path.clone(), change.had)).collect())
+    fn odd(&self, path: &TreePath) -> Option<&Odd> {
+        let at = self.odd.binary_search_by(|odd| odd.change.path.cmp(path)).ok()?;
+        Some(&self.odd[at])
+    }
+
+    /// Whether the path is one that changes, and the older generation has it.
+    pub(crate) fn had(&self, path: &TreePath) -> Result<bool, manifest::Error> {
+        if let Some(had) = self.gone.had(path) {
+            return Ok(had);
+        }
+        Ok(match self.item(path)?.map(|item| item.number) {
+            Some(Some(number)) => self.marks.of(number).had(),
+            Some(None) => self.odd(path).is_some_and(|odd| odd.change.had),
+            None => false,
+        })
+    }
+
+    pub(crate) fn paths(&self) -> Result<PathList, manifest::Error> {
+        self.changes().map(|change| change.map(|change| (change.path, change.had))).collect()
+    }
+}
+
+#[cfg(test)]
+impl Plan {
+    pub(crate) fn all_needs(&self) -> Vec<Need> {
+        self.needs().collect::<Result<_, _>>().unwrap()
+    }
+
+    pub(crate) fn all_changes(&self) -> Vec<Change> {
+        self.changes().collect::<Result<_, _>>().unwrap()
+    }
+
+    pub(crate) fn all_copies(&self) -> Vec<(Need, Source)> {
+        self.copies().collect::<Result<_, _>>().unwrap()
+    }
+}
+
+impl Need {
+    fn of(item: &Item) -> Option<Self> {
+        let key = item.key()?;
+        let (size, path) = (item.entry.size(), item.entry.path.clone());
+        Some(Self { digest: key.digest, size, path, keys: vec![key] })
     }
 }
 

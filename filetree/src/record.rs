@@ -4,16 +4,20 @@
 //! another name, synced, renamed into place, and the directory synced; its first line carries a
 //! digest of the rest, so that damage is noticed and not obeyed.
 
+mod paths;
+
 use protocol::{
-    digest::Digest,
-    path::TreePath,
-    wire::{Malformed, Reader, Writer},
+    digest::{Digest, DigestWriter},
+    wire::Malformed,
 };
 
+pub(crate) use self::paths::PathList;
 use crate::fs::{self, Dir};
 
 /// Larger files than this are not ours.
 const MAX_BYTES: u64 = 1 << 32;
+/// Records up to this length are written at once.
+const ONE_WRITE: usize = 1 << 20;
 
 /// A record that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -26,18 +30,41 @@ pub(crate) enum Error {
 
 /// Writes a record; when this returns, it is durable.
 pub(crate) fn save(dir: &Dir, name: &str, body: &[u8]) -> fs::Result<()> {
+    save_parts(dir, name, &[body])
+}
+
+/// The same, where the record is in several pieces: a long one is not copied for it.
+fn save_parts(dir: &Dir, name: &str, parts: &[&[u8]]) -> fs::Result<()> {
     let new = format!("{name}.new");
     match dir.unlink(new.as_bytes()) {
         Err(error) if !error.is_not_found() => return Err(error),
         _ => {}
     }
     let file = dir.create_file(new.as_bytes())?;
-    let mut bytes = format!("mirrornet 1 {}\n", Digest::of(body)).into_bytes();
-    bytes.extend_from_slice(body);
-    file.write_at(0, &bytes)?;
+    let mut digest = DigestWriter::new();
+    parts.iter().for_each(|part| digest.update(part));
+    let mut front = header(digest.finish()).into_bytes();
+    let mut rest = parts;
+    // A short record is one write.
+    while let Some((part, others)) = rest.split_first()
+        && front.len() + part.len() <= ONE_WRITE
+    {
+        front.extend_from_slice(part);
+        rest = others;
+    }
+    file.write_at(0, &front)?;
+    let mut at = front.len() as u64;
+    for part in rest {
+        file.write_at(at, part)?;
+        at += part.len() as u64;
+    }
     file.sync()?;
     dir.rename(new.as_bytes(), dir, name.as_bytes())?;
     dir.sync()
+}
+
+fn header(digest: Digest) -> String {
+    format!("mirrornet 1 {digest}\n")
 }
 
 /// Reads a record; `None` where there is none.
@@ -56,8 +83,7 @@ pub(crate) fn load(dir: &Dir, name: &str) -> Result<Option<Vec<u8>>, Error> {
     bytes.truncate(read);
     let end = bytes.iter().position(|&b| b == b'\n').ok_or_else(damaged)?;
     let body = bytes.split_off(end + 1);
-    let header = format!("mirrornet 1 {}\n", Digest::of(&body));
-    if bytes == header.as_bytes() { Ok(Some(body)) } else { Err(damaged()) }
+    if bytes == header(Digest::of(&body)).as_bytes() { Ok(Some(body)) } else { Err(damaged()) }
 }
 
 /// Removes a record, durably; fine if there is none.
@@ -69,71 +95,24 @@ pub(crate) fn remove(dir: &Dir, name: &str) -> fs::Result<()> {
     }
 }
 
-/// Paths in which two trees may differ, in order. `had` says whether the older of the two held
-/// something of ours there.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct PathList(pub(crate) Vec<(TreePath, bool)>);
+/// Writes a list of paths as a record.
+pub(crate) fn save_paths(dir: &Dir, name: &str, list: &PathList) -> fs::Result<()> {
+    let (front, items) = list.encoded();
+    save_parts(dir, name, &[&front, items])
+}
 
-impl PathList {
-    const MAGIC: &[u8] = b"MNPATHS\x01";
-
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::new();
-        out.raw(Self::MAGIC).varint(self.0.len() as u64);
-        let mut previous: &[u8] = b"";
-        for (path, had) in &self.0 {
-            out.path_after(previous, path).byte(u8::from(*had));
-            previous = path.as_bytes();
-        }
-        out.into_bytes()
-    }
-
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(bytes);
-        reader.magic(Self::MAGIC, "a list of paths")?;
-        let count = reader.varint_up_to("paths", protocol::manifest::MAX_ENTRIES)?;
-        let mut paths: Vec<(TreePath, bool)> = Vec::new();
-        for _ in 0..count {
-            let previous = paths.last().map_or(&b""[..], |(path, _)| path.as_bytes());
-            let path = reader.path_after(previous)?;
-            if paths.last().is_some_and(|(last, _)| *last >= path) {
-                return Err(reader.invalid("order of paths"));
-            }
-            paths.push((path, reader.byte()? != 0));
-        }
-        reader.finish()?;
-        Ok(Self(paths))
-    }
-
-    /// Whether the older tree held something of ours at `path`; `None` if the list does not name
-    /// it.
-    pub(crate) fn had(&self, path: &TreePath) -> Option<bool> {
-        let at = self.0.binary_search_by(|(listed, _)| listed.cmp(path)).ok()?;
-        Some(self.0[at].1)
-    }
-
-    /// Both lists in one; what either had, it has.
-    pub(crate) fn union(&self, other: &Self) -> Self {
-        let mut all: Vec<_> = self.0.iter().chain(&other.0).cloned().collect();
-        all.sort_by(|a, b| a.0.cmp(&b.0));
-        all.dedup_by(|next, kept| {
-            let same = next.0 == kept.0;
-            kept.1 |= same && next.1;
-            same
-        });
-        Self(all)
-    }
+/// Reads a list of paths; a list that cannot be understood is an inner error.
+pub(crate) fn load_paths(
+    dir: &Dir,
+    name: &str,
+) -> Result<Option<Result<PathList, Malformed>>, Error> {
+    Ok(load(dir, name)?.map(PathList::decode))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fs::Fs;
-
-    fn list(items: &[(&str, bool)]) -> PathList {
-        let path = |text: &str| TreePath::parse(text.as_bytes()).unwrap();
-        PathList(items.iter().map(|(text, had)| (path(text), *had)).collect())
-    }
 
     #[test]
     fn a_record_comes_back_whole_or_not_at_all() {
@@ -152,14 +131,5 @@ mod tests {
             std::fs::write(temp.path().join("marks"), &bytes[..at]).unwrap();
             assert!(load(&dir, "marks").is_err(), "cut at {at}");
         }
-    }
-
-    #[test]
-    fn lists_of_paths_unite_and_come_back() {
-        let one = list(&[("a", false), ("a/b", true), ("c", false)]);
-        let two = list(&[("a", true), ("b", false)]);
-        let both = one.union(&two);
-        assert_eq!(both, list(&[("a", true), ("a/b", true), ("b", false), ("c", false)]));
-        assert_eq!(PathList::decode(&both.encode()), Ok(both));
     }
 }

@@ -33,7 +33,7 @@ use protocol::{
     symlinks::Symlinks,
 };
 
-use self::record::{Content, Known};
+use self::record::Content;
 pub use self::record::{RecordDamaged, ScanRecord};
 use crate::fs::{self, Dir, FileId, Kind, Meta};
 
@@ -227,14 +227,23 @@ pub(crate) fn scan_what_can_be_read(
     options: &ScanOptions<'_>,
 ) -> Result<(Scan, Vec<Problem>), Error> {
     let root_id = root.meta().map_err(Error::Root)?.id;
-    let walked = walk::walk(root, options)?;
-    let mut merge = Merge::new(previous, options);
-    for found in walked.found {
-        merge.take(found);
+    let mut walked = walk::walk(root, options)?;
+    let expected = Expected::of(&walked, previous, options);
+    let (mut problems, count) = (std::mem::take(&mut walked.problems), walked.len());
+    let mut merge = Merge::new(previous, options, &expected, count);
+    let progress = read::Begun::new(count as u64, expected.bytes);
+    let mut found = walked.take();
+    loop {
+        let part: Vec<Pending> =
+            found.by_ref().take(READ_AT_A_TIME).map(|found| merge.pending(found)).collect();
+        if part.is_empty() {
+            break;
+        }
+        let outcomes = read::contents(root, unread(&part), &progress, options)?;
+        merge.take(part, outcomes, &mut problems);
     }
-    let contents = read::contents(root, merge.unread(), merge.entries.len() as u64, options)?;
-    let mut problems = walked.problems;
-    let mut scan = merge.finish(root_id, contents, &mut problems)?;
+    drop(found);
+    let mut scan = merge.finish(root_id)?;
     scan.left_out.extend(walked.left_out);
     scan.left_out.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     scan.stats.vanished_names += walked.vanished;
@@ -247,7 +256,7 @@ pub(crate) fn owners(
     options: &ScanOptions<'_>,
 ) -> Result<std::collections::BTreeMap<u32, (u64, TreePath)>, Error> {
     let mut owners = std::collections::BTreeMap::new();
-    for found in walk::walk(root, options)?.found {
+    for found in walk::walk(root, options)?.take() {
         owners.entry(found.meta.uid).or_insert((0, found.path)).0 += 1;
     }
     Ok(owners)
@@ -259,57 +268,60 @@ struct Found {
     meta: Meta,
 }
 
-/// Merges the walk with the previous record, both in path order.
-struct Merge<'a> {
-    previous: std::iter::Peekable<std::slice::Iter<'a, Known>>,
-    vouched: Option<&'a Manifest>,
-    now: i64,
-    symlinks: Symlinks,
-    entries: Vec<Pending>,
-    /// First entry of each inode that has several names.
-    inodes: HashMap<FileId, usize>,
-    groups: HashMap<usize, LinkGroup>,
+/// Entries that are read and turned into what they are together: some, so that a large tree is not
+/// held twice, and not few, so that a large file at the end keeps nobody waiting often.
+const READ_AT_A_TIME: usize = 65_536;
+
+/// What is known before the first file is read.
+struct Expected {
+    /// Files with several names in this tree: how many were found.
+    names: HashMap<FileId, u32>,
+    /// Bytes that have to be read.
+    bytes: u64,
 }
 
-struct Pending {
-    found: Found,
-    content: Option<Content>,
-    /// Another entry with the same inode, whose content this one has.
-    twin: Option<usize>,
-}
-
-impl<'a> Merge<'a> {
-    fn new(previous: &'a ScanRecord, options: &ScanOptions<'a>) -> Self {
-        Self {
-            previous: previous.entries.iter().peekable(),
-            vouched: options.vouched,
-            now: options.now,
-            symlinks: options.symlinks,
-            entries: Vec::new(),
-            inodes: HashMap::new(),
-            groups: HashMap::new(),
-        }
-    }
-
-    fn take(&mut self, found: Found) {
-        while self.previous.next_if(|known| known.path < found.path).is_some() {}
-        let known = self.previous.next_if(|known| known.path == found.path);
-        let content = known.filter(|k| k.still_is(&found.meta)).map(|k| k.content.clone());
-        let content = content.or_else(|| self.vouched_for(&found));
-        let mut twin = None;
-        if found.meta.kind == Kind::File && found.meta.links > 1 {
-            let at = self.entries.len();
-            let first = *self.inodes.entry(found.meta.id).or_insert(at);
-            if first != at {
-                twin = Some(first);
-                let path = &self.entries[first].found.path;
-                self.groups.entry(first).or_insert_with(|| LinkGroup::of_first(path));
+impl Expected {
+    fn of(walked: &walk::Walked, previous: &ScanRecord, options: &ScanOptions<'_>) -> Self {
+        let mut expected = Self { names: HashMap::new(), bytes: 0 };
+        let mut earlier = Earlier::new(previous, options);
+        for found in walked.each() {
+            let is_known = earlier.content(found).is_some();
+            let names =
+                has_twins(&found.meta).then(|| expected.names.entry(found.meta.id).or_default());
+            let is_twin = names.as_ref().is_some_and(|names| **names > 0);
+            names.into_iter().for_each(|names| *names += 1);
+            if found.meta.kind == Kind::File && !is_known && !is_twin {
+                expected.bytes += found.meta.size;
             }
         }
-        self.entries.push(Pending { found, content, twin });
+        expected
+    }
+}
+
+/// Whether other names of the file may be in the tree.
+fn has_twins(meta: &Meta) -> bool {
+    meta.kind == Kind::File && meta.links > 1
+}
+
+/// What is known of a tree's content without reading it, asked for in path order.
+struct Earlier<'a> {
+    previous: std::iter::Peekable<record::Each<'a>>,
+    vouched: Option<&'a Manifest>,
+}
+
+impl<'a> Earlier<'a> {
+    fn new(previous: &'a ScanRecord, options: &ScanOptions<'a>) -> Self {
+        Self { previous: previous.each().peekable(), vouched: options.vouched }
     }
 
-    /// The content that somebody else has read: as trustworthy as they are, and as mtimes are.
+    fn content(&mut self, found: &Found) -> Option<Content> {
+        while self.previous.next_if(|known| known.path < found.path).is_some() {}
+        let known = self.previous.next_if(|known| known.path == found.path);
+        let content = known.filter(|known| known.still_is(&found.meta)).map(|k| k.content);
+        content.or_else(|| self.vouched_for(found))
+    }
+
+    /// What somebody else has digested, where size and time are the same.
     fn vouched_for(&self, found: &Found) -> Option<Content> {
         let entry = self.vouched?.get(&found.path)?;
         let EntryKind::File { size, digest, .. } = entry.kind else { return None };
@@ -317,81 +329,148 @@ impl<'a> Merge<'a> {
         ((found.meta.kind, found.meta.size, found.meta.mtime) == same)
             .then_some(Content::File(digest))
     }
+}
 
-    /// What has to be looked into: files and symlinks without known content.
-    fn unread(&self) -> Vec<(usize, &Found)> {
-        self.entries
-            .iter()
-            .enumerate()
-            .filter(|(_, entry)| {
-                entry.content.is_none()
-                    && entry.twin.is_none()
-                    && entry.found.meta.kind != Kind::Dir
-            })
-            .map(|(at, entry)| (at, &entry.found))
-            .collect()
+/// Puts found entries, in path order, beside what is known of them.
+struct Merge<'a> {
+    earlier: Earlier<'a>,
+    now: i64,
+    symlinks: Symlinks,
+    names: &'a HashMap<FileId, u32>,
+    /// The first names of files that have several.
+    firsts: HashMap<FileId, First>,
+    entries: Vec<Entry>,
+    record: ScanRecord,
+    left_out: Vec<LeftOut>,
+    stats: ScanStats,
+}
+
+/// The first name, in path order, of a file that has several.
+struct First {
+    group: LinkGroup,
+    content: Option<Content>,
+}
+
+struct Pending {
+    found: Found,
+    content: Option<Content>,
+    /// Of a file with several names here: which one it was when it was found, and whether another
+    /// name of it came before.
+    names: Option<(FileId, bool)>,
+}
+
+impl Pending {
+    fn is_twin(&self) -> bool {
+        self.names.is_some_and(|(_, is_twin)| is_twin)
+    }
+}
+
+/// What has to be read of these entries.
+fn unread(part: &[Pending]) -> Vec<(usize, &Found)> {
+    part.iter()
+        .enumerate()
+        .filter(|(_, entry)| {
+            entry.content.is_none() && !entry.is_twin() && entry.found.meta.kind != Kind::Dir
+        })
+        .map(|(at, entry)| (at, &entry.found))
+        .collect()
+}
+
+impl<'a> Merge<'a> {
+    fn new(
+        previous: &'a ScanRecord,
+        options: &ScanOptions<'a>,
+        expected: &'a Expected,
+        count: usize,
+    ) -> Self {
+        Self {
+            earlier: Earlier::new(previous, options),
+            now: options.now,
+            symlinks: options.symlinks,
+            names: &expected.names,
+            firsts: HashMap::new(),
+            entries: Vec::with_capacity(count),
+            record: ScanRecord::empty(),
+            left_out: Vec::new(),
+            stats: ScanStats::default(),
+        }
     }
 
-    fn finish(
-        mut self,
-        root: FileId,
-        contents: Vec<(usize, read::Outcome)>,
+    /// The next entry, with what is known of it.
+    fn pending(&mut self, found: Found) -> Pending {
+        let content = self.earlier.content(&found);
+        let id = found.meta.id;
+        let mut names = None;
+        if has_twins(&found.meta) && self.names.get(&id).is_some_and(|names| *names > 1) {
+            names = Some((id, self.firsts.contains_key(&id)));
+            let first = || First { group: LinkGroup::of_first(&found.path), content: None };
+            self.firsts.entry(id).or_insert_with(first);
+        }
+        Pending { found, content, names }
+    }
+
+    /// Takes what was found and read of these entries.
+    fn take(
+        &mut self,
+        mut part: Vec<Pending>,
+        outcomes: Vec<(usize, read::Outcome)>,
         problems: &mut Vec<Problem>,
-    ) -> Result<Scan, Error> {
-        let mut stats = ScanStats::default();
-        for (at, outcome) in contents {
+    ) {
+        for (at, outcome) in outcomes {
             match outcome {
                 read::Outcome::Content { content, meta } => {
                     if matches!(content, Content::File(_)) {
-                        stats.read_files += 1;
-                        stats.read_bytes += meta.size;
+                        self.stats.read_files += 1;
+                        self.stats.read_bytes += meta.size;
                     }
-                    self.entries[at].found.meta = meta;
-                    self.entries[at].content = Some(content);
+                    part[at].found.meta = meta;
+                    part[at].content = Some(content);
                 }
-                read::Outcome::Vanished => stats.vanished_names += 1,
+                read::Outcome::Vanished => self.stats.vanished_names += 1,
                 read::Outcome::Problem(problem) => problems.push(problem),
             }
         }
-        let mut entries = Vec::with_capacity(self.entries.len());
-        let mut record = ScanRecord::empty();
-        let mut left_out = Vec::new();
-        for at in 0..self.entries.len() {
-            let Pending { twin, found, .. } = &self.entries[at];
-            let content = match twin {
-                Some(first) => self.entries[*first].content.clone(),
-                None => self.entries[at].content.clone(),
-            };
-            let group = self.groups.get(&twin.unwrap_or(at)).copied();
-            let meta = &found.meta;
-            let kind = match (meta.kind, &content) {
-                (Kind::Dir, _) => EntryKind::Dir,
-                (_, Some(Content::File(digest))) => {
-                    EntryKind::File { size: meta.size, digest: *digest, link_group: group }
-                }
-                (_, Some(Content::Symlink(target))) => {
-                    EntryKind::Symlink { target: target.clone() }
-                }
-                (_, None) => continue,
-            };
-            let mode = if meta.kind == Kind::Symlink { 0 } else { meta.mode & Entry::MODE_BITS };
-            let is_carried = match &kind {
-                EntryKind::Symlink { target } => self.symlinks.allows(&found.path, target),
-                EntryKind::File { .. } | EntryKind::Dir => true,
-            };
-            if is_carried {
-                entries.push(Entry { path: found.path.clone(), mode, mtime: meta.mtime, kind });
-            } else {
-                left_out.push(LeftOut { path: found.path.clone(), why: self.symlinks.why() });
-            }
-            if let Some(content) = content {
-                record.note(&found.path, meta, content, self.now);
-            }
+        part.into_iter().for_each(|entry| self.entry(entry));
+    }
+
+    fn entry(&mut self, entry: Pending) {
+        let Pending { found: Found { path, meta }, mut content, names } = entry;
+        let first = names.and_then(|(id, is_twin)| Some((self.firsts.get_mut(&id)?, is_twin)));
+        let group = first.as_ref().map(|(first, _)| first.group);
+        match first {
+            Some((first, true)) => content = first.content.clone(),
+            Some((first, false)) => first.content = content.clone(),
+            None => {}
         }
-        let read = stats.read_files;
-        let files = entries.iter().filter(|entry| entry.is_file()).count() as u64;
-        stats.unchanged_files = files.saturating_sub(read);
-        let manifest = Manifest::new(entries)?;
+        let kind = match (meta.kind, &content) {
+            (Kind::Dir, _) => EntryKind::Dir,
+            (_, Some(Content::File(digest))) => {
+                EntryKind::File { size: meta.size, digest: *digest, link_group: group }
+            }
+            (_, Some(Content::Symlink(target))) => EntryKind::Symlink { target: target.clone() },
+            // Vanished, or a problem that was reported.
+            (_, None) => return,
+        };
+        if let Some(content) = &content {
+            self.record.note(&path, &meta, content, self.now);
+        }
+        let mode = if meta.kind == Kind::Symlink { 0 } else { meta.mode & Entry::MODE_BITS };
+        let is_carried = match &kind {
+            EntryKind::Symlink { target } => self.symlinks.allows(&path, target),
+            EntryKind::File { .. } | EntryKind::Dir => true,
+        };
+        if is_carried {
+            self.entries.push(Entry { path, mode, mtime: meta.mtime, kind });
+        } else {
+            self.left_out.push(LeftOut { path, why: self.symlinks.why() });
+        }
+    }
+
+    fn finish(mut self, root: FileId) -> Result<Scan, Error> {
+        let files = self.entries.iter().filter(|entry| entry.is_file()).count() as u64;
+        self.stats.unchanged_files = files.saturating_sub(self.stats.read_files);
+        let Self { record, left_out, stats, .. } = self;
+        let manifest = Manifest::new(self.entries)?;
         Ok(Scan { manifest, record, root, left_out, stats })
     }
 }

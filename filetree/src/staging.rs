@@ -10,10 +10,15 @@
 //! are right, and a [`Staged`] exists for nothing else. Batches are made durable by one `syncfs`
 //! and then recorded; after a crash the contents of recorded batches are trusted, and the rest is
 //! read and digested once more.
+//!
+//! There may be a million of them, so what is kept in mind are the few that nobody vouches for: those
+//! that were there at the beginning and are in no record. Everything else that has a name was
+//! verified by this process or is in a recorded batch.
 
 use std::{
     collections::{HashMap, HashSet},
     io,
+    ops::ControlFlow,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -38,6 +43,12 @@ const BATCH_FILES: usize = 1024;
 const BATCH_BYTES: u64 = 256 << 20;
 /// Runs of zeros of this size, aligned, take no room on the disk.
 const HOLE: usize = 64 * 1024;
+/// Recorded files that are looked at together: with more, the records are gone through in parts.
+const RECORDS_AT_A_TIME: usize = 128;
+/// Most staged files that wait for being read again; what is beyond is dropped and comes again.
+const MOST_UNPROVEN: usize = 100_000;
+/// Names that are taken from the directory at a time where all of them go.
+const NAMES_AT_A_TIME: usize = 4096;
 const TEMPORARY: &[u8] = b"tmp-";
 const BATCHES: &[u8] = b"batches";
 
@@ -88,8 +99,8 @@ pub struct Staging {
 
 #[derive(Debug, Default)]
 struct State {
-    /// In a recorded batch, or verified by this process and about to be.
-    proven: HashSet<FileKey>,
+    /// Was here at the beginning, is in no recorded batch, and was not read again.
+    unproven: HashSet<FileKey>,
     /// Verified by this process, not yet recorded.
     batch: Vec<FileKey>,
     batch_bytes: u64,
@@ -121,25 +132,21 @@ impl Staging {
         let dir = work.ensure_dir(b"staging", 0o700)?;
         let batches = dir.ensure_dir(BATCHES, 0o700)?;
         let mut state = State::default();
-        for entry in batches.entries()? {
-            let Some(number) =
-                std::str::from_utf8(&entry.name).ok().and_then(|n| n.parse::<u64>().ok())
-            else {
-                continue;
-            };
-            state.next_batch = state.next_batch.max(number + 1);
-            // A damaged record costs reading its files again, nothing else.
-            if let Ok(Some(body)) = record::load(&batches, &number.to_string()) {
-                state.proven.extend(
-                    String::from_utf8_lossy(&body).lines().filter_map(FileKey::from_file_name),
-                );
+        let records = Records::list(&batches)?;
+        state.next_batch = records.0.last().map_or(0, |last| last + 1);
+        // A directory where a switch in place was interrupted between two names.
+        some_names(&dir, |name| name.starts_with(TEMPORARY), |name| remove_all(&dir, name))?;
+        let mut beyond = 0u64;
+        for key in records.missing(&dir, &batches)? {
+            if state.unproven.len() < MOST_UNPROVEN {
+                state.unproven.insert(key);
+            } else {
+                dir.unlink(&key.file_name())?;
+                beyond += 1;
             }
         }
-        for entry in dir.entries()? {
-            // A directory where a switch in place was interrupted between two names.
-            if entry.name.starts_with(TEMPORARY) {
-                remove_all(&dir, &entry.name)?;
-            }
+        if beyond > 0 {
+            tracing::warn!(files = beyond, "staged files that no record vouches for are dropped");
         }
         Ok(Self {
             dir,
@@ -275,14 +282,21 @@ impl Staging {
     /// Bytes and files that are staged, verified or not.
     pub fn held(&self) -> Result<(u64, u64), Error> {
         let mut held = (0, 0);
-        for entry in self.dir.entries()? {
-            if FileKey::from_bytes(&entry.name).is_some()
-                && let Some(meta) = self.dir.stat(&entry.name)?
-            {
-                held = (held.0 + meta.size, held.1 + 1);
+        let mut failed = None;
+        self.dir.names(|name| {
+            if FileKey::from_bytes(name).is_some() {
+                match self.dir.stat(name) {
+                    Ok(Some(meta)) => held = (held.0 + meta.size, held.1 + 1),
+                    Ok(None) => {}
+                    Err(error) => {
+                        failed = Some(error);
+                        return ControlFlow::Break(());
+                    }
+                }
             }
-        }
-        Ok(held)
+            ControlFlow::Continue(())
+        })?;
+        failed.map_or(Ok(held), |error| Err(error.into()))
     }
 
     /// The directory in which the file of a key has its [`FileKey::file_name`].
@@ -318,14 +332,7 @@ impl Staging {
         if !records.is_empty() {
             self.batches.sync()?;
         }
-        let mut dropped = false;
-        for entry in self.dir.entries()? {
-            if *entry.name != *BATCHES {
-                remove_all(&self.dir, &entry.name)?;
-                dropped = true;
-            }
-        }
-        if dropped {
+        if some_names(&self.dir, |name| name != BATCHES, |name| remove_all(&self.dir, name))? {
             self.dir.sync()?;
         }
         *state = State { next_batch: state.next_batch, ..State::default() };
@@ -339,7 +346,7 @@ impl Staging {
     fn proven(&self, key: &FileKey, size: u64) -> Result<bool, Error> {
         let name = key.file_name();
         let Some(meta) = self.dir.stat(&name)? else { return Ok(false) };
-        if self.lock().proven.contains(key) && meta.size == size {
+        if meta.size == size && !self.lock().unproven.contains(key) {
             return Ok(true);
         }
         let file = self.dir.open_file(&name)?;
@@ -351,6 +358,7 @@ impl Staging {
             return Ok(true);
         }
         self.dir.unlink(&name)?;
+        self.lock().unproven.remove(key);
         Ok(false)
     }
 
@@ -397,10 +405,9 @@ impl Staging {
 
     fn note(&self, key: FileKey, size: u64) -> Result<(), Error> {
         let mut state = self.lock();
-        if state.proven.insert(key) {
-            state.batch.push(key);
-            state.batch_bytes += size;
-        }
+        state.unproven.remove(&key);
+        state.batch.push(key);
+        state.batch_bytes += size;
         if state.batch.len() >= BATCH_FILES || state.batch_bytes >= BATCH_BYTES {
             self.flush(&mut state)?;
         }
@@ -431,23 +438,22 @@ impl Staging {
     /// memory as if nothing had happened; asking again would succeed and prove nothing. So all that
     /// no recorded batch vouches for goes.
     fn distrust(&self, state: &mut State) {
-        for key in state.batch.drain(..) {
-            state.proven.remove(&key);
-        }
+        state.batch.clear();
         state.batch_bytes = 0;
-        let entries = match self.dir.entries() {
-            Ok(entries) => entries,
+        state.unproven.clear();
+        let unrecorded = Records::list(&self.batches)
+            .and_then(|records| records.missing(&self.dir, &self.batches));
+        let unrecorded = match unrecorded {
+            Ok(unrecorded) => unrecorded,
             Err(error) => {
                 tracing::warn!(%error, "staged files that were not synced cannot be listed");
                 return;
             }
         };
-        for entry in entries {
-            if let Some(key) = FileKey::from_bytes(&entry.name)
-                && !state.proven.contains(&key)
-                && let Err(error) = self.dir.unlink(&entry.name)
-            {
+        for key in unrecorded {
+            if let Err(error) = self.dir.unlink(&key.file_name()) {
                 tracing::warn!(%error, "a staged file that was not synced stays");
+                state.unproven.insert(key);
             }
         }
     }
@@ -456,6 +462,74 @@ impl Staging {
     fn drop_temporary(&self, name: &[u8]) {
         if let Err(error) = self.dir.unlink(name) {
             tracing::debug!(%error, "left a temporary file in staging");
+        }
+    }
+}
+
+/// Numbers of the recorded batches, ascending.
+struct Records(Vec<u64>);
+
+impl Records {
+    fn list(batches: &Dir) -> fs::Result<Self> {
+        let mut numbers = Vec::new();
+        batches.names(|name| {
+            let name = std::str::from_utf8(name).ok();
+            numbers.extend(name.and_then(|name| name.parse::<u64>().ok()));
+            ControlFlow::Continue(())
+        })?;
+        numbers.sort_unstable();
+        Ok(Self(numbers))
+    }
+
+    /// The staged files that are in none of them. Many records are gone through in parts, by what the
+    /// digests begin with, so that it takes no more memory however much is staged.
+    fn missing(&self, dir: &Dir, batches: &Dir) -> fs::Result<Vec<FileKey>> {
+        let parts = self.0.len().div_ceil(RECORDS_AT_A_TIME).clamp(1, 256);
+        let mut missing = Vec::new();
+        for part in 0..parts {
+            let is_meant =
+                |key: &FileKey| usize::from(key.digest.as_bytes()[0]) * parts / 256 == part;
+            let mut recorded = HashSet::new();
+            for number in &self.0 {
+                // A damaged record costs reading its files again, nothing else.
+                if let Ok(Some(body)) = record::load(batches, &number.to_string()) {
+                    let keys = body.split(|byte| *byte == b'\n').filter_map(FileKey::from_bytes);
+                    recorded.extend(keys.filter(is_meant));
+                }
+            }
+            dir.names(|name| {
+                let key = FileKey::from_bytes(name).filter(is_meant);
+                missing.extend(key.filter(|key| !recorded.contains(key)));
+                ControlFlow::Continue(())
+            })?;
+        }
+        Ok(missing)
+    }
+}
+
+/// Does something to all names that are meant, some at a time; says whether there were any. What is
+/// done to them has to take them away.
+fn some_names(
+    dir: &Dir,
+    is_meant: impl Fn(&[u8]) -> bool,
+    act: impl Fn(&[u8]) -> fs::Result<()>,
+) -> fs::Result<bool> {
+    let mut any = false;
+    loop {
+        let mut names: Vec<Box<[u8]>> = Vec::new();
+        dir.names(|name| {
+            if is_meant(name) {
+                names.push(name.into());
+            }
+            let is_enough = names.len() >= NAMES_AT_A_TIME;
+            if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        // The same steps each time that it is done.
+        names.sort_unstable();
+        names.iter().try_for_each(|name| act(name))?;
+        any |= !names.is_empty();
+        if names.len() < NAMES_AT_A_TIME {
+            return Ok(any);
         }
     }
 }

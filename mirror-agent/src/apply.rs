@@ -462,6 +462,7 @@ pub fn changes(
 ) -> Result<Changes, manifest::Error> {
     let mut changes = Changes { deleted: plan.withdrawn_entries().1, ..Changes::default() };
     for change in plan.changes() {
+        let change = change?;
         let old = have.find(&change.path)?;
         if !change.wanted && old.is_none() {
             continue;

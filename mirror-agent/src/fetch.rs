@@ -6,6 +6,7 @@
 //! breaks off is resumed; what is wrong is asked for elsewhere.
 
 pub mod allowed;
+pub mod kept;
 pub mod manifest;
 pub mod pack;
 pub mod pointer;

@@ -40,6 +40,10 @@ use crate::{
     stage::Content,
 };
 
+/// Contents that are brought together. What is decided about them together (which frames to draw,
+/// which way to go) takes up to a kilobyte for each, so a first sync is brought in parts.
+pub const AT_A_TIME: usize = 16_384;
+
 /// A pack of the chain that leads to the target.
 #[derive(Debug)]
 pub struct Link {
@@ -211,7 +215,7 @@ fn decide(
         packs.for_each(|reason| reason.detail.clone_from(detail));
     }
     run.extend_not_taken(not_taken);
-    run.progress().phase("fetch", "bytes", route.expected_bytes);
+    run.progress().more("fetch", "bytes", route.expected_bytes);
     tracing::info!(
         assignment = %run.assignment(),
         files = needs.len(),

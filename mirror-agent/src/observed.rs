@@ -51,6 +51,7 @@ use crate::{
         listing::{Listed, ListedKind, Listing, NANOS},
         source::{Asked, Source},
     },
+    versions::SHARED_AT_A_TIME,
     withdraw,
 };
 
@@ -83,13 +84,10 @@ pub async fn sync(
     let content = upstream.clone();
     let look = Look { agent, order, from, rules: &rules, upstream, content, run, home };
     run.progress().phase("list", "bytes", 0);
-    let quick = look.quick(&work).await?;
-    if let Some(quick) = quick.filter(|_| same_rules)
-        && quick::is_unchanged(agent, order, quick)?
-    {
-        run.notice("the files of quick-list are as they were; the tree was not listed");
-        return unchanged(agent, &mut site, order, &rules, run);
-    }
+    let quick = match look.quick(same_rules, &work).await? {
+        Quick::Unchanged => return unchanged(agent, &mut site, order, &rules, run),
+        Quick::ToBeListed(quick) => quick,
+    };
     let listing = look.list(&work).await?;
     look.tell_refused(&listing);
     let version = next_version(last);
@@ -175,6 +173,14 @@ struct Look<'a> {
     home: Dir,
 }
 
+/// What the small files of a tree say about all of it.
+enum Quick {
+    /// It is as it was.
+    Unchanged,
+    /// Nothing, or that it changed; what they show, to be remembered once it was listed and taken.
+    ToBeListed(Option<Digest>),
+}
+
 /// Digest and length of each file that came, by path.
 type Digests = HashMap<TreePath, (Digest, u64)>;
 
@@ -190,7 +196,7 @@ impl Look<'_> {
         let Self { agent, order, rules, run, .. } = *self;
         let Unit { listing, applied, version, bases } = unit;
         let same_rules = applied.as_ref().is_some_and(|applied| applied.rules.same_as(rules));
-        let kept = |digest: &Digest| agent.manifests.load(digest);
+        let kept = |held: &Applied| agent.manifests.load(&held.manifest);
         let mut base: Base<Manifest> = Base::find_by(kept, site, applied, rules, run)?;
         let mut record = ScanRecord::empty();
         if base.adopted {
@@ -225,10 +231,13 @@ impl Look<'_> {
             site.plan(&base.manifest, base.rules.as_ref(), &want, rules, &removals, grace)
         })?;
         run.add_changes(apply::changes(&plan, &base.manifest, &*want)?);
-        block_in_place(|| share(site, plan.needs()))?;
+        block_in_place(|| {
+            let mut parts = plan.needs_in_parts(SHARED_AT_A_TIME);
+            parts.try_for_each(|part| share(site, &part?))
+        })?;
         block_in_place(|| self.stage(site, &plan, work))?;
         site.leave(&removals.apart)?;
-        run.progress().phase("apply", "entries", plan.changes().len() as u64);
+        run.progress().phase("apply", "entries", plan.change_count());
         let progress = Arc::clone(run.progress());
         let report = block_in_place(|| {
             site.switch(&plan, (version, digest), rules, order, &progress, Timestamp::now())
@@ -242,14 +251,25 @@ impl Look<'_> {
         &self.order.name.tree
     }
 
-    /// What the tree's small files show, where it names some and they are there.
-    async fn quick(&self, work: &Path) -> Result<Option<Digest>, Error> {
+    /// Asks the tree's small files, where it names some, whether there is anything to be listed; what is
+    /// held through other rules has to be.
+    async fn quick(&self, same_rules: bool, work: &Path) -> Result<Quick, Error> {
         if self.order.quick_list.is_empty() {
-            return Ok(None);
+            return Ok(Quick::ToBeListed(None));
         }
-        let Some(filter) = quick::filter(&self.order.quick_list) else { return Ok(None) };
+        let Some(filter) = quick::filter(&self.order.quick_list) else {
+            return Ok(Quick::ToBeListed(None));
+        };
         let listing = self.list_through(&filter, work).await?;
-        Ok(quick::digest(listing.entries()))
+        let shown = quick::digest(listing.entries());
+        match shown {
+            Some(shown) if same_rules && quick::is_unchanged(self.agent, self.order, shown)? => {
+                self.run
+                    .notice("the files of quick-list are as they were; the tree was not listed");
+                Ok(Quick::Unchanged)
+            }
+            shown => Ok(Quick::ToBeListed(shown)),
+        }
     }
 
     /// Lists the unit, without the links that it may not have.
@@ -487,12 +507,13 @@ impl Look<'_> {
         let staging = site.area().staging();
         let stage = stage_dir(work).map_err(|source| self.failed(source))?;
         let arrived = Arrived::open(&self.home, &stage)?;
-        let contents = apply::PlanStage::new(staging, plan.needs());
         for need in plan.needs() {
-            if staging.has(need).map_err(apply::Error::from)? {
+            let need = need?;
+            if staging.has(&need).map_err(apply::Error::from)? {
                 continue;
             }
-            arrived.take(&contents, need)?;
+            let content = apply::PlanStage::new(staging, std::slice::from_ref(&need));
+            arrived.take(&content, &need)?;
         }
         Ok(staging.seal().map_err(apply::Error::from)?)
     }

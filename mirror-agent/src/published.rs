@@ -10,11 +10,13 @@ use filetree::{plan::Need, scan::ScanRecord};
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
+    filter::Filter,
     generation::{Generation, Version},
-    manifest::{Entries, StoredManifest},
+    manifest::Entries,
     name::TreeName,
     origin,
-    pack::target_blocks,
+    pack::{PartOf, target_blocks, target_part},
+    path::TreePath,
     point::PointRef,
     statement::Offer,
     transfer::{NoDelta, Way},
@@ -28,6 +30,7 @@ use crate::{
     agent::Agent,
     apply::{self, Applied, Rules, Site},
     fetch::{
+        kept::KeptManifest,
         manifest,
         pack::Remote,
         points::{ORIGIN, Point, Points, RELAY},
@@ -127,7 +130,7 @@ pub(crate) struct Ready {
     pub(crate) plan: filetree::plan::Plan,
     pub(crate) rules: Rules,
     base: Base,
-    want: Arc<StoredManifest>,
+    want: Arc<KeptManifest>,
     points: Arc<Points>,
     chain: Vec<Link>,
     no_pack: NoPack,
@@ -174,7 +177,7 @@ impl Ready {
         target: &Verified,
         run: &Run,
     ) -> Result<filetree::switch::SwitchReport, apply::Error> {
-        run.progress().phase("apply", "entries", self.plan.changes().len() as u64);
+        run.progress().phase("apply", "entries", self.plan.change_count());
         let generation = (target.version(), target.statement.manifest);
         let progress = Arc::clone(run.progress());
         let Self { site, plan, rules, .. } = self;
@@ -263,7 +266,12 @@ pub(crate) async fn prepare(
     agent.tell_begun(run);
     let rsync = rsync_source(agent, order, from, target.statement.generation, run);
     let mut ready = Ready { site, plan, rules, base, want, points, chain, no_pack, rsync };
-    ready.bring(agent, order, target, ready.plan.needs(), run).await?;
+    let mut parts = ready.plan.needs_in_parts(gather::AT_A_TIME);
+    while let Some(part) = block_in_place(|| parts.next()) {
+        let part = part.map_err(apply::Error::from)?;
+        ready.bring(agent, order, target, &part, run).await?;
+    }
+    drop(parts);
     ready.site.leave(&removals.apart)?;
     Ok(Prepared::Ready(Box::new(ready)))
 }
@@ -294,8 +302,8 @@ pub(crate) async fn from_everything(
         return Ok(false);
     };
     let (start, before) = (std::time::Instant::now(), sources.points.mark());
-    let chain =
-        follow(agent, sources.tree, &[offer], &StoredManifest::empty(), sources.points).await;
+    let nothing = KeptManifest::default();
+    let chain = follow(agent, sources.tree, &[offer], &nothing, None, sources.points).await;
     note_metadata(sources.points, &before, start, run);
     let chain = match chain {
         Ok(Some((_, chain))) => chain,
@@ -329,30 +337,45 @@ async fn target_of(
     rules: &Rules,
     points: &Points,
     run: &Run,
-) -> Result<(StoredManifest, Vec<Link>, NoPack), Error> {
+) -> Result<(KeptManifest, Vec<Link>, NoPack), Error> {
     run.progress().phase("plan", "bytes", 0);
     let tree = &order.name.tree;
     let start = std::time::Instant::now();
     let before = points.mark();
-    let offers = target.chain(base.digest, block_in_place(|| base.share(rules))?);
-    let (chain, no_pack) = match follow(agent, tree, &offers, &base.manifest, points).await {
+    let (wanted, all) = (target.statement.manifest, target.statement.bytes);
+    let share = block_in_place(|| base.share(rules, all))?;
+    let nothing = KeptManifest::default();
+    let start_from = base.start(rules);
+    let offers = target.chain(start_from.and(base.digest), share);
+    let (held, filter) = start_from.unwrap_or((&nothing, None));
+    let mut followed = follow(agent, tree, &offers, held, filter, points).await;
+    if let Err((NoDelta::Corrupt, detail)) = &followed
+        && filter.is_some()
+        && held.whole().is_some()
+    {
+        tracing::warn!(%tree, detail, "the index of a pack cannot be used in parts");
+        followed = follow(agent, tree, &offers, held, None, points).await;
+    }
+    let (chain, no_pack) = match followed {
         Ok(chain) => (chain, None),
         Err((reason, detail)) => {
             tracing::warn!(%tree, detail, "a pack cannot be used");
             (None, Some((reason, detail)))
         }
     };
-    let wanted = target.statement.manifest;
     let result = match chain {
         Some((want, chain)) if want.digest() == wanted => {
-            agent.manifests.put_list(want.list())?;
+            match &want {
+                KeptManifest::Whole(whole) => drop(agent.manifests.put_list(whole.list())?),
+                KeptManifest::Part(part) => agent.manifests.put_part(part.named())?,
+            }
             (want, chain)
         }
         _ => {
             let statement = &target.statement;
             let fetched =
                 manifest::fetch(points, &agent.manifests, tree, statement, agent.patience).await?;
-            (fetched, Vec::new())
+            (KeptManifest::Whole(fetched), Vec::new())
         }
     };
     note_metadata(points, &before, start, run);
@@ -370,23 +393,30 @@ fn note_metadata(points: &Points, before: &[u64], start: std::time::Instant, run
 /// Why offered packs are not used: the reason, and what exactly was seen.
 type NoPack = Option<(NoDelta, String)>;
 
-/// Reads the indexes of a chain of packs, one leading on from the other.
+/// Reads the indexes of a chain of packs, one leading on from the other: where there is a filter, what
+/// of them concerns whoever keeps what it keeps.
 async fn follow(
     agent: &Agent,
     tree: &protocol::name::TreeName,
     offers: &[&Offer],
-    base: &StoredManifest,
+    base: &KeptManifest,
+    filter: Option<&Filter>,
     points: &Points,
-) -> Result<Option<(StoredManifest, Vec<Link>)>, (NoDelta, String)> {
+) -> Result<Option<(KeptManifest, Vec<Link>)>, (NoDelta, String)> {
     if offers.is_empty() {
         return Ok(None);
     }
     let leads_on = offers.first().is_some_and(|offer| offer.from.is_some());
-    let mut at = if leads_on { base.clone() } else { StoredManifest::empty() };
+    let mut at = if leads_on { base.clone() } else { KeptManifest::default() };
+    let keeps = filter.map(|filter| |path: &TreePath, is_dir| filter.keeps(path, is_dir));
     let mut chain = Vec::new();
     for &offer in offers {
         let remote = Remote { points, tree, offer, patience: agent.patience };
-        let index = remote.index().await.map_err(|error| {
+        let index = match &keeps {
+            Some(keeps) => remote.index_for(&at, keeps).await,
+            None => remote.index().await,
+        };
+        let index = index.map_err(|error| {
             let damaged = matches!(
                 &error,
                 crate::fetch::pack::Error::Fetch {
@@ -400,9 +430,18 @@ async fn follow(
             (reason, crate::chain(&error))
         })?;
         let put = |block| agent.manifests.put_block(&block);
-        let to = block_in_place(|| target_blocks(&index, &at, put))
-            .map_err(|error: manifest::Error| (NoDelta::Corrupt, crate::chain(&error)))?;
-        let to = agent.manifests.at(to);
+        let to = block_in_place(|| match (&at, &keeps, filter) {
+            (KeptManifest::Whole(from), ..) if index.is_whole() => target_blocks(&index, from, put)
+                .map(|to| KeptManifest::Whole(agent.manifests.at(to))),
+            (from, Some(keeps), Some(filter)) => {
+                let (digest, filter) = (from.digest(), filter.digest());
+                let held = PartOf { digest, from, keeps, filter };
+                let to = target_part(&index, held, put)?;
+                Ok(KeptManifest::Part(agent.manifests.part_at(to)))
+            }
+            _ => Err(protocol::pack::Error::Partial.into()),
+        });
+        let to = to.map_err(|error: manifest::Error| (NoDelta::Corrupt, crate::chain(&error)))?;
         let from = Arc::new(std::mem::replace(&mut at, to));
         chain.push(Link { offer: offer.clone(), index, from });
     }
@@ -509,7 +548,7 @@ fn held(
     rules: &Rules,
     observed: bool,
 ) -> Result<Option<Held>, apply::Error> {
-    let manifest = block_in_place(|| agent.manifests.get(&digest));
+    let manifest = block_in_place(|| agent.manifests.get_for(&digest, &rules.filter));
     manifest.map(|manifest| held_of(&manifest, version, digest, rules, observed)).transpose()
 }
 

@@ -258,6 +258,7 @@ impl Run {
         unit: Option<&TreePath>,
     ) -> Result<(), manifest::Error> {
         for change in plan.changes() {
+            let change = change?;
             if !change.wanted {
                 self.foresee_delete(shown(&change.path, unit));
             } else if let Some(new) = want.find(&change.path)?.filter(|new| !new.is_dir())
@@ -520,6 +521,18 @@ impl Progress {
             0 => log.line(phase),
             total => log.line(&format!("{phase}: {total} {unit}")),
         }
+    }
+
+    /// Begins a phase, or adds to what is to be done in it where it is under way.
+    pub fn more(&self, phase: &'static str, unit: &'static str, units: u64) {
+        let is_under_way =
+            *self.phase.lock().unwrap_or_else(PoisonError::into_inner) == (phase, unit);
+        if !is_under_way {
+            return self.phase(phase, unit, units);
+        }
+        self.total.fetch_add(units, Ordering::Relaxed);
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.line(&format!("{phase}: {units} {unit} more"));
     }
 
     /// Has each phase written to a log.

@@ -14,7 +14,6 @@ use std::sync::{Arc, atomic::AtomicBool};
 use filetree::area::{Damage, Finding, ScrubOptions, ScrubReport};
 use jiff::Timestamp;
 use protocol::{
-    manifest::StoredManifest,
     path::TreePath,
     v1::agent::{AssignmentOrder, Checked, RunResult},
 };
@@ -24,6 +23,7 @@ use self::repair::Repair;
 use crate::{
     agent::Agent,
     apply::{self, Applied, Site},
+    fetch::kept::KeptManifest,
     report::Run,
 };
 
@@ -109,7 +109,8 @@ pub(crate) async fn verify(
     if applied.rules.versions().is_some() {
         return versions::verify(agent, site, order, &applied, look, run).await;
     }
-    let have = agent.manifests.get(&applied.manifest).ok_or(Error::NoManifest)?;
+    let have = agent.manifests.get_for(&applied.manifest, &applied.rules.filter);
+    let have = have.ok_or(Error::NoManifest)?;
     let have = Arc::new(have);
     let report = block_in_place(|| scrub(site, &have, &applied, look, run))?;
     let mut checked =
@@ -165,7 +166,7 @@ fn take_extras(site: &mut Site, findings: &[Finding]) -> Result<(u64, u64), appl
 
 fn scrub(
     site: &Site,
-    have: &Arc<StoredManifest>,
+    have: &Arc<KeptManifest>,
     applied: &Applied,
     look: &Look<'_>,
     run: &Run,

@@ -30,6 +30,7 @@ use protocol::{
 
 pub use self::{
     select::{MAX_VERSIONS, Names, Shown},
+    share::SHARED_AT_A_TIME,
     tally::Tally,
 };
 use crate::{

@@ -41,7 +41,7 @@ pub(crate) fn if_due(
         return Ok(RunResult::UpToDate);
     }
     // Without the manifest nothing can be told apart; the next generation takes them along.
-    let Some(manifest) = agent.manifests.get(&applied.manifest) else {
+    let Some(manifest) = agent.manifests.get_for(&applied.manifest, &applied.rules.filter) else {
         tracing::warn!(assignment = %order.name, "the manifest of what is held is missing");
         return Ok(RunResult::UpToDate);
     };
@@ -50,7 +50,7 @@ pub(crate) fn if_due(
         let want = std::sync::Arc::new(manifest);
         let (rules, grace) = (&applied.rules, apply::grace(order, now));
         let plan = site.plan(&want, Some(rules), &want, rules, &Removals::default(), grace)?;
-        run.progress().phase("apply", "entries", plan.changes().len() as u64);
+        run.progress().phase("apply", "entries", plan.change_count());
         let generation = (applied.version, applied.manifest);
         site.switch(&plan, generation, rules, order, run.progress(), now)
     })?;

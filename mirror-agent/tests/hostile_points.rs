@@ -39,14 +39,17 @@ use mirror_agent::{
 use protocol::{
     digest::Digest,
     generation::{Revision, RootNumber},
+    manifest::Manifest,
     origin,
+    pack::{Index, PartOf, target_part},
+    path::TreePath,
     statement::{Claim as _, Statement},
     v1::agent::PointReport,
 };
 
 use self::{
     server::{At, FAULTS, Fault, KINDS, Kind, Server},
-    tree::{Tree, small_tree, tree},
+    tree::{Tree, small_tree, tree, wide_tree},
 };
 
 const FAST: Patience = Patience { silence: Duration::from_millis(1_500), minimum_rate: 2_000 };
@@ -384,6 +387,69 @@ async fn a_lie_costs_one_frame_once_more_and_is_counted_for_the_one_who_told_it(
     let again = reports[1].received_bytes;
     assert!(again <= largest, "{again} bytes came twice, a frame has at most {largest}");
     assert!(index.frame_count() > 1, "the test needs several frames");
+}
+
+/// What of the index a site fetches that keeps one directory of twenty.
+async fn fetch_part(tree: &Tree, points: &Points) -> Result<Index, String> {
+    let remote = Remote { points, tree: &tree.name, offer: &tree.offer, patience: FAST };
+    let keeps = |path: &TreePath, _: bool| path.as_bytes().starts_with(b"d07");
+    let fetched = remote.index_for(&Manifest::empty(), &keeps).await;
+    let index = fetched.map_err(|error| told(&error))?;
+    let held = PartOf {
+        digest: Manifest::empty().digest(),
+        from: &Manifest::empty(),
+        keeps: &keeps,
+        filter: tree.offer.to,
+    };
+    let part = target_part(&index, held, |_| Ok::<_, protocol::pack::Error>(())).unwrap();
+    let kept = tree.manifest.entries().iter().filter(|entry| keeps(&entry.path, true));
+    assert_eq!(part.list.entry_count(), kept.count() as u64);
+    for op in index.ops() {
+        let (_, op) = op.unwrap();
+        let entry = tree.manifest.get(op.path()).unwrap();
+        let is_absent = matches!(op.content(), Some(protocol::pack::Content::Absent));
+        assert!(!keeps(op.path(), false) || !is_absent && op.path() == &entry.path);
+    }
+    Ok(index)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_of_an_index_are_verified_one_by_one_whatever_a_point_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = Arc::new(wide_tree(dir.path()));
+    let good = Server::start(&tree, Kind::Frame, Fault::None).await;
+    let good = format!("http://{}", good.address);
+    let points = Points::new(vec![point(&tree, "good", &good)]);
+    let index = fetch_part(&tree, &points).await.unwrap();
+    assert!(!index.is_whole());
+    let (all, fetched) = (tree.offer.index_length, points.reports()[0].received_bytes);
+    assert!(fetched * 5 <= all, "{fetched} of {all} bytes");
+    let most = fetched + SLACK;
+    stream::iter(FAULTS)
+        .map(|&fault| {
+            let (tree, good) = (Arc::clone(&tree), good.clone());
+            async move {
+                // Ranges that do not begin at the beginning: the blocks behind the front.
+                let bad = Server::start(&tree, Kind::Frame, fault).await;
+                let bad = format!("http://{}", bad.address);
+                let both = [("bad", &bad), ("good", &good)];
+                let points = both.map(|(name, base)| point(&tree, name, base));
+                let points = Points::new(points.into());
+                let fetched = tokio::time::timeout(SOON, fetch_part(&tree, &points)).await;
+                let index = fetched.unwrap_or_else(|_| panic!("{fault:?} hangs")).unwrap();
+                assert!(!index.is_whole(), "{fault:?}");
+                let read = points.reports()[0].received_bytes;
+                assert!(read <= 3 * most, "{fault:?}: {read} bytes were read");
+                let alone = Points::new(vec![point(&tree, "bad", &bad)]);
+                let ended = tokio::time::timeout(SOON, fetch_part(&tree, &alone)).await;
+                if let Err(why) = ended.unwrap_or_else(|_| panic!("{fault:?} hangs")) {
+                    assert!(why.contains("pack"), "{fault:?}: {why}");
+                }
+            }
+        })
+        .buffer_unordered(16)
+        .count()
+        .await;
 }
 
 #[tokio::test]

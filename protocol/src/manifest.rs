@@ -14,12 +14,14 @@ mod block;
 mod entries;
 mod entry;
 mod list;
+mod part;
 mod stored;
 
 pub use block::{Block, BlockBuilder, MAX_BLOCK_BYTES, MAX_BLOCK_ENTRIES};
-pub use entries::{Each, Entries, SharedEntries};
+pub use entries::{Chosen, Each, Entries, Positions, SharedEntries};
 pub use entry::{Entry, EntryKind, LinkGroup};
 pub use list::{BlockList, BlockRef, MAX_BLOCKS};
+pub use part::{Numbers, PartList, PartManifest};
 pub use stored::{BlockSource, StoredManifest};
 
 use std::sync::Arc;

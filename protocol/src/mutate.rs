@@ -11,6 +11,11 @@ use std::{
 pub(crate) struct Random(u64);
 
 impl Random {
+    /// The numbers of a seed, which is not zero.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
     /// A number below `end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 << 13;
@@ -53,7 +58,7 @@ pub(crate) fn try_many(what: &str, usual: u64, once: impl Fn(&mut Random) + Sync
         for thread in 1..=2u64 {
             let (tried, slowest, once) = (&tried, &slowest, &once);
             scope.spawn(move || {
-                let mut random = Random(thread.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                let mut random = Random::new(thread);
                 while tried.fetch_add(1, Ordering::Relaxed) < cases {
                     let start = Instant::now();
                     once(&mut random);

@@ -12,7 +12,8 @@
 //! header   "MNPK\x01"  required flags (u32, little-endian)
 //!          from: 0, or 1 and the digest      entries of `from`
 //!          to: digest                        entries of `to`
-//!          directory: length and bytes: the blocks below, with digests
+//!          directory: length and bytes: the blocks below, with digests; with flag 2 also where
+//!          in both manifests they are, and in which directories
 //!          with flag 1: length and bytes: objects that have the frames of the last blocks
 //! index    operation blocks (zstd), frame blocks (zstd)
 //! frames   stored bytes, one frame after the other, without gaps
@@ -34,14 +35,17 @@ mod header;
 mod index;
 mod merge;
 mod op;
+mod part;
 mod select;
 mod shared;
+mod within;
 
 pub use frame::{BaseRange, Codec, Frame};
 pub use header::Header;
-pub use index::{Index, IndexBuilder, Ops};
+pub use index::{Index, IndexBuilder, Keeps, Ops, Outline};
 pub use merge::{Merge, target_blocks, target_manifest};
-pub use op::{Content, Op, Slice};
+pub use op::{Content, Op, Place, Slice};
+pub use part::{PartOf, target_part};
 pub use select::{Cost, JOINED_GAP_BYTES, Selection, coalesce};
 pub use shared::{SHARED_FROM_BYTES, SharedPart, one_file};
 
@@ -118,6 +122,9 @@ pub enum Error {
     /// The result is no manifest.
     #[error("the pack leads to an impossible tree: {0}")]
     Manifest(#[from] manifest::Error),
+    /// Only a part of the index was fetched, and more is asked of it.
+    #[error("only a part of the pack's index is at hand, and all of it is needed")]
+    Partial,
     /// More than a limit of this format allows.
     #[error("the pack is larger than this format allows ({0})")]
     TooLarge(&'static str),

@@ -99,6 +99,9 @@ pub struct Offer {
     pub index_length: u64,
     /// Digest of those bytes.
     pub index: Digest,
+    /// The beginning of the index, where the rest of it may be fetched in parts: it names them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub front: Option<PackFront>,
     /// Bytes of the frames that lie in objects of their own, besides the pack.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub shared_length: u64,
@@ -119,6 +122,17 @@ impl Offer {
 
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+/// The beginning of a pack, which has the digest of every block of its index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PackFront {
+    /// Bytes from the pack's beginning to the first block.
+    pub length: u64,
+    /// Digest of those bytes.
+    pub digest: Digest,
 }
 
 /// What a pack took to make, and what it stands for.

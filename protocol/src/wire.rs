@@ -65,7 +65,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads on at `at`, where an earlier reader of the same bytes stood.
-    pub(crate) fn starting_at(bytes: &'a [u8], at: usize) -> Self {
+    pub fn starting_at(bytes: &'a [u8], at: usize) -> Self {
         Self { bytes, at: at.min(bytes.len()) }
     }
 
@@ -239,6 +239,18 @@ impl Writer {
     /// What was written.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
+    }
+
+    /// What was written so far.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Goes on behind what was written before.
+impl From<Vec<u8>> for Writer {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
     }
 }
 

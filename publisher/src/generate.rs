@@ -7,7 +7,7 @@ use std::{io, sync::Arc};
 
 use protocol::{
     digest::Digest,
-    manifest::{self, Block, BlockList, Manifest},
+    manifest::{self, Block, BlockList, BlockRef, BlockSource, Manifest, StoredManifest},
     name::TreeName,
     wire,
 };
@@ -60,6 +60,21 @@ pub enum Error {
     },
 }
 
+/// The blocks of a tree in the own store.
+#[derive(Debug)]
+struct Blocks {
+    places: Places,
+    tree: TreeName,
+}
+
+impl BlockSource for Blocks {
+    fn read(&self, block: &BlockRef) -> Result<Vec<u8>, manifest::Error> {
+        let object = Object { tree: self.tree.clone(), kind: Kind::Block, name: block.digest };
+        let unreadable = |error| manifest::Error::Unreadable(crate::state::error_chain(&error));
+        self.places.load(&object, block.bytes).map_err(unreadable)
+    }
+}
+
 /// A manifest that is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
@@ -100,10 +115,30 @@ impl Places {
         length: u64,
     ) -> Result<Manifest, Error> {
         let list = self.load_list(tree, manifest, length)?;
-        let block = |named: &manifest::BlockRef| self.load_block(tree, named);
-        let blocks = list.blocks().iter().map(block).collect::<Result<Vec<_>, _>>()?;
-        Manifest::from_blocks(&list, &blocks)
-            .map_err(|source| Error::Manifest { tree: tree.clone(), source })
+        let failed = |source| Error::Manifest { tree: tree.clone(), source };
+        // Block after block: all of them beside all entries would be half as much again.
+        let mut unread = None;
+        let block = |named: &BlockRef| {
+            self.load_block(tree, named).map_err(|error| {
+                let text = crate::state::error_chain(&error);
+                unread = Some(error);
+                manifest::Error::Unreadable(text)
+            })
+        };
+        let read = Manifest::read(&list, block);
+        unread.map_or_else(|| read.map_err(failed), Err)
+    }
+
+    /// A manifest whose blocks stay in the store and are read as they are needed.
+    pub fn stored_manifest(
+        &self,
+        tree: &TreeName,
+        manifest: &Digest,
+        length: u64,
+    ) -> Result<StoredManifest, Error> {
+        let list = self.load_list(tree, manifest, length)?;
+        let blocks = Blocks { places: self.clone(), tree: tree.clone() };
+        Ok(StoredManifest::new(list, Arc::new(blocks)))
     }
 
     /// Reads a manifest's block list back.

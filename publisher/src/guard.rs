@@ -12,7 +12,7 @@ use std::{cmp::Ordering, fmt};
 use filetree::fs::FileId;
 use protocol::{
     digest::Digest,
-    manifest::{Entry, Manifest},
+    manifest::{self, Entries, Entry, Manifest},
     path::TreePath,
     spec::GuardSpec,
     statement::GuardVerdict,
@@ -33,11 +33,11 @@ pub struct Step<'a> {
     /// The tree's guard.
     pub spec: &'a GuardSpec,
     /// The announced generation; `None` before the first, or where only its figures are known.
-    pub announced: Option<&'a Manifest>,
+    pub announced: Option<&'a dyn Entries>,
     /// What the announced generation's statement says it has, for a publisher that lost its state.
     pub figures: Option<Figures>,
     /// The generation that was announced a day ago, where it is another one.
-    pub a_day_ago: Option<&'a Manifest>,
+    pub a_day_ago: Option<&'a dyn Entries>,
     /// The tree as it is now.
     pub scanned: &'a Manifest,
     /// The digest of [`Step::scanned`].
@@ -133,9 +133,9 @@ pub struct Removed {
 }
 
 /// Judges a step.
-pub fn judge(step: &Step<'_>) -> Verdict {
+pub fn judge(step: &Step<'_>) -> Result<Verdict, manifest::Error> {
     let removed = match (step.announced, step.figures) {
-        (Some(before), _) => removed(before, step.scanned),
+        (Some(before), _) => removed(before, step.scanned)?,
         (None, Some(figures)) => shrunk(figures, step.scanned),
         (None, None) => Removed::default(),
     };
@@ -158,24 +158,28 @@ pub fn judge(step: &Step<'_>) -> Verdict {
     }
     reasons.extend(excess(step.spec, removed, false));
     if let Some(before) = step.a_day_ago {
-        reasons.extend(excess(step.spec, self::removed(before, step.scanned), true));
+        reasons.extend(excess(step.spec, self::removed(before, step.scanned)?, true));
     }
     let approval = step.approved.iter().find(|approval| approval.manifest == step.manifest);
-    match (reasons.is_empty(), approval) {
+    Ok(match (reasons.is_empty(), approval) {
         (false, None) => Verdict::Hold(Stop { reasons, removed }),
         (stopped_not, approval) => Verdict::Pass(GuardVerdict {
             removed_files: removed.files,
             removed_bytes: removed.bytes,
             approved_by: approval.filter(|_| !stopped_not).map(|approval| approval.by.clone()),
         }),
-    }
+    })
 }
 
 /// What `after` no longer has of the files of `before`.
-pub fn removed(before: &Manifest, after: &Manifest) -> Removed {
+pub fn removed(before: &dyn Entries, after: &Manifest) -> Result<Removed, manifest::Error> {
     let mut removed = Removed::default();
     let mut left = after.entries().iter().filter(|entry| entry.is_file()).peekable();
-    for entry in before.entries().iter().filter(|entry| entry.is_file()) {
+    for entry in before.each() {
+        let entry = entry?;
+        if !entry.is_file() {
+            continue;
+        }
         removed.of_files += 1;
         removed.of_bytes += entry.size();
         let order = loop {
@@ -189,7 +193,7 @@ pub fn removed(before: &Manifest, after: &Manifest) -> Removed {
             removed.bytes += entry.size();
         }
     }
-    removed
+    Ok(removed)
 }
 
 /// The least that must be gone, where the generation before is known only by its size.
@@ -337,7 +341,7 @@ mod tests {
             ("emptied files are not gone", numbered(100, 0), &[]),
         ];
         for (case, after, expected) in table {
-            assert_eq!(reasons(judge(&step(&spec, &hundred, &after))), expected, "{case}");
+            assert_eq!(reasons(judge(&step(&spec, &hundred, &after)).unwrap()), expected, "{case}");
         }
     }
 
@@ -348,7 +352,7 @@ mod tests {
         let spec =
             GuardSpec { max_delete_files: Some(Threshold::Percent(50)), ..GuardSpec::default() };
         assert_eq!(
-            reasons(judge(&step(&spec, &before, &after))),
+            reasons(judge(&step(&spec, &before, &after)).unwrap()),
             ["1000 of 1003 bytes would be gone, 250 may be"]
         );
     }
@@ -360,7 +364,7 @@ mod tests {
         let before = numbered(3, 1);
         let mut taken = step(&spec, &before, &before);
         taken.root_now = FileId { dev: 9, ino: 2 };
-        let reasons = reasons(judge(&taken));
+        let reasons = reasons(judge(&taken).unwrap());
         assert!(reasons[0].starts_with("the root is another directory"), "{reasons:?}");
         assert_eq!(reasons[1], "the tree must contain repodata/repomd.xml and does not");
     }
@@ -370,10 +374,10 @@ mod tests {
         let spec = GuardSpec::default();
         let (yesterday, before, after) = (numbered(100, 1), numbered(90, 1), numbered(82, 1));
         let mut taken = step(&spec, &before, &after);
-        assert_eq!(reasons(judge(&taken)), [""; 0]);
+        assert_eq!(reasons(judge(&taken).unwrap()), [""; 0]);
         taken.a_day_ago = Some(&yesterday);
         assert_eq!(
-            reasons(judge(&taken)),
+            reasons(judge(&taken).unwrap()),
             ["18 of 100 files would be gone since yesterday, 10 may be"]
         );
     }
@@ -386,10 +390,10 @@ mod tests {
         let mut taken = step(&spec, &before, &after);
         let wrong = approval(before.digest());
         taken.approved = &wrong;
-        assert!(matches!(judge(&taken), Verdict::Hold(_)));
+        assert!(matches!(judge(&taken).unwrap(), Verdict::Hold(_)));
         let right = approval(after.digest());
         taken.approved = &right;
-        let Verdict::Pass(verdict) = judge(&taken) else { panic!("approved") };
+        let Verdict::Pass(verdict) = judge(&taken).unwrap() else { panic!("approved") };
         assert_eq!((verdict.removed_files, verdict.removed_bytes), (10, 10));
         assert_eq!(verdict.approved_by.unwrap().as_str(), "alice");
     }
@@ -401,7 +405,7 @@ mod tests {
         let mut taken = step(&spec, &nothing, &half);
         taken.announced = None;
         taken.figures = Some(Figures { entries: 100, bytes: 500 });
-        assert_eq!(reasons(judge(&taken)), ["50 of 100 files would be gone, 10 may be"]);
+        assert_eq!(reasons(judge(&taken).unwrap()), ["50 of 100 files would be gone, 10 may be"]);
     }
 
     #[test]
@@ -410,8 +414,8 @@ mod tests {
         let (first, nothing) = (numbered(1, 1), Manifest::empty());
         let mut taken = step(&spec, &nothing, &first);
         (taken.announced, taken.root_before) = (None, None);
-        assert!(matches!(judge(&taken), Verdict::Pass(_)));
+        assert!(matches!(judge(&taken).unwrap(), Verdict::Pass(_)));
         taken.scanned = &nothing;
-        assert_eq!(reasons(judge(&taken)), ["the tree has no files"]);
+        assert_eq!(reasons(judge(&taken).unwrap()), ["the tree has no files"]);
     }
 }

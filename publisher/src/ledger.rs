@@ -230,13 +230,27 @@ pub fn load_scan(dir: &Dir) -> ScanRecord {
             return ScanRecord::empty();
         }
     };
-    ScanRecord::decode(&bytes).unwrap_or_else(|error| {
+    ScanRecord::from_bytes(bytes).unwrap_or_else(|error| {
         tracing::warn!(%error, "the last scan is not used; everything is read again");
         ScanRecord::empty()
     })
 }
 
-/// Writes the last scan, durably.
+/// Writes the last scan, durably, unless it is what is there.
 pub fn save_scan(dir: &Dir, record: &ScanRecord) -> io::Result<()> {
+    if is_saved(dir, record).unwrap_or(false) {
+        return Ok(());
+    }
     durable::replace(dir, SCAN, &record.encode())
+}
+
+/// Whether the scan that is there has the same length and checksum: a tree in which nothing changes
+/// is scanned again and again.
+fn is_saved(dir: &Dir, record: &ScanRecord) -> Result<bool, filetree::fs::Error> {
+    let file = dir.open_file(SCAN)?;
+    let mut sum = [0; Digest::LEN];
+    let at = file.meta()?.size.checked_sub(Digest::LEN as u64);
+    let Some(at) = at.filter(|at| *at == record.encoded_len()) else { return Ok(false) };
+    file.read_at(at, &mut sum)?;
+    Ok(sum == *record.checksum().as_bytes())
 }

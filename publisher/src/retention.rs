@@ -347,6 +347,7 @@ mod tests {
             length: 5,
             index_length: 1,
             index: Digest::of(b"index"),
+            front: None,
             shared_length: 0,
             encryption: None,
             figures: None,

@@ -83,12 +83,12 @@ pub enum Error {
 }
 
 /// Looks at a tree until it has settled, beside the record of an earlier scan. Blocks.
-pub fn take(look: &Look<'_>, earlier: &ScanRecord) -> Result<Scan, Error> {
+pub fn take(look: &Look<'_>, earlier: ScanRecord) -> Result<Scan, Error> {
     let root = look
         .fs
         .open_root(look.root)
         .map_err(|source| Error::Root { root: look.root.to_owned(), source })?;
-    let mut record: Option<ScanRecord> = None;
+    let mut record = earlier;
     let mut last: Option<Digest> = None;
     for _ in 0..LOOKS {
         let now = i64::try_from((look.now)().as_nanosecond()).unwrap_or(i64::MAX);
@@ -102,7 +102,7 @@ pub fn take(look: &Look<'_>, earlier: &ScanRecord) -> Result<Scan, Error> {
             cancel: look.cancel,
             ..ScanOptions::new(now)
         };
-        match scan::scan(&root, record.as_ref().unwrap_or(earlier), &options) {
+        match scan::scan(&root, &record, &options) {
             Ok(scan) => {
                 let digest = scan.manifest.digest();
                 let seen = last == Some(digest) || look.announced == Some(digest);
@@ -110,7 +110,7 @@ pub fn take(look: &Look<'_>, earlier: &ScanRecord) -> Result<Scan, Error> {
                     return Ok(scan);
                 }
                 last = Some(digest);
-                record = Some(scan.record);
+                record = scan.record;
             }
             Err(scan::Error::Incomplete(incomplete)) => {
                 let moving = |problem| matches!(problem, &scan::Problem::Unsettled { .. });
@@ -119,7 +119,7 @@ pub fn take(look: &Look<'_>, earlier: &ScanRecord) -> Result<Scan, Error> {
                     return Err(Error::Unreadable { reason, record: Box::new(incomplete.record) });
                 }
                 last = None;
-                record = Some(incomplete.record);
+                record = incomplete.record;
             }
             Err(scan::Error::Cancelled) => return Err(Error::Cancelled),
             Err(error) => return Err(Error::Scan(error)),

@@ -17,7 +17,7 @@ use filetree::{
 };
 use protocol::{
     digest::Digest,
-    manifest::{Entry, Manifest},
+    manifest::{Entries, Entry, Manifest, StoredManifest},
 };
 
 use self::bundles::Bundles;
@@ -89,9 +89,13 @@ impl Signatures {
     }
 
     /// Removes those that no file of these manifests needs.
-    pub(crate) fn collect(&self, kept: &[Manifest]) -> io::Result<()> {
-        let entries = kept.iter().flat_map(Manifest::entries);
-        let needed: HashSet<Digest> = entries.filter_map(Entry::digest).collect();
+    pub(crate) fn collect(&self, kept: &[StoredManifest]) -> io::Result<()> {
+        let mut needed = HashSet::new();
+        for entry in kept.iter().flat_map(|manifest| manifest.each()) {
+            let entry = entry.map_err(io::Error::other)?;
+            // Smaller files never have one.
+            needed.extend(entry.digest().filter(|_| entry.size() >= MIN_BYTES));
+        }
         for name in self.names()?.difference(&needed) {
             self.dir.unlink(name.hex().as_bytes()).map_err(durable::io)?;
         }

@@ -24,7 +24,7 @@ use filetree::fs::{self, Dir, File, Fs};
 use protocol::{
     digest::Digest,
     generation::Generation,
-    manifest::{Entry, Manifest},
+    manifest::{self, Entries, Entry, Manifest},
     name::TreeName,
     path::TreePath,
 };
@@ -38,6 +38,9 @@ pub enum Error {
     /// The disk refused.
     #[error(transparent)]
     Fs(#[from] fs::Error),
+    /// What a private tree holds cannot be told.
+    #[error(transparent)]
+    Manifest(#[from] manifest::Error),
     /// The file is no longer what the manifest says.
     #[error("{path} is no longer the file that was announced")]
     Moved {
@@ -60,7 +63,7 @@ pub struct View<'a> {
     /// Its generation.
     pub generation: Generation,
     /// Its content.
-    pub manifest: &'a Manifest,
+    pub manifest: &'a dyn Entries,
     /// Whether some content is shared with the source.
     pub shared: bool,
 }
@@ -99,7 +102,7 @@ impl Views {
         let unfinished = format!("{UNFINISHED}{generation}").into_bytes();
         remove_tree(&trees, &unfinished)?;
         let nothing = Manifest::empty();
-        let from = match spare {
+        let from: &dyn Entries = match spare {
             Some(spare) => {
                 trees.rename(&name(spare.generation), &trees, &unfinished)?;
                 spare.manifest

@@ -9,16 +9,24 @@ use std::{
 
 use tests::programs::{self, isolate, succeed};
 
-/// Package, older release, newer release. Chosen to have about as many changed, added and removed
-/// files as a release of a distribution: some packages change one file in a hundred, some half.
-const PACKAGES: [(&str, &str, &str); 6] = [
+/// Package, older release, newer release. Chosen to have about as many files, and changed, added
+/// and removed ones, as a release of a distribution: some packages change one file in a hundred,
+/// some half.
+const PACKAGES: [Package; 8] = [
     ("numpy", "2.2.0", "2.2.1"),
     ("pandas", "2.2.2", "2.2.3"),
     ("django", "5.1", "5.1.1"),
     ("babel", "2.15.0", "2.16.0"),
-    ("botocore", "1.35.0", "1.35.40"),
     ("sympy", "1.12.1", "1.13.0"),
+    ("google-api-python-client", "2.140.0", "2.141.0"),
+    ("sqlalchemy", "2.0.35", "2.0.36"),
+    ("matplotlib", "3.9.1", "3.9.2"),
 ];
+
+/// Nearly all of what changes in it are files that gzip made.
+const GZIPPED: [Package; 1] = [("botocore", "1.35.0", "1.35.40")];
+
+type Package = (&'static str, &'static str, &'static str);
 
 /// A tree before and after.
 pub(crate) struct Releases {
@@ -26,26 +34,26 @@ pub(crate) struct Releases {
     pub(crate) new: PathBuf,
 }
 
-/// The corpus, fetched where it is not there yet.
+/// Wheels, unpacked.
 pub(crate) fn releases() -> Releases {
-    let dir = programs::directory().join("../corpus");
-    let release = |name: &str, pick: fn(&(&str, &'static str, &'static str)) -> &'static str| {
-        let release = dir.join(name);
-        if !release.is_dir() {
-            let unfinished = dir.join(format!("{name}.part"));
-            let _ = fs::remove_dir_all(&unfinished);
-            for package in &PACKAGES {
-                unpack(package.0, pick(package), &dir.join("wheels"), &unfinished);
-            }
-            fs::rename(unfinished, &release).unwrap();
-        }
-        release
-    };
-    Releases { old: release("old", |package| package.1), new: release("new", |package| package.2) }
+    unpacked("releases", &PACKAGES)
 }
 
-fn unpack(package: &str, version: &str, wheels: &Path, to: &Path) {
-    let wheels = wheels.join(format!("{package}-{version}"));
+/// Wheels, unpacked, with files in them that are compressed by themselves.
+pub(crate) fn gzipped() -> Releases {
+    unpacked("gzipped", &GZIPPED)
+}
+
+fn unpacked(kind: &str, packages: &[Package]) -> Releases {
+    kept(kind, |dir, is_new| {
+        for (name, old, new) in packages {
+            unpack(name, if is_new { new } else { old }, dir);
+        }
+    })
+}
+
+fn unpack(package: &str, version: &str, to: &Path) {
+    let wheels = wheels().join(format!("{package}-{version}"));
     fs::create_dir_all(&wheels).unwrap();
     let mut pip = Command::new("python3");
     isolate(&mut pip);
@@ -62,6 +70,11 @@ fn unpack(package: &str, version: &str, wheels: &Path, to: &Path) {
     isolate(&mut unzip);
     unzip.args(["-m", "zipfile", "-e"]).arg(wheel).arg(place);
     succeed(&mut unzip);
+}
+
+/// Where wheels are kept, one in a directory of its own.
+fn wheels() -> PathBuf {
+    programs::directory().join("../corpus/wheels")
 }
 
 /// Puts the first `count` files of the newer release that are no larger than `size` below `to`.
@@ -139,11 +152,10 @@ pub(crate) fn sources() -> Releases {
 /// Wheels as they are published: the newer ones come beside the older.
 pub(crate) fn pool() -> Releases {
     releases();
-    let wheels = programs::directory().join("../corpus/wheels");
     kept("pool", |dir, is_new| {
         for (name, old, new) in PACKAGES {
             for version in [old, new].into_iter().take(1 + usize::from(is_new)) {
-                let from = wheels.join(format!("{name}-{version}"));
+                let from = wheels().join(format!("{name}-{version}"));
                 let wheel = fs::read_dir(from).unwrap().next().unwrap().unwrap();
                 fs::copy(wheel.path(), dir.join(wheel.file_name())).unwrap();
             }

@@ -89,10 +89,11 @@ fn update(
     let plan = area.plan(have, View::AS_IS, want, View::AS_IS).unwrap();
     println!("round {round}: planned in {:.3} s", begin.elapsed().as_secs_f64());
     for need in plan.needs() {
+        let need = need.unwrap();
         let name = need.path.to_string();
         let number = |text: &str| text.parse::<usize>().unwrap();
         let n = number(&name[1..5]) * IN_A_DIRECTORY + number(&name[7..10]);
-        let mut writer = area.staging().writer(need).unwrap();
+        let mut writer = area.staging().writer(&need).unwrap();
         writer.push(content(n, round).as_bytes()).unwrap();
         writer.finish().unwrap();
     }

@@ -198,14 +198,7 @@ fn what_a_stock_server_shows_is_not_fetched_where_it_does_not_fit() {
     let testbed = Testbed::start();
     let upstream = testbed.make_dir("upstream/tree");
     let rsyncd = Rsyncd::start(&testbed.path("rsyncd"), &[("pub", &testbed.path("upstream"))], "");
-    testbed.apply(&format!(
-        "[[upstream]]\nname = \"stock\"\nkind = \"rsyncd\"\nurl = \"{}\"\n\
-         [[source]]\nname = \"source\"\nupstream = \"stock\"\npath = \"pub\"\n\
-         [[tree]]\nname = \"tree\"\nsource = \"source\"\npath = \"tree\"\n\
-         [[site]]\nname = \"site\"\n[[grant]]\nsite = \"site\"\ntree = \"tree\"\n\
-         [[assignment]]\nsite = \"site\"\ntree = \"tree\"\n",
-        rsyncd.url()
-    ));
+    testbed.apply(&tests::fixture::mirrored(&rsyncd, "", "", ""));
     let agent = testbed.enroll_agent("agent", "site");
     let Some(volume) = Volume::mount(&agent.storage) else { return };
     tests::fixture::write(&upstream.join("small"), "small");

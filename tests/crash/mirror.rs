@@ -78,8 +78,9 @@ impl Mirror {
         let mut area = Area::open(&Fs::disk(), self.place.clone()).unwrap();
         let plan = area.plan(&self.have, View::AS_IS, &want, View::AS_IS).unwrap();
         for need in plan.needs() {
+            let need = need.unwrap();
             let content = contents.iter().find(|content| Digest::of(content) == need.digest);
-            let mut writer = area.staging().writer(need).unwrap();
+            let mut writer = area.staging().writer(&need).unwrap();
             writer.push(content.unwrap()).unwrap();
             writer.finish().unwrap();
         }

@@ -1,12 +1,13 @@
 //! Which agent holds what where, and that changed orders move or stop a tree and never cost it.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use tests::{
     Testbed,
     fixture::{OneTree, prose, write},
     network::{bytes_by, inodes},
     programs::{succeed, told},
+    wait_until,
 };
 
 /// Definitions of one publisher with these trees, and of the site `site`, which may hold them.
@@ -168,4 +169,82 @@ fn purging_an_ended_assignment_spares_the_one_that_took_over_its_files() {
     assert_eq!(refused.status.code(), Some(1), "{}", told(&refused));
     assert!(told(&refused).contains("two@site"), "{}", told(&refused));
     assert_eq!(fs::read(agent.published("here/f")).unwrap(), b"same");
+}
+
+#[test]
+fn f26_a_disabled_assignment_makes_nothing_and_asks_nobody() {
+    let net = OneTree::start("", "path = \"deep/down/tree\"\nenabled = false");
+    net.write("f", "content");
+    net.publish();
+    net.agent.sync();
+    assert!(net.testbed.runs("tree@site").is_empty(), "it is not even begun");
+    let asked = net.agent.command(&["sync", "tree", "--output", "json"]).output().unwrap();
+    assert_eq!(asked.status.code(), Some(1), "{}", told(&asked));
+    let reports: serde_json::Value = serde_json::from_slice(&asked.stdout).unwrap();
+    assert_eq!(reports[0]["result"], "SYNC_DISABLED", "{reports:#}");
+    assert_eq!(reports[0]["ways"].as_array().map_or(0, Vec::len), 0, "{reports:#}");
+    assert!(!net.agent.published("deep").exists());
+    net.testbed.ctl(&["enable", "tree@site"]);
+    net.agent.sync();
+    assert_eq!(fs::read(net.agent.published("deep/down/tree/f")).unwrap(), b"content");
+}
+
+#[test]
+fn f42_runs_that_make_the_same_parent_at_once_do_not_fail_each_other() {
+    let net = Testbed::start();
+    let names: Vec<String> = (0..8).map(|n| format!("t{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut definitions = trees(&net, &names);
+    for tree in &names {
+        write(&net.path(&format!("upstream/{tree}/f")), tree);
+        definitions += &assignment(tree, &format!("path = \"a/b/c/d/e/{tree}\""));
+    }
+    net.apply(&definitions);
+    let publisher = net.enroll_publisher("build");
+    let _publishing = net.run_publisher(&publisher);
+    for tree in &names {
+        net.publish(&publisher, tree);
+    }
+    let agent = net.enroll_agent("agent", "site");
+    let text = fs::read_to_string(&agent.config).unwrap();
+    fs::write(&agent.config, format!("parallel = 8\n{text}")).unwrap();
+    agent.sync();
+    for tree in &names {
+        let published = agent.published(&format!("a/b/c/d/e/{tree}/f"));
+        assert_eq!(fs::read_to_string(published).unwrap(), *tree);
+    }
+}
+
+#[test]
+fn f51_an_assignment_has_one_run_at_a_time_however_it_is_asked_for() {
+    let net = OneTree::start("", "");
+    let counted = net.testbed.make_dir("counted");
+    let (hook, seen, go) = (net.testbed.path("hook"), counted.join("seen"), net.testbed.path("go"));
+    let (count, wait) = (seen.display(), go.display());
+    let script =
+        format!("#!/bin/sh\necho run >> {count}\nuntil test -e {wait}; do sleep 0.05; done\n");
+    fs::write(&hook, script).unwrap();
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    net.configure_agent(&format!("writable = [{counted:?}]\n[hooks]\nbefore = [{hook:?}]"));
+    let _agent = net.testbed.run_agent(&net.agent);
+    net.write("f", prose(1, 3_000));
+    net.publish();
+    let begun = || fs::read_to_string(&seen).unwrap_or_default().lines().count();
+    wait_until("a run to begin", || begun() == 1);
+    // A newer target, an admin's wish, and somebody at the site, while it goes on.
+    net.write("f", prose(2, 3_000));
+    net.publish();
+    net.testbed.ctl(&["sync", "tree@site"]);
+    let mut asked = net.agent.command(&["sync", "tree"]);
+    let mut asked = asked.stdout(std::process::Stdio::null()).spawn().unwrap();
+    wait_until("the newer target to be known", || {
+        let status = succeed(&mut net.agent.command(&["status", "--output", "json"]));
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        status["assignments"][0]["target"]["generation"] == 2
+    });
+    assert_eq!(begun(), 1, "no second one begins");
+    fs::write(&go, "").unwrap();
+    net.testbed.wait_for_generation("tree@site", 2);
+    assert!(asked.wait().unwrap().success());
+    net.assert_same();
 }

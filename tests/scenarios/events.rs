@@ -104,6 +104,17 @@ fn what_a_receiver_did_not_take_is_told_again_in_order_also_by_a_coordinator_tha
     let failed = sink.got().iter().map(event).find(|e| e["kind"] == "run-failed").unwrap();
     assert!(failed["details"]["error"].as_str().unwrap().contains("hooks.before"), "{failed:#}");
 
+    let ended = sink.got().iter().map(event).find(|e| e["kind"] == "run-finished").unwrap();
+    let details = &ended["details"];
+    assert_eq!((&details["result"], &details["added"]), (&"SYNC_COMPLETED".into(), &"1".into()));
+    assert!(details["received-bytes"].as_str().unwrap().parse::<u64>().unwrap() > 0, "{ended:#}");
+    // Where no webhook is, the log has the same: on a server that is journald.
+    let log = fs::read_to_string(net.testbed.path("coordinator.log")).unwrap();
+    for kind in ["run-failed", "run-recovered", "run-finished"] {
+        let line = log.lines().find(|line| line.contains(&format!("event=\"{kind}\"")));
+        assert!(line.is_some_and(|line| line.contains("tree@site")), "{kind}: {log}");
+    }
+
     let events = net.testbed.ctl_json(&["events", "--subject", "tree@site"]);
     let kinds: Vec<_> = events.as_array().unwrap().iter().map(|event| &event["kind"]).collect();
     assert_eq!(kinds, ["run-failed", "run-started", "run-recovered", "run-finished"]);

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, process::Output};
 use serde_json::Value;
 use tests::{
     Rsyncd, Testbed, compare,
-    fixture::{OneTree, prose, write},
+    fixture::{OneTree, mirrored, prose, write},
     network::{Agent, inodes},
     programs::told,
 };
@@ -33,37 +33,7 @@ impl Net {
         let upstream = testbed.make_dir("upstream/tree");
         let rsyncd =
             Rsyncd::start(&testbed.path("rsyncd"), &[("pub", &testbed.path("upstream"))], "");
-        testbed.apply(&format!(
-            r#"
-[[upstream]]
-name = "stock"
-kind = "rsyncd"
-url = "{}"
-
-[[source]]
-name = "source"
-upstream = "stock"
-path = "pub"
-
-[[tree]]
-name = "tree"
-source = "source"
-path = "tree"
-
-[[site]]
-name = "site"
-
-[[grant]]
-site = "site"
-tree = "tree"
-
-[[assignment]]
-site = "site"
-tree = "tree"
-keep-withdrawn = "0s"
-"#,
-            rsyncd.url()
-        ));
+        testbed.apply(&mirrored(&rsyncd, "", "", "keep-withdrawn = \"0s\""));
         let agent = testbed.enroll_agent("agent", "site");
         let new_generation = Box::new(|_: &Testbed| ());
         Self { testbed, agent, upstream, daemons: Box::new(rsyncd), new_generation }.filled()

@@ -41,6 +41,7 @@ mod moves;
 mod no_deletion;
 mod outage;
 mod packaging;
+mod parts;
 mod points;
 mod postgres;
 mod private;

@@ -6,7 +6,7 @@ use tests::{
     Testbed,
     cluster::Cluster,
     compare,
-    fixture::{prose, write},
+    fixture::{prose, published, write},
     network::bytes_by,
     programs::{program, succeed},
 };
@@ -34,15 +34,7 @@ fn a_network_on_postgresql_publishes_updates_and_survives_a_crash() {
     let Some(cluster) = Cluster::start() else { return };
     let mut net = start_on(&cluster, "");
     let upstream = net.make_dir("upstream/tree");
-    net.apply(&format!(
-        "[[upstream]]\nname = \"build\"\nkind = \"publisher\"\n\
-         [[source]]\nname = \"source\"\nupstream = \"build\"\npath = {:?}\n\
-         [[tree]]\nname = \"tree\"\nsource = \"source\"\npath = \"tree\"\ninterval = \"1h\"\n\
-         [[site]]\nname = \"site\"\n\
-         [[grant]]\nsite = \"site\"\ntree = \"tree\"\n\
-         [[assignment]]\nsite = \"site\"\ntree = \"tree\"\n",
-        net.path("upstream")
-    ));
+    net.apply(&published(&net.path("upstream"), "", ""));
     let publisher = net.enroll_publisher("build");
     let _publishing = net.run_publisher(&publisher);
     let agent = net.enroll_agent("agent", "site");

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use tests::{
     Rsyncd, Testbed,
-    fixture::{OneTree, prose, write},
+    fixture::{OneTree, mirrored, prose, write},
     network::inodes,
 };
 
@@ -90,14 +90,7 @@ fn a_protected_directory_stays_as_it_is_whatever_a_stock_daemon_shows() {
     let upstream = testbed.make_dir("upstream/tree");
     fill(&upstream);
     let rsyncd = Rsyncd::start(&testbed.path("rsyncd"), &[("pub", &testbed.path("upstream"))], "");
-    testbed.apply(&format!(
-        "[[upstream]]\nname = \"stock\"\nkind = \"rsyncd\"\nurl = \"{}\"\n\
-         [[source]]\nname = \"source\"\nupstream = \"stock\"\npath = \"pub\"\n\
-         [[tree]]\nname = \"tree\"\nsource = \"source\"\npath = \"tree\"\n{GUARD}\n\
-         [[site]]\nname = \"site\"\n[[grant]]\nsite = \"site\"\ntree = \"tree\"\n\
-         [[assignment]]\nsite = \"site\"\ntree = \"tree\"\nkeep-withdrawn = \"0s\"\n",
-        rsyncd.url()
-    ));
+    testbed.apply(&mirrored(&rsyncd, "", GUARD, "keep-withdrawn = \"0s\""));
     let agent = testbed.enroll_agent("agent", "site");
     agent.sync();
     let mirror = agent.published("tree");

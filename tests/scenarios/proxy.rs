@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use tests::{
     Daemon, Rsyncd, Testbed, compare,
-    fixture::{OneTree, prose, write},
+    fixture::{OneTree, mirrored, prose, write},
     network::bytes_by,
     programs::isolate,
     rsyncd::free_port,
@@ -69,15 +69,7 @@ fn a_stock_rsync_daemon_is_reached_through_the_proxy_too() {
     let upstream = testbed.make_dir("upstream");
     write(&upstream.join("tree/f"), prose(1, 30_000));
     let rsyncd = Rsyncd::start(&testbed.path("rsyncd"), &[("pub", &upstream)], "");
-    testbed.apply(&format!(
-        "[[upstream]]\nname = \"stock\"\nkind = \"rsyncd\"\nurl = \"{}\"\n\
-         [[source]]\nname = \"source\"\nupstream = \"stock\"\npath = \"pub\"\n\
-         [[tree]]\nname = \"tree\"\nsource = \"source\"\npath = \"tree\"\n\
-         [[site]]\nname = \"site\"\n\
-         [[grant]]\nsite = \"site\"\ntree = \"tree\"\n\
-         [[assignment]]\nsite = \"site\"\ntree = \"tree\"\n",
-        rsyncd.url()
-    ));
+    testbed.apply(&mirrored(&rsyncd, "", "", ""));
     let agent = testbed.enroll_agent("agent", "site");
     let (_proxy, port) = start_proxy(&testbed.path("proxy"));
     let config = fs::read_to_string(&agent.config).unwrap();

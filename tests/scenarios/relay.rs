@@ -132,8 +132,7 @@ tree = "tree"
     /// Has the second site's agent go through something that lets no byte come from there.
     fn shut_off(&self, from: SocketAddr) -> Valve {
         let valve = Valve::start(from, 0);
-        let text = fs::read_to_string(&self.second.config).unwrap();
-        fs::write(&self.second.config, valve.setting() + &text).unwrap();
+        go_through(&valve, &self.second);
         valve
     }
 
@@ -151,6 +150,11 @@ tree = "tree"
             fs::remove_file(pack.unwrap().path()).unwrap();
         }
     }
+}
+
+fn go_through(valve: &Valve, agent: &Agent) {
+    let text = fs::read_to_string(&agent.config).unwrap();
+    fs::write(&agent.config, valve.setting() + &text).unwrap();
 }
 
 /// Names of the points that a run asked.
@@ -358,6 +362,64 @@ fn a_relay_gives_nobody_what_it_may_not_read_nor_what_is_not_of_the_tree() {
     assert_eq!(again().or_else(|_| again()).unwrap().0, 403);
     assert!(reader.rsync("tree@1", "tree@1").contains("@ERROR"));
     drop(net.publishing);
+}
+
+#[test]
+fn what_a_relay_keeps_outlives_it_and_what_was_damaged_meanwhile_comes_again() {
+    const PIECE: u64 = 256 << 10;
+    let net = Tiers::start();
+    net.write("tree/f", "small");
+    net.publish();
+    // Whatever the relay gets from the publisher is counted here.
+    let valve = Valve::start(net.publishers_address(), u64::MAX);
+    go_through(&valve, &net.first);
+    let relay = net.run_relay();
+    net.testbed.wait_for_generation("tree@first", 1);
+    net.second.sync();
+    for n in 0..3 {
+        net.write(&format!("tree/noise{n}"), noise(20 + n, 1 << 20));
+    }
+    net.publish();
+    net.testbed.wait_for_generation("tree@first", 2);
+    net.second.sync();
+    net.assert_same();
+    let run = &net.testbed.runs("tree@second")[0];
+    assert_eq!(points(run), ["relay first-1"], "{run:#}");
+    assert!(bytes_by(run, "pack") > 3_000_000, "{run:#}");
+
+    // The same pack, as another site would ask for it, of a relay that was killed and started again.
+    let packs = fs::read_dir(net.publisher.data.join("trees/tree/packs")).unwrap();
+    let packs = packs.map(|pack| pack.unwrap().path()).filter(|pack| pack.is_file());
+    let (pack, content) = packs
+        .map(|pack| (pack.clone(), fs::read(pack).unwrap()))
+        .max_by_key(|(_, content)| content.len())
+        .unwrap();
+    let name = Digest::from_hex(pack.file_name().unwrap().to_str().unwrap()).unwrap();
+    let path = origin::pack_path(&"tree".parse().unwrap(), &name);
+    let kept = net.first.storage.join("work/relay");
+    let restarted = |relay: Daemon, change: &dyn Fn()| {
+        relay.kill();
+        change();
+        let relay = net.run_relay();
+        let before = valve.passed();
+        let (status, got) = Reader::of(&net.second, net.relay).get(&path).unwrap();
+        assert_eq!(status, 200);
+        assert!(got == content, "{} bytes of {}", got.len(), content.len());
+        (relay, valve.passed() - before)
+    };
+    let (relay, came) = restarted(relay, &|| {});
+    assert!(came < PIECE, "{came} bytes came from the publisher again");
+    let damage = || {
+        let object = fs::read_dir(&kept).unwrap().map(|entry| entry.unwrap().path());
+        let object = object.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+        let mut bytes = fs::read(&object).unwrap();
+        bytes[PIECE as usize + 7] ^= 1;
+        fs::write(&object, bytes).unwrap();
+    };
+    let (relay, came) = restarted(relay, &damage);
+    assert!((PIECE..3 * PIECE).contains(&came), "{came} bytes for one damaged piece");
+    let (_relay, came) = restarted(relay, &|| {});
+    assert!(came < PIECE, "{came} bytes came from the publisher again");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tests::{
     Daemon, Testbed,
     fixture::{prose, write},
-    network::{Agent, Publisher},
+    network::{Agent, Publisher, inodes},
     programs::told,
 };
 
@@ -37,17 +37,17 @@ impl Group {
         let publishing = net.run_publisher(&publisher);
         let agent = net.enroll_agent("agent", "site");
         let group = Self { net, publisher, _publishing: publishing, agent, definitions };
-        group.assign("");
+        group.assign(&[]);
         group.publish(&TREES, "1");
         group.agent.sync();
         assert_eq!(group.releases(), ["1", "1", "1"]);
         group
     }
 
-    /// `updates` has further lines of its own.
-    fn assign(&self, updates: &str) {
+    /// Some have further lines of their own.
+    fn assign(&self, further: &[(&str, &str)]) {
         let order = |tree: &str| {
-            let more = if tree == "updates" { updates } else { "" };
+            let more = further.iter().find(|(of, _)| *of == tree).map_or("", |(_, more)| more);
             assignment(tree, &format!("together = \"release\"\nkeep-withdrawn = \"0s\"\n{more}"))
         };
         let orders: String = TREES.iter().map(|tree| order(tree)).collect();
@@ -127,7 +127,7 @@ fn a_hold_of_one_holds_all_until_it_is_approved() {
     group.publish(&TREES, "2");
     // What a changed filter leaves out, no publisher's signature speaks of.
     let filter = "on-exclude = \"remove\"\nfilter = [\"- /d/\"]";
-    group.assign(filter);
+    group.assign(&[("updates", filter)]);
     let output = group.agent.run_once();
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));
     assert_eq!(group.releases(), ["1", "1", "1"]);
@@ -142,4 +142,35 @@ fn a_hold_of_one_holds_all_until_it_is_approved() {
     group.agent.sync();
     assert_eq!(group.releases(), ["2", "2", "2"]);
     assert!(!group.agent.published("updates").join("d").exists());
+}
+
+#[test]
+fn what_is_only_tried_is_left_out_of_the_switch_and_nothing_of_it_changes() {
+    let group = Group::start();
+    // One that would work for all, as the first by name, and one that would follow.
+    for (tried, number) in [("base", "2"), ("updates", "3")] {
+        group.assign(&[(tried, "dry-run-only = true")]);
+        let before = inodes(&group.agent.published(tried));
+        let old = group.releases();
+        group.publish(&TREES, number);
+        group.agent.sync();
+        for ((tree, seen), old) in TREES.iter().zip(group.releases()).zip(old) {
+            let run = group.last_run(tree);
+            if *tree == tried {
+                assert_eq!(seen, old, "{tree}: {run:#}");
+                assert_eq!(run["result"], "SYNC_COMPLETED_DRY_RUN", "{run:#}");
+                assert_eq!(run["foreseen"]["would-transfer"][0], "release", "{run:#}");
+            } else {
+                assert_eq!(seen, number, "{tree}: {run:#}");
+                assert_eq!(run["result"], "SYNC_COMPLETED", "{run:#}");
+                assert!(!run["notices"].to_string().contains(tried), "{run:#}");
+            }
+        }
+        assert_eq!(inodes(&group.agent.published(tried)), before, "{tried}");
+        // Once it may be carried out it follows, alone.
+        group.assign(&[]);
+        group.agent.sync();
+        assert_eq!(group.releases(), [number; 3]);
+        group.assert_told();
+    }
 }

@@ -90,6 +90,7 @@ impl Watched {
             dry_run: false,
             prune: false,
             if_revision: None,
+            imported: None,
         };
         watched.admin().apply(&request).await.unwrap();
         watched

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use tests::{
     Rsyncd, Testbed, compare,
-    fixture::{OneTree, prose, write},
+    fixture::{OneTree, mirrored, prose, write},
     network::{Agent, bytes_by},
     programs::told,
 };
@@ -37,15 +37,7 @@ fn stock() -> (Testbed, Agent, Rsyncd) {
         write(&upstream.join(format!("tree/f{n}")), prose(n, 2_000));
     }
     let rsyncd = Rsyncd::start(&testbed.path("rsyncd"), &[("pub", &upstream)], "");
-    testbed.apply(&format!(
-        "[[upstream]]\nname = \"stock\"\nkind = \"rsyncd\"\nurl = \"{}\"\n\
-         [[source]]\nname = \"source\"\nupstream = \"stock\"\npath = \"pub\"\n\
-         [[tree]]\nname = \"tree\"\nsource = \"source\"\npath = \"tree\"\n\
-         [[site]]\nname = \"site\"\n\
-         [[grant]]\nsite = \"site\"\ntree = \"tree\"\n\
-         [[assignment]]\nsite = \"site\"\ntree = \"tree\"\n",
-        rsyncd.url()
-    ));
+    testbed.apply(&mirrored(&rsyncd, "", "", ""));
     let agent = testbed.enroll_agent("agent", "site");
     (testbed, agent, rsyncd)
 }

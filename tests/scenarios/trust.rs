@@ -7,7 +7,7 @@ use certs::{
 };
 use tests::{
     Testbed,
-    fixture::OneTree,
+    fixture::{OneTree, published},
     network::inodes,
     programs::{program, told},
 };
@@ -124,35 +124,7 @@ fn the_root_key_is_taken_off_the_coordinator_and_new_publishers_wait_for_it() {
     let upstream = testbed.make_dir("upstream/tree");
     fs::write(upstream.join("f"), "content").unwrap();
     let source = testbed.path("upstream");
-    testbed.apply(&format!(
-        r#"
-[[upstream]]
-name = "build"
-kind = "publisher"
-
-[[source]]
-name = "source"
-upstream = "build"
-path = {source:?}
-
-[[tree]]
-name = "tree"
-source = "source"
-path = "tree"
-interval = "1h"
-
-[[site]]
-name = "site"
-
-[[grant]]
-site = "site"
-tree = "tree"
-
-[[assignment]]
-site = "site"
-tree = "tree"
-"#
-    ));
+    testbed.apply(&published(&source, "", ""));
     let agent = testbed.enroll_agent("agent", "site");
     let file = |name: &str| testbed.path(name).display().to_string();
     let (safe, next) = (file("safe.key"), file("next.json"));

@@ -156,6 +156,9 @@ fn f63_the_history_shows_the_logs_that_are_kept_under_their_runs() {
     }
     let shown = net.testbed.ctl(&["history", "tree@site", "-n", "3", "--showlog"]);
     assert_eq!(shown.matches("--- tree@site of ").count(), 3, "{shown}");
+    // The logs of all that are meant, where one of them has one.
+    let logs = net.testbed.ctl(&["log", "--site", "site"]);
+    assert!(logs.starts_with("--- tree@site of ") && logs.contains("run ended"), "{logs}");
     // The latest and the one before it; the first one's is not kept.
     assert_eq!(shown.matches("its log is not kept").count(), 1, "{shown}");
     let runs = net.testbed.ctl_json(&["history", "tree@site", "-n", "2", "--showlog"]);
@@ -163,4 +166,36 @@ fn f63_the_history_shows_the_logs_that_are_kept_under_their_runs() {
     assert!(runs.iter().all(|run| !run["log"].as_str().unwrap().is_empty()), "{runs:#?}");
     let plain = net.testbed.ctl(&["history", "tree@site"]);
     assert!(!plain.contains("---"), "{plain}");
+}
+
+#[test]
+fn selectors_choose_what_is_listed_described_and_whose_logs_are_shown() {
+    let testbed = several();
+    let listed = |args: &[&str]| {
+        let text = testbed.ctl(args);
+        let names = text.lines().filter_map(|line| line.split_whitespace().next());
+        names.filter(|name| name.contains('@')).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let two = ["--source", "two", "--site", "lisbon"];
+    assert_eq!(listed(&[&["get", "assignments"][..], &two].concat()), ["b@lisbon", "c@lisbon"]);
+    assert_eq!(listed(&["get", "grants", "--site", "porto"]), ["a@porto", "b@porto"]);
+    let described = testbed.ctl_json(&[&["describe", "assignments"][..], &two].concat());
+    let names = described.as_array().unwrap().iter().map(|one| one["effective"]["name"].clone());
+    assert_eq!(names.collect::<Vec<_>>(), ["b@lisbon", "c@lisbon"]);
+    // Of those that have no log yet that is said, of each.
+    let output = run(&testbed, &[&["log"][..], &two].concat());
+    assert_eq!(output.status.code(), Some(1));
+    for name in ["b@lisbon", "c@lisbon"] {
+        assert!(told(&output).contains(&format!("no log of a run of {name}")), "{}", told(&output));
+    }
+    for (args, part) in [
+        (&["get", "trees", "--site", "lisbon"][..], "selectors choose"),
+        (&["get", "assignment", "a@lisbon", "--site", "lisbon"], "not both"),
+        (&["describe", "grants", "--site", "lisbon"], "selectors choose"),
+        (&["describe", "assignment"], "NAME"),
+    ] {
+        let output = run(&testbed, args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", told(&output));
+        assert!(told(&output).contains(part), "{args:?}: {}", told(&output));
+    }
 }

@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use tests::{
     Rsyncd, Testbed, compare,
-    fixture::{OneTree, prose, write},
+    fixture::{OneTree, mirrored, prose, write},
     programs::{succeed, told},
     wait_for, wait_until,
 };
@@ -111,14 +111,7 @@ fn damage_is_repaired_from_a_stock_server_too() {
     let upstream = testbed.make_dir("upstream/tree");
     fill(&upstream);
     let rsyncd = Rsyncd::start(&testbed.path("rsyncd"), &[("pub", &testbed.path("upstream"))], "");
-    testbed.apply(&format!(
-        "[[upstream]]\nname = \"stock\"\nkind = \"rsyncd\"\nurl = \"{}\"\nmax-connections = 1\n\
-         [[source]]\nname = \"source\"\nupstream = \"stock\"\npath = \"pub\"\n\
-         [[tree]]\nname = \"tree\"\nsource = \"source\"\npath = \"tree\"\n\
-         [[site]]\nname = \"site\"\n[[grant]]\nsite = \"site\"\ntree = \"tree\"\n\
-         [[assignment]]\nsite = \"site\"\ntree = \"tree\"\n",
-        rsyncd.url()
-    ));
+    testbed.apply(&mirrored(&rsyncd, "max-connections = 1", "", ""));
     let agent = testbed.enroll_agent("agent", "site");
     agent.sync();
     let damaged = damage(&agent.published("tree"), 60);

@@ -6,7 +6,7 @@ use protocol::{
     spec::AssignmentName,
     v1::{
         agent::{UndeleteOrder, UndeleteRequest},
-        definitions::{ApplyRequest, ApplyResult, Definition, Effective, Kind},
+        definitions::{ApplyRequest, ApplyResult, Definition, Effective, Imported, Kind, System},
     },
 };
 use uuid::Uuid;
@@ -31,7 +31,7 @@ impl App {
         caller: &Caller,
         request: &ApplyRequest,
     ) -> Result<ApplyResult, Error> {
-        let write = self.write().await?;
+        let mut write = self.write().await?;
         if request.if_revision.is_some_and(|revision| revision != write.before.revision) {
             return Err(Refusal::Conflict(format!(
                 "the wanted state has moved on to revision {}; look at the difference again",
@@ -43,7 +43,30 @@ impl App {
         let stored = &write.before.wanted.definitions;
         let planned =
             definition::plan_apply(stored, request, &context).map_err(Error::Definitions)?;
+        if let Some(imported) = request.imported.as_ref().filter(|_| !request.dry_run) {
+            let (now, system) = (write.now, imported.system.as_str());
+            write.tx.put_imported(imported, now).await?;
+            write.tx.audit(now, &caller.to_string(), "import", system, "").await?;
+            if planned.changes.is_empty() {
+                let PlannedApply { changes, warnings, .. } = planned;
+                let revision = write.before.revision;
+                self.commit_quietly(write).await?;
+                return Ok(ApplyResult { revision, dry_run: false, changes, warnings });
+            }
+        }
         self.store(caller, write, planned, request.dry_run, "apply").await
+    }
+
+    /// The document of another system that definitions were made of last.
+    pub async fn imported(&self, system: System) -> Result<Imported, Error> {
+        let mut tx = self.parts.database.read().await?;
+        let found = tx.imported(system).await?;
+        let system = system.as_str();
+        Ok(found.ok_or_else(|| {
+            Refusal::NotFound(format!(
+                "no configuration of {system} was imported; `mirrorctl import {system} FILE --apply` keeps the one that it takes over"
+            ))
+        })?)
     }
 
     /// Removes one definition.

@@ -104,6 +104,7 @@ impl App {
             None => told,
         };
         self.tell(&mut write, told).await?;
+        write.tx.put_begun(name, begun.started).await?;
         self.commit_quietly(write).await
     }
 

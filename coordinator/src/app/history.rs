@@ -54,6 +54,7 @@ impl App {
         if !write.tx.add_run(&caller.name, report, write.now).await? {
             return Ok(());
         }
+        write.tx.end_begun(&report.assignment).await?;
         self.tell_of_run(&mut write, caller, report).await?;
         if report.kind.is_verdict() {
             write.tx.put_outcome(&outcome(report)).await?;

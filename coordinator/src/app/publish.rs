@@ -84,6 +84,10 @@ impl App {
             let message = "an index cannot be longer than its pack";
             return Err(Refusal::Invalid(message.into()).into());
         }
+        if offer.front.is_some_and(|front| front.length > offer.index_length) {
+            let message = "the front of a pack cannot be longer than its index";
+            return Err(Refusal::Invalid(message.into()).into());
+        }
         if !write.tx.add_offer(&offer, envelope, write.now).await? {
             return Ok(Accepted { revision: write.before.revision });
         }

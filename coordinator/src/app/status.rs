@@ -37,6 +37,7 @@ impl App {
         let mut tx = self.parts.database.read().await?;
         let outcomes: HashMap<_, _> =
             tx.outcomes().await?.into_iter().map(|o| (o.assignment.clone(), o)).collect();
+        let begun: HashMap<_, _> = tx.begun().await?.into_iter().collect();
         let names = picture.wanted.definitions.assignments.keys();
         let names = names.filter(|name| scope.covers(&name.site));
         let mut mandates = Vec::new();
@@ -46,7 +47,8 @@ impl App {
                 let mandated = self.mandated(&picture, name, &merged);
                 mandates.extend(mandated.and_then(|mandated| mandated.attention(name)));
                 let is_followed = mandated.is_none_or(Mandated::is_carried_out);
-                let mut status = self.assignment_status(&picture, name, outcomes.get(name), merged);
+                let latest = (outcomes.get(name), begun.get(name).copied());
+                let mut status = self.assignment_status(&picture, name, latest, merged);
                 if !is_followed {
                     status.stopped = status.stopped.or(Some("no mandate".into()));
                 }
@@ -79,7 +81,7 @@ impl App {
         &self,
         picture: &Picture,
         name: &AssignmentName,
-        outcome: Option<&Outcome>,
+        (outcome, running): (Option<&Outcome>, Option<Timestamp>),
         merged: EffectiveAssignment,
     ) -> AssignmentStatus {
         let agent = merged.agent.as_ref().ok().cloned();
@@ -96,6 +98,7 @@ impl App {
             holds: picture.receipts.get(name).map(|receipt| receipt.version),
             last_result: outcome.map(|outcome| outcome.last_result),
             last_run: outcome.map(|outcome| outcome.last_run),
+            running,
             last_success: outcome.and_then(|outcome| outcome.last_success),
             last_seen: identity
                 .and_then(|found| self.seen(Role::Agent, &found.name).max(found.last_seen)),

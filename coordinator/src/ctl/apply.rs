@@ -47,7 +47,8 @@ impl Apply {
         let (files, rule_files) = files::read(&self.files)?;
         let api = session.api(print).await?;
         let (dry_run, prune) = (self.dry_run, self.prune);
-        let request = ApplyRequest { files, rule_files, dry_run, prune, if_revision: None };
+        let request =
+            ApplyRequest { files, rule_files, dry_run, prune, if_revision: None, imported: None };
         let result = match prune && !dry_run && !self.yes {
             true => apply_agreed(&api, request, print).await?,
             false => api.apply(&request).await?,

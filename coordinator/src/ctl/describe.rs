@@ -20,6 +20,7 @@ use super::{
     get, history,
     kind::{HELP, Subject},
     print::{Print, table},
+    select::Selectors,
     session::Session,
     status,
 };
@@ -27,22 +28,43 @@ use super::{
 /// Show everything about one thing.
 ///
 /// An assignment is shown with every setting and every rule that is in force, and for each the
-/// definition that decided it.
+/// definition that decided it; several may be chosen by selectors.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  mirrorctl describe assignment fedora@lisbon\n  mirrorctl describe generation fedora@12\n  mirrorctl describe tree fedora\n  mirrorctl describe site lisbon"
+    after_help = "Example:\n  mirrorctl describe assignment fedora@lisbon\n  mirrorctl describe assignments --site lisbon\n  mirrorctl describe generation fedora@12\n  mirrorctl describe tree fedora\n  mirrorctl describe site lisbon"
 )]
 pub(super) struct Describe {
     #[arg(help = HELP)]
     kind: Subject,
     /// Its name; TREE@SITE for grants and assignments, TREE@N for generations, the id for runs.
-    name: String,
+    #[arg(required_unless_present_any = ["tree", "site", "source", "upstream", "assignment"])]
+    name: Option<String>,
+    #[command(flatten)]
+    selectors: Selectors,
 }
 
 impl Describe {
     pub(super) async fn run(self, session: &Session, print: &mut Print) -> Result<(), Error> {
+        let chosen = self.selectors.choose(self.kind, self.name.as_deref())?;
+        if chosen && self.kind != Subject::Definition(Kind::Assignment) {
+            return Err(Error::Usage("selectors choose assignments here".into()));
+        }
         let api = session.api(print).await?;
-        let name = &self.name;
+        if chosen {
+            let mut all = Vec::new();
+            for name in self.selectors.select(&api).await? {
+                all.push(AboutAssignment::gather(&api, &name.to_string()).await?);
+            }
+            return print.result(&all, |all| {
+                all.iter().map(AboutAssignment::shown).collect::<Vec<_>>().join("\n")
+            });
+        }
+        let Some(name) = &self.name else {
+            let kind = self.kind.as_str();
+            return Err(Error::Usage(format!(
+                "say which {kind}; `mirrorctl get {kind}` lists them"
+            )));
+        };
         match self.kind {
             Subject::Definition(Kind::Assignment) => {
                 let about = AboutAssignment::gather(&api, name).await?;

@@ -23,30 +23,42 @@ use super::{
     history,
     kind::{HELP, Subject},
     print::{Print, table},
+    select::Selectors,
     session::Session,
     text::{self, NOTHING, or_nothing},
 };
 
 /// List things of one kind, or show one of them.
 ///
-/// A definition is shown as it could stand in a definition file.
+/// A definition is shown as it could stand in a definition file. Assignments and grants may be chosen by
+/// selectors.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  mirrorctl get trees\n  mirrorctl get tree fedora\n  mirrorctl get generations fedora\n  mirrorctl get run 0198f0c2-…"
+    after_help = "Example:\n  mirrorctl get trees\n  mirrorctl get tree fedora\n  mirrorctl get assignments --site lisbon --source linux\n  mirrorctl get generations fedora\n  mirrorctl get run 0198f0c2-…"
 )]
 pub(super) struct Get {
     #[arg(help = HELP)]
     kind: Subject,
     /// Only this one. For generations TREE or TREE@N, for runs their id or TREE@SITE.
     name: Option<String>,
+    #[command(flatten)]
+    selectors: Selectors,
 }
 
 impl Get {
     pub(super) async fn run(self, session: &Session, print: &mut Print) -> Result<(), Error> {
+        let chosen = self.selectors.choose(self.kind, self.name.as_deref())?;
         let api = session.api(print).await?;
         match (self.kind, self.name) {
             (Subject::Definition(kind), None) => {
-                let list = api.definitions(kind).await?;
+                let mut list = api.definitions(kind).await?;
+                if chosen {
+                    let origins = self.selectors.origins(&api).await?;
+                    list.retain(|definition| {
+                        let name = definition.name.parse();
+                        name.is_ok_and(|name| self.selectors.means(&name, &origins))
+                    });
+                }
                 print.result(&list, |list| definitions(kind, list))
             }
             (Subject::Definition(kind), Some(name)) => {

@@ -84,11 +84,12 @@ async fn add_logs(api: &Client, runs: &mut [RunStatus]) -> Result<(), Error> {
     Ok(())
 }
 
-fn is_missing(error: &client::Error) -> bool {
+pub(super) fn is_missing(error: &client::Error) -> bool {
     error.problem().is_some_and(|problem| problem.kind == ProblemKind::NotFound)
 }
 
-fn log_of(run: &RunStatus) -> String {
+/// A log under the name and the end of its run.
+pub(super) fn log_of(run: &RunStatus) -> String {
     let report = &run.report;
     let head = format!("--- {} of {}", report.assignment, text::time(report.ended));
     match report.log.as_str() {

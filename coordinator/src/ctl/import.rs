@@ -5,7 +5,7 @@ mod pulpdist;
 use std::{fs, io::Read as _, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use protocol::v1::definitions::{ApplyRequest, DefinitionFile};
+use protocol::v1::definitions::{ApplyRequest, DefinitionFile, Imported, System};
 use serde::Serialize;
 
 use super::{apply, error::Error, print::Print, session::Session};
@@ -32,7 +32,8 @@ enum From {
 ///
 /// Prints a definition file; what cannot be said in exactly the same way is reported, and all
 /// errors at once with their places in the document. Every local mirror becomes an assignment, a
-/// tree of its name and a grant.
+/// tree of its name and a grant. With --apply the document itself is kept beside what came of it, for
+/// `mirrorctl export pulpdist`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  mirrorctl import pulpdist site.json --out mirrors.toml\n  mirrorctl import pulpdist site.json --apply"
@@ -74,7 +75,7 @@ struct Valid {
 impl Import {
     pub(super) async fn run(self, session: &Session, print: &mut Print) -> Result<(), Error> {
         let From::Pulpdist(Pulpdist { file, out, apply }) = self.from;
-        let imported = read_pulpdist(&file)?;
+        let (document, imported) = read_pulpdist(&file)?;
         for warning in &imported.warnings {
             print.note(&format!("warning: {warning}"));
         }
@@ -86,6 +87,7 @@ impl Import {
                 dry_run: false,
                 prune: false,
                 if_revision: None,
+                imported: Some(Imported { system: System::Pulpdist, document }),
             };
             let result = session.api(print).await?.apply(&request).await?;
             return print.result(&result, apply::shown);
@@ -105,12 +107,18 @@ impl Validate {
     pub(super) async fn run(self, session: &Session, print: &mut Print) -> Result<(), Error> {
         let is_json = self.file.extension().is_some_and(|end| end.eq_ignore_ascii_case("json"));
         let valid = if is_json {
-            let imported = read_pulpdist(&self.file)?;
+            let (_, imported) = read_pulpdist(&self.file)?;
             Valid { valid: imported.mirrors, warnings: imported.warnings }
         } else {
             let (files, rule_files) = apply::read(std::slice::from_ref(&self.file))?;
-            let request =
-                ApplyRequest { files, rule_files, dry_run: true, prune: false, if_revision: None };
+            let request = ApplyRequest {
+                files,
+                rule_files,
+                dry_run: true,
+                prune: false,
+                if_revision: None,
+                imported: None,
+            };
             let result = session.api(print).await?.apply(&request).await?;
             Valid { valid: vec![shown(&self.file)], warnings: result.warnings }
         };
@@ -123,11 +131,16 @@ impl Validate {
     }
 }
 
+/// The definition file that follows from a document of PulpDist, or all that is wrong with it.
+pub(super) fn from_pulpdist(document: &str) -> Result<String, Vec<String>> {
+    pulpdist::import(document).map(|imported| imported.text)
+}
+
 fn shown(path: &std::path::Path) -> String {
     path.display().to_string()
 }
 
-fn read_pulpdist(path: &std::path::Path) -> Result<pulpdist::Imported, Error> {
+fn read_pulpdist(path: &std::path::Path) -> Result<(String, pulpdist::Imported), Error> {
     let failed = |source| Error::File { verb: "read", path: path.to_owned(), source };
     let mut text = String::new();
     if path.as_os_str() == "-" {
@@ -136,7 +149,7 @@ fn read_pulpdist(path: &std::path::Path) -> Result<pulpdist::Imported, Error> {
         let file = fs::File::open(path).map_err(failed)?;
         file.take(MAX_LEN).read_to_string(&mut text).map_err(failed)?;
     }
-    pulpdist::import(&text).map_err(|problems| {
+    let imported = pulpdist::import(&text).map_err(|problems| {
         let list: Vec<String> = problems.iter().map(|problem| format!("  {problem}")).collect();
         let count = match list.len() {
             1 => "one error".to_owned(),
@@ -144,5 +157,6 @@ fn read_pulpdist(path: &std::path::Path) -> Result<pulpdist::Imported, Error> {
         };
         let (path, list) = (path.display(), list.join("\n"));
         Error::Other(anyhow::anyhow!("{path} has {count}; nothing was changed\n{list}"))
-    })
+    })?;
+    Ok((text, imported))
 }

@@ -6,20 +6,28 @@ use protocol::{
     v1::history::{LogOf, RunStatus},
 };
 
-use super::{error::Error, print::Print, session::Session};
+use super::{
+    error::Error,
+    history::{is_missing, log_of},
+    print::Print,
+    select::Selectors,
+    session::Session,
+};
 
-/// Show the log of an assignment's latest run, as its agent wrote it.
+/// Show the log of each assignment's latest run, as its agent wrote it.
 ///
 /// A log comes with the report of its run, so this shows runs that are over; what a run does now is
 /// shown at its site, by 'mirror-agent log TREE --follow'.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  mirrorctl log fedora@lisbon\n  mirrorctl log fedora@lisbon --success"
+    after_help = "Example:\n  mirrorctl log fedora@lisbon\n  mirrorctl log fedora@lisbon --success\n  mirrorctl log --site lisbon --changed"
 )]
 pub(super) struct Log {
-    /// The assignment.
+    /// Only of these assignments.
     #[arg(value_name = "TREE@SITE")]
-    assignment: AssignmentName,
+    assignments: Vec<AssignmentName>,
+    #[command(flatten)]
+    selectors: Selectors,
     /// That of the latest run which succeeded.
     #[arg(long, group = "which")]
     success: bool,
@@ -39,7 +47,24 @@ impl Log {
             (.., true) => LogOf::Previous,
             _ => LogOf::Latest,
         };
-        let run = session.api(print).await?.run_log(&self.assignment, of).await?;
-        print.result(&run, |run: &RunStatus| run.report.log.clone())
+        let api = session.api(print).await?;
+        if let ([one], true) = (&self.assignments[..], self.selectors.is_empty()) {
+            let run = api.run_log(one, of).await?;
+            return print.result(&run, |run: &RunStatus| run.report.log.clone());
+        }
+        let names = self.selectors.and(&self.assignments).select(&api).await?;
+        let mut runs = Vec::new();
+        for name in &names {
+            match api.run_log(name, of).await {
+                Ok(run) => runs.push(run),
+                // What has no such run keeps no other from being shown.
+                Err(error) if is_missing(&error) => print.note(&error.to_string()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if runs.is_empty() {
+            return Err(Error::Other(anyhow::anyhow!("there is no such log")));
+        }
+        print.result(&runs, |runs| runs.iter().map(log_of).collect::<Vec<_>>().join("\n"))
     }
 }

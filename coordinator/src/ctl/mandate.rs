@@ -97,8 +97,14 @@ impl Sign {
         }
         let key = SigningKey::load(&self.key).with_context(|| self.key.display().to_string())?;
         let (files, rule_files) = apply::read(&self.files)?;
-        let request =
-            ApplyRequest { files, rule_files, dry_run: true, prune: true, if_revision: None };
+        let request = ApplyRequest {
+            files,
+            rule_files,
+            dry_run: true,
+            prune: true,
+            if_revision: None,
+            imported: None,
+        };
         let now = Timestamp::now();
         let context = Context { agents: Vec::new(), now };
         let planned = definition::plan_apply(&Definitions::default(), &request, &context);

@@ -14,7 +14,7 @@ use protocol::{
 };
 use serde::de::DeserializeOwned;
 
-use super::error::Error;
+use super::{error::Error, kind::Subject};
 
 /// Selectors, each of which may be given several times.
 #[derive(Debug, Clone, Default, Args)]
@@ -49,6 +49,22 @@ impl Selectors {
             && source.is_empty()
             && upstream.is_empty()
             && assignment.is_empty()
+    }
+
+    /// Whether they choose among things of a kind.
+    ///
+    /// # Errors
+    /// Where they cannot, or one is named besides.
+    pub(super) fn choose(&self, kind: Subject, named: Option<&str>) -> Result<bool, Error> {
+        use Subject::Definition;
+        match (kind, named) {
+            _ if self.is_empty() => Ok(false),
+            (Definition(Kind::Assignment | Kind::Grant), None) => Ok(true),
+            (Definition(Kind::Assignment | Kind::Grant), Some(_)) => {
+                Err(Error::Usage("give a name or selectors, not both".into()))
+            }
+            _ => Err(Error::Usage("selectors choose assignments and grants".into())),
+        }
     }
 
     /// The same, with these assignments too.

@@ -117,22 +117,31 @@ fn rows<'a>(list: impl IntoIterator<Item = &'a AssignmentStatus>, now: Timestamp
             or_nothing(status.holds, text::version),
             or_nothing(status.target, text::version),
             state(status),
+            or_nothing(status.last_run, |time| text::ago(time, now)),
             or_nothing(status.last_success, |time| text::ago(time, now)),
             or_nothing(status.last_seen, |time| text::ago(time, now)),
         ]
     });
-    let headings =
-        ["ASSIGNMENT", "AGENT", "HOLDS", "TARGET", "STATE", "LAST SUCCESS", "AGENT SEEN"];
+    let headings = [
+        "ASSIGNMENT",
+        "AGENT",
+        "HOLDS",
+        "TARGET",
+        "STATE",
+        "LAST RUN",
+        "LAST SUCCESS",
+        "AGENT SEEN",
+    ];
     table(headings, rows)
 }
 
 /// One word or reason that says whether anything is to be done.
 fn state(status: &AssignmentStatus) -> String {
     let state = state_alone(status);
-    if status.dry_run_only && status.stopped.is_none() {
-        return format!("{state} (dry runs only)");
-    }
-    state
+    let dry = status.dry_run_only && status.stopped.is_none();
+    let notes = [(dry, "dry runs only"), (status.running.is_some(), "running")];
+    let notes: Vec<_> = notes.iter().filter(|(is, _)| *is).map(|(_, note)| *note).collect();
+    if notes.is_empty() { state } else { format!("{state} ({})", notes.join(", ")) }
 }
 
 fn state_alone(status: &AssignmentStatus) -> String {
@@ -178,6 +187,7 @@ mod tests {
             holds: holds.map(version),
             last_result,
             last_run: None,
+            running: None,
             last_success: None,
             last_seen: None,
         };
@@ -197,5 +207,9 @@ mod tests {
         assert_eq!(state(&stopped), "disabled");
         let dry = AssignmentStatus { dry_run_only: true, ..with(None, Some(1), None) };
         assert_eq!(state(&dry), "first sync (dry runs only)");
+        let running = AssignmentStatus { running: Some(Timestamp::UNIX_EPOCH), ..dry };
+        assert_eq!(state(&running), "first sync (dry runs only, running)");
+        let stopped = AssignmentStatus { stopped: Some("disabled".into()), ..running };
+        assert_eq!(state(&stopped), "disabled (running)");
     }
 }

@@ -6,6 +6,7 @@
 mod concurrency;
 mod content;
 mod events;
+mod imported;
 mod leases;
 mod mandates;
 mod people;

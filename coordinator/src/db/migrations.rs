@@ -18,6 +18,8 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0031_events", include_str!("migrations/0031_events.sql")),
     ("0050_tree_secrets", include_str!("migrations/0050_tree_secrets.sql")),
     ("0051_mandates", include_str!("migrations/0051_mandates.sql")),
+    ("0065_imported", include_str!("migrations/0065_imported.sql")),
+    ("0066_begun", include_str!("migrations/0066_begun.sql")),
 ];
 
 /// Any number; it only has to be the same in every replica.

@@ -159,6 +159,32 @@ impl Transaction {
             .collect()
     }
 
+    /// Notes that a run of an assignment began to fetch or to change.
+    pub async fn put_begun(
+        &mut self,
+        name: &AssignmentName,
+        started: Timestamp,
+    ) -> Result<(), Error> {
+        let sql = "INSERT INTO begun (tree, site, started) VALUES ($1, $2, $3)
+             ON CONFLICT (tree, site) DO UPDATE SET started = excluded.started";
+        execute!(self, sql, name.tree.as_str(), name.site.as_str(), to_micros(started)).map(drop)
+    }
+
+    /// Notes that the report of an assignment's run is here: it has one run at a time.
+    pub async fn end_begun(&mut self, name: &AssignmentName) -> Result<(), Error> {
+        let sql = "DELETE FROM begun WHERE tree = $1 AND site = $2";
+        execute!(self, sql, name.tree.as_str(), name.site.as_str()).map(drop)
+    }
+
+    /// Since when runs fetch or change.
+    pub async fn begun(&mut self) -> Result<Vec<(AssignmentName, Timestamp)>, Error> {
+        let found = rows!(self, (String, String, i64), "SELECT tree, site, started FROM begun")?;
+        let read = |(tree, site, started): (String, String, i64)| {
+            Ok((assignment(&tree, &site)?, from_micros(started)?))
+        };
+        found.into_iter().map(read).collect()
+    }
+
     /// Keeps a receipt, unless a newer one is known. Returns whether it says something new.
     pub async fn put_receipt(
         &mut self,

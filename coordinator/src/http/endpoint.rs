@@ -21,6 +21,7 @@ pub(super) mod generations;
 pub(super) mod health;
 pub(super) mod identities;
 pub(super) mod identity_revoke;
+pub(super) mod imported;
 pub(super) mod invites;
 pub(super) mod mandates;
 pub(super) mod metrics;

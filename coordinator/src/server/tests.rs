@@ -93,6 +93,7 @@ async fn what_one_replica_did_the_other_knows_within_half_a_second() {
         dry_run: false,
         prune: false,
         if_revision: None,
+        imported: None,
     };
     here.apply(&request).await.unwrap();
     let agent = enroll(&here, dir.path(), "lisbon-1").await;
@@ -140,6 +141,7 @@ async fn fifty_revocations_under_load_are_effective_here_at_once_and_elsewhere_w
         dry_run: false,
         prune: false,
         if_revision: None,
+        imported: None,
     };
     here.apply(&request).await.unwrap();
     let mut slowest = [Duration::ZERO; 2];

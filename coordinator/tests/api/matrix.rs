@@ -70,6 +70,7 @@ const ENDPOINTS: &[(&str, &str, &str, &str)] = &[
     ("post", "/v1/assignments/{name}/{verb}", "/v1/assignments/alpha@lisbon/enable", SITE_MANAGERS),
     ("post", "/v1/assignments/{name}/undelete", "/v1/assignments/alpha@lisbon/undelete", ADMIN),
     ("get", "/v1/assignments/{name}/log", "/v1/assignments/alpha@lisbon/log", SITE_READERS),
+    ("get", "/v1/imported/{system}", "/v1/imported/pulpdist", READERS),
     ("post", "/v1/mandates", "/v1/mandates", ADMIN),
     ("get", "/v1/events", "/v1/events", READERS),
     ("post", "/v1/trees/{tree}/publish", "/v1/trees/alpha/publish", ADMIN),

@@ -4,8 +4,12 @@ use jiff::Timestamp;
 use protocol::{
     error::ProblemKind,
     generation::{Epoch, Generation, Version},
+    role::Role,
     statement::Receipt,
-    v1::agent::{Changes, RunKind, RunReport, RunResult},
+    v1::{
+        agent::{Changes, RunBegun, RunKind, RunReport, RunResult},
+        identities::RevokeRequest,
+    },
 };
 use uuid::Uuid;
 
@@ -132,4 +136,93 @@ async fn a_failed_run_is_brought_to_attention_with_its_error() {
     lisbon.client.report_run(&report("alpha@lisbon")).await.unwrap();
     let status = network.admin().status().await.unwrap();
     assert!(!status.attention.iter().any(|text| text.contains("the disk is full")));
+}
+
+#[tokio::test]
+async fn f57_f58_the_history_is_as_long_as_one_asks_and_only_real_success_is_success() {
+    let (network, _, lisbon, _) = Network::with_peers().await;
+    let status = || async {
+        let status = network.admin().status().await.unwrap();
+        status.assignments.into_iter().find(|s| s.name.to_string() == "alpha@lisbon").unwrap()
+    };
+    let mut success = None;
+    let results = [
+        (RunResult::Partial, false),
+        (RunResult::Completed, true),
+        (RunResult::Partial, false),
+        (RunResult::CompletedDryRun, false),
+        (RunResult::UpToDateDryRun, false),
+        (RunResult::Failed, false),
+        (RunResult::UpToDate, true),
+        (RunResult::Disabled, false),
+    ];
+    let mut ids = Vec::new();
+    for (result, is_success) in results {
+        let run = RunReport { result, log: "said\n".into(), ..report("alpha@lisbon") };
+        lisbon.client.report_run(&run).await.unwrap();
+        ids.insert(0, run.id);
+        // As exact as the database.
+        let ended = run.ended.as_microsecond();
+        success = if is_success { Some(ended) } else { success };
+        let seen = status().await;
+        assert_eq!(seen.last_success.map(|at| at.as_microsecond()), success, "{result:?}");
+        assert_eq!(seen.last_result, Some(result));
+    }
+    let runs = |query: &'static str| {
+        let admin = network.admin();
+        async move { admin.runs(&format!("assignment=alpha@lisbon{query}")).await.unwrap() }
+    };
+    let page = runs("&limit=2").await;
+    assert_eq!(page.items.iter().map(|run| run.report.id).collect::<Vec<_>>(), ids[..2]);
+    assert!(page.next.is_some(), "there are more");
+    assert!(page.items.iter().all(|run| run.report.log.is_empty()), "the log is asked for apart");
+    let none = runs("&limit=0").await;
+    assert_eq!((none.items.len(), none.next), (0, None));
+    assert_eq!(runs("").await.items.len(), results.len());
+}
+
+#[tokio::test]
+async fn f62_a_run_that_goes_on_is_shown_until_its_report_is_here() {
+    let (network, _, lisbon, _) = Network::with_peers().await;
+    let run = report("alpha@lisbon");
+    let begun =
+        RunBegun { id: run.id, assignment: run.assignment.clone(), started: run.started, to: None };
+    lisbon.client.report_begun(&begun).await.unwrap();
+    let running = || async {
+        let status = network.admin().status().await.unwrap();
+        let all = status.assignments.into_iter().filter(|status| status.running.is_some());
+        all.map(|status| status.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(running().await, ["alpha@lisbon"]);
+    lisbon.client.report_run(&run).await.unwrap();
+    assert_eq!(running().await, [""; 0]);
+    // What comes after the report is not told.
+    lisbon.client.report_begun(&begun).await.unwrap();
+    assert_eq!(running().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn f79_a_failing_run_and_a_site_without_an_agent_are_lines_of_the_status_and_break_nothing() {
+    let (network, _, lisbon, _) = Network::with_peers().await;
+    let more = "[[site]]\nname = \"faro\"\n[[grant]]\nsite = \"faro\"\ntree = \"gamma\"\n\
+                [[assignment]]\nsite = \"faro\"\ntree = \"gamma\"\n";
+    network.apply(more).await.unwrap();
+    let error = "an error that is long, \u{1b}[2J and of several\nlines".to_owned();
+    let failed = RunReport { result: RunResult::Failed, error, ..report("alpha@lisbon") };
+    lisbon.client.report_run(&failed).await.unwrap();
+    lisbon.client.report_run(&report("beta@lisbon")).await.unwrap();
+    let (gone, request) = ("oslo-1".parse().unwrap(), RevokeRequest { reason: "gone".into() });
+    network.admin().revoke(Role::Agent, &gone, &request).await.unwrap();
+    let status = network.admin().status().await.unwrap();
+    let lines = status.assignments.iter().map(|of| {
+        (of.name.to_string(), of.agent.as_ref().map(ToString::to_string), of.last_result)
+    });
+    let lisbon = Some("lisbon-1".to_owned());
+    let expected = [
+        ("gamma@faro".to_owned(), None, None),
+        ("alpha@lisbon".to_owned(), lisbon.clone(), Some(RunResult::Failed)),
+        ("beta@lisbon".to_owned(), lisbon, Some(RunResult::Completed)),
+        ("beta@oslo".to_owned(), None, None),
+    ];
+    assert_eq!(lines.collect::<Vec<_>>(), expected);
 }

@@ -246,6 +246,7 @@ impl Peer {
             length: 1000,
             index_length: 100,
             index: digest("index"),
+            front: None,
             shared_length: 0,
             encryption: None,
             figures: None,
@@ -289,6 +290,7 @@ pub fn request(text: &str) -> ApplyRequest {
         dry_run: false,
         prune: false,
         if_revision: None,
+        imported: None,
     }
 }
 

@@ -59,3 +59,25 @@ async fn health_and_metrics_are_served_and_the_description_names_every_endpoint(
         http.get(format!("{url}/v1/openapi.json")).send().await.unwrap().json().await.unwrap();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
 }
+
+#[tokio::test]
+async fn f76_what_a_resource_does_not_take_is_answered_with_what_it_takes() {
+    let network = Network::start().await;
+    let (http, url) = (raw(&network), network.url());
+    for (path, takes) in [
+        ("/v1/status", &["GET", "HEAD"][..]),
+        ("/v1/mandates", &["POST"]),
+        ("/v1/definitions/tree/alpha", &["GET", "HEAD", "DELETE"]),
+    ] {
+        for method in [Method::PUT, Method::OPTIONS] {
+            let answer = http.request(method.clone(), format!("{url}{path}")).send().await.unwrap();
+            assert_eq!(answer.status(), 405, "{method} {path}");
+            let mut allowed: Vec<_> =
+                answer.headers()["allow"].to_str().unwrap().split(',').map(str::trim).collect();
+            allowed.sort_unstable();
+            let mut takes = takes.to_vec();
+            takes.sort_unstable();
+            assert_eq!(allowed, takes, "{method} {path}");
+        }
+    }
+}

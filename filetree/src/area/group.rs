@@ -5,6 +5,8 @@
 //! so this is the one thing that is changed where it lies. Retired trees have directories of their own
 //! with the older group, and are not used again.
 
+use std::ops::ControlFlow;
+
 use super::{Area, Error, marks::TreeState};
 use crate::{plan::Plan, switch::cursor::Cursor};
 
@@ -43,9 +45,12 @@ impl Area {
             tree.state = TreeState::Building;
         }
         let staged = self.staging.dir();
-        for entry in staged.entries()? {
-            staged.set_group_of(&entry.name, group)?;
-        }
+        let mut given = Ok(());
+        staged.names(|name| {
+            given = staged.set_group_of(name, group);
+            if given.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        given?;
         self.marks.group = Some(group);
         self.marks.save(&self.work)
     }

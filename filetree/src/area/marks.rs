@@ -193,7 +193,7 @@ impl Journal {
 
     /// The paths first: a journal without its paths would promise what it cannot keep.
     pub(crate) fn save(&self, work: &Dir, paths: &PathList) -> Result<(), Error> {
-        record::save(work, PLAN_PATHS, &paths.encode())?;
+        record::save_paths(work, PLAN_PATHS, paths)?;
         save_json(work, PLAN, self)
     }
 
@@ -204,17 +204,12 @@ impl Journal {
 }
 
 pub(crate) fn load_paths(work: &Dir, name: &str) -> Result<Option<PathList>, Error> {
-    match record::load(work, name)? {
-        None => Ok(None),
-        Some(body) => match PathList::decode(&body) {
-            Ok(list) => Ok(Some(list)),
-            Err(error) => Err(damaged(work, name, error)),
-        },
-    }
+    let list = record::load_paths(work, name)?.transpose();
+    list.map_err(|error| damaged(work, name, error))
 }
 
 pub(crate) fn save_paths(work: &Dir, name: &str, list: &PathList) -> Result<(), Error> {
-    Ok(record::save(work, name, &list.encode())?)
+    Ok(record::save_paths(work, name, list)?)
 }
 
 fn load_json<T: serde::de::DeserializeOwned>(work: &Dir, name: &str) -> Result<Option<T>, Error> {

@@ -47,6 +47,7 @@ impl Area {
         let mut live = Cursor::new(live);
         let mut asked = HashSet::new();
         for change in plan.changes() {
+            let change = change?;
             for dir in change.path.ancestors().chain([change.path.clone()]) {
                 if asked.insert(dir.clone())
                     && let Some(opened) = live.dir(&dir)?

@@ -15,14 +15,14 @@ pub struct Footprint {
 impl Area {
     /// Refuses a plan that would fill the disk, before anything is fetched for it.
     pub fn check_room(&self, plan: &Plan) -> Result<(), Error> {
-        let files: u64 =
-            plan.needs().iter().chain(plan.copies()).map(|need| need.keys.len() as u64).sum();
+        let files = plan.staged_files();
         let (held_bytes, held_files) = self.staging.held()?;
         let has_spare_tree = self.marks.trees.iter().any(|tree| tree.swept);
-        let twin = if has_spare_tree { plan.changes().len() } else { plan.kept_without_files() };
+        let twin =
+            if has_spare_tree { plan.change_count() } else { plan.kept_without_files() as u64 };
         self.check_room_for(Footprint {
             bytes: plan.staged_bytes().saturating_sub(held_bytes),
-            inodes: files.saturating_sub(held_files).saturating_add(twin as u64),
+            inodes: files.saturating_sub(held_files).saturating_add(twin),
         })
     }
 

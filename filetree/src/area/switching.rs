@@ -80,7 +80,7 @@ impl Switching<'_> {
         report.withdrawn_entries = plan.withdrawn_entries().0;
         area.regroup(plan)?;
         report.exceptions = plan.exceptions().to_vec();
-        if plan.is_empty() && area.marks.live.is_some() && area.unsure.0.is_empty() {
+        if plan.is_empty() && area.marks.live.is_some() && area.unsure.is_empty() {
             area.settle_for(options.mode)?;
             area.note_unchanged(plan, target, options)?;
             report.why = "nothing differs".to_owned();
@@ -109,9 +109,8 @@ impl Switching<'_> {
             Stage::InPlace => in_place::run(area, plan, target, options, &mut report)?,
         }
         (options.switched)();
-        report.changed_entries =
-            plan.changes().iter().filter(|change| change.wanted).count() as u64;
-        report.removed_entries = plan.removals().count() as u64;
+        report.changed_entries = plan.change_count() - plan.removal_count();
+        report.removed_entries = plan.removal_count();
         area.unsure = PathList::default();
         area.staging.clear()?;
         area.after_switch(plan, options, &mut report)?;

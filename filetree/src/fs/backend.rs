@@ -4,7 +4,7 @@
 //! power. Names given to a backend have been checked by [`crate::safe_path`]; counting and fail
 //! points happen above it.
 
-use std::{fmt, io, os::fd::OwnedFd, path::Path};
+use std::{fmt, io, ops::ControlFlow, os::fd::OwnedFd, path::Path};
 
 /// An open directory or file of some backend.
 #[derive(Debug)]
@@ -118,6 +118,15 @@ pub trait Backend: fmt::Debug + Send + Sync {
     fn create_file(&self, at: &Handle, name: &[u8]) -> io::Result<Handle>;
     /// Lists a directory, without `.` and `..`, in no order.
     fn entries(&self, at: &Handle) -> io::Result<Vec<DirEntry>>;
+    /// Passes the names in a directory, in no order, until `take` has had enough.
+    fn names(&self, at: &Handle, take: &mut dyn FnMut(&[u8]) -> ControlFlow<()>) -> io::Result<()> {
+        for entry in self.entries(at)? {
+            if take(&entry.name).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
     /// Attributes of an open object.
     fn stat(&self, at: &Handle) -> io::Result<Meta>;
     /// Attributes of a name; a symlink is not followed.

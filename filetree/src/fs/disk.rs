@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     io::{self, ErrorKind},
     mem::MaybeUninit,
+    ops::ControlFlow,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -46,6 +47,22 @@ impl Disk {
         }
         current.map(Handle::Fd).ok_or_else(|| ErrorKind::InvalidInput.into())
     }
+}
+
+/// Passes every name in a directory with what it is, until `take` has had enough.
+fn list(at: &Handle, take: &mut dyn FnMut(&[u8], FileType) -> ControlFlow<()>) -> io::Result<()> {
+    // A fresh description: the offset of a shared one would be shared as well.
+    let listed = sys::openat(fd(at)?, c".", DIR, Mode::empty())?;
+    let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];
+    let mut lines = RawDir::new(listed, &mut buffer);
+    while let Some(line) = lines.next() {
+        let line = line?;
+        let name = line.file_name().to_bytes();
+        if name != b"." && name != b".." && take(name, line.file_type()).is_break() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 impl Backend for Disk {
@@ -114,23 +131,20 @@ impl Backend for Disk {
     }
 
     fn entries(&self, at: &Handle) -> io::Result<Vec<DirEntry>> {
-        // A fresh description: the offset of a shared one would be shared as well.
-        let listed = sys::openat(fd(at)?, c".", DIR, Mode::empty())?;
-        let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];
-        let mut lines = RawDir::new(listed, &mut buffer);
         let mut entries = Vec::new();
-        while let Some(line) = lines.next() {
-            let line = line?;
-            let name = line.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                let is_dir = match line.file_type() {
-                    FileType::Unknown => None,
-                    kind => Some(kind == FileType::Directory),
-                };
-                entries.push(DirEntry { name: name.into(), is_dir });
-            }
-        }
+        list(at, &mut |name, kind| {
+            let is_dir = match kind {
+                FileType::Unknown => None,
+                kind => Some(kind == FileType::Directory),
+            };
+            entries.push(DirEntry { name: name.into(), is_dir });
+            ControlFlow::Continue(())
+        })?;
         Ok(entries)
+    }
+
+    fn names(&self, at: &Handle, take: &mut dyn FnMut(&[u8]) -> ControlFlow<()>) -> io::Result<()> {
+        list(at, &mut |name, _| take(name))
     }
 
     fn stat(&self, at: &Handle) -> io::Result<Meta> {

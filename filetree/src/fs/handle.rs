@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     io::{self, ErrorKind},
+    ops::ControlFlow,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -98,6 +99,14 @@ impl Dir {
         let mut entries = self.fs.run(Op::ReadDir, at, |b| b.entries(&self.handle))?;
         entries.sort_unstable();
         Ok(entries)
+    }
+
+    /// Passes every name in this directory, in no order, until `take` has had enough: for directories
+    /// that may have more names than are well held in memory.
+    #[track_caller]
+    pub fn names(&self, mut take: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<()> {
+        let at = || self.path.to_path_buf();
+        self.fs.run(Op::ReadDir, at, |b| b.names(&self.handle, &mut take))
     }
 
     /// The attributes of this directory.

@@ -131,20 +131,22 @@ impl<'a> Rebuilder<'a> {
 
     /// The selected operations, by the first frame that they need.
     fn in_order_of_frames(&self, selection: &Selection) -> Result<Vec<u64>, Error> {
-        let mut firsts: Vec<u32> = Vec::new();
-        let mut order = Vec::new();
-        let mut selected = selection.ops.iter().peekable();
-        for op in self.index.ops() {
-            let (number, op) = op?;
+        let first = |op: &Op| {
+            let slices = op.content().map_or(&[][..], Content::slices);
+            slices.iter().find_map(frame_of).unwrap_or(0)
+        };
+        let mut order = Vec::with_capacity(selection.ops.len());
+        // Only the blocks that have something selected: a large pack is drawn from in parts.
+        let (mut own, mut others) = (OpBlocks::default(), OpBlocks::default());
+        for &number in &selection.ops {
+            let Some(op) = own.get(self.index, number)? else { continue };
             let first = match op.content() {
-                Some(Content::Same { op }) => firsts.get(*op as usize).copied().unwrap_or(0),
-                Some(content) => content.slices().iter().find_map(frame_of).unwrap_or(0),
-                None => 0,
+                Some(Content::Same { op }) => {
+                    others.get(self.index, *op)?.as_ref().map_or(0, first)
+                }
+                _ => first(&op),
             };
-            firsts.push(first);
-            if selected.next_if(|selected| **selected == number).is_some() {
-                order.push((first, number));
-            }
+            order.push((first, number));
         }
         order.sort_unstable();
         Ok(order.into_iter().map(|(_, number)| number).collect())
@@ -361,8 +363,8 @@ fn reason_of(error: librsync::Error) -> NoDelta {
 }
 
 /// The blocks of operations that were looked at last.
-#[derive(Default)]
-struct OpBlocks {
+#[derive(Debug, Default)]
+pub struct OpBlocks {
     blocks: Vec<(u64, Vec<Op>)>,
 }
 
@@ -370,7 +372,8 @@ impl OpBlocks {
     /// Neighbors in the order of frames are mostly neighbors in the order of paths.
     const KEPT: usize = 4;
 
-    fn get(&mut self, index: &PackIndex, number: u64) -> Result<Option<Op>, Error> {
+    /// One operation.
+    pub fn get(&mut self, index: &PackIndex, number: u64) -> Result<Option<Op>, Error> {
         let holds =
             |(first, ops): &&(u64, Vec<Op>)| number >= *first && number - *first < ops.len() as u64;
         if let Some((first, ops)) = self.blocks.iter().find(holds) {

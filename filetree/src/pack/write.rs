@@ -10,6 +10,7 @@
 //! worth nothing, and the next scan is minutes away.
 
 mod changes;
+mod contents;
 mod encode;
 mod output;
 mod pipeline;
@@ -62,6 +63,8 @@ pub struct PackOptions<'a> {
     /// Where large payloads are kept that other packs of the tree use as well; without, the pack
     /// carries everything itself.
     pub shared: Option<&'a dyn Shared>,
+    /// Unpacked bytes of a block of the index: what a filtered site fetches at least.
+    pub block_bytes: usize,
     /// Called now and then with how far the pack is.
     pub progress: &'a (dyn Fn(Progress) + Sync),
     /// Set by someone else to end it early.
@@ -82,6 +85,7 @@ impl PackOptions<'static> {
             turns: None,
             class: &|_| 0,
             shared: None,
+            block_bytes: protocol::pack::IndexBuilder::PART_BYTES,
             progress: &|_| {},
             cancel: &NEVER,
         }
@@ -151,6 +155,10 @@ pub struct PackSummary {
     pub index_length: u64,
     /// Digest of those.
     pub index_digest: Digest,
+    /// Bytes before the first block of the index.
+    pub front_length: u64,
+    /// Digest of those.
+    pub front_digest: Digest,
     /// Objects besides the file that have some of its frames.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shared: Vec<SharedObject>,
@@ -201,7 +209,14 @@ pub const MANY_AGENTS: u64 = 4;
 
 impl Levels {
     pub(super) fn of(&self, kind: FrameKind) -> i32 {
-        self.fixed.unwrap_or_else(|| choose::level(kind, self.total, self.effort)).clamp(1, 22)
+        self.where_new(kind, 1.0)
+    }
+
+    /// That for files of which only this share is not in the old file in whole blocks: the rest
+    /// takes next to no time.
+    pub(super) fn where_new(&self, kind: FrameKind, share: f64) -> i32 {
+        let total = (self.total as f64 * share) as u64;
+        self.fixed.unwrap_or_else(|| choose::level(kind, total, self.effort)).clamp(1, 22)
     }
 }
 
@@ -226,11 +241,12 @@ pub fn write_pack(
         to_entries: to.entries().len() as u64,
     };
     let from = from.unwrap_or(&nothing);
-    let plan = plan::Plan::new(from, to, options);
+    let mut plan = plan::Plan::new(from, to, options);
     let effort = choose::effort(options.cpu_budget, options.fan_out, MANY_AGENTS);
     let levels = Levels { fixed: options.level, total: plan.total_bytes(), effort };
     let context = encode::Context { from, base, new, options, levels };
-    let mut output = output::Output::create(out, &plan, from, options)?;
+    let mut output = output::Output::create(out, &mut plan, from, options)?;
+    let plan = plan;
     let (workers, work) = (options.workers(), CpuTime::default());
     pipeline::run(
         workers,

@@ -1,19 +1,22 @@
 //! The comparison: both manifests pass once or a few times, entry by entry, and only what differs is
 //! kept.
 
-use std::{
-    cmp::Ordering,
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{cmp::Ordering, collections::HashSet, sync::Arc};
 
 use protocol::{
-    digest::Digest,
     manifest::{self, Entries, SharedEntries},
     path::TreePath,
 };
 
-use super::{Change, FileKey, Item, Kept, Need, Plan, Reserve, Source, View, Withdrawn};
+use super::{
+    Change, Item, Kept, Odd, Plan, Reserve, Source, View, Withdrawn,
+    marks::{From, Mark, Marks},
+    sources,
+};
+use crate::record::PathList;
+
+/// A plan with more entries than this at and above the paths that change looks them up.
+const MOST_NEAR: usize = 1 << 14;
 
 /// Compares what a site has with what it wants.
 pub fn compare<W: Entries + 'static>(
@@ -40,14 +43,17 @@ pub(crate) fn seen(
 fn bare(want: SharedEntries, view: View<'_>, reserve: &Reserve) -> Result<Plan, manifest::Error> {
     Ok(Plan {
         kept: Kept::of(&want, &view)?,
+        marks: Marks::new(want.count()),
         want,
         withdrawn: Vec::new(),
         grace: reserve.grace,
         modes: view.modes,
-        changes: Vec::new(),
-        near: Vec::new(),
-        needs: Vec::new(),
-        copies: Vec::new(),
+        gone: PathList::default(),
+        odd: Vec::new(),
+        from: Vec::new(),
+        more_keys: Default::default(),
+        near: None,
+        sums: Default::default(),
         exceptions: Vec::new(),
         removed_bytes: 0,
         protected: (reserve.protected_root, reserve.protected.clone()),
@@ -61,10 +67,23 @@ pub(crate) fn compare_with(
     want_view: View<'_>,
     reserve: &Reserve,
 ) -> Result<Plan, manifest::Error> {
+    compare_in_parts(have, have_view, want, want_view, reserve, sources::CONTENTS)
+}
+
+pub(super) fn compare_in_parts(
+    have: &dyn Entries,
+    have_view: View<'_>,
+    want: SharedEntries,
+    want_view: View<'_>,
+    reserve: &Reserve,
+    contents_at_a_time: u64,
+) -> Result<Plan, manifest::Error> {
     let mut plan = bare(want, want_view, reserve)?;
     plan.withdrawn = reserve.still_readable(&plan, have_view.seen(have))?;
     let all_had = || merge(have_view.seen(have), &reserve.withdrawn);
-    let mut found = Found { reserve, differences: Differences::default(), near: Near::default() };
+    let marks = std::mem::take(&mut plan.marks);
+    let differences = Differences { marks, ..Differences::default() };
+    let mut found = Found { reserve, differences, near: Near::default() };
     let mut older = all_had().peekable();
     for item in plan.items() {
         let item = item?;
@@ -82,29 +101,24 @@ pub(crate) fn compare_with(
     for gone in older {
         found.gone(&gone?);
     }
+    let Found { mut differences, near, .. } = found;
     // What an interrupted run may have put where neither manifest has anything.
-    for path in &reserve.unsure {
-        if !found.differences.unsure_had.contains(path) && plan.item(path)?.is_none() {
-            found.differences.note(reserve, path, None, None);
+    let mut unsure: Vec<&TreePath> = reserve.unsure.iter().collect();
+    unsure.sort();
+    let gone = std::mem::take(&mut differences.gone);
+    for path in unsure {
+        if !differences.unsure_had.contains(path) && plan.item(path)?.is_none() {
+            differences.note(reserve, path, None, None);
         }
     }
-    let Found { differences, near, .. } = found;
+    plan.gone = if differences.gone.is_empty() { gone } else { gone.union(&differences.gone) };
     plan.near = near.found;
-    plan.changes = differences.changes;
+    plan.marks = differences.marks;
+    plan.odd = differences.odd;
     plan.exceptions = differences.exceptions;
     plan.removed_bytes = differences.removed_bytes;
-    plan.changes.sort_by(|a, b| a.path.cmp(&b.path));
-    let mut wanted = HashSet::new();
-    for change in &plan.changes {
-        wanted.extend(plan.item(&change.path)?.and_then(|item| item.key()).map(|key| key.digest));
-    }
-    let local = LocalContents::of(&wanted, all_had(), reserve)?;
-    let mut changes = std::mem::take(&mut plan.changes);
-    for change in changes.iter_mut().filter(|change| change.source.is_some()) {
-        change.source = plan.item(&change.path)?.and_then(|item| local.source(&item));
-    }
-    plan.changes = changes;
-    (plan.needs, plan.copies) = gather(&plan)?;
+    plan.sums.changes = differences.wanted + plan.gone.len();
+    sources::find(&mut plan, &|| Box::new(all_had()), reserve, contents_at_a_time)?;
     Ok(plan)
 }
 
@@ -139,7 +153,11 @@ impl Found<'_> {
 
 #[derive(Default)]
 struct Differences {
-    changes: Vec<Change>,
+    marks: Marks,
+    gone: PathList,
+    odd: Vec<Odd>,
+    /// How many of those that are wanted change.
+    wanted: u64,
     exceptions: Vec<TreePath>,
     removed_bytes: u64,
     /// Of the paths that nobody is sure of, those that the older generation has.
@@ -178,26 +196,42 @@ impl Differences {
             self.exceptions.push(path.clone());
             return false;
         }
-        if new.is_none() {
+        let Some(new) = new else {
             self.removed_bytes += old.map_or(0, |old| old.entry.size());
+            self.gone.push(path, old.is_some());
+            return true;
+        };
+        self.wanted += 1;
+        let other_kind = old.is_some_and(|old| kind(old) != kind(new));
+        let mut mark = Mark::change(old.is_some(), other_kind);
+        let source = new.key().map(|_| Source::Fetch);
+        if source.is_some() {
+            mark.set_from(From::Fetch);
         }
-        self.changes.push(Change {
-            path: path.clone(),
-            had: old.is_some(),
-            wanted: new.is_some(),
-            other_kind: old.zip(new).is_some_and(|(old, new)| kind(old) != kind(new)),
-            source: new.and_then(Item::key).map(|_| Source::Fetch),
-        });
+        match new.number {
+            Some(number) => self.marks.set(number, mark),
+            None => {
+                let (path, had) = (path.clone(), old.is_some());
+                let change = Change { path, had, other_kind, source, wanted: true };
+                self.odd.push(Odd { change, mark, more_keys: Vec::new() });
+            }
+        }
         true
     }
 }
 
-/// Keeps of the wanted entries, as they pass in order, those at and above the paths that change.
-#[derive(Default)]
+/// Keeps of the wanted entries, as they pass in order, those at and above the paths that change;
+/// nothing where they are many.
 struct Near {
-    found: Vec<Item>,
+    found: Option<Vec<Item>>,
     /// The directories around the entry that passed last; `None` once kept.
     open: Vec<(TreePath, Option<Item>)>,
+}
+
+impl Default for Near {
+    fn default() -> Self {
+        Self { found: Some(Vec::new()), open: Vec::new() }
+    }
 }
 
 impl Near {
@@ -210,8 +244,12 @@ impl Near {
 
     /// Keeps the directories above a path that changes.
     fn above(&mut self, path: &TreePath) {
+        let Some(found) = &mut self.found else { return };
         let around = self.open.iter_mut().filter(|(dir, _)| path.is_inside(dir));
-        self.found.extend(around.filter_map(|(_, item)| item.take()));
+        found.extend(around.filter_map(|(_, item)| item.take()));
+        if found.len() > MOST_NEAR {
+            self.found = None;
+        }
     }
 
     fn pass(&mut self, item: Item, changes: bool) {
@@ -221,7 +259,9 @@ impl Near {
             if item.entry.is_dir() {
                 self.open.push((path, None));
             }
-            self.found.push(item);
+            if let Some(found) = &mut self.found {
+                found.push(item);
+            }
         } else if item.entry.is_dir() {
             self.open.push((path, Some(item)));
         }
@@ -251,72 +291,15 @@ pub(super) fn merge<'a>(
     })
 }
 
-/// Which of the wanted contents the live tree holds, and where.
-struct LocalContents {
-    by_key: HashMap<FileKey, TreePath>,
-    by_digest: HashMap<Digest, TreePath>,
-    unread: bool,
-}
-
-impl LocalContents {
-    fn of(
-        wanted: &HashSet<Digest>,
-        items: impl Iterator<Item = Result<Item, manifest::Error>>,
-        reserve: &Reserve,
-    ) -> Result<Self, manifest::Error> {
-        let (by_key, by_digest) = (HashMap::new(), HashMap::new());
-        let mut local = Self { by_key, by_digest, unread: reserve.unread };
-        if wanted.is_empty() {
-            return Ok(local);
-        }
-        for item in items {
-            let item = item?;
-            let path = &item.entry.path;
-            if let Some(key) = item.key()
-                && wanted.contains(&key.digest)
-                && !reserve.unsure.contains(path)
-            {
-                local.by_key.entry(key).or_insert_with(|| path.clone());
-                local.by_digest.entry(key.digest).or_insert_with(|| path.clone());
-            }
-        }
-        Ok(local)
-    }
-
-    fn source(&self, item: &Item) -> Option<Source> {
-        let key = item.key()?;
-        let copy = || self.by_digest.get(&key.digest).map(|path| Source::Copy(path.clone()));
-        let live = self.by_key.get(&key).filter(|_| !self.unread);
-        let live = live.map(|path| Source::Live(path.clone()));
-        Some(live.or_else(copy).unwrap_or(Source::Fetch))
-    }
-}
-
-fn gather(plan: &Plan) -> Result<(Vec<Need>, Vec<Need>), manifest::Error> {
-    let (mut needs, mut copies) = (Vec::new(), Vec::new());
-    let mut places: HashMap<Digest, (bool, usize)> = HashMap::new();
-    for change in &plan.changes {
-        let Some(source) = &change.source else { continue };
-        let fetch = match source {
-            Source::Live(_) => continue,
-            Source::Copy(_) => false,
-            Source::Fetch => true,
-        };
-        let Some(need) = plan.need(&change.path)? else { continue };
-        let list: &mut Vec<Need> = if fetch { &mut needs } else { &mut copies };
-        match places.get(&need.digest) {
-            Some((_, at)) => {
-                for key in need.keys {
-                    if !list[*at].keys.contains(&key) {
-                        list[*at].keys.push(key);
-                    }
-                }
-            }
-            None => {
-                places.insert(need.digest, (fetch, list.len()));
-                list.push(need);
-            }
-        }
-    }
-    Ok((needs, copies))
+/// Both in path order; they have no path in common.
+pub(super) fn in_order(
+    one: impl Iterator<Item = Result<Change, manifest::Error>>,
+    two: impl Iterator<Item = Result<Change, manifest::Error>>,
+) -> impl Iterator<Item = Result<Change, manifest::Error>> {
+    let (mut one, mut two) = (one.peekable(), two.peekable());
+    std::iter::from_fn(move || match (one.peek(), two.peek()) {
+        (Some(Ok(first)), Some(Ok(second))) if second.path < first.path => two.next(),
+        (None, _) => two.next(),
+        _ => one.next(),
+    })
 }

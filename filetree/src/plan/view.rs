@@ -69,7 +69,7 @@ impl View<'_> {
     }
 
     fn item(&self, entry: Entry) -> Item {
-        Item { mode: self.modes.of(&entry), entry }
+        Item { mode: self.modes.of(&entry), entry, number: None }
     }
 }
 

@@ -22,20 +22,35 @@ pub(super) enum Outcome {
     Problem(Problem),
 }
 
+/// How far the reading of a tree is.
+pub(super) struct Begun {
+    entries: u64,
+    bytes: AtomicU64,
+    total_bytes: u64,
+}
+
+impl Begun {
+    pub(super) fn new(entries: u64, total_bytes: u64) -> Self {
+        Self { entries, bytes: AtomicU64::new(0), total_bytes }
+    }
+
+    fn tick(&self, read: u64, options: &ScanOptions<'_>) {
+        let bytes = self.bytes.fetch_add(read, Ordering::Relaxed) + read;
+        let Self { entries, total_bytes, .. } = *self;
+        (options.progress)(Progress { entries, bytes, total_bytes });
+    }
+}
+
 /// Reads everything in `unread`; gives back each entry's number with what came out.
 pub(super) fn contents(
     root: &Dir,
     unread: Vec<(usize, &Found)>,
-    entries: u64,
+    begun: &Begun,
     options: &ScanOptions<'_>,
 ) -> Result<Vec<(usize, Outcome)>, Error> {
-    let total_bytes = unread.iter().map(|(_, found)| found.meta.size).sum();
-    let (next, bytes) = (AtomicUsize::new(0), AtomicU64::new(0));
+    let next = AtomicUsize::new(0);
     let outcomes = Mutex::new(Vec::with_capacity(unread.len()));
-    let tick = |read: u64| {
-        let bytes = bytes.fetch_add(read, Ordering::Relaxed) + read;
-        (options.progress)(Progress { entries, bytes, total_bytes });
-    };
+    let tick = |read: u64| begun.tick(read, options);
     let work = || {
         while let Some((at, found)) = unread.get(next.fetch_add(1, Ordering::Relaxed)) {
             if stopped(options.cancel) {

@@ -24,8 +24,7 @@ use crate::{
 
 #[derive(Default)]
 pub(super) struct Walked {
-    /// In path order.
-    pub(super) found: Vec<Found>,
+    listings: Vec<Listing>,
     pub(super) left_out: Vec<LeftOut>,
     pub(super) problems: Vec<Problem>,
     pub(super) vanished: u64,
@@ -89,29 +88,52 @@ pub(super) fn walk(root: &Dir, options: &ScanOptions<'_>) -> Result<Walked, Erro
         left_out: shared.left_out,
         problems: shared.problems,
         vanished: shared.vanished,
-        found: Vec::with_capacity(shared.listings.iter().map(|listing| listing.0.len()).sum()),
+        listings: shared.listings,
     };
     walked.left_out.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    flatten(shared.listings, &mut walked.found);
     Ok(walked)
 }
 
-/// Puts every directory's listing behind the directory itself. Not recursive: depth is the
-/// tree's choice, the stack ours.
-fn flatten(mut listings: Vec<Listing>, found: &mut Vec<Found>) {
-    let mut open = vec![std::mem::take(&mut listings[0]).0.into_iter()];
-    while let Some(listing) = open.last_mut() {
-        match listing.next() {
-            None => {
-                open.pop();
+impl Walked {
+    /// How many entries were found.
+    pub(super) fn len(&self) -> usize {
+        self.listings.iter().map(|listing| listing.0.len()).sum()
+    }
+
+    /// Everything that was found, in path order: every directory's listing comes behind the directory
+    /// itself. Not recursive: depth is the tree's choice, the stack ours.
+    pub(super) fn each(&self) -> impl Iterator<Item = &Found> {
+        let mut open: Vec<_> = self.listings.first().map(|top| top.0.iter()).into_iter().collect();
+        std::iter::from_fn(move || {
+            while let Some(listing) = open.last_mut() {
+                let Some((found, below)) = listing.next() else {
+                    open.pop();
+                    continue;
+                };
+                open.extend(below.map(|below| self.listings[below].0.iter()));
+                return Some(found);
             }
-            Some((entry, below)) => {
-                found.push(entry);
-                if let Some(below) = below {
-                    open.push(std::mem::take(&mut listings[below]).0.into_iter());
-                }
+            None
+        })
+    }
+
+    /// The same, to be kept: each listing goes once it is passed, so that a large tree is not held
+    /// twice.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = Found> {
+        let mut listings = std::mem::take(&mut self.listings);
+        let top = listings.first_mut().map(|top| std::mem::take(top).0.into_iter());
+        let mut open: Vec<_> = top.into_iter().collect();
+        std::iter::from_fn(move || {
+            while let Some(listing) = open.last_mut() {
+                let Some((found, below)) = listing.next() else {
+                    open.pop();
+                    continue;
+                };
+                open.extend(below.map(|at| std::mem::take(&mut listings[at]).0.into_iter()));
+                return Some(found);
             }
-        }
+            None
+        })
     }
 }
 

@@ -69,6 +69,32 @@ fn a_sealed_batch_is_trusted_without_reading_it_again() {
 }
 
 #[test]
+fn many_batches_are_trusted_in_parts_and_what_none_of_them_has_is_read_again() {
+    let fs = Fs::with_backend(Box::<crate::fs::memory::MemoryDisk>::default(), None);
+    let work = fs.create_root(std::path::Path::new("/work")).unwrap();
+    let staging = Staging::open(&work).unwrap();
+    let contents: Vec<Vec<u8>> = (0..400u32).map(|n| n.to_string().into_bytes()).collect();
+    for content in &contents {
+        stage(&staging, content).unwrap();
+        staging.seal().unwrap();
+    }
+    assert!(contents.len() > 3 * RECORDS_AT_A_TIME);
+    for lost in ["3", "250"] {
+        staging.batches.unlink(lost.as_bytes()).unwrap();
+    }
+    let reopened = Staging::open(&work).unwrap();
+    let before = work.fs().counters().snapshot();
+    assert!(contents.iter().all(|content| reopened.has(&need(content)).unwrap()));
+    assert_eq!(work.fs().counters().snapshot().since(&before).count(Op::OpenFile), 2);
+    // Read again, they are recorded again.
+    reopened.seal().unwrap();
+    assert_eq!(reopened.lock().unproven.len(), 0);
+    assert_eq!(Records::list(&reopened.batches).unwrap().0.len(), 399);
+    reopened.clear().unwrap();
+    assert_eq!(reopened.held().unwrap(), (0, 0));
+}
+
+#[test]
 fn what_no_batch_recorded_is_verified_again_and_dropped_if_the_disk_lost_it() {
     let (temp, work) = work();
     let staging = Staging::open(&work).unwrap();

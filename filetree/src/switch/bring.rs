@@ -26,6 +26,9 @@ pub(crate) struct Bring<'a> {
     pub(crate) fresh: bool,
     /// Directories whose mode and time have to be set at the end.
     touched: BTreeSet<TreePath>,
+    /// Of a tree that was just made: the directories around the last path. Their modes and times are
+    /// set when they are left, as nothing comes back to them.
+    around: Vec<Item>,
     /// Contents that neither the live tree nor staging turned out to have.
     missing: Vec<Need>,
 }
@@ -45,18 +48,23 @@ impl<'a> Bring<'a> {
             live: live.map(Cursor::new),
             fresh,
             touched: BTreeSet::new(),
+            around: Vec::new(),
             missing: Vec::new(),
         }
     }
 
     /// Brings one path to what the plan wants there. Paths come in order.
     pub(crate) fn path(&mut self, path: &TreePath, item: Option<Item>) -> Result<(), Error> {
-        // Also where nothing is left to do: an interrupted run may have left the times wrong.
-        self.touched.extend(path.parent());
+        if self.fresh {
+            self.leave_for(Some(path))?;
+        } else {
+            // Also where nothing is left to do: an interrupted run may have left the times wrong.
+            self.touched.extend(path.parent());
+        }
         match item {
             None => self.absent(path),
             Some(item) => match &item.entry.kind {
-                EntryKind::Dir => self.dir(path),
+                EntryKind::Dir => self.dir(&item),
                 EntryKind::Symlink { target } => self.symlink(&item, target),
                 EntryKind::File { .. } => self.file(&item),
             },
@@ -68,8 +76,20 @@ impl<'a> Bring<'a> {
         if !self.missing.is_empty() {
             return Err(Error::Missing(self.missing));
         }
+        self.leave_for(None)?;
         self.touched.extend(self.tree.unlocked.drain(..));
         close_dirs(self.plan, &self.touched, &mut self.tree)
+    }
+
+    /// Sets modes and times of directories that `path` is not in.
+    fn leave_for(&mut self, path: Option<&TreePath>) -> Result<(), Error> {
+        let is_left = |dir: &mut Item| !path.is_some_and(|path| path.is_inside(&dir.entry.path));
+        while let Some(left) = self.around.pop_if(is_left) {
+            if let Some(dir) = self.tree.dir(&left.entry.path)? {
+                close_dir(&left, dir)?;
+            }
+        }
+        Ok(())
     }
 
     fn absent(&mut self, path: &TreePath) -> Result<(), Error> {
@@ -81,9 +101,13 @@ impl<'a> Bring<'a> {
         Ok(())
     }
 
-    fn dir(&mut self, path: &TreePath) -> Result<(), Error> {
-        self.touched.insert(path.clone());
-        let fresh = self.fresh;
+    fn dir(&mut self, item: &Item) -> Result<(), Error> {
+        let (path, fresh) = (&item.entry.path, self.fresh);
+        if fresh {
+            self.around.push(item.clone());
+        } else {
+            self.touched.insert(path.clone());
+        }
         let parent = parent(&mut self.tree, path)?;
         let there = if fresh { None } else { parent.stat(path.name())? };
         match there.map(|meta| meta.kind) {
@@ -118,7 +142,7 @@ impl<'a> Bring<'a> {
         let path = &item.entry.path;
         let Some(key) = item.key() else { return Ok(()) };
         let fresh = self.fresh;
-        let Some(source) = self.source(path, &key)? else {
+        let Some(source) = self.source(item, &key)? else {
             self.missing.extend(self.plan.need(path)?);
             return Ok(());
         };
@@ -145,8 +169,8 @@ impl<'a> Bring<'a> {
     }
 
     /// Where the file's inode is right now: as planned, else staged.
-    fn source(&mut self, path: &TreePath, key: &FileKey) -> Result<Option<Found>, Error> {
-        if let Source::Live(at) = self.plan.source(path)
+    fn source(&mut self, item: &Item, key: &FileKey) -> Result<Option<Found>, Error> {
+        if let Source::Live(at) = self.plan.source(item)
             && let Some(live) = &mut self.live
             && let Some(dir) = live.parent(&at)?
             && let Some(meta) = dir.stat(at.name())?

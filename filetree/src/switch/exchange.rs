@@ -125,7 +125,7 @@ fn attempt(
     mode: Mode,
     standby: Standby,
 ) -> Result<Prepared, Error> {
-    let changed = plan.paths();
+    let changed = plan.paths()?;
     let live = area.live()?;
     let (staged_bytes, staged_files) = area.staging.held()?;
     let withdrawn = area.save_withdrawn(plan, options.now)?;
@@ -252,7 +252,7 @@ fn bring(
 ) -> Result<(), Error> {
     let fresh = missed.is_none();
     let mut bring = Bring::new(plan, &area.staging, standby.dir.reopen()?, live, fresh);
-    let total = missed.map_or(plan.kept_entries(), |missed| missed.0.len()) as u64;
+    let total = missed.map_or(plan.kept_entries() as u64, PathList::len);
     let mut done = 0;
     let mut step = || {
         done += 1;
@@ -261,9 +261,9 @@ fn bring(
         }
     };
     match missed {
-        Some(missed) => missed.0.iter().try_for_each(|(path, _)| {
+        Some(missed) => missed.iter().try_for_each(|(path, _)| {
             step();
-            bring.path(path, plan.item(path)?)
+            bring.path(&path, plan.item(&path)?)
         })?,
         None => plan.items().try_for_each(|item| {
             step();
@@ -277,10 +277,10 @@ fn bring(
 /// Looks at everything that was to change, as a reader would see it.
 fn verify(plan: &Plan, tree: Dir, paths: &PathList) -> Result<(), Error> {
     let mut tree = super::cursor::Cursor::new(tree);
-    for (path, _) in &paths.0 {
+    for (path, _) in paths.iter() {
         let wrong = || Error::Inconsistent { path: path.clone() };
-        let parent = tree.parent(path)?;
-        match (plan.item(path)?, parent) {
+        let parent = tree.parent(&path)?;
+        match (plan.item(&path)?, parent) {
             (None, None) => {}
             (None, Some(parent)) => {
                 if parent.stat(path.name())?.is_some() {
@@ -306,12 +306,12 @@ fn keep_removed(area: &Area, plan: &Plan, now: i64) -> Result<(), Error> {
     let mut live = super::cursor::Cursor::new(live);
     let batch = trash::removed_by(plan, now);
     for path in plan.removals() {
-        let Some(parent) = live.parent(path)? else { continue };
+        let Some(parent) = live.parent(&path)? else { continue };
         let name = path.name();
         if parent.stat(name)?.is_none_or(|meta| meta.kind == Kind::Dir) {
             continue;
         }
-        let kept = trash::place_of(&area.work, &batch, path)
+        let kept = trash::place_of(&area.work, &batch, &path)
             .and_then(|place| parent.link(name, &place, name));
         match kept {
             Err(error) if error.is_full() => {

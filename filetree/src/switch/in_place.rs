@@ -24,7 +24,7 @@ use crate::{
         trash,
     },
     fs::{Dir, Kind},
-    plan::{Change, Plan, Source},
+    plan::{Change, Item, Plan, Source},
 };
 
 pub(crate) fn run(
@@ -45,7 +45,7 @@ pub(crate) fn run(
             live
         }
     };
-    let paths = area.unsure.union(&plan.paths());
+    let paths = area.unsure.union(&plan.paths()?);
     let withdrawn = area.save_withdrawn(plan, options.now)?;
     area.journal_in_place(target, options.now, &paths, withdrawn.clone())?;
     // Trees from before are brought forward by their lists, should an exchange be possible again.
@@ -57,16 +57,27 @@ pub(crate) fn run(
         report,
         live: Cursor::unlocking(live.reopen()?),
         // All of them, also where an interrupted run left nothing but a wrong time.
-        touched: paths.0.iter().filter_map(|(path, _)| path.parent()).collect(),
+        touched: paths.iter().filter_map(|(path, _)| path.parent()).collect(),
     };
-    let [new, changed, indexes, removals] = stages(plan, options);
-    for stage in [new, changed, indexes] {
-        stage.into_iter().try_for_each(|change| work.put(change))?;
+    // All that changes is gone through for each: there may be more of it than is well held.
+    let mut removals = Vec::new();
+    for stage in [Stage::New, Stage::Changed, Stage::Index] {
+        let mut stages = Stages::default();
+        for change in plan.changes() {
+            let change = change?;
+            match stages.of(&change, options) {
+                Stage::Gone if stage == Stage::New => removals.push(change),
+                of if of == stage => work.put(&change)?,
+                _ => {}
+            }
+        }
     }
+    // The deepest first.
+    removals.reverse();
     if options.trash_removed {
         work.keep_removed(&removals)?;
     }
-    removals.into_iter().try_for_each(|change| work.remove(change))?;
+    removals.iter().try_for_each(|change| work.remove(change))?;
     work.finish()?;
     live.sync_fs()?;
     area.marks.applied = Some(target.clone());
@@ -76,27 +87,43 @@ pub(crate) fn run(
     Journal::remove(&area.work)
 }
 
-/// New content, changed content, files that name others, removals (the deepest first).
-fn stages<'p>(plan: &'p Plan, options: &SwitchOptions<'_>) -> [Vec<&'p Change>; 4] {
-    let mut stages: [Vec<&Change>; 4] = Default::default();
-    // What lies in a place that changes its kind has to wait for that.
-    let mut turning: Option<&TreePath> = None;
-    for change in plan.changes() {
+/// What is done together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// New content.
+    New,
+    /// Changed content.
+    Changed,
+    /// Files that name others.
+    Index,
+    /// Removals.
+    Gone,
+}
+
+/// Tells the stage of one change after the other, in path order.
+#[derive(Default)]
+struct Stages {
+    /// What lies in a place that changes its kind has to wait for that.
+    turning: Option<TreePath>,
+}
+
+impl Stages {
+    fn of(&mut self, change: &Change, options: &SwitchOptions<'_>) -> Stage {
         if change.other_kind {
-            turning = Some(&change.path);
+            self.turning = Some(change.path.clone());
         }
-        let waits = turning.is_some_and(|dir| *dir == change.path || change.path.is_inside(dir));
-        let stage = match change {
-            Change { wanted: false, .. } => 3,
-            _ if waits => 1,
-            _ if change.source.is_some() && options.is_index(&change.path) => 2,
-            Change { had: true, .. } => 1,
-            _ => 0,
-        };
-        stages[stage].push(change);
+        let waits = self
+            .turning
+            .as_ref()
+            .is_some_and(|dir| *dir == change.path || change.path.is_inside(dir));
+        match change {
+            Change { wanted: false, .. } => Stage::Gone,
+            _ if waits => Stage::Changed,
+            _ if change.source.is_some() && options.is_index(&change.path) => Stage::Index,
+            Change { had: true, .. } => Stage::Changed,
+            _ => Stage::New,
+        }
     }
-    stages[3].reverse();
-    stages
 }
 
 struct InPlace<'a> {
@@ -112,7 +139,7 @@ impl InPlace<'_> {
     fn put(&mut self, change: &Change) -> Result<(), Error> {
         let path = &change.path;
         let Some(item) = self.plan.item(path)? else { return Ok(()) };
-        self.make_way(path, item.entry.is_dir(), change.had)?;
+        self.make_way(&item, change.had)?;
         let mut other = Cursor::new(self.live.root().reopen()?);
         let parent = dir_of(&mut self.live, path)?;
         let there = parent.stat(path.name())?;
@@ -141,7 +168,7 @@ impl InPlace<'_> {
                         return Ok(());
                     }
                     put_file(staging, &item, staging.dir(), &name, parent, there.is_some())?;
-                } else if let Source::Live(from) = self.plan.source(path) {
+                } else if let Source::Live(from) = self.plan.source(&item) {
                     let from_dir = dir_of(&mut other, &from)?;
                     let id = from_dir.stat(from.name())?.map(|meta| meta.id);
                     if there.is_some() && there.map(|meta| meta.id) == id {
@@ -158,7 +185,8 @@ impl InPlace<'_> {
 
     /// Clears a name whose kind changes. What is local goes to the trash first; then a directory is
     /// moved out in one step, and a file is swapped for the directory that replaces it.
-    fn make_way(&mut self, path: &TreePath, wants_dir: bool, had: bool) -> Result<(), Error> {
+    fn make_way(&mut self, item: &Item, had: bool) -> Result<(), Error> {
+        let (path, wants_dir) = (&item.entry.path, item.entry.is_dir());
         let parent = dir_of(&mut self.live, path)?;
         let Some(meta) = parent.stat(path.name())? else { return Ok(()) };
         let staging = &self.area.staging;
@@ -184,13 +212,9 @@ impl InPlace<'_> {
             // A local file in the way of a new directory.
             to_trash(&self.area.work, self.options.now, parent, path)?;
             self.report.trashed.push(path.clone());
-        } else if meta.kind != Kind::Dir && !had && self.plan.source(path) == Source::Fetch {
+        } else if meta.kind != Kind::Dir && !had && self.plan.source(item) == Source::Fetch {
             // Something local has the name of a new file.
-            let known = self
-                .plan
-                .item(path)?
-                .is_some_and(|item| is_wanted(&item, &meta, parent).unwrap_or(false));
-            if !known {
+            if !is_wanted(item, &meta, parent).unwrap_or(false) {
                 to_trash(&self.area.work, self.options.now, parent, path)?;
                 self.report.trashed.push(path.clone());
             }
@@ -207,8 +231,7 @@ impl InPlace<'_> {
             let opened = opened.reopen()?;
             for entry in opened.entries()? {
                 let Ok(path) = at.child(&entry.name) else { continue };
-                let index = self.plan.changes().binary_search_by(|change| change.path.cmp(&path));
-                if !index.is_ok_and(|index| self.plan.changes()[index].had) {
+                if !self.plan.had(&path)? {
                     to_trash(&self.area.work, self.options.now, &opened, &path)?;
                     self.report.trashed.push(path);
                     moved = true;
@@ -242,7 +265,7 @@ impl InPlace<'_> {
 
     /// Moves the files that go to the trash, all of them before the first directory goes. Room that
     /// is short keeps nothing from being removed.
-    fn keep_removed(&mut self, removals: &[&Change]) -> Result<(), Error> {
+    fn keep_removed(&mut self, removals: &[Change]) -> Result<(), Error> {
         let batch = trash::removed_by(self.plan, self.options.now);
         let mut moved = false;
         for Change { path, .. } in removals {

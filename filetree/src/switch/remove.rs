@@ -15,16 +15,20 @@ pub(crate) fn remove_all(dir: &Dir, name: &[u8]) -> fs::Result<()> {
         return dir.unlink(name);
     }
     // A stack of our own: the depth is the tree's choice.
-    let mut open = vec![(opened(dir, name)?, name.to_vec())];
-    while let Some((current, _)) = open.last() {
+    let listed = |dir: Dir, name: &[u8]| {
+        let entries = dir.entries()?.into_iter();
+        Ok::<_, fs::Error>((dir, name.to_vec(), entries))
+    };
+    let mut open = vec![listed(opened(dir, name)?, name)?];
+    while let Some((current, _, entries)) = open.last_mut() {
         let mut deeper = None;
-        for entry in current.entries()? {
+        for entry in entries {
             let is_dir = match entry.is_dir {
                 Some(is_dir) => is_dir,
                 None => current.stat(&entry.name)?.is_some_and(|meta| meta.kind == Kind::Dir),
             };
             if is_dir {
-                deeper = Some((opened(current, &entry.name)?, entry.name.to_vec()));
+                deeper = Some(listed(opened(current, &entry.name)?, &entry.name)?);
                 break;
             }
             current.unlink(&entry.name)?;
@@ -32,8 +36,8 @@ pub(crate) fn remove_all(dir: &Dir, name: &[u8]) -> fs::Result<()> {
         match deeper {
             Some(below) => open.push(below),
             None => {
-                let Some((_, name)) = open.pop() else { break };
-                open.last().map_or(dir, |(above, _)| above).remove_dir(&name)?;
+                let Some((_, name, _)) = open.pop() else { break };
+                open.last().map_or(dir, |(above, ..)| above).remove_dir(&name)?;
             }
         }
     }

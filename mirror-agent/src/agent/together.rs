@@ -71,7 +71,7 @@ impl Member<'_> {
         let Ready { site, plan, rules, .. } = ready;
         let generation = (self.target.version(), self.target.statement.manifest);
         let progress = self.run.progress();
-        progress.phase("apply", "entries", plan.changes().len() as u64);
+        progress.phase("apply", "entries", plan.change_count());
         Switch { site, plan, generation, rules, order: self.order, progress }
     }
 }

@@ -10,8 +10,10 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use protocol::{
     digest::Digest,
+    filter::Filter,
     manifest::{
-        self, Block, BlockList, BlockRef, BlockSource, Entries, Entry, Manifest, StoredManifest,
+        self, Block, BlockList, BlockRef, BlockSource, Entries, Entry, Manifest, PartList,
+        PartManifest, StoredManifest,
     },
     name::TreeName,
     origin,
@@ -21,6 +23,7 @@ use protocol::{
 };
 
 use super::{
+    kept::KeptManifest,
     points::Points,
     ranges::{self, Ask, Patience},
     retries::get_accepted,
@@ -29,6 +32,8 @@ use super::{
 /// Requests for blocks at a time.
 const PARALLEL: usize = 6;
 const LEVEL: i32 = 3;
+/// Most bytes of what names a part: its list, and 1,000,000 pieces.
+const MAX_PART_BYTES: u64 = 96 << 20;
 
 /// Why there is no manifest.
 #[derive(Debug, thiserror::Error)]
@@ -57,13 +62,15 @@ pub enum Error {
     },
 }
 
-/// The manifests that the agent keeps: `DATA/manifests/{lists,blocks}/HEX`, zstd-compressed.
+/// The manifests that the agent keeps: `DATA/manifests/{lists,blocks}/HEX`, and of those of which it
+/// keeps a part `parts/HEX-FILTER`, zstd-compressed.
 ///
 /// A neighboring generation shares nearly all blocks, so keeping several costs little more than
 /// one.
 #[derive(Debug, Clone)]
 pub struct Store {
     lists: PathBuf,
+    parts: PathBuf,
     blocks: Arc<Blocks>,
 }
 
@@ -90,8 +97,8 @@ impl Store {
     pub fn open(data: &Path) -> Result<Self, Error> {
         let root = data.join("manifests");
         let blocks = Arc::new(Blocks(root.join("blocks")));
-        let store = Self { lists: root.join("lists"), blocks };
-        for dir in [&store.lists, &store.blocks.0] {
+        let store = Self { lists: root.join("lists"), parts: root.join("parts"), blocks };
+        for dir in [&store.lists, &store.parts, &store.blocks.0] {
             fs::create_dir_all(dir).map_err(|source| Error::Store { path: dir.clone(), source })?;
         }
         Ok(store)
@@ -101,6 +108,31 @@ impl Store {
     pub fn get(&self, digest: &Digest) -> Option<StoredManifest> {
         let manifest = self.at(self.list(digest)?);
         manifest.check_blocks().is_ok().then_some(manifest)
+    }
+
+    /// The manifest of that digest, or of it the part that this filter keeps.
+    pub fn get_for(&self, digest: &Digest, filter: &Filter) -> Option<KeptManifest> {
+        self.get(digest)
+            .map(KeptManifest::Whole)
+            .or_else(|| self.part(digest, filter).map(KeptManifest::Part))
+    }
+
+    fn part(&self, digest: &Digest, filter: &Filter) -> Option<PartManifest> {
+        let filter = filter.digest();
+        let named = read_part(&self.parts.join(part_name(digest, &filter)))?;
+        let part = self.part_at(named);
+        let is_it = part.named().of == *digest && part.named().filter == filter;
+        (is_it && part.kept().check_blocks().is_ok()).then_some(part)
+    }
+
+    /// The part of a list whose blocks are kept.
+    pub fn part_at(&self, named: PartList) -> PartManifest {
+        PartManifest::new(named, self.blocks.clone())
+    }
+
+    /// Keeps the list of a part whose blocks are kept.
+    pub fn put_part(&self, part: &PartList) -> Result<(), Error> {
+        write(&self.parts.join(part_name(&part.of, &part.filter)), &part.encode())
     }
 
     /// [`Store::get`], all of it in memory.
@@ -123,6 +155,15 @@ impl Store {
     /// Removes every manifest that is not among these.
     pub fn keep_only(&self, digests: &HashSet<Digest>) -> Result<(), Error> {
         let mut blocks = HashSet::new();
+        let mut parts = HashSet::new();
+        for name in names(&self.parts)? {
+            let Some(part) = read_part(&self.parts.join(&name)) else { continue };
+            // Where all of it is kept, a part is of no use.
+            if digests.contains(&part.of) && self.list(&part.of).is_none() {
+                blocks.extend(part.list.blocks().iter().map(|block| block.digest.hex()));
+                parts.insert(name);
+            }
+        }
         for digest in digests {
             if let Some(list) = self.list(digest) {
                 blocks.extend(list.blocks().iter().map(|block| block.digest.hex()));
@@ -130,6 +171,7 @@ impl Store {
         }
         let lists: HashSet<String> = digests.iter().map(Digest::hex).collect();
         remove_others(&self.lists, &lists)?;
+        remove_others(&self.parts, &parts)?;
         remove_others(&self.blocks.0, &blocks)
     }
 
@@ -144,9 +186,18 @@ impl Store {
         (Digest::of(&bytes) == *digest).then_some(bytes)
     }
 
-    /// One entry of a manifest that is kept: only the block that can have it is read.
+    /// One entry of a manifest that is kept, or of a part of it: only the block that can have it is
+    /// read.
     pub fn entry(&self, manifest: &Digest, path: &TreePath) -> Option<Entry> {
-        self.at(self.list(manifest)?).find(path).ok()?
+        if let Some(list) = self.list(manifest) {
+            return self.at(list).find(path).ok()?;
+        }
+        let of_it = format!("{}-", manifest.hex());
+        let parts = names(&self.parts).ok()?.into_iter().filter(|name| name.starts_with(&of_it));
+        let parts = parts.filter_map(|name| read_part(&self.parts.join(name)));
+        parts
+            .filter(|part| part.of == *manifest)
+            .find_map(|part| self.part_at(part).find(path).ok()?)
     }
 
     fn list(&self, digest: &Digest) -> Option<BlockList> {
@@ -259,6 +310,22 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     // Not synced: whatever a crash damages fails its digest and is fetched again.
     let new = path.with_extension("new");
     fs::write(&new, packed).and_then(|()| fs::rename(&new, path)).map_err(failed)
+}
+
+fn part_name(of: &Digest, filter: &Digest) -> String {
+    format!("{}-{}", of.hex(), filter.hex())
+}
+
+fn read_part(path: &Path) -> Option<PartList> {
+    PartList::parse(&read(path, MAX_PART_BYTES)?).ok()
+}
+
+/// The names in a directory of ours.
+fn names(dir: &Path) -> Result<Vec<String>, Error> {
+    let failed = |source| Error::Store { path: dir.to_owned(), source };
+    let entries = fs::read_dir(dir).map_err(failed)?;
+    let names = entries.map(|entry| Ok(entry?.file_name().into_string().unwrap_or_default()));
+    names.collect::<io::Result<_>>().map_err(failed)
 }
 
 fn remove_others(dir: &Path, keep: &HashSet<String>) -> Result<(), Error> {

@@ -15,12 +15,13 @@ use std::{
     time::Instant,
 };
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use protocol::{
     digest::{Digest, DigestWriter},
+    manifest::Entries,
     name::TreeName,
     origin,
-    pack::{self, Frame, Index, JOINED_GAP_BYTES, SharedPart},
+    pack::{self, Frame, Index, JOINED_GAP_BYTES, Keeps, Outline, SharedPart},
     statement::Offer,
 };
 
@@ -102,19 +103,83 @@ impl Remote<'_> {
         if length > pack::MAX_INDEX_BYTES || length > offer.length {
             return Err(pack::Error::TooLarge("1 GiB of index").into());
         }
-        let ask = Ask { total: Some(offer.length), ..Ask::part(self.path(), 0..length) };
-        let ask = ask.optional();
         let accept = |bytes: Vec<u8>| {
             if Digest::of(&bytes) == offer.index { Ok(bytes) } else { Err("it is damaged") }
         };
-        let fetched = get_accepted(self.points, &ask, self.patience, accept).await;
-        let (bytes, _) = fetched.map_err(|source| Error::Fetch { pack: offer.pack, source })?;
+        let bytes = self.part(0..length, &accept).await?;
         let index = Index::parse(bytes, offer.index)?;
+        self.check_lengths(&index)?;
+        Ok(index)
+    }
+
+    /// What of the index concerns a site that keeps a part of the tree: all of it where that is hardly
+    /// more. Every block is verified by the digest that the signed front names.
+    ///
+    /// A request is worth some bytes ([`JOINED_GAP_BYTES`]), and this way takes up to three more.
+    pub async fn index_for(&self, from: &dyn Entries, keeps: Keeps<'_>) -> Result<Index, Error> {
+        const MORE: u64 = 3 * JOINED_GAP_BYTES;
+        let offer = self.offer;
+        let Some(front) = offer.front.filter(|_| offer.index_length > 2 * MORE) else {
+            return self.index().await;
+        };
+        if offer.index_length > pack::MAX_INDEX_BYTES || front.length > offer.index_length {
+            return Err(pack::Error::TooLarge("1 GiB of index").into());
+        }
+        let accept = |bytes: Vec<u8>| {
+            if Digest::of(&bytes) == front.digest { Ok(bytes) } else { Err("it is damaged") }
+        };
+        let bytes = self.part(0..front.length, &accept).await?;
+        let mut outline = Outline::parse(&bytes, front.digest, offer.index_length)?;
+        let mut ranges = tokio::task::block_in_place(|| outline.concerning(from, keeps))?;
+        let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        if bytes + MORE > outline.block_bytes() {
+            ranges = outline.all();
+        }
+        while !ranges.is_empty() {
+            let mut fetching = Vec::with_capacity(ranges.len());
+            for range in ranges {
+                fetching.push(self.blocks(&outline, range));
+            }
+            let fetched: Vec<(u64, Vec<u8>)> =
+                stream::iter(fetching).buffered(PARALLEL).try_collect().await?;
+            for (start, bytes) in fetched {
+                outline.admit(start, &bytes)?;
+            }
+            ranges = tokio::task::block_in_place(|| outline.referred_to(keeps))?;
+        }
+        let index = tokio::task::block_in_place(|| outline.finish())?;
+        self.check_lengths(&index)?;
+        Ok(index)
+    }
+
+    /// Blocks of the index.
+    async fn blocks(&self, outline: &Outline, range: Range<u64>) -> Result<(u64, Vec<u8>), Error> {
+        let start = range.start;
+        let accept = |bytes: Vec<u8>| {
+            if outline.is_right(start, &bytes) { Ok(bytes) } else { Err("it is damaged") }
+        };
+        Ok((start, self.part(range, &accept).await?))
+    }
+
+    /// A part of the index that `accept` accepts.
+    async fn part(
+        &self,
+        range: Range<u64>,
+        accept: &(dyn Fn(Vec<u8>) -> Result<Vec<u8>, &'static str> + Sync),
+    ) -> Result<Vec<u8>, Error> {
+        let ask = Ask { total: Some(self.offer.length), ..Ask::part(self.path(), range) };
+        let fetched = get_accepted(self.points, &ask.optional(), self.patience, accept).await;
+        let (bytes, _) =
+            fetched.map_err(|source| Error::Fetch { pack: self.offer.pack, source })?;
+        Ok(bytes)
+    }
+
+    fn check_lengths(&self, index: &Index) -> Result<(), Error> {
         let shared = index.shared().iter().map(|part| part.bytes).sum::<u64>();
-        if index.pack_len() != offer.length || shared != offer.shared_length {
+        if index.pack_len() != self.offer.length || shared != self.offer.shared_length {
             return Err(pack::Error::TooLarge("the length that was signed").into());
         }
-        Ok(index)
+        Ok(())
     }
 
     /// Brings these frames into `file`, at the offsets that the index gives them, those of shared

@@ -15,7 +15,7 @@ use filetree::{
     fs::{self, Dir},
     pack::{
         self,
-        read::{Bases, FileSink, FrameSource, PackIndex, Rebuilder},
+        read::{Bases, FileSink, FrameSource, OpBlocks, PackIndex, Rebuilder},
     },
     staging::StagedWriter,
 };
@@ -159,8 +159,9 @@ fn payloads(index: &PackIndex, selection: &Selection) -> BTreeMap<Encoder, u64> 
         Slice::Base { .. } => 0,
     };
     let mut payloads = BTreeMap::new();
-    for (number, op) in index.ops().flatten() {
-        if selection.ops.binary_search(&number).is_ok()
+    let mut ops = OpBlocks::default();
+    for number in &selection.ops {
+        if let Ok(Some(op)) = ops.get(index, *number)
             && let Some(content) = op.content()
             && let Some(encoder) = content.encoder()
         {

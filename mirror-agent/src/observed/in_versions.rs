@@ -18,7 +18,7 @@ use protocol::{
 };
 use tokio::task::block_in_place;
 
-use super::{Brought, Error, Look, STAGE, Unit, next_version, quick, recorded, source};
+use super::{Brought, Error, Look, Quick, STAGE, Unit, next_version, quick, recorded, source};
 use crate::{
     agent::Agent,
     apply::{self, Rules, Site},
@@ -56,14 +56,11 @@ pub(super) async fn sync(
     let content = upstream.clone();
     let look = Look { agent, order, from, rules: &rules, upstream, content, run, home };
     run.progress().phase("list", "bytes", 0);
-    let quick = look.quick(&work).await?;
-    if let Some(quick) = quick.filter(|_| same_rules)
-        && quick::is_unchanged(agent, order, quick)?
-    {
-        run.notice("the files of quick-list are as they were; the tree was not listed");
-        let result = if run.is_dry() { RunResult::UpToDateDryRun } else { RunResult::UpToDate };
-        return Ok((result, None));
-    }
+    let quick = match look.quick(same_rules, &work).await? {
+        Quick::Unchanged if run.is_dry() => return Ok((RunResult::UpToDateDryRun, None)),
+        Quick::Unchanged => return Ok((RunResult::UpToDate, None)),
+        Quick::ToBeListed(quick) => quick,
+    };
     let shown = look.list_through(&top_filter(versions)?, &work).await?;
     look.tell_refused(&shown);
     let mut directory = Directory::new(site, order, versions, &rules, top(&shown), run)?;

@@ -52,6 +52,7 @@ fn offer(from: Option<&str>, to: &str, length: u64) -> Offer {
         length,
         index_length: 1,
         index: digest("index"),
+        front: None,
         shared_length: 0,
         encryption: None,
         figures: None,

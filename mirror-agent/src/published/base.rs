@@ -6,7 +6,8 @@ use filetree::scan::ScanRecord;
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
-    manifest::{Entries, Manifest, StoredManifest},
+    filter::Filter,
+    manifest::{Entries, Manifest},
     path::TreePath,
     v1::agent::{AssignmentOrder, RunKind},
 };
@@ -15,13 +16,14 @@ use tokio::task::block_in_place;
 use crate::{
     agent::Agent,
     apply::{self, Applied, Rules, Site},
+    fetch::kept::KeptManifest,
     removal::{Change, Removals},
     report::Run,
     versions::within,
 };
 
 /// What a run starts from. `M` says where its manifest is kept.
-pub(crate) struct Base<M = StoredManifest> {
+pub(crate) struct Base<M = KeptManifest> {
     /// The manifest of what is there: as it was applied, or as it was found.
     pub(crate) manifest: M,
     /// Its digest, if it is that of an announced generation.
@@ -41,21 +43,63 @@ impl Base {
         rules: &Rules,
         run: &Run,
     ) -> Result<Self, apply::Error> {
-        Self::find_by(|digest| agent.manifests.get(digest), site, applied, rules, run)
+        let kept = |held: &Applied| agent.manifests.get_for(&held.manifest, &held.rules.filter);
+        Self::find_by(kept, site, applied, rules, run)
+    }
+}
+
+impl Base {
+    /// The part of the tree's content, from 0 to 1, that these rules keep; all of it where nothing
+    /// is known of the tree yet. `all` are the bytes of what is wanted, for where only a part of what
+    /// is held is known.
+    pub(super) fn share(&self, rules: &Rules, all: u64) -> Result<f64, apply::Error> {
+        if self.digest.is_none() || rules.filter.is_all() {
+            return Ok(1.0);
+        }
+        let all = self.manifest.whole().map_or(Ok(all), Entries::sum_bytes)?;
+        Ok(match all {
+            0 => 1.0,
+            all => rules.sums(&self.manifest)?.1 as f64 / all as f64,
+        })
+    }
+
+    /// Whether only what these rules keep has to be known of what comes next: nothing is held that
+    /// was seen through others, so that a filter which changed cannot hide what it leaves out.
+    fn allows_parts(&self, rules: &Rules) -> bool {
+        let is_new = self.digest.is_none() && self.manifest.count() == 0 && !self.adopted;
+        let is_same = |held: &Rules| held.filter == rules.filter && held.versions().is_none();
+        let is_tree = rules.versions().is_none() && rules.version().is_none();
+        let is_followed = self.rules.as_ref().map_or(is_new, is_same);
+        !rules.filter.is_all() && is_tree && is_followed
+    }
+
+    /// What a chain of packs is followed from, and with which filter in parts. `None` where what is
+    /// held was seen through another filter, so that all of what comes next has to be fetched.
+    pub(super) fn start<'r>(
+        &self,
+        rules: &'r Rules,
+    ) -> Option<(&KeptManifest, Option<&'r Filter>)> {
+        let filter = self.allows_parts(rules).then_some(&rules.filter);
+        match &self.manifest {
+            KeptManifest::Part(_) if filter.is_none() || !self.manifest.serves(&rules.filter) => {
+                None
+            }
+            kept => Some((kept, filter)),
+        }
     }
 }
 
 impl<M: Entries + From<Manifest>> Base<M> {
     /// The same, with the manifest as `kept` gives it.
     pub(crate) fn find_by(
-        kept: impl FnOnce(&Digest) -> Option<M>,
+        kept: impl FnOnce(&Applied) -> Option<M>,
         site: &Site,
         applied: Option<Applied>,
         rules: &Rules,
         run: &Run,
     ) -> Result<Self, apply::Error> {
         if let Some(applied) = &applied
-            && let Some(manifest) = kept(&applied.manifest)
+            && let Some(manifest) = kept(applied)
         {
             let digest = Some(applied.manifest);
             let rules = Some(applied.rules.clone());
@@ -138,18 +182,6 @@ impl<M: Entries + From<Manifest>> Base<M> {
         Ok(match rules.version() {
             None => removals,
             Some(version) => removals.below(version),
-        })
-    }
-
-    /// The part of the tree's content, from 0 to 1, that these rules keep; all of it where nothing
-    /// is known of the tree yet.
-    pub(super) fn share(&self, rules: &Rules) -> Result<f64, apply::Error> {
-        if self.digest.is_none() || rules.filter.is_all() {
-            return Ok(1.0);
-        }
-        Ok(match self.manifest.sum_bytes()? {
-            0 => 1.0,
-            all => rules.sums(&self.manifest)?.1 as f64 / all as f64,
         })
     }
 

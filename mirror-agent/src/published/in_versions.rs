@@ -24,10 +24,11 @@ use super::{Base, Error, NoPack, Outcome, Step, held_of, points, rsync_source, t
 use crate::{
     agent::Agent,
     apply::{self, Rules, Site},
-    gather::{Link, Sources, gather},
+    fetch::{self, kept::KeptManifest},
+    gather::{AT_A_TIME, Link, Sources, gather},
     orders::Verified,
     report::Run,
-    versions::{Directory, Done, MAX_STATUS, Shown, Top, Union, part},
+    versions::{Directory, Done, MAX_STATUS, SHARED_AT_A_TIME, Shown, Top, Union, part},
 };
 
 /// Brings a directory of versions to its target, as far as it is not there.
@@ -53,12 +54,15 @@ pub(super) async fn sync(
     let announced = applied.as_ref().and_then(|applied| agent.manifests.get(&applied.manifest));
     let base = Base {
         digest: applied.as_ref().filter(|_| announced.is_some()).map(|applied| applied.manifest),
-        manifest: announced.unwrap_or_default(),
+        manifest: announced.map(KeptManifest::Whole).unwrap_or_default(),
         rules: applied.map(|applied| applied.rules),
         adopted: false,
     };
     let (want, chain, no_pack) =
         target_of(agent, order, target, &base, &rules, &points, run).await?;
+    // Directories of versions are followed whole.
+    let want =
+        want.whole().ok_or(protocol::pack::Error::Partial).map_err(fetch::manifest::Error::Pack)?;
     let want = block_in_place(|| want.load()).map_err(apply::Error::from)?;
     let mut directory = Directory::new(site, order, versions, &rules, top(&want), run)?;
     let held = directory.held(&agent.manifests)?;
@@ -184,8 +188,10 @@ impl Round<'_> {
         let plan = plan::compare(&Manifest::empty(), View::AS_IS, &alone, View::AS_IS)
             .map_err(apply::Error::from)?;
         let staging = site.area().staging();
-        gather(site, staging, plan.needs(), &self.sources(), self.run).await?;
-        let Some(file) = plan.needs().first().and_then(|need| staging.base_file(need)) else {
+        let needs: Result<Vec<Need>, _> = plan.needs().collect();
+        let needs = needs.map_err(apply::Error::from)?;
+        gather(site, staging, &needs, &self.sources(), self.run).await?;
+        let Some(file) = needs.first().and_then(|need| staging.base_file(need)) else {
             return Ok(None);
         };
         Ok(Some(text_of(&file)?))
@@ -264,10 +270,15 @@ impl Round<'_> {
             agent.tell_begun(run);
         }
         agent.manifests.put(&want)?;
-        block_in_place(|| directory.share(name, &site, plan.needs(), &agent.manifests))?;
-        let needs = self.in_tree(plan.needs(), name);
         let sources = self.sources();
-        gather(&directory.site, site.area().staging(), &needs, &sources, run).await?;
+        for part in plan.needs_in_parts(SHARED_AT_A_TIME) {
+            let part = part.map_err(apply::Error::from)?;
+            block_in_place(|| directory.share(name, &site, &part, &agent.manifests))?;
+            for part in part.chunks(AT_A_TIME) {
+                let needs = self.in_tree(part, name);
+                gather(&directory.site, site.area().staging(), &needs, &sources, run).await?;
+            }
+        }
         site.leave(&removals.apart)?;
         let report = match self.switch(&mut site, &plan, &want, &rules) {
             Err(apply::Error::Area(filetree::area::Error::Missing(missing))) => {
@@ -288,7 +299,7 @@ impl Round<'_> {
         want: &Manifest,
         rules: &Rules,
     ) -> Result<filetree::switch::SwitchReport, apply::Error> {
-        self.run.progress().phase("apply", "entries", plan.changes().len() as u64);
+        self.run.progress().phase("apply", "entries", plan.change_count());
         let generation = (self.target.version(), want.digest());
         let progress = Arc::clone(self.run.progress());
         let now = Timestamp::now();

@@ -14,7 +14,7 @@ use protocol::{
     digest::Digest,
     error::{PROBLEM_JSON, Problem, ProblemKind},
     origin::{
-        self, Kind,
+        self, Kind, Object,
         asked::Asked,
         file::{self, Representation},
     },
@@ -113,7 +113,7 @@ impl Relay {
         }
         let (path, digest) = match &asked {
             Asked::Latest(_) => return Err(not_found()),
-            Asked::Object { tree, kind, name } => match kind {
+            Asked::Object(Object { tree, kind, name }) => match kind {
                 Kind::Manifest => (origin::manifest_path(tree, name), None),
                 Kind::Block => (origin::block_path(tree, name), None),
                 Kind::Pack => (origin::pack_path(tree, name), Some(*name)),
@@ -176,13 +176,11 @@ fn held(agent: Arc<Agent>, asked: Asked) -> impl FnOnce() -> Option<(Representat
                 let bytes = serde_json::to_vec(&order.target?.statement).ok()?;
                 Some((of_bytes(&bytes, false), Source::Memory(bytes)))
             }
-            Asked::Object { kind: Kind::Manifest, name, .. } => {
-                packed(agent.manifests.list_bytes(name)?)
-            }
-            Asked::Object { kind: Kind::Block, name, .. } => {
-                packed(agent.manifests.block_bytes(name)?)
-            }
-            Asked::Object { .. } => None,
+            Asked::Object(Object { kind, name, .. }) => match kind {
+                Kind::Manifest => packed(agent.manifests.list_bytes(name)?),
+                Kind::Block => packed(agent.manifests.block_bytes(name)?),
+                Kind::Pack | Kind::Object => None,
+            },
             Asked::Content { manifest, path, .. } => {
                 let (entry, file) = content::open(&agent, &order, manifest, path)?;
                 let digest = entry.digest()?;

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use protocol::{
     digest::Digest,
     generation::Version,
-    manifest::StoredManifest,
     path::TreePath,
     v1::agent::{AssignmentOrder, Origin},
 };
@@ -17,7 +16,7 @@ use super::{Error, MAX_NAMED};
 use crate::{
     agent::{Agent, note_switch},
     apply::{self, Applied, Site},
-    fetch::points::Points,
+    fetch::{kept::KeptManifest, points::Points},
     gather::{self, Sources, gather},
     observed, published,
     report::Run,
@@ -32,7 +31,7 @@ pub(super) struct Repair<'a> {
     /// The generation of the whole tree that is held: under it contents are asked for.
     pub(super) generation: (Version, Digest),
     /// How everything should be: the tree, or one version as seen from there.
-    pub(super) have: &'a Arc<StoredManifest>,
+    pub(super) have: &'a Arc<KeptManifest>,
     pub(super) applied: &'a Applied,
     /// Of one version: the place of the directory of versions, and the version's name.
     pub(super) within: Option<(&'a Site, &'a TreePath)>,
@@ -51,13 +50,16 @@ impl Repair<'_> {
         if plan.is_empty() {
             return Ok(());
         }
-        let needs = block_in_place(|| site.area().stage_retired(plan.needs()));
-        self.bring(site, &needs.map_err(apply::Error::from)?).await?;
+        for part in plan.needs_in_parts(gather::AT_A_TIME) {
+            let part = part.map_err(apply::Error::from)?;
+            let needs = block_in_place(|| site.area().stage_retired(&part));
+            self.bring(site, &needs.map_err(apply::Error::from)?).await?;
+        }
         let mut tries = 0;
         let report = loop {
             let now = Timestamp::now();
             let generation = (applied.version, applied.manifest);
-            run.progress().phase("apply", "entries", plan.changes().len() as u64);
+            run.progress().phase("apply", "entries", plan.change_count());
             let switched = block_in_place(|| {
                 site.switch(&plan, generation, &applied.rules, order, run.progress(), now)
             });

@@ -14,6 +14,7 @@ use super::{Done, Error, Look, MAX_NAMED, Repair, count, scrub, take_extras};
 use crate::{
     agent::Agent,
     apply::{self, Applied, Site},
+    fetch::kept::KeptManifest,
     report::Run,
 };
 
@@ -42,7 +43,8 @@ pub(super) async fn verify(
         let all = Look { from: None, most_bytes, suspects: &suspects, ..*look };
         let mut unit = site.version(&version)?;
         let applied = unit.applied()?.ok_or(Error::NothingHeld)?;
-        let have = Arc::new(agent.manifests.get(&applied.manifest).ok_or(Error::NoManifest)?);
+        let have = agent.manifests.get(&applied.manifest).ok_or(Error::NoManifest)?;
+        let have = Arc::new(KeptManifest::Whole(have));
         let mut report = block_in_place(|| scrub(&unit, &have, &applied, &all, run))?;
         report.findings.retain(|finding| !is_status_file(finding, whole));
         checked.files += report.read_files;

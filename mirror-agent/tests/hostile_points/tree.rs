@@ -31,7 +31,7 @@ use protocol::{
     name::TreeName,
     origin::{self, Place},
     path::TreePath,
-    statement::{Claim as _, GuardVerdict, Offer, Statement},
+    statement::{Claim as _, GuardVerdict, Offer, PackFront, Statement},
     wire,
 };
 
@@ -129,17 +129,27 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
 
 /// What is tried in many combinations is small.
 pub(crate) fn small_tree(dir: &Path) -> Tree {
-    tree_of(dir, &[50_000, 50_000, 1_100_000])
+    tree_of(dir, &[50_000, 50_000, 1_100_000], 0)
+}
+
+/// So many files that the index of the pack is fetched in parts by who keeps few of its directories.
+pub(crate) fn wide_tree(dir: &Path) -> Tree {
+    tree_of(dir, &[40; 14_000], 20)
 }
 
 /// The last two files are in objects of their own; the others fill more than one frame.
 pub(crate) fn tree(dir: &Path) -> Tree {
-    tree_of(dir, &[&[700_000; 7][..], &[2_000_000; 2]].concat())
+    tree_of(dir, &[&[700_000; 7][..], &[2_000_000; 2]].concat(), 0)
 }
 
-fn tree_of(dir: &Path, sizes: &[usize]) -> Tree {
+/// Files of these sizes, evenly in so many directories; none are needed where that is 0.
+fn tree_of(dir: &Path, sizes: &[usize], dirs: usize) -> Tree {
     let name: TreeName = "fedora".parse().unwrap();
-    let path = |n: u64| TreePath::parse(format!("f{n:06}").as_bytes()).unwrap();
+    let parse = |path: String| TreePath::parse(path.as_bytes()).unwrap();
+    let path = |n: u64| match dirs {
+        0 => parse(format!("f{n:06}")),
+        _ => parse(format!("d{:02}/f{n:06}", n as usize * dirs / sizes.len())),
+    };
     let contents: HashMap<TreePath, Vec<u8>> =
         (0..).zip(sizes).map(|(n, size)| (path(n), noise(n + 1, *size))).collect();
     let bytes = contents.values().map(|content| content.len() as u64).sum();
@@ -154,6 +164,12 @@ fn tree_of(dir: &Path, sizes: &[usize]) -> Tree {
         },
     };
     let mut entries: Vec<Entry> = contents.iter().map(|(path, c)| file(path.clone(), c)).collect();
+    entries.extend((0..dirs).map(|n| Entry {
+        path: parse(format!("d{n:02}")),
+        mode: 0o755,
+        mtime: 0,
+        kind: EntryKind::Dir,
+    }));
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     let manifest = Manifest::new(entries).unwrap();
     let packed = dir.join("pack");
@@ -169,6 +185,7 @@ fn tree_of(dir: &Path, sizes: &[usize]) -> Tree {
         length: made.length,
         index_length: made.index_length,
         index: made.index_digest,
+        front: Some(PackFront { length: made.front_length, digest: made.front_digest }),
         shared_length: made.shared_length(),
         encryption: None,
         figures: None,

@@ -18,7 +18,9 @@ use crate::{
         Page,
         agent::{AgentOrders, LeaseAnswer, LeaseRequest, RunBegun, RunReport, UndeleteRequest},
         audit::AuditEntry,
-        definitions::{ApplyRequest, ApplyResult, Definition, Effective, HoldDecision, Kind},
+        definitions::{
+            ApplyRequest, ApplyResult, Definition, Effective, HoldDecision, Imported, Kind, System,
+        },
         enroll::{RenewRequest, RenewResponse},
         events::Event,
         history::{GenerationStatus, LogOf, RunStatus},
@@ -223,6 +225,11 @@ impl Client {
         request: &UndeleteRequest,
     ) -> Result<ApplyResult, Error> {
         self.post(&format!("/v1/assignments/{name}/undelete"), request).await
+    }
+
+    /// `GET /v1/imported/{system}`
+    pub async fn imported(&self, system: System) -> Result<Imported, Error> {
+        self.get(&format!("/v1/imported/{}", system.as_str())).await
     }
 
     /// `POST /v1/mandates`

@@ -8,6 +8,12 @@ use crate::path::TreePath;
 /// Entries one after the other.
 pub type Each<'a> = Box<dyn Iterator<Item = Result<Entry, Error>> + 'a>;
 
+/// Some of the entries with their positions, one after the other.
+pub type Chosen<'a> = Box<dyn Iterator<Item = Result<(u64, Entry), Error>> + Send + 'a>;
+
+/// Positions among what [`Entries::each`] gives, ascending.
+pub type Positions<'a> = Box<dyn Iterator<Item = u64> + Send + 'a>;
+
 /// A manifest that several hold, wherever it is kept.
 pub type SharedEntries = Arc<dyn Entries>;
 
@@ -22,8 +28,8 @@ pub trait Entries: fmt::Debug + Send + Sync {
     /// All of them in path order. Ends after the first error.
     fn each(&self) -> Each<'_>;
 
-    /// The entry at `path` and the number by which packs name it. Cheapest where paths are asked for
-    /// in order.
+    /// The entry at `path` and its position among what [`Entries::each`] gives. Cheapest where paths
+    /// are asked for in order.
     fn locate(&self, path: &TreePath) -> Result<Option<(u64, Entry)>, Error>;
 
     /// The entry at `path`.
@@ -33,6 +39,16 @@ pub trait Entries: fmt::Debug + Send + Sync {
 
     /// The entry by the number that packs name it by. Cheapest in order.
     fn numbered(&self, number: u64) -> Result<Option<Entry>, Error>;
+
+    /// The number by which packs name what [`Entries::each`] gives at that position: the same, but in
+    /// a part of a manifest.
+    fn number_at(&self, position: u64) -> u64 {
+        position
+    }
+
+    /// The entries at these positions, which ascend; positions at which there are none are passed
+    /// over. Does not disturb questions that are asked meanwhile. Ends after the first error.
+    fn chosen<'a>(&'a self, positions: Positions<'a>) -> Chosen<'a>;
 
     /// Bytes of content, each hard-link group counted once.
     fn sum_bytes(&self) -> Result<u64, Error> {
@@ -70,6 +86,12 @@ impl Entries for Manifest {
     fn numbered(&self, number: u64) -> Result<Option<Entry>, Error> {
         Ok(usize::try_from(number).ok().and_then(|at| self.entries().get(at)).cloned())
     }
+
+    fn chosen<'a>(&'a self, positions: Positions<'a>) -> Chosen<'a> {
+        let entry = |at| Some((at, self.entries().get(usize::try_from(at).ok()?)?));
+        let found = positions.filter_map(entry);
+        Box::new(found.map(|(at, entry)| Ok((at, entry.clone()))))
+    }
 }
 
 impl<E: Entries + ?Sized> Entries for Arc<E> {
@@ -87,6 +109,14 @@ impl<E: Entries + ?Sized> Entries for Arc<E> {
 
     fn numbered(&self, number: u64) -> Result<Option<Entry>, Error> {
         (**self).numbered(number)
+    }
+
+    fn number_at(&self, position: u64) -> u64 {
+        (**self).number_at(position)
+    }
+
+    fn chosen<'a>(&'a self, positions: Positions<'a>) -> Chosen<'a> {
+        (**self).chosen(positions)
     }
 
     fn sum_bytes(&self) -> Result<u64, Error> {

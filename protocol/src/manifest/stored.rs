@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    Block, BlockList, BlockRef, CutCheck, Each, Entries, Entry, Error, Manifest, ParentCheck,
-    block::Reading,
+    Block, BlockList, BlockRef, Chosen, CutCheck, Each, Entries, Entry, Error, Manifest,
+    ParentCheck, Positions, block::Reading,
 };
 use crate::{digest::Digest, path::TreePath};
 
@@ -202,6 +202,56 @@ impl Entries for StoredManifest {
         let within = number - self.0.before[block];
         let is_behind = |place: &Place| place.reading.count <= within + 1;
         Ok(self.seek(block, is_behind, |at, _| at.cmp(&within))?.map(|(_, entry)| entry))
+    }
+
+    fn chosen<'a>(&'a self, positions: Positions<'a>) -> Chosen<'a> {
+        Box::new(Picked { manifest: self, positions, place: None })
+    }
+}
+
+/// Entries of ascending positions. Blocks that have none of them are not read.
+struct Picked<'a> {
+    manifest: &'a StoredManifest,
+    positions: Positions<'a>,
+    /// The block that is open, and its number.
+    place: Option<(usize, Vec<u8>, Reading)>,
+}
+
+impl Picked<'_> {
+    fn step(&mut self) -> Result<Option<(u64, Entry)>, Error> {
+        let manifest = self.manifest;
+        let Some(number) = self.positions.next() else { return Ok(None) };
+        let (before, blocks) = (&manifest.0.before, manifest.list().blocks());
+        let block = before.partition_point(|before| *before <= number).checked_sub(1);
+        let Some(block) = block.filter(|block| number - before[*block] < blocks[*block].count)
+        else {
+            return Ok(None);
+        };
+        if self.place.as_ref().is_none_or(|(open, ..)| *open != block) {
+            let bytes = manifest.block(&blocks[block])?;
+            let reading = Reading::begin(&bytes)?;
+            self.place = Some((block, bytes, reading));
+        }
+        let Some((_, bytes, reading)) = &mut self.place else { return Ok(None) };
+        let within = number - before[block];
+        while let Some(entry) = reading.next(bytes)? {
+            if reading.count > within {
+                return Ok(Some((number, entry)));
+            }
+        }
+        Err(Error::WrongCount { expected: blocks[block].count, actual: reading.count })
+    }
+}
+
+impl Iterator for Picked<'_> {
+    type Item = Result<(u64, Entry), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.step();
+        if next.is_err() {
+            self.positions = Box::new(std::iter::empty());
+        }
+        next.transpose()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::Kind;
+use super::{Object, Place};
 use crate::{digest::Digest, name::TreeName, path::TreePath};
 
 /// What lies at a path of the layout.
@@ -11,14 +11,7 @@ pub enum Asked {
     /// The signed statement of the newest generation.
     Latest(TreeName),
     /// Something that its name never changes for.
-    Object {
-        /// Whose.
-        tree: TreeName,
-        /// What kind.
-        kind: Kind,
-        /// Its name.
-        name: Digest,
-    },
+    Object(Object),
     /// A file of a generation.
     Content {
         /// Whose.
@@ -39,7 +32,8 @@ impl Asked {
     /// Whose it is.
     pub fn tree(&self) -> &TreeName {
         match self {
-            Self::Latest(tree) | Self::Object { tree, .. } | Self::Content { tree, .. } => tree,
+            Self::Latest(tree) | Self::Content { tree, .. } => tree,
+            Self::Object(object) => &object.tree,
         }
     }
 }
@@ -53,33 +47,28 @@ impl FromStr for Asked {
 }
 
 fn read(path: &str) -> Option<Asked> {
+    match Place::parse(path) {
+        Some(Place::Latest(tree)) => return Some(Asked::Latest(tree)),
+        Some(Place::Object(object)) => return Some(Asked::Object(object)),
+        None => {}
+    }
     let (tree, rest) = path.strip_prefix("/trees/")?.split_once('/')?;
-    let tree: TreeName = tree.parse().ok()?;
-    if rest == "latest" {
-        return Some(Asked::Latest(tree));
-    }
-    let (kind, rest) = rest.split_once('/')?;
-    if kind == "content" {
-        let (manifest, path) = rest.split_once('/')?;
-        let manifest = Digest::from_hex(manifest).ok()?;
-        let path = TreePath::parse_text(path).ok()?;
-        return Some(Asked::Content { tree, manifest, path });
-    }
-    let kind = Kind::ALL.into_iter().find(|known| known.dir() == kind)?;
-    Some(Asked::Object { tree, kind, name: Digest::from_hex(rest).ok()? })
+    let (manifest, path) = rest.strip_prefix("content/")?.split_once('/')?;
+    let (tree, manifest) = (tree.parse().ok()?, Digest::from_hex(manifest).ok()?);
+    Some(Asked::Content { tree, manifest, path: TreePath::parse_text(path).ok()? })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::origin;
+    use crate::origin::{self, Kind};
 
     #[test]
     fn what_the_layout_writes_is_read_back() {
         let tree: TreeName = "fedora".parse().unwrap();
         let name = Digest::of(b"x");
         let path = TreePath::parse(b"a b/\xff%/c").unwrap();
-        let object = |kind| Asked::Object { tree: tree.clone(), kind, name };
+        let object = |kind| Asked::Object(Object { tree: tree.clone(), kind, name });
         let table = [
             (origin::latest_path(&tree), Asked::Latest(tree.clone())),
             (origin::manifest_path(&tree, &name), object(Kind::Manifest)),

@@ -25,7 +25,7 @@ impl Rows {
         let mut columns = columns::Columns::<wire::Writer>::default();
         let mut context = op::Context::default();
         ops.iter().for_each(|op| context.write(op, &mut columns));
-        let op_rows = columns.into_bytes();
+        let op_rows = columns.into_bytes(false);
         let mut columns = columns::Columns::<wire::Writer>::default();
         let mut context = frame::Context::default();
         frames.iter().for_each(|frame| context.write(frame, &mut columns));
@@ -35,7 +35,7 @@ impl Rows {
             ops: op_rows,
             frame_bytes: frames.iter().map(|frame| u64::from(frame.stored_len)).sum(),
             frame_count: frames.len() as u64,
-            frames: columns.into_bytes(),
+            frames: columns.into_bytes(false),
             from,
             to,
         }
@@ -72,7 +72,14 @@ impl Rows {
             blocks: count(random, 1),
         };
         let directory = header::Directory {
-            ops: vec![(self.first.clone(), ops)],
+            placed: false,
+            ops: vec![header::OpBlockRef {
+                first: self.first.clone(),
+                block: ops,
+                from: 0,
+                to: 0,
+                within: Vec::new(),
+            }],
             frames: vec![(self.frame_bytes, frames)],
             shared: if random.below(2) == 0 { vec![shared] } else { Vec::new() },
         };

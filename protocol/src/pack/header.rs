@@ -1,6 +1,6 @@
 //! The front of a pack: what it leads from and to, and where the index blocks are.
 
-use super::{Error, MAX_FRAMES, MAX_INDEX_BYTES};
+use super::{Error, MAX_FRAMES, MAX_INDEX_BYTES, within};
 use crate::{
     digest::Digest,
     manifest::MAX_ENTRIES,
@@ -10,8 +10,15 @@ use crate::{
 
 /// Required flag: some frames lie in objects of their own ([`SharedPart`]).
 const SHARED: u32 = 1;
-const KNOWN_FLAGS: u32 = SHARED;
+/// Required flag: operations and their blocks say where in both manifests they are ([`Place`]).
+///
+/// [`Place`]: super::Place
+const PLACED: u32 = 2;
+const KNOWN_FLAGS: u32 = SHARED | PLACED;
 const MAX_DIRECTORY_BYTES: u64 = 32 << 20;
+/// Most bytes of the paths that a directory names: they share beginnings, so a small one can unfold
+/// to a large one.
+const MAX_DIRECTORY_PATHS: usize = 32 << 20;
 /// Most objects that the frames of a pack lie in.
 const MAX_SHARED: usize = 500_000;
 /// Most operations or frames of a block.
@@ -59,11 +66,27 @@ pub(super) struct SharedRef {
     pub(super) blocks: u64,
 }
 
+/// One block of operations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OpBlockRef {
+    /// Path of its first operation.
+    pub(super) first: TreePath,
+    pub(super) block: BlockRef,
+    /// Entries of the `from` manifest before that path; 0 where the index does not say.
+    pub(super) from: u64,
+    /// Entries of the `to` manifest before it; 0 where the index does not say.
+    pub(super) to: u64,
+    /// Every operation of the block is at one of these paths, or inside; none where that is not said.
+    pub(super) within: Vec<TreePath>,
+}
+
 /// The blocks of the index. Positions are sums of lengths.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Directory {
-    /// Blocks of operations, each with the path of its first.
-    pub(super) ops: Vec<(TreePath, BlockRef)>,
+    /// Whether operations and their blocks say where they are.
+    pub(super) placed: bool,
+    /// Blocks of operations.
+    pub(super) ops: Vec<OpBlockRef>,
     /// Blocks of frames, each with the stored bytes of its frames: first those of the pack itself.
     pub(super) frames: Vec<(u64, BlockRef)>,
     /// The objects that have the frames of the last blocks.
@@ -72,11 +95,29 @@ pub(super) struct Directory {
 
 impl Directory {
     pub(super) fn op_count(&self) -> u64 {
-        self.ops.iter().map(|(_, block)| block.count).sum()
+        self.ops.iter().map(|named| named.block.count).sum()
+    }
+
+    /// Operations up to the end of each block.
+    pub(super) fn op_ends(&self) -> Vec<u64> {
+        let mut end = 0;
+        let counts = self.ops.iter().map(|named| named.block.count);
+        counts
+            .map(|count| {
+                end += count;
+                end
+            })
+            .collect()
     }
 
     pub(super) fn frame_count(&self) -> u64 {
         self.frames.iter().map(|(_, block)| block.count).sum()
+    }
+
+    /// Where the first block begins, given where the last one ends: all that comes before is the front.
+    pub(super) fn front_len(&self, end: u64) -> u64 {
+        let ops = self.ops.first().map(|named| named.block.offset);
+        ops.or(self.frames.first().map(|(_, block)| block.offset)).unwrap_or(end)
     }
 
     /// Blocks of frames that lie in the pack itself.
@@ -94,10 +135,21 @@ impl Directory {
         let mut writer = Writer::new();
         writer.varint(self.ops.len() as u64);
         let mut last: &[u8] = &[];
-        for (first, block) in &self.ops {
-            writer.path_after(last, first);
-            block.encode(&mut writer);
-            last = first.as_bytes();
+        let (mut from, mut to) = (0, 0);
+        for named in &self.ops {
+            writer.path_after(last, &named.first);
+            named.block.encode(&mut writer);
+            last = named.first.as_bytes();
+            if self.placed {
+                writer.varint(named.from - from).varint(named.to - to);
+                (from, to) = (named.from, named.to);
+                writer.varint(named.within.len() as u64);
+                let mut before = last;
+                for path in &named.within {
+                    writer.path_after(before, path);
+                    before = path.as_bytes();
+                }
+            }
         }
         for (bytes, block) in &self.frames {
             writer.varint(*bytes);
@@ -106,17 +158,28 @@ impl Directory {
         writer.into_bytes()
     }
 
-    fn parse(bytes: &[u8], offset: u64) -> Result<(Self, u64), Error> {
+    fn parse(bytes: &[u8], offset: u64, placed: bool) -> Result<(Self, u64), Error> {
         let mut reader = Reader::new(bytes);
-        let mut directory = Self::default();
+        let mut directory = Self { placed, ..Self::default() };
         let mut end = offset;
+        let mut path_bytes = 0;
         for _ in 0..reader.varint_up_to("index blocks", bytes.len() as u64)? {
-            let last = directory.ops.last().map_or(&[][..], |(path, _)| path.as_bytes());
-            let first = reader.path_after(last)?;
-            if directory.ops.last().is_some_and(|(last, _)| *last >= first) {
+            let last = directory.ops.last();
+            let first = reader.path_after(last.map_or(&[][..], |last| last.first.as_bytes()))?;
+            if last.is_some_and(|last| last.first >= first) {
                 return Err(Error::OutOfOrder { path: first });
             }
-            directory.ops.push((first, BlockRef::parse(&mut reader, &mut end)?));
+            let block = BlockRef::parse(&mut reader, &mut end)?;
+            let (from, to) = last.map_or((0, 0), |last| (last.from, last.to));
+            let mut named = OpBlockRef { first, block, from, to, within: Vec::new() };
+            if placed {
+                named.parse_place(&mut reader)?;
+            }
+            path_bytes += named.path_bytes();
+            if path_bytes > MAX_DIRECTORY_PATHS {
+                return Err(Error::TooLarge("32 MiB of paths in a directory"));
+            }
+            directory.ops.push(named);
         }
         while !reader.is_empty() {
             let bytes = reader.varint_up_to("frames' stored length", i64::MAX as u64)?;
@@ -129,7 +192,7 @@ impl Directory {
         if directory.frame_count() > MAX_FRAMES {
             return Err(Error::TooLarge("4,000,000 frames"));
         }
-        let blocks = directory.ops.iter().map(|(_, block)| block);
+        let blocks = directory.ops.iter().map(|named| &named.block);
         let blocks = blocks.chain(directory.frames.iter().map(|(_, block)| block));
         if blocks.map(|block| block.raw_len).sum::<u64>() > MAX_INDEX_RAW_BYTES {
             return Err(Error::TooLarge("4 GiB of unpacked index"));
@@ -172,6 +235,29 @@ impl Directory {
     }
 }
 
+impl OpBlockRef {
+    fn parse_place(&mut self, reader: &mut Reader<'_>) -> Result<(), Error> {
+        self.from += reader.varint_up_to("block's old entries", MAX_ENTRIES)?;
+        self.to += reader.varint_up_to("block's new entries", MAX_ENTRIES)?;
+        let paths = reader.varint_up_to("block's paths", within::MAX_PATHS as u64)?;
+        for _ in 0..paths {
+            let before = self.within.last().unwrap_or(&self.first);
+            let path = reader.path_after(before.as_bytes())?;
+            self.within.push(path);
+        }
+        Ok(())
+    }
+
+    fn path_bytes(&self) -> usize {
+        self.within.iter().chain([&self.first]).map(|path| path.as_bytes().len()).sum()
+    }
+
+    /// Of how many entries the `to` manifest has more than the `from` manifest before the block.
+    pub(super) fn shift(&self) -> i64 {
+        self.to as i64 - self.from as i64
+    }
+}
+
 impl BlockRef {
     fn encode(&self, writer: &mut Writer) {
         writer.varint(self.count).varint(self.stored_len).varint(self.raw_len);
@@ -204,7 +290,8 @@ impl Header {
     /// The bytes before the first index block.
     pub(super) fn encode(&self, directory: &Directory) -> Vec<u8> {
         let mut writer = Writer::new();
-        let flags = if directory.shared.is_empty() { 0 } else { SHARED };
+        let shared = if directory.shared.is_empty() { 0 } else { SHARED };
+        let flags = shared | if directory.placed { PLACED } else { 0 };
         writer.raw(Self::MAGIC).raw(&u32::to_le_bytes(flags));
         match &self.from {
             None => writer.byte(0),
@@ -219,6 +306,8 @@ impl Header {
     }
 
     /// Reads the front of a pack: also what the blocks are, and where the last one ends.
+    ///
+    /// The front ends where the first block begins, or the pack, where it has none.
     pub(super) fn parse(bytes: &[u8]) -> Result<(Self, Directory, u64), Error> {
         let mut reader = Reader::new(bytes);
         reader.magic(Self::MAGIC, "a pack")?;
@@ -245,8 +334,12 @@ impl Header {
             0 => &[][..],
             _ => reader.bytes("shared objects", MAX_DIRECTORY_BYTES)?,
         };
-        let (mut directory, end) = Directory::parse(directory, reader.position() as u64)?;
+        let front = reader.position() as u64;
+        let (mut directory, end) = Directory::parse(directory, front, flags & PLACED != 0)?;
         directory.parse_shared(shared)?;
+        if directory.ops.iter().any(|named| named.from > from_entries || named.to > to_entries) {
+            return Err(reader.invalid("block's place").into());
+        }
         Ok((Self { from, from_entries, to, to_entries }, directory, end))
     }
 }

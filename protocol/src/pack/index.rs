@@ -1,169 +1,39 @@
 //! The index: written block by block, read block by block, so that an update of a million files
 //! needs no more memory than its compressed index and one block.
 
+mod build;
+mod parts;
+
+pub use self::{
+    build::IndexBuilder,
+    parts::{Keeps, Outline},
+};
+
 use super::{
-    Error, Frame, Header, MAX_FRAMES, MAX_INDEX_BYTES, Op,
+    Content, Error, Frame, Header, Op, Place,
     columns::Columns,
     frame,
-    header::{BlockRef, Directory, MAX_BLOCK_RAW, MAX_BLOCK_ROWS, SharedRef, unpack},
+    header::{BlockRef, Directory, OpBlockRef, unpack},
     op::{self, Bounds},
     shared::{self, SharedPart},
 };
-use crate::{
-    digest::Digest,
-    path::TreePath,
-    wire::{Malformed, Writer, compress},
-};
+use crate::{digest::Digest, path::TreePath, wire::Malformed};
 
-/// A block is cut here, so that it stays well below its limits and a filter needs few of them.
-const BLOCK_RAW_TARGET: usize = 256 << 10;
-const INDEX_LEVEL: i32 = 19;
-
-/// Puts an index together.
-#[derive(Debug, Default)]
-pub struct IndexBuilder {
-    directory: Directory,
-    op_blocks: Vec<u8>,
-    frame_blocks: Vec<u8>,
-    ops: OpBlock,
-    frames: FrameBlock,
-    op_count: u64,
-    frame_count: u64,
-}
-
-#[derive(Debug, Default)]
-struct OpBlock {
-    first: Option<TreePath>,
-    context: op::Context,
-    block: Block,
-}
-
-#[derive(Debug, Default)]
-struct FrameBlock {
-    bytes: u64,
-    context: frame::Context,
-    block: Block,
-}
-
-/// A block that is being filled.
-#[derive(Debug, Default)]
-struct Block {
-    count: u64,
-    columns: Columns<Writer>,
-}
-
-impl Block {
-    fn is_full(&self) -> bool {
-        self.count >= MAX_BLOCK_ROWS || self.columns.len() >= BLOCK_RAW_TARGET
-    }
-
-    /// Compresses the block onto `stored`.
-    fn store(self, stored: &mut Vec<u8>) -> Result<BlockRef, Error> {
-        let raw = self.columns.into_bytes();
-        if raw.len() as u64 > MAX_BLOCK_RAW {
-            return Err(Error::TooLarge("4 MiB in a block of the index"));
-        }
-        let limit = raw.len() as u64;
-        let packed = compress(&raw, INDEX_LEVEL).map_err(|_| Malformed::Compressed { limit })?;
-        stored.extend_from_slice(&packed);
-        if stored.len() as u64 > MAX_INDEX_BYTES {
-            return Err(Error::TooLarge("1 GiB of index"));
-        }
-        Ok(BlockRef {
-            count: self.count,
-            offset: 0,
-            stored_len: packed.len() as u64,
-            raw_len: limit,
-            digest: Digest::of(&packed),
-        })
-    }
-}
-
-impl IndexBuilder {
-    /// An empty index.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds the next operation in path order; returns its number.
-    pub fn push_op(&mut self, op: &Op) -> Result<u64, Error> {
-        let block = &mut self.ops;
-        block.first.get_or_insert_with(|| op.path().clone());
-        block.context.write(op, &mut block.block.columns);
-        block.block.count += 1;
-        if block.block.is_full() {
-            self.store_ops()?;
-        }
-        self.op_count += 1;
-        Ok(self.op_count - 1)
-    }
-
-    /// Adds the next frame in the order of the file; returns its number. Its `offset` is implied.
-    pub fn push_frame(&mut self, frame: &Frame) -> Result<u32, Error> {
-        if self.frame_count >= MAX_FRAMES {
-            return Err(Error::TooLarge("4,000,000 frames"));
-        }
-        let block = &mut self.frames;
-        block.context.write(frame, &mut block.block.columns);
-        block.block.count += 1;
-        block.bytes += u64::from(frame.stored_len);
-        if block.block.is_full() {
-            self.store_frames()?;
-        }
-        self.frame_count += 1;
-        Ok((self.frame_count - 1) as u32)
-    }
-
-    /// Frames that are added from now on lie in the object `name`, behind its first `start` bytes,
-    /// one after the other.
-    pub fn begin_shared(&mut self, name: Digest, start: u64) -> Result<(), Error> {
-        self.store_frames()?;
-        self.directory.shared.push(SharedRef { name, start, blocks: 0 });
-        Ok(())
-    }
-
-    /// Everything that comes before the first frame of the pack.
-    pub fn finish(mut self, header: &Header) -> Result<Vec<u8>, Error> {
-        self.store_ops()?;
-        self.store_frames()?;
-        let mut bytes = header.encode(&self.directory);
-        bytes.extend_from_slice(&self.op_blocks);
-        bytes.extend_from_slice(&self.frame_blocks);
-        if bytes.len() as u64 > MAX_INDEX_BYTES {
-            return Err(Error::TooLarge("1 GiB of index"));
-        }
-        Ok(bytes)
-    }
-
-    fn store_ops(&mut self) -> Result<(), Error> {
-        let block = std::mem::take(&mut self.ops);
-        if let Some(first) = block.first {
-            let stored = block.block.store(&mut self.op_blocks)?;
-            self.directory.ops.push((first, stored));
-        }
-        Ok(())
-    }
-
-    fn store_frames(&mut self) -> Result<(), Error> {
-        let block = std::mem::take(&mut self.frames);
-        if block.block.count > 0 {
-            let stored = block.block.store(&mut self.frame_blocks)?;
-            self.directory.frames.push((block.bytes, stored));
-            if let Some(shared) = self.directory.shared.last_mut() {
-                shared.blocks += 1;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A whole index, verified: whatever an operation refers to exists.
+/// An index, verified: whatever an operation refers to exists.
+///
+/// It may be a part of one ([`Outline`]): then blocks are missing, and an operation whose content
+/// lies in them has the content [`Content::Absent`].
 #[derive(Clone)]
 pub struct Index {
+    /// Missing blocks are zeros, which never were written to, so that they take no memory.
     bytes: Vec<u8>,
     header: Header,
     directory: Directory,
-    /// Unpacked length of every frame.
+    /// Which blocks are there, of operations and of frames; `None` where all are.
+    present: Option<(Vec<bool>, Vec<bool>)>,
+    /// Operations up to the end of each block.
+    op_ends: Vec<u64>,
+    /// Unpacked length of every frame; 0 where its block is missing.
     frame_raw: Vec<u32>,
     /// Stored length of every frame.
     frame_stored: Vec<u32>,
@@ -191,13 +61,50 @@ impl Index {
             Some(0) => {}
             Some(left) => return Err(Malformed::Trailing { left: left as usize }.into()),
         }
+        Self::checked(bytes, header, directory, None)
+    }
+
+    fn checked(
+        bytes: Vec<u8>,
+        header: Header,
+        directory: Directory,
+        present: Option<(Vec<bool>, Vec<bool>)>,
+    ) -> Result<Self, Error> {
         let (frame_offsets, shared) = shared::place(&directory, bytes.len() as u64);
         let (frame_raw, frame_stored) = (Vec::new(), Vec::new());
-        let mut index =
-            Self { bytes, header, directory, frame_raw, frame_stored, frame_offsets, shared };
+        let mut index = Self {
+            bytes,
+            header,
+            op_ends: directory.op_ends(),
+            directory,
+            present,
+            frame_raw,
+            frame_stored,
+            frame_offsets,
+            shared,
+        };
         index.check_frames()?;
         index.check_ops()?;
         Ok(index)
+    }
+
+    /// Whether no block is missing.
+    pub fn is_whole(&self) -> bool {
+        self.present.is_none()
+    }
+
+    /// Whether operations say where between the manifests they stand, so that the index may be read
+    /// in parts and applied to a part of a manifest.
+    pub fn is_placed(&self) -> bool {
+        self.directory.placed
+    }
+
+    fn has_ops(&self, block: usize) -> bool {
+        self.present.as_ref().is_none_or(|(ops, _)| ops.get(block) == Some(&true))
+    }
+
+    fn has_frames(&self, block: usize) -> bool {
+        self.present.as_ref().is_none_or(|(_, frames)| frames.get(block) == Some(&true))
     }
 
     /// Length of the index that `front`, the first bytes of a pack, belongs to: for packs that
@@ -211,6 +118,13 @@ impl Index {
             Err(Error::Malformed(Malformed::Truncated { .. })) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The bytes before the first block of the index that `bytes` are.
+    pub fn front(bytes: &[u8]) -> Result<&[u8], Error> {
+        let (_, directory, end) = Header::parse(bytes)?;
+        let len = usize::try_from(directory.front_len(end)).unwrap_or(usize::MAX);
+        bytes.get(..len).ok_or(Malformed::Truncated { at: bytes.len() }.into())
     }
 
     /// What the pack leads from and to.
@@ -268,32 +182,47 @@ impl Index {
         self.frame_stored.get(number as usize).copied().unwrap_or(0)
     }
 
-    /// Every operation with its number, in path order.
+    /// Every operation that is there with its number, in path order.
     pub fn ops(&self) -> Ops<'_> {
         Ops { index: self, next_block: 0, number: 0, block: Vec::new().into_iter() }
     }
 
-    /// The operations of block `block` and the number of the first.
+    /// The operations of block `block`; none where it is missing.
     pub(super) fn op_block(&self, block: usize) -> Result<Vec<Op>, Error> {
-        let Some((first, stored)) = self.directory.ops.get(block) else {
+        Ok(self.placed_ops(block)?.into_iter().map(|(op, _)| op).collect())
+    }
+
+    /// The operations of block `block`, each with its place, if the index says places; none where the
+    /// block is missing.
+    pub(super) fn placed_ops(&self, block: usize) -> Result<Vec<(Op, Place)>, Error> {
+        if !self.has_ops(block) {
             return Ok(Vec::new());
-        };
-        let raw = unpack(&self.bytes, stored)?;
-        let mut columns = Columns::parse(&raw)?;
-        let mut context = op::Context::default();
-        let mut ops: Vec<Op> = Vec::new();
-        for _ in 0..stored.count {
-            let op = context.read(&mut columns)?;
-            if ops.last().is_some_and(|last| last.path() >= op.path()) {
-                return Err(Error::OutOfOrder { path: op.path().clone() });
-            }
-            if ops.is_empty() && op.path() != first {
-                return Err(columns.paths.invalid("block's first path").into());
-            }
-            ops.push(op);
         }
-        columns.finish()?;
+        let Some(named) = self.directory.ops.get(block) else { return Ok(Vec::new()) };
+        let mut ops = read_ops(&self.bytes, &self.directory, named, self.header.from_entries)?;
+        if !self.is_whole() {
+            ops.iter_mut().for_each(|(op, _)| self.leave_out_missing(op));
+        }
         Ok(ops)
+    }
+
+    /// What lies in missing blocks is as good as not in the pack.
+    fn leave_out_missing(&self, op: &mut Op) {
+        let Op::Put { content: Some(content), .. } = op else { return };
+        let is_there = match &*content {
+            Content::Same { op } => self.block_of_op(*op).is_some_and(|at| self.has_ops(at)),
+            content => content
+                .frames()
+                .all(|frame| self.frame_raw.get(frame as usize).is_some_and(|raw| *raw > 0)),
+        };
+        if !is_there {
+            *content = Content::Absent;
+        }
+    }
+
+    fn block_of_op(&self, number: u64) -> Option<usize> {
+        let block = self.op_ends.partition_point(|end| *end <= number);
+        (block < self.op_ends.len()).then_some(block)
     }
 
     /// Every block of operations: its number, the number of its first operation, its first path, and
@@ -302,30 +231,42 @@ impl Index {
         &self,
     ) -> impl Iterator<Item = (usize, u64, &TreePath, Option<&TreePath>)> {
         let mut before = 0;
-        self.directory.ops.iter().enumerate().map(move |(at, (first, block))| {
+        self.directory.ops.iter().enumerate().map(move |(at, named)| {
             let number = before;
-            before += block.count;
-            (at, number, first, self.directory.ops.get(at + 1).map(|(next, _)| next))
+            before += named.block.count;
+            (at, number, &named.first, self.directory.ops.get(at + 1).map(|next| &next.first))
         })
     }
 
-    /// Operation `number` with the others of its block, and the number of the block's first.
+    /// Entries of the `from` manifest before block `block`; `None` where there is no such block.
+    pub(super) fn op_block_from(&self, block: usize) -> Option<u64> {
+        self.directory.ops.get(block).map(|named| named.from)
+    }
+
+    /// The blocks of operations as the directory names them, and whether each is there.
+    pub(super) fn named_op_blocks(&self) -> impl Iterator<Item = (&OpBlockRef, bool)> {
+        self.directory.ops.iter().enumerate().map(|(at, named)| (named, self.has_ops(at)))
+    }
+
+    /// Operation `number` with the others of its block, and the number of the block's first. Of a
+    /// missing block there are none.
     pub fn ops_around(&self, number: u64) -> Result<(u64, Vec<Op>), Error> {
-        let mut first = 0;
-        for (at, (_, block)) in self.directory.ops.iter().enumerate() {
-            if number < first + block.count {
-                return Ok((first, self.op_block(at)?));
-            }
-            first += block.count;
-        }
-        Ok((first, Vec::new()))
+        let Some(block) = self.block_of_op(number) else {
+            return Ok((self.op_count(), Vec::new()));
+        };
+        let first = self.op_ends[block] - self.directory.ops[block].block.count;
+        Ok((first, self.op_block(block)?))
     }
 
     /// Frame `number` with the others of its block, and the number of the block's first.
     pub fn frames_around(&self, number: u32) -> Result<(u32, Vec<Frame>), Error> {
         let mut first = 0;
-        for ((bytes, block), offset) in self.directory.frames.iter().zip(&self.frame_offsets) {
+        let blocks = self.directory.frames.iter().zip(&self.frame_offsets).enumerate();
+        for (at, ((bytes, block), offset)) in blocks {
             if u64::from(number) < first + block.count {
+                if !self.has_frames(at) {
+                    break;
+                }
                 return Ok((first as u32, self.frame_block(*bytes, block, *offset)?));
             }
             first += block.count;
@@ -341,7 +282,7 @@ impl Index {
     ) -> Result<Vec<Frame>, Error> {
         let end = offset + bytes;
         let raw = unpack(&self.bytes, block)?;
-        let mut columns = Columns::parse(&raw)?;
+        let mut columns = Columns::parse(&raw, false)?;
         let mut context = frame::Context::default();
         let mut frames = Vec::new();
         for _ in 0..block.count {
@@ -359,7 +300,14 @@ impl Index {
 
     fn check_frames(&mut self) -> Result<(), Error> {
         let (mut raw, mut stored) = (Vec::new(), Vec::new());
-        for ((bytes, block), offset) in self.directory.frames.iter().zip(&self.frame_offsets) {
+        let blocks = self.directory.frames.iter().zip(&self.frame_offsets).enumerate();
+        for (at, ((bytes, block), offset)) in blocks {
+            if !self.has_frames(at) {
+                let end = raw.len() + block.count as usize;
+                raw.resize(end, 0);
+                stored.resize(end, 0);
+                continue;
+            }
             for frame in self.frame_block(*bytes, block, *offset)? {
                 raw.push(frame.raw_len);
                 stored.push(frame.stored_len);
@@ -372,19 +320,81 @@ impl Index {
     fn check_ops(&self) -> Result<(), Error> {
         let mut ops_before = 0;
         let mut last: Option<TreePath> = None;
-        for block in 0..self.directory.ops.len() {
-            for op in self.op_block(block)? {
+        let from_entries = self.header.from_entries;
+        for (block, named) in self.directory.ops.iter().enumerate() {
+            if !self.has_ops(block) {
+                ops_before += named.block.count;
+                last = Some(named.first.clone());
+                continue;
+            }
+            let mut shift = named.shift();
+            let mut end = named.from;
+            for (op, place) in self.placed_ops(block)? {
                 if last.as_ref().is_some_and(|last| last >= op.path()) {
                     return Err(Error::OutOfOrder { path: op.path().clone() });
                 }
-                let from_entries = self.header.from_entries;
                 Bounds { from_entries, ops_before, frame_raw: &self.frame_raw }.check(&op)?;
                 last = Some(op.path().clone());
                 ops_before += 1;
+                (shift, end) = (shift + place.growth(&op), place.end());
+            }
+            if self.is_placed() {
+                self.check_end(block, end, shift)?;
             }
         }
         Ok(())
     }
+
+    /// Checks that a block ends where the next one begins, in both manifests.
+    fn check_end(&self, block: usize, end: u64, shift: i64) -> Result<(), Error> {
+        let (from, expected) = match self.directory.ops.get(block + 1) {
+            Some(next) => (next.from, next.shift()),
+            None => {
+                let Header { from_entries, to_entries, .. } = self.header;
+                (from_entries, to_entries as i64 - from_entries as i64)
+            }
+        };
+        let is_right = end <= from && shift == expected;
+        match &self.directory.ops[block].first {
+            _ if is_right => Ok(()),
+            path => Err(Error::BadReference { path: path.clone(), what: "a place" }),
+        }
+    }
+}
+
+/// Unpacks a block of operations; checks their order, their beginning and what places can be.
+fn read_ops(
+    bytes: &[u8],
+    directory: &Directory,
+    named: &OpBlockRef,
+    from_entries: u64,
+) -> Result<Vec<(Op, Place)>, Error> {
+    let raw = unpack(bytes, &named.block)?;
+    let mut columns = Columns::parse(&raw, directory.placed)?;
+    let mut context = op::Context::default();
+    let mut ops: Vec<(Op, Place)> = Vec::new();
+    let mut position = named.from;
+    for _ in 0..named.block.count {
+        let op = context.read(&mut columns)?;
+        if ops.last().is_some_and(|(last, _)| last.path() >= op.path()) {
+            return Err(Error::OutOfOrder { path: op.path().clone() });
+        }
+        if ops.is_empty() && *op.path() != named.first {
+            return Err(columns.paths.invalid("block's first path").into());
+        }
+        let mut place = Place::default();
+        if directory.placed {
+            place = Place::read(position, &mut columns)?;
+            let is_first = ops.is_empty() && place.from != named.from;
+            if is_first || !place.fits(&op, from_entries) {
+                return Err(Error::BadReference { path: op.path().clone(), what: "a place" });
+            }
+            position = place.end();
+        }
+        ops.push((op, place));
+    }
+    columns.finish()?;
+    Ok(ops)
 }
 
 impl std::fmt::Debug for Index {
@@ -415,8 +425,11 @@ impl Iterator for Ops<'_> {
                 self.number += 1;
                 return Some(Ok((self.number - 1, op)));
             }
-            if self.next_block >= self.index.directory.ops.len() {
-                return None;
+            let named = self.index.directory.ops.get(self.next_block)?;
+            if !self.index.has_ops(self.next_block) {
+                self.number += named.block.count;
+                self.next_block += 1;
+                continue;
             }
             match self.index.op_block(self.next_block) {
                 Ok(ops) => self.block = ops.into_iter(),

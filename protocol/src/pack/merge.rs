@@ -79,6 +79,9 @@ pub fn target_blocks<E: From<Error>>(
 }
 
 fn check_base(index: &Index, actual: Digest, entries: u64) -> Result<(), Error> {
+    if !index.is_whole() {
+        return Err(Error::Partial);
+    }
     let header = index.header();
     let expected = header.from.unwrap_or_else(|| Manifest::empty().digest());
     if actual != expected || entries != header.from_entries {

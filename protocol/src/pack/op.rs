@@ -2,7 +2,7 @@
 
 use super::{Encoder, Error, columns::Columns};
 use crate::{
-    manifest::{Entry, EntryKind, LinkGroup},
+    manifest::{Entry, EntryKind, LinkGroup, MAX_ENTRIES, Manifest},
     path::TreePath,
     wire::{Malformed, Reader, Writer},
 };
@@ -54,6 +54,82 @@ impl Op {
     }
 }
 
+/// Where an operation stands between the two manifests.
+///
+/// Packs name old files by the numbers of their entries. Whoever holds only a part of a manifest
+/// has to know how the numbers of that part change from one manifest to the next, without the
+/// entries in between.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Entries of the `from` manifest before the operation's path.
+    pub from: u64,
+    /// Entries of the `from` manifest, from that number on, whose place it takes or that it takes
+    /// away. What lies inside a directory that stays one is not among them.
+    pub gone: u64,
+}
+
+impl Place {
+    /// Where an operation stands that is applied to `from`.
+    pub fn of(op: &Op, from: &Manifest) -> Self {
+        let (path, entries) = (op.path(), from.entries());
+        let at = entries.partition_point(|entry| entry.path < *path);
+        let inside =
+            |entries: &[Entry]| entries.partition_point(|entry| entry.path.is_inside(path));
+        let gone = match (op, entries.get(at).filter(|old| old.path == *path)) {
+            (_, None) => 0,
+            (Op::Attributes { .. }, Some(_)) => 1,
+            (Op::Put { entry, .. }, Some(old)) if entry.is_dir() || !old.is_dir() => 1,
+            (Op::Put { .. } | Op::Delete { .. }, Some(_)) => 1 + inside(&entries[at + 1..]),
+        };
+        Self { from: at as u64, gone: gone as u64 }
+    }
+
+    /// The number of the first entry of the `from` manifest behind it.
+    pub(super) fn end(&self) -> u64 {
+        self.from.saturating_add(self.gone)
+    }
+
+    /// Of how many entries more the `to` manifest has through `op`.
+    pub(super) fn growth(&self, op: &Op) -> i64 {
+        let stays = i64::from(!matches!(op, Op::Delete { .. }));
+        stays - self.gone as i64
+    }
+
+    /// Whether `op` can stand here.
+    pub(super) fn fits(&self, op: &Op, from_entries: u64) -> bool {
+        let gone = match op {
+            Op::Put { .. } => true,
+            Op::Attributes { .. } => self.gone == 1,
+            Op::Delete { .. } => self.gone > 0,
+        };
+        gone && self.end() <= from_entries
+    }
+
+    /// Writes it; `position` is the end of the place before.
+    pub(super) fn write(&self, position: u64, to: &mut Columns<Writer>) {
+        // Mostly one byte.
+        let skipped = self.from.saturating_sub(position);
+        to.places.varint(skipped << 2 | self.gone.min(3));
+        if self.gone >= 3 {
+            to.places.varint(self.gone);
+        }
+    }
+
+    /// Reads what [`Place::write`] wrote.
+    pub(super) fn read(position: u64, from: &mut Columns<Reader<'_>>) -> Result<Self, Malformed> {
+        let code = from.places.varint()?;
+        let gone = match code & 3 {
+            3 => from.places.varint_up_to("entries that go", MAX_ENTRIES)?,
+            few => few,
+        };
+        if code & 3 == 3 && gone < 3 {
+            return Err(from.places.invalid("entries that go"));
+        }
+        // Neither is so large that the sum wraps.
+        Ok(Self { from: position + (code >> 2), gone })
+    }
+}
+
 /// Where a file's content comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
@@ -95,6 +171,14 @@ impl Content {
             Self::RsyncDelta { .. } => Some(Encoder::Rsync),
             Self::Absent => None,
         }
+    }
+
+    /// The frames that it takes slices of, in order.
+    pub fn frames(&self) -> impl Iterator<Item = u32> {
+        self.slices().iter().filter_map(|slice| match slice {
+            Slice::Frame { frame, .. } => Some(*frame),
+            Slice::Base { .. } => None,
+        })
     }
 
     /// The slices, if it has any.

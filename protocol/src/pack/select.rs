@@ -93,9 +93,8 @@ impl Index {
             if number < around.0 || number - around.0 >= around.1.len() as u64 {
                 around = self.ops_around(number)?;
             }
-            if let Some(content) = around.1[(number - around.0) as usize..].first()
-                && let Some(content) = content.content()
-            {
+            let op = around.1.get((number - around.0) as usize);
+            if let Some(content) = op.and_then(Op::content) {
                 needed.add(content);
             }
         }

@@ -191,8 +191,8 @@ fn an_index_that_is_not_the_announced_one_is_refused() {
 #[test]
 fn unknown_required_flags_are_refused() {
     let mut bytes = sample_bytes();
-    bytes[5] = 2;
-    assert_eq!(Index::parse_unsigned(bytes).err(), Some(Error::UnknownFlags(2)));
+    bytes[5] = 4;
+    assert_eq!(Index::parse_unsigned(bytes).err(), Some(Error::UnknownFlags(4)));
 }
 
 #[test]
@@ -332,6 +332,7 @@ fn an_index_of_nothing_but_bombs_is_refused_before_one_goes_off() {
     assert_eq!(parse(1025), Some(Error::TooLarge("4,000,000 frames")));
     assert!(matches!(parse(3), Some(Error::Malformed(_))));
     let directory = header::Directory {
+        placed: false,
         ops: Vec::new(),
         frames: (0..1025).map(|n| (1, header::BlockRef { count: 1, ..block(n) })).collect(),
         shared: Vec::new(),
@@ -380,13 +381,13 @@ proptest! {
         ops.iter().for_each(|op| context.write(op, &mut columns));
         let mut context = frame::Context::default();
         frames.iter().for_each(|frame| context.write(frame, &mut columns));
-        let mut block = columns.into_bytes();
+        let mut block = columns.into_bytes(false);
         for (at, byte) in edits {
             let at = at % block.len();
             block[at] = byte;
         }
         block.truncate(cut % (block.len() + 1) + 1);
-        let Ok(mut columns) = columns::Columns::parse(&block) else { return Ok(()) };
+        let Ok(mut columns) = columns::Columns::parse(&block, false) else { return Ok(()) };
         let mut context = op::Context::default();
         while let Ok(op) = context.read(&mut columns) {
             let frame_raw = &[11, 400];

@@ -5,6 +5,7 @@
 //! - `GET /v1/definitions/{kind}` → [`Page`](super::Page)`<`[`Definition`]`>` (roles admin, viewer)
 //! - `GET /v1/definitions/{kind}/{name}` → [`Definition`] (roles admin, viewer)
 //! - `DELETE /v1/definitions/{kind}/{name}` → [`ApplyResult`] (role admin)
+//! - `GET /v1/imported/{system}` → [`Imported`] (roles admin, viewer)
 //! - `GET /v1/assignments/{name}/effective` → [`Effective`] (roles admin, viewer)
 //! - `POST /v1/assignments/{name}/enable`, `…/disable`, `…/sync` → [`ApplyResult`] (role admin)
 //! - `POST /v1/trees/{tree}/publish` → [`ApplyResult`] (role admin)
@@ -83,6 +84,42 @@ pub struct ApplyRequest {
     /// else problem `conflict`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_revision: Option<Revision>,
+    /// What the files were made of, to be kept as it is with what they define.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Imported>,
+}
+
+/// The configuration of another mirroring system, as it was when definitions were made of it. Nothing
+/// follows from it any more: what is defined holds, whatever it says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Imported {
+    /// Which system.
+    pub system: System,
+    /// Its document, to the byte.
+    pub document: String,
+}
+
+/// Mirroring systems whose configurations can be taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum System {
+    /// PulpDist: a site configuration, JSON.
+    Pulpdist,
+}
+
+impl System {
+    /// Every system.
+    pub const ALL: [Self; 1] = [Self::Pulpdist];
+
+    /// As written in URLs and commands.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pulpdist => "pulpdist",
+        }
+    }
 }
 
 /// One definition file.

@@ -56,6 +56,9 @@ pub struct AssignmentStatus {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<Timestamp>,
+    /// Since when a run fetches or changes, as its agent said; absent when none is known to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<Timestamp>,
     /// When a run last succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success: Option<Timestamp>,

@@ -14,7 +14,7 @@ use protocol::{
     error::ProblemKind,
     filter::{Filter, Level, Origin, Side, Walk},
     generation::{Generation, Version},
-    manifest::Manifest,
+    manifest::{Manifest, StoredManifest},
     path::TreePath,
     statement::{Claim, GuardVerdict, Parent, Statement},
     v1::publisher::TreeOrder,
@@ -44,7 +44,6 @@ const STARTS: u32 = 4;
 pub(super) struct Standing {
     pub(super) dir: Dir,
     pub(super) ledger: Ledger,
-    record: ScanRecord,
     /// A private tree that was made for a generation that is not announced yet.
     pub(super) prepared: Option<Prepared>,
     /// Packs that were made for it.
@@ -98,12 +97,10 @@ pub(super) enum Progress {
 impl Standing {
     fn load(dir: Dir) -> std::io::Result<Self> {
         let ledger = Ledger::load(&dir)?;
-        let record = ledger::load_scan(&dir);
         let copies = ledger.newest().is_some_and(|kept| kept.copied);
         Ok(Self {
             dir,
             ledger,
-            record,
             prepared: None,
             packs: None,
             hold_may_stand: true,
@@ -184,7 +181,7 @@ impl Worker {
                 return self.stopped(order, reason).map(Progress::Done);
             }
             Err(Error::Settle(settle::Error::Unreadable { reason, record })) => {
-                self.keep_record(*record)?;
+                self.keep_record(&record)?;
                 return self.stopped(order, Reason::Unreadable(reason)).map(Progress::Done);
             }
             Err(error) => return Err(error),
@@ -193,27 +190,29 @@ impl Worker {
             tracing::info!(tree = %self.tree, path = %left_out.path, why = left_out.why, "left out");
         }
         let digest = scan.manifest.digest();
-        self.keep_record(scan.record)?;
+        self.keep_record(&scan.record)?;
+        let Scan { manifest: scanned, root, record, .. } = scan;
+        drop(record);
         if let Some(base) = &base
             && (base.statement.manifest, base.statement.epoch) == (digest, order.epoch)
         {
-            self.adopt(order, base, &scan.manifest)?;
+            self.adopt(order, base, &scanned)?;
             self.expire(order)?;
-            self.note_root(&base.statement.manifest, scan.root)?;
+            self.note_root(&base.statement.manifest, root)?;
             self.end_hold()?;
             let generation = base.statement.generation.0;
             return Ok(Progress::Done(Outcome::Unchanged { generation }));
         }
-        let verdict = match self.judge(order, base.as_ref(), &scan.manifest, digest, scan.root)? {
+        let verdict = match self.judge(order, base.as_ref(), &scanned, digest, root)? {
             Verdict::Pass(verdict) => verdict,
             Verdict::Hold(stop) => {
-                let seen = Seen { scanned: &scan.manifest, root: scan.root };
+                let seen = Seen { scanned: &scanned, root: root };
                 return self
                     .hold(order, base.as_ref(), digest, &stop, Some(seen))
                     .map(Progress::Done);
             }
         };
-        let step = self.publish(order, base.as_ref(), &scan.manifest, verdict, scan.root);
+        let step = self.publish(order, base.as_ref(), &scanned, verdict, root);
         match step {
             Err(Error::View(view::Error::Moved { path })) => {
                 tracing::info!(tree = %self.tree, %path, "changed after the scan; taken again");
@@ -268,16 +267,13 @@ impl Worker {
             progress: &|_| {},
             cancel: &cancel,
         };
-        Ok(settle::take(&look, &self.standing()?.record)?)
+        // Only a scan needs it, and of a large tree it is large.
+        let earlier = ledger::load_scan(&self.standing()?.dir);
+        Ok(settle::take(&look, earlier)?)
     }
 
-    fn keep_record(&mut self, record: ScanRecord) -> Result<(), Error> {
-        let standing = self.standing()?;
-        if record != standing.record {
-            ledger::save_scan(&standing.dir, &record)?;
-        }
-        standing.record = record;
-        Ok(())
+    fn keep_record(&mut self, record: &ScanRecord) -> Result<(), Error> {
+        Ok(ledger::save_scan(&self.standing()?.dir, record)?)
     }
 
     pub(super) fn judge(
@@ -293,7 +289,8 @@ impl Worker {
         let tree = self.tree.clone();
         let ledger = &self.standing()?.ledger;
         let known = base.and_then(|base| ledger.with_manifest(&base.statement.manifest));
-        let load = |kept: &Kept| places.load_manifest(&tree, &kept.manifest, kept.manifest_length);
+        let load =
+            |kept: &Kept| places.stored_manifest(&tree, &kept.manifest, kept.manifest_length);
         let announced = known.map(load).transpose()?;
         let a_day = SignedDuration::from_hours(24);
         let yesterday = now.checked_sub(a_day).unwrap_or(Timestamp::MIN);
@@ -303,19 +300,19 @@ impl Worker {
         let a_day_ago = a_day_ago.map(load).transpose()?;
         Ok(guard::judge(&Step {
             spec: &order.guard,
-            announced: announced.as_ref(),
+            announced: announced.as_ref().map(|known| known as _),
             figures: base.map(|base| Figures {
                 entries: base.statement.entries,
                 bytes: base.statement.bytes,
             }),
-            a_day_ago: a_day_ago.as_ref(),
+            a_day_ago: a_day_ago.as_ref().map(|known| known as _),
             scanned,
             manifest,
             // An agent exchanges its tree's directory at each switch, and vouches for what lies there.
             root_before: known.and_then(|kept| kept.root).filter(|_| self.taken.is_none()),
             root_now,
             approved: &order.approved,
-        }))
+        })?)
     }
 
     /// Retains, generates, verifies, and only then announces.
@@ -453,7 +450,7 @@ impl Worker {
             self.serve()?;
         }
         let load =
-            |kept: &Kept| state.places.load_manifest(&tree, &kept.manifest, kept.manifest_length);
+            |kept: &Kept| state.places.stored_manifest(&tree, &kept.manifest, kept.manifest_length);
         let newest_manifest = newest.as_ref().map(load).transpose()?;
         let spare_manifest = spare.as_ref().map(load).transpose()?;
         let newest_view = newest.as_ref().zip(newest_manifest.as_ref()).map(as_view);
@@ -599,7 +596,7 @@ impl Worker {
     }
 }
 
-fn as_view<'a>((kept, manifest): (&'a Kept, &'a Manifest)) -> View<'a> {
+fn as_view<'a>((kept, manifest): (&'a Kept, &'a StoredManifest)) -> View<'a> {
     View { generation: kept.version.generation, manifest, shared: kept.shared }
 }
 

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use protocol::{
     digest::Digest,
     generation::{Generation, Version},
-    manifest::Entry,
+    manifest::Entries,
     v1::publisher::TreeOrder,
 };
 
@@ -86,9 +86,13 @@ impl Worker {
             let mut own_bytes = 0;
             if retain.bytes.is_some() {
                 let length = kept.manifest_length;
-                let manifest = state.places.load_manifest(&tree, &kept.manifest, length)?;
-                let new = |entry: &&Entry| entry.digest().is_some_and(|d| seen.insert(d));
-                own_bytes = manifest.entries().iter().filter(new).map(Entry::size).sum();
+                let manifest = state.places.stored_manifest(&tree, &kept.manifest, length)?;
+                for entry in manifest.each() {
+                    let entry = entry?;
+                    if entry.digest().is_some_and(|digest| seen.insert(digest)) {
+                        own_bytes += entry.size();
+                    }
+                }
             }
             let at = generations.iter().position(|other| other.version == kept.version);
             let next = at.and_then(|at| generations.get(at + 1));
@@ -118,7 +122,7 @@ impl Worker {
         let ledger = &self.standing()?.ledger;
         let signed = ledger.generations.iter().filter(|kept| kept.signed);
         let load =
-            |kept: &Kept| state.places.load_manifest(&tree, &kept.manifest, kept.manifest_length);
+            |kept: &Kept| state.places.stored_manifest(&tree, &kept.manifest, kept.manifest_length);
         let signed = signed.map(load).collect::<Result<Vec<_>, _>>()?;
         Ok(Signatures::open(&self.standing()?.dir)?.collect(&signed)?)
     }

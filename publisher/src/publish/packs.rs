@@ -22,7 +22,7 @@ use protocol::{
     name::TreeName,
     path::TreePath,
     spec,
-    statement::{Claim, Offer, PackFigures},
+    statement::{Claim, Offer, PackFigures, PackFront},
     v1::publisher::TreeOrder,
 };
 use tracing::{info, warn};
@@ -97,6 +97,7 @@ impl ContentSource for Retained<'_> {
             // To the writer of packs a file that is gone and one that changed are the same.
             Err(view::Error::Moved { .. }) => Err(io::ErrorKind::NotFound.into()),
             Err(view::Error::Fs(error)) => Err(error.source),
+            Err(error @ view::Error::Manifest(_)) => Err(io::Error::other(error)),
         }
     }
 }
@@ -262,6 +263,7 @@ impl Worker {
             length: summary.length,
             index_length: summary.index_length,
             index: summary.index_digest,
+            front: Some(PackFront { length: summary.front_length, digest: summary.front_digest }),
             encryption: order.private.then(|| certs::private::SCHEME.to_owned()),
             figures: Some(PackFigures {
                 content_bytes: summary.content_bytes,

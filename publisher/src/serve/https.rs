@@ -35,7 +35,7 @@ use protocol::{
     manifest::Entry,
     name::TreeName,
     open_metrics,
-    origin::{self, Place},
+    origin::{self, asked::Asked},
     path::TreePath,
     role::Role,
 };
@@ -83,10 +83,9 @@ enum Target {
     Alive,
     Ready,
     Metrics,
-    Latest(TreeName),
-    Object(Object),
+    Asked(Asked),
+    /// The same in a bucket.
     Signed(Object),
-    Content { tree: TreeName, manifest: Digest, path: TreePath },
 }
 
 /// What is sent: bytes in memory, or a file that is read as it goes.
@@ -124,7 +123,7 @@ async fn respond(
         return Err(ProblemKind::BadRequest.with(text));
     }
     let target = parse(parts.uri.path())?;
-    match target {
+    let tree = match &target {
         Target::Alive => return Ok(Response::new(Body::from("ok\n"))),
         Target::Ready => {
             let ready = metrics::is_ready(&state);
@@ -142,24 +141,27 @@ async fn respond(
             response.headers_mut().insert(header::CONTENT_TYPE, media);
             return Ok(response);
         }
-        Target::Latest(_) | Target::Object(_) | Target::Signed(_) | Target::Content { .. } => {}
-    }
-    let readable = state.readable(peer)?;
-    let tree = target.tree().ok_or_else(not_found)?;
-    if !readable.contains(tree) {
+        Target::Asked(asked) => asked.tree(),
+        Target::Signed(object) => &object.tree,
+    };
+    if !state.readable(peer)?.contains(tree) {
         return Err(ProblemKind::Forbidden.with(format!(
             "{peer} may not read {tree}: its site has no live grant for it, or no assignment"
         )));
     }
-    if let Target::Signed(object) = target {
-        let found = tokio::task::spawn_blocking(move || signed_url(&state, &object)).await;
-        let url = found.map_err(|error| {
-            error!(%error, "signing a URL failed");
-            ProblemKind::Internal.with("")
-        })??;
-        return Ok(redirect(&url));
-    }
-    let opened = tokio::task::spawn_blocking(move || open(&state, &target)).await;
+    let asked = match target {
+        Target::Asked(asked) => asked,
+        Target::Signed(object) => {
+            let found = tokio::task::spawn_blocking(move || signed_url(&state, &object)).await;
+            let url = found.map_err(|error| {
+                error!(%error, "signing a URL failed");
+                ProblemKind::Internal.with("")
+            })??;
+            return Ok(redirect(&url));
+        }
+        Target::Alive | Target::Ready | Target::Metrics => return Err(not_found()),
+    };
+    let opened = tokio::task::spawn_blocking(move || open(&state, &asked)).await;
     let (representation, source) = opened.map_err(|error| {
         error!(%error, "opening a file failed");
         ProblemKind::Internal.with("")
@@ -169,16 +171,6 @@ async fn respond(
     send(&representation, answer, source, is_get).await
 }
 
-impl Target {
-    fn tree(&self) -> Option<&TreeName> {
-        match self {
-            Self::Alive | Self::Ready | Self::Metrics => None,
-            Self::Latest(tree) | Self::Content { tree, .. } => Some(tree),
-            Self::Object(object) | Self::Signed(object) => Some(&object.tree),
-        }
-    }
-}
-
 fn parse(path: &str) -> Result<Target, Problem> {
     match path {
         "/healthz" => return Ok(Target::Alive),
@@ -186,45 +178,24 @@ fn parse(path: &str) -> Result<Target, Problem> {
         "/metrics" => return Ok(Target::Metrics),
         _ => {}
     }
-    if let Some(path) = path.strip_prefix(origin::SIGNED) {
-        return match parse_below(path)? {
-            Target::Object(object) => Ok(Target::Signed(object)),
+    match path.strip_prefix(origin::SIGNED) {
+        None => path.parse().map(Target::Asked).map_err(|_| not_found()),
+        Some(path) => match path.parse() {
+            Ok(Asked::Object(object)) => Ok(Target::Signed(object)),
             _ => Err(not_found()),
-        };
+        },
     }
-    parse_below(path)
 }
 
-fn parse_below(path: &str) -> Result<Target, Problem> {
-    match Place::parse(path) {
-        Some(Place::Latest(tree)) => return Ok(Target::Latest(tree)),
-        Some(Place::Object(object)) => return Ok(Target::Object(object)),
-        None => {}
-    }
-    let rest = path.strip_prefix("/trees/").ok_or_else(not_found)?;
-    let (tree, rest) = rest.split_once('/').ok_or_else(not_found)?;
-    let tree: TreeName = tree.parse().map_err(|_| not_found())?;
-    let (kind, rest) = rest.split_once('/').ok_or_else(not_found)?;
-    if kind == "content" {
-        let (manifest, path) = rest.split_once('/').ok_or_else(not_found)?;
-        let manifest = Digest::from_hex(manifest).map_err(|_| not_found())?;
-        let path = TreePath::parse_text(path)
-            .map_err(|error| ProblemKind::BadRequest.with(error.to_string()))?;
-        return Ok(Target::Content { tree, manifest, path });
-    }
-    Err(not_found())
-}
-
-fn open(state: &State, target: &Target) -> Result<(Representation, Source), Problem> {
-    match target {
-        Target::Alive | Target::Ready | Target::Metrics | Target::Signed(_) => Err(not_found()),
-        Target::Latest(tree) => {
+fn open(state: &State, asked: &Asked) -> Result<(Representation, Source), Problem> {
+    match asked {
+        Asked::Latest(tree) => {
             state.catalog.tree(tree).ok_or_else(not_found)?;
             let latest = state.places.origin.latest(tree).map_err(|error| unreadable(&error))?;
             let bytes = latest.ok_or_else(not_found)?;
             Ok((of_bytes(&bytes, false), Source::Memory(bytes)))
         }
-        Target::Object(object) => {
+        Asked::Object(object) => {
             check_announced(state, object)?;
             let (mut file, length) =
                 state.places.origin.open_file(object).map_err(|error| unreadable(&error))?;
@@ -240,7 +211,7 @@ fn open(state: &State, target: &Target) -> Result<(Representation, Source), Prob
                 .map_err(|error| unreadable(&error))?;
             Ok((of_bytes(&bytes, true), Source::Memory(bytes)))
         }
-        Target::Content { tree, manifest, path } => {
+        Asked::Content { tree, manifest, path } => {
             let served = state.catalog.tree(tree).ok_or_else(not_found)?;
             let served = served.with_manifest(manifest).ok_or_else(|| {
                 ProblemKind::SourceMoved.with(format!(
@@ -267,7 +238,9 @@ pub(crate) fn content(
             warn!(%tree, %path, "asked for, but its source has changed it in place");
             ProblemKind::SourceMoved.with(format!("{tree}: {error}"))
         }
-        view::Error::Fs(_) => unreadable(&io::Error::other(error_chain(&error))),
+        view::Error::Fs(_) | view::Error::Manifest(_) => {
+            unreadable(&io::Error::other(error_chain(&error)))
+        }
     })?;
     let file = file.into_std().ok_or_else(not_found)?;
     let content = Representation { length: entry.size(), digest, immutable: true };
@@ -418,41 +391,19 @@ mod tests {
 
     #[test]
     fn what_the_layout_writes_is_read_back_and_nothing_else_is() {
-        let tree: TreeName = "fedora".parse().unwrap();
-        let digest = Digest::of(b"x");
-        let path = TreePath::parse(b"a b/\xff%/c").unwrap();
-        let object = |kind| Target::Object(Object { tree: tree.clone(), kind, name: digest });
-        assert_eq!(parse(&origin::latest_path(&tree)), Ok(Target::Latest(tree.clone())));
-        assert_eq!(parse(&origin::pack_path(&tree, &digest)), Ok(object(Kind::Pack)));
-        assert_eq!(parse(&origin::shared_path(&tree, &digest)), Ok(object(Kind::Object)));
-        assert_eq!(parse(&origin::block_path(&tree, &digest)), Ok(object(Kind::Block)));
-        assert_eq!(parse(&origin::manifest_path(&tree, &digest)), Ok(object(Kind::Manifest)));
-        assert_eq!(
-            parse(&origin::content_path(&tree, &digest, &path)),
-            Ok(Target::Content { tree: tree.clone(), manifest: digest, path })
-        );
-        let signed = format!("/signed{}", origin::pack_path(&tree, &digest));
-        let packed = Object { tree: tree.clone(), kind: Kind::Pack, name: digest };
-        assert_eq!(parse(&signed), Ok(Target::Signed(packed)));
-        let hex = digest.hex();
+        let (tree, name) = ("fedora".parse().unwrap(), Digest::of(b"x"));
+        let pack = origin::pack_path(&tree, &name);
+        let packed = Object { tree, kind: Kind::Pack, name };
+        assert_eq!(parse(&pack), Ok(Target::Asked(Asked::Object(packed.clone()))));
+        assert_eq!(parse(&format!("/signed{pack}")), Ok(Target::Signed(packed)));
         for path in [
-            "/signed/trees/fedora/latest",
-            "/signed/healthz",
-            "/signed/signed/trees/fedora/latest",
             "/",
             "/trees/fedora",
-            "/trees/fedora/",
-            "/trees/../latest",
-            "/trees/fedora/latest/",
-            "/trees/fedora/state.json",
-            &format!("/trees/fedora/packs/{hex}/"),
-            &format!("/trees/fedora/packs/{}", hex.to_uppercase()),
-            &format!("/trees/fedora/content/{hex}/"),
-            &format!("/trees/fedora/content/{hex}/../x"),
-            &format!("/trees/fedora/content/{hex}/%2e%2e/x"),
-            &format!("/trees/fedora/content/{hex}/a%00b"),
-            &format!("/trees/fedora/content/{hex}//etc/passwd"),
-            &format!("/trees/fedora/content/{hex}/%2fetc/passwd"),
+            "/signed/trees/fedora/latest",
+            "/signed/healthz",
+            "/signed/metrics",
+            &format!("/signed/signed{pack}"),
+            &format!("{pack}/"),
         ] {
             assert!(parse(path).is_err(), "{path}");
         }

@@ -77,11 +77,11 @@ fn bundles_go_or_are_written_anew_when_most_of_them_is_not_needed() {
     (0..40).for_each(|n| place.write(&format!("f{n}"), n, 9000 + usize::from(n)));
     let second = place.store();
     let signatures = place.signatures();
-    signatures.collect(std::slice::from_ref(&second)).unwrap();
+    signatures.collect(&[(&second).into()]).unwrap();
     assert_eq!(held(&place.signatures(), &first), 100, "more than half is needed");
     (40..80).for_each(|n| place.write(&format!("f{n}"), n, 9000 + usize::from(n)));
     let third = place.store();
-    place.signatures().collect(std::slice::from_ref(&third)).unwrap();
+    place.signatures().collect(&[(&third).into()]).unwrap();
     assert_eq!(held(&place.signatures(), &first), 20);
     assert_eq!(held(&place.signatures(), &third), 100);
     place.signatures().collect(&[]).unwrap();
@@ -97,7 +97,7 @@ fn many_small_bundles_become_one() {
     }
     assert_eq!(place.files().len(), 20);
     let manifest = place.manifest();
-    place.signatures().collect(std::slice::from_ref(&manifest)).unwrap();
+    place.signatures().collect(&[(&manifest).into()]).unwrap();
     assert_eq!(place.files().len(), 1);
     assert_eq!(held(&place.signatures(), &manifest), 20);
 }

@@ -7,7 +7,7 @@ use std::{
 
 use filetree::fs::{Dir, File, Kind};
 use protocol::{
-    manifest::{Entry, EntryKind, LinkGroup, Manifest},
+    manifest::{self, Entries, Entry, EntryKind, LinkGroup, Manifest},
     path::TreePath,
 };
 
@@ -19,13 +19,13 @@ pub(super) struct Advance<'a> {
     /// The tree.
     pub(super) into: &'a Dir,
     /// What it holds.
-    pub(super) from: &'a Manifest,
+    pub(super) from: &'a dyn Entries,
     /// What it should hold.
     pub(super) to: &'a Manifest,
     /// Where new content is.
     pub(super) source: &'a Dir,
     /// Another private tree, whose files are linked where they are the same.
-    pub(super) donor: Option<(Dir, &'a Manifest)>,
+    pub(super) donor: Option<(Dir, &'a dyn Entries)>,
     /// How content is taken from the source.
     pub(super) mode: RetainMode,
 }
@@ -66,9 +66,9 @@ impl FromSource {
 impl Advance<'_> {
     /// Does it; says what came from the source.
     pub(super) fn run(self) -> Result<FromSource, Error> {
-        let (gone, placed) = self.differences();
+        let (gone, placed) = self.differences()?;
         let mut touched: BTreeSet<Option<TreePath>> = BTreeSet::new();
-        for &entry in gone.iter().rev() {
+        for entry in gone.iter().rev() {
             touched.insert(entry.path.parent());
             let parent = self.into.open_parent(&entry.path)?;
             if entry.is_dir() {
@@ -78,7 +78,7 @@ impl Advance<'_> {
             }
         }
         let mut from_source = FromSource::default();
-        let groups = self.groups(&placed);
+        let groups = self.groups(&placed)?;
         let mut made: HashMap<LinkGroup, &TreePath> = groups;
         for &entry in &placed {
             touched.insert(entry.path.parent());
@@ -106,21 +106,21 @@ impl Advance<'_> {
     }
 
     /// What has to go (as the old tree names it), and what has to come.
-    fn differences(&self) -> (Vec<&Entry>, Vec<&Entry>) {
+    fn differences(&self) -> Result<(Vec<Entry>, Vec<&Entry>), manifest::Error> {
         let (mut gone, mut placed) = (Vec::new(), Vec::new());
-        let mut old = self.from.entries().iter().peekable();
+        let mut old = self.from.each().peekable();
         let mut new = self.to.entries().iter().peekable();
         loop {
             let order = match (old.peek(), new.peek()) {
-                (None, None) => return (gone, placed),
-                (Some(_), None) => Ordering::Less,
+                (None, None) => return Ok((gone, placed)),
+                (Some(_), None) | (Some(Err(_)), _) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
-                (Some(old), Some(new)) => old.path.cmp(&new.path),
+                (Some(Ok(old)), Some(new)) => old.path.cmp(&new.path),
             };
-            let before = if order.is_le() { old.next() } else { None };
+            let before = if order.is_le() { old.next().transpose()? } else { None };
             let after = if order.is_ge() { new.next() } else { None };
             match (before, after) {
-                (Some(before), Some(after)) if before == after => {}
+                (Some(before), Some(after)) if before == *after => {}
                 (Some(before), Some(after)) => {
                     // A file takes another file's place by rename; anything else makes room first.
                     if before.is_dir() != after.is_dir() {
@@ -136,7 +136,7 @@ impl Advance<'_> {
     }
 
     /// Members of hard-link groups that the tree holds already and keeps.
-    fn groups(&self, placed: &[&Entry]) -> HashMap<LinkGroup, &TreePath> {
+    fn groups(&self, placed: &[&Entry]) -> Result<HashMap<LinkGroup, &TreePath>, manifest::Error> {
         let group = |entry: &Entry| match entry.kind {
             EntryKind::File { link_group, .. } => link_group,
             _ => None,
@@ -144,17 +144,17 @@ impl Advance<'_> {
         let wanted: HashMap<LinkGroup, ()> =
             placed.iter().filter_map(|entry| Some((group(entry)?, ()))).collect();
         if wanted.is_empty() {
-            return HashMap::new();
+            return Ok(HashMap::new());
         }
         let mut kept = HashMap::new();
         for entry in self.to.entries() {
             if let Some(group) = group(entry).filter(|group| wanted.contains_key(group))
-                && self.from.get(&entry.path) == Some(entry)
+                && self.from.find(&entry.path)?.as_ref() == Some(entry)
             {
                 kept.entry(group).or_insert(&entry.path);
             }
         }
-        kept
+        Ok(kept)
     }
 
     fn place_dir(&self, entry: &Entry) -> Result<(), Error> {
@@ -200,7 +200,7 @@ impl Advance<'_> {
             return self.place(entry, |dir, name| Ok(held.link(twin.name(), dir, name)?));
         }
         if let Some((donor, manifest)) = &self.donor
-            && manifest.get(&entry.path) == Some(entry)
+            && manifest.find(&entry.path)?.as_ref() == Some(entry)
         {
             let held = donor.open_parent(&entry.path)?;
             let linked =

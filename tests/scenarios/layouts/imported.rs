@@ -1,7 +1,12 @@
 //! A PulpDist site configuration, imported, and what its mirrors then hold: exactly what the rules
 //! say, from a table that was written by hand.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::symlink, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+};
 
 use tests::{Rsyncd, Testbed, fixture::write, programs::told};
 
@@ -49,6 +54,16 @@ fn upstream(root: &Path) {
     ] {
         write(&root.join(path), text);
         set_time(&root.join(path), 1);
+    }
+    for (path, mode) in [
+        ("simple/README", 0o640),
+        ("versioned/relev1/f", 0o755),
+        ("versioned/relev1/deep", 0o711),
+        ("versioned/relev2", 0o750),
+        ("snap/2012/f", 0o444),
+        ("snap/2012/STATUS", 0o600),
+    ] {
+        fs::set_permissions(root.join(path), fs::Permissions::from_mode(mode)).unwrap();
     }
     symlink("relev2", root.join("versioned/relevlink")).unwrap();
     for (n, dir) in [
@@ -156,11 +171,72 @@ fn an_imported_site_holds_exactly_what_pulpdists_rules_say_first_in_a_dry_run_th
             ("latest", "-> 2012"),
         ])
     );
+    // Modes are the upstream's; the status file is made here.
+    for (path, mode) in [
+        ("simple/README", 0o640),
+        ("versioned/relev1/f", 0o755),
+        ("versioned/relev1/deep", 0o711),
+        ("versioned/relev2", 0o750),
+        ("versioned/relev3/f", 0o644),
+        ("snaps/2012/f", 0o444),
+        ("snaps/2012/STATUS", 0o644),
+    ] {
+        let meta = fs::metadata(agent.published(&format!("demo_prefix/{path}"))).unwrap();
+        assert_eq!(meta.permissions().mode() & 0o7777, mode, "{path}");
+    }
     assert!(!agent.published("demo_prefix/looked").exists(), "dry_run_only");
     for tree in ["simple", "versions", "snaps"] {
         let run = testbed.runs(&format!("{tree}@default")).into_iter().next().unwrap();
         assert_eq!(run["result"], "SYNC_COMPLETED", "{run:#}");
     }
+}
+
+#[test]
+fn r1e_f73_the_document_comes_back_to_the_byte_and_says_what_differs_from_it_by_now() {
+    let testbed = Testbed::start();
+    let said = testbed.ctl_fails(&["export", "pulpdist"]);
+    assert!(said.contains("import pulpdist FILE --apply"), "{said}");
+    let document = r#"{
+      "REMOTE_SERVERS": [{"server_id": "s", "name": "S", "dns": "rsync.example.org"}],
+      "REMOTE_SOURCES": [{"source_id": "s", "server_id": "s", "name": "S", "remote_path": "m",
+                          "listing_suffix": ""}],
+      "REMOTE_TREES": [{"tree_id": "t", "source_id": "s", "name": "T\u00e9", "tree_path": "t",
+                        "sync_type": "simple"}],
+      "SITE_SETTINGS": [{"site_id": "default", "name": "D", "storage_prefix": "/srv"}],
+      "LOCAL_MIRRORS": [{"mirror_id": "t", "tree_id": "t", "notes": {"owner": "somebody"}}]
+    }
+"#;
+    let (file, out) = (testbed.path("site.json"), testbed.path("again.json"));
+    fs::write(&file, document).unwrap();
+    let import = ["import", "pulpdist", file.to_str().unwrap(), "--apply"];
+    let export = || {
+        let mut command = testbed.mirrorctl();
+        command.args(["export", "pulpdist", "--out", out.to_str().unwrap()]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", told(&output));
+        (fs::read_to_string(&out).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    testbed.ctl(&import);
+    assert_eq!(export(), (document.to_owned(), String::new()));
+    // Again, and with nothing but spaces changed: the document is the one that was imported last.
+    testbed.ctl(&import);
+    fs::write(&file, format!("{document}  ")).unwrap();
+    testbed.ctl(&import);
+    assert_eq!(export(), (format!("{document}  "), String::new()));
+
+    // What is defined holds: what is changed there is told, and importing anew takes it back.
+    testbed.ctl(&["enable", "t@default"]);
+    let (again, said) = export();
+    assert_eq!(again, format!("{document}  "));
+    assert!(said.contains("assignment t@default"), "{said}");
+    testbed.ctl(&["delete", "assignment", "t@default"]);
+    assert!(export().1.contains("assignment t@default"), "the document outlives what it defined");
+    testbed.ctl(&import);
+    assert_eq!(export().1, "");
+    // A document that is wrong takes nobody's place.
+    fs::write(&file, "{\"odd\": 1}").unwrap();
+    testbed.ctl_fails(&import);
+    assert_eq!(export().0, format!("{document}  "));
 }
 
 #[test]

@@ -10,7 +10,12 @@ use std::{
 };
 
 use serde_json::Value;
-use tests::{Rsyncd, Testbed, fixture::write, network::Agent, programs::told};
+use tests::{
+    Rsyncd, Testbed,
+    fixture::{mirrored, write},
+    network::Agent,
+    programs::told,
+};
 
 /// Seconds since 1970 at which the first version was made.
 const BEGIN: u64 = 1_300_000_000;
@@ -188,36 +193,5 @@ fn look(path: &Path, found: &mut BTreeMap<PathBuf, String>) {
 }
 
 fn define(testbed: &Testbed, rsyncd: &Rsyncd, tree: &str, assignment: &str) {
-    testbed.apply(&format!(
-        r#"
-[[upstream]]
-name = "stock"
-kind = "rsyncd"
-url = "{}"
-
-[[source]]
-name = "source"
-upstream = "stock"
-path = "pub"
-
-[[tree]]
-name = "tree"
-source = "source"
-path = "tree"
-{tree}
-
-[[site]]
-name = "site"
-
-[[grant]]
-site = "site"
-tree = "tree"
-
-[[assignment]]
-site = "site"
-tree = "tree"
-{assignment}
-"#,
-        rsyncd.url()
-    ));
+    testbed.apply(&mirrored(rsyncd, "", tree, assignment));
 }

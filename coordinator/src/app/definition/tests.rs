@@ -59,7 +59,14 @@ fn request(files: &[(&str, &str)]) -> ApplyRequest {
         .iter()
         .map(|(name, text)| DefinitionFile { name: (*name).into(), text: (*text).into() })
         .collect();
-    ApplyRequest { files, rule_files: vec![], dry_run: false, prune: false, if_revision: None }
+    ApplyRequest {
+        files,
+        rule_files: vec![],
+        dry_run: false,
+        prune: false,
+        if_revision: None,
+        imported: None,
+    }
 }
 
 fn apply(stored: &Definitions, text: &str) -> Result<PlannedApply, Vec<Finding>> {

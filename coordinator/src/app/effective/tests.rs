@@ -100,6 +100,7 @@ fn definitions(text: &str) -> Definitions {
         dry_run: false,
         prune: false,
         if_revision: None,
+        imported: None,
     };
     let context = Context { agents: vec![], now: now() };
     plan_apply(&Definitions::default(), &request, &context).unwrap().next

@@ -138,6 +138,7 @@ async fn an_offer_counts_while_its_target_is_recent(test: &TestDatabase) {
         length: 5,
         index_length: 1,
         index: digest("index"),
+        front: None,
         shared_length: 0,
         encryption: None,
         figures: None,

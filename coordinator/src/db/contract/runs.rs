@@ -19,6 +19,7 @@ use crate::db::{Outcome, RunFilter};
 on_both! {
     a_run_is_stored_once_and_found_by_tree_and_site
     of_an_assignment_s_logs_those_are_kept_that_can_be_asked_for
+    a_run_that_began_is_known_until_a_report_is_here
     an_older_outcome_never_takes_the_place_of_a_newer_one
     an_older_receipt_never_takes_the_place_of_a_newer_one
 }
@@ -105,6 +106,20 @@ async fn of_an_assignment_s_logs_those_are_kept_that_can_be_asked_for(test: &Tes
     let kept: Vec<_> = kept.iter().map(|(log,)| log.trim()).collect();
     assert_eq!(kept, ["log 1", "log 2", "log 4", "log 5", "other"]);
     assert_eq!(tx.run_log(&"b@lisbon".parse().unwrap(), LogOf::Latest).await.unwrap(), None);
+    tx.commit().await.unwrap();
+}
+
+async fn a_run_that_began_is_known_until_a_report_is_here(test: &TestDatabase) {
+    let (one, other) = ("a@lisbon".parse().unwrap(), "a@oslo".parse().unwrap());
+    let mut tx = test.database.write().await.unwrap();
+    for (name, second) in [(&one, 1), (&other, 2), (&one, 3)] {
+        tx.put_begun(name, at(second)).await.unwrap();
+    }
+    let mut found = tx.begun().await.unwrap();
+    found.sort();
+    assert_eq!(found, [(one.clone(), at(3)), (other.clone(), at(2))]);
+    tx.end_begun(&one).await.unwrap();
+    assert_eq!(tx.begun().await.unwrap(), [(other, at(2))]);
     tx.commit().await.unwrap();
 }
 

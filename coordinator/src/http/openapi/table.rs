@@ -6,7 +6,7 @@ use protocol::{
     v1::{
         agent::{AgentOrders, LeaseAnswer, LeaseRequest, RunBegun, RunReport, UndeleteRequest},
         audit::AuditEntry,
-        definitions::{ApplyRequest, ApplyResult, Definition, Effective, HoldDecision},
+        definitions::{ApplyRequest, ApplyResult, Definition, Effective, HoldDecision, Imported},
         enroll::{
             EnrollPending, EnrollRequest, EnrollResponse, LateRenewRequest, RenewRequest,
             RenewResponse,
@@ -137,6 +137,12 @@ fn definitions() -> Vec<Endpoint> {
         get("/v1/definitions/{kind}/{name}", SITE_READER, "One definition").answers::<Definition>(),
         Endpoint::new("delete", "/v1/definitions/{kind}/{name}", ADMIN, "Remove a definition")
             .answers::<ApplyResult>(),
+        get(
+            "/v1/imported/{system}",
+            READER,
+            "The configuration of another system that definitions were made of last: system is pulpdist",
+        )
+        .answers::<Imported>(),
         get(
             "/v1/assignments/{name}/effective",
             SITE_READER,

@@ -31,7 +31,7 @@ fn counted(site: &mut Site, spec: &Spec) -> (Counts, SwitchReport) {
     let want = manifest(spec);
     let mut area = site.open();
     let plan = area.plan(&site.have, View::AS_IS, &want, View::AS_IS).unwrap();
-    stage(&area, plan.needs(), spec).unwrap();
+    stage(&area, &plan.all_needs(), spec).unwrap();
     area.staging().seal().unwrap();
     let before = site.fs.counters().snapshot();
     let after = Mutex::new(None);

@@ -170,7 +170,7 @@ impl Site {
         let view = View::AS_IS;
         let plan = area.plan(&self.have, view, &want, view).map_err(|e| said(&e))?;
         area.check_room(&plan).map_err(|e| said(&e))?;
-        for need in plan.needs() {
+        for need in &plan.all_needs() {
             if !area.staging().has(need).map_err(|e| said(&e))? {
                 let mut writer = area.staging().writer(need).map_err(|e| said(&e))?;
                 writer.push(CONTENT).map_err(|e| said(&e))?;

@@ -224,13 +224,13 @@ fn every_kind_of_damage_is_found_and_repaired() {
     assert_eq!(found, expected.map(|(path, damage)| (path.to_owned(), damage)));
     let plan = area.plan_repair(&site.have, View::AS_IS, &report.findings).unwrap();
     let fetched: Vec<String> = plan
-        .needs()
+        .all_needs()
         .iter()
         .filter(|need| !area.staging().has(need).unwrap())
         .map(|need| need.path.to_string())
         .collect();
     assert_eq!(fetched, ["cut", "flip", "gone", "kind/x"]);
-    stage(&area, plan.needs(), &spec).unwrap();
+    stage(&area, &plan.all_needs(), &spec).unwrap();
     // What does not belong goes to the trash, as with every switch.
     let extras = area.trash_paths(&[path("d/extra")], site.now).unwrap();
     assert_eq!((extras.len(), trash(&site).len()), (1, 1));

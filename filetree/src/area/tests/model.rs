@@ -216,7 +216,7 @@ pub(crate) fn run(
     let want = manifest(spec);
     let plan = area.plan(have, view, &want, view)?;
     area.check_room(&plan)?;
-    let mut fetched = stage(area, plan.needs(), spec)?;
+    let mut fetched = stage(area, &plan.all_needs(), spec)?;
     loop {
         match area.switch(&plan, &target(generation, &want), options) {
             Err(Error::Missing(needs)) => fetched += stage(area, &needs, spec)?,

@@ -229,7 +229,7 @@ impl Scenario {
             }
             Ok(())
         };
-        fetch(&area, plan.needs())?;
+        fetch(&area, &plan.all_needs())?;
         loop {
             match area.switch(&plan, &target(number, &want), &options) {
                 Err(Error::Missing(needs)) => fetch(&area, &needs)?,

@@ -114,7 +114,7 @@ fn all_damage_is_found_and_repaired() {
         assert_eq!(seen, injected);
         found += seen.len() as u64;
         let plan = area.plan_repair(&site.have, View::AS_IS, &report.findings).unwrap();
-        stage(&area, plan.needs(), &spec).unwrap();
+        stage(&area, &plan.all_needs(), &spec).unwrap();
         site.now += 3600;
         let target = target(1, &site.have);
         area.switch(&plan, &target, &SwitchOptions::new(site.now)).unwrap();
@@ -163,7 +163,7 @@ fn a_repair_never_takes_the_damage_from_another_name_of_the_same_file() {
     assert_eq!(paths, ["z/two"]);
     // What is whole elsewhere is taken from there.
     let plan = area.plan_repair(&site.have, View::AS_IS, &rest.findings).unwrap();
-    assert_eq!(plan.needs(), []);
+    assert_eq!(plan.all_needs(), []);
     area.switch(&plan, &target, &SwitchOptions::new(site.now + 7200)).unwrap();
     site.check();
 }

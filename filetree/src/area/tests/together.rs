@@ -53,7 +53,7 @@ fn update(fs: &Fs, number: u64) -> Result<(), Error> {
             |n| manifest(&spec(n)),
         );
         let plan = area.plan(&have, View::AS_IS, &want, View::AS_IS)?;
-        stage(&area, plan.needs(), &spec(number))?;
+        stage(&area, &plan.all_needs(), &spec(number))?;
         areas.push(area);
         plans.push(plan);
     }
@@ -167,7 +167,7 @@ fn an_error_before_the_first_switch_leaves_all_as_they_were() {
     let mut areas = TREES.map(|tree| open(&on(&disk), tree).unwrap());
     let plans =
         areas.each_ref().map(|area| area.plan(&have, View::AS_IS, &want, View::AS_IS).unwrap());
-    stage(&areas[0], plans[0].needs(), &spec(3)).unwrap();
+    stage(&areas[0], &plans[0].all_needs(), &spec(3)).unwrap();
     let options = SwitchOptions::new(1_700_100_000);
     let mut switchings: Vec<_> = areas
         .iter_mut()

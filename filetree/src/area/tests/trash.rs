@@ -51,7 +51,7 @@ impl Mirror {
         };
         let want = wanted(generation);
         let plan = area.plan(&have, View::AS_IS, &want, View::AS_IS)?;
-        stage(&area, plan.needs(), &self.generations[generation - 1])?;
+        stage(&area, &plan.all_needs(), &self.generations[generation - 1])?;
         let options =
             SwitchOptions { mode: self.mode, trash_removed: true, ..SwitchOptions::new(now) };
         area.switch(&plan, &target(generation as u64, &want), &options).map(drop)

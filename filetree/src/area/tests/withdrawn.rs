@@ -56,7 +56,7 @@ impl Mirror {
         let (want, target) = self.wanted(generation);
         let grace = Some(Grace { now, keep: KEEP });
         let plan = area.plan_with_grace(&have, View::AS_IS, &want, View::AS_IS, grace)?;
-        stage(&area, plan.needs(), &self.generations[generation - 1])?;
+        stage(&area, &plan.all_needs(), &self.generations[generation - 1])?;
         let options = SwitchOptions { mode: self.mode, ..SwitchOptions::new(now) };
         area.switch(&plan, &target, &options)
     }

@@ -4,15 +4,19 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs,
+    sync::{Arc, Mutex},
 };
 
 use proptest::prelude::*;
 use protocol::{
     digest::Digest,
-    manifest::{Entry, Manifest},
+    manifest::{
+        self, Block, BlockRef, BlockSource, Entries, Entry, Manifest, PartManifest, SharedEntries,
+    },
     pack::{
-        Content, NoDelta, Op, Slice,
+        Content, NoDelta, Op, Outline, PartOf, Slice,
         chain::{Draw, Link, Wanted, draw},
+        target_part,
     },
     path::TreePath,
 };
@@ -42,6 +46,8 @@ struct Making {
     encoders: EncoderChoice,
     /// Directories are told apart as filters would.
     classes: bool,
+    /// How small the blocks of the index are.
+    block_bytes: usize,
 }
 
 impl Chain {
@@ -65,6 +71,7 @@ impl Chain {
                 encoders: making.encoders,
                 level: Some(3),
                 class: &class,
+                block_bytes: making.block_bytes,
                 ..PackOptions::new()
             };
             let (from, to) = (&manifests[number], &manifests[number + 1]);
@@ -79,17 +86,55 @@ impl Chain {
         packs.map(|((index, _), from)| Link { index, from }).collect()
     }
 
+    /// The indexes as a site has them that keeps a part: only the blocks that concern it, and beside
+    /// each the part of the manifest that it leads from.
+    fn parts(&self, keeps: &(dyn Fn(&TreePath) -> bool + Sync)) -> Vec<(PackIndex, SharedEntries)> {
+        let keeps = |path: &TreePath, is_dir: bool| match is_dir {
+            true => keeps(&path.child(b"x").unwrap()),
+            false => keeps(path),
+        };
+        let mut from: SharedEntries = Arc::new(self.manifests[0].clone());
+        let mut parts = Vec::new();
+        for ((index, _), old) in self.packs.iter().zip(&self.manifests) {
+            let (bytes, front) = (index.as_bytes(), PackIndex::front(index.as_bytes()).unwrap());
+            let outline = Outline::parse(front, Digest::of(front), bytes.len() as u64);
+            // Blocks are so small here that what is joined would be all.
+            let mut outline = outline.unwrap().joining(0);
+            let mut ranges = outline.concerning(&from, &keeps).unwrap();
+            while !ranges.is_empty() {
+                for range in ranges {
+                    let part = &bytes[range.start as usize..range.end as usize];
+                    outline.admit(range.start, part).unwrap();
+                }
+                ranges = outline.referred_to(&keeps).unwrap();
+            }
+            let index = outline.finish().unwrap();
+            let held =
+                PartOf { digest: old.digest(), from: &from, keeps: &keeps, filter: old.digest() };
+            let blocks = Arc::new(Blocks::default());
+            let named = target_part(&index, held, |block| blocks.put(block)).unwrap();
+            let to: SharedEntries = Arc::new(PartManifest::new(named, blocks));
+            parts.push((index, std::mem::replace(&mut from, to)));
+        }
+        parts
+    }
+
     fn target(&self) -> &Manifest {
         &self.manifests[GENERATIONS - 1]
     }
 
     /// Whether the first generation has it, as far as `keeps` keeps that.
-    fn held(&self, keeps: &dyn Fn(&TreePath) -> bool, path: &TreePath, digest: &Digest) -> bool {
+    fn held(
+        &self,
+        keeps: &(dyn Fn(&TreePath) -> bool + Sync),
+        path: &TreePath,
+        digest: &Digest,
+    ) -> bool {
         keeps(path) && self.manifests[0].get(path).and_then(Entry::digest) == Some(*digest)
     }
 
     /// Contents that a site needs, each once.
-    fn needs(&self, keeps: &dyn Fn(&TreePath) -> bool) -> Vec<(TreePath, Digest)> {
+    fn needs(&self, keeps: &(dyn Fn(&TreePath) -> bool + Sync)) -> Vec<(TreePath, Digest)> {
         let mut seen = HashSet::new();
         let mut needs = Vec::new();
         for entry in self.target().entries() {
@@ -105,20 +150,16 @@ impl Chain {
     /// Carries a draw out as an agent does, and gives what was made.
     fn carry_out(
         &self,
+        links: &[Link<'_>],
         draw: &Draw,
-        keeps: &dyn Fn(&TreePath) -> bool,
+        keeps: &(dyn Fn(&TreePath) -> bool + Sync),
     ) -> HashMap<Digest, Vec<u8>> {
         let made = RefCell::new(HashMap::new());
         for (number, step) in draw.steps.iter().enumerate() {
-            let (index, _) = &self.packs[number];
+            let Link { index, from } = links[number];
             let (_, file) = PackFile::open(&self.trees.path(&format!("p{number}"))).unwrap();
-            let bases = Held {
-                chain: self,
-                first: self.trees.source("g0"),
-                from: &self.manifests[number],
-                keeps,
-                made: &made,
-            };
+            let bases =
+                Held { chain: self, first: self.trees.source("g0"), from, keeps, made: &made };
             let mut frames = Counted { inner: file, asked: Vec::new() };
             let mut sink = Into { made: &made, bytes: Vec::new() };
             let rebuilt = Rebuilder::new(index, &bases)
@@ -132,21 +173,37 @@ impl Chain {
     }
 }
 
+#[derive(Debug, Default)]
+struct Blocks(Mutex<HashMap<Digest, Vec<u8>>>);
+
+impl Blocks {
+    fn put(&self, block: Block) -> Result<(), protocol::pack::Error> {
+        self.0.lock().unwrap().insert(block.digest(), block.into_bytes());
+        Ok(())
+    }
+}
+
+impl BlockSource for Blocks {
+    fn read(&self, block: &BlockRef) -> Result<Vec<u8>, manifest::Error> {
+        Ok(self.0.lock().unwrap()[&block.digest].clone())
+    }
+}
+
 /// What an agent has: what it held, and what it made so far.
 struct Held<'a> {
     chain: &'a Chain,
     first: DirSource,
-    from: &'a Manifest,
-    keeps: &'a dyn Fn(&TreePath) -> bool,
+    from: &'a dyn Entries,
+    keeps: &'a (dyn Fn(&TreePath) -> bool + Sync),
     made: &'a RefCell<HashMap<Digest, Vec<u8>>>,
 }
 
 impl Bases for Held<'_> {
     fn open(&self, number: u64) -> std::io::Result<Option<Box<dyn ReadAt>>> {
-        let entry = &self.from.entries()[number as usize];
+        let entry = self.from.numbered(number).unwrap().unwrap();
         let digest = entry.digest().unwrap();
         if self.chain.held(self.keeps, &entry.path, &digest) {
-            return Ok(BaseSource::content(&self.first, entry));
+            return Ok(BaseSource::content(&self.first, &entry));
         }
         let made = self.made.borrow().get(&digest).cloned();
         Ok(made.map(|bytes| Box::new(bytes) as Box<dyn ReadAt>))
@@ -185,12 +242,12 @@ impl FileSink for Into<'_> {
 /// The slow and obvious way to find what a content needs: frames, or `None` if it cannot be made.
 struct Model<'a> {
     chain: &'a Chain,
-    keeps: &'a dyn Fn(&TreePath) -> bool,
+    keeps: &'a (dyn Fn(&TreePath) -> bool + Sync),
     ops: Vec<Vec<Op>>,
 }
 
 impl<'a> Model<'a> {
-    fn new(chain: &'a Chain, keeps: &'a dyn Fn(&TreePath) -> bool) -> Self {
+    fn new(chain: &'a Chain, keeps: &'a (dyn Fn(&TreePath) -> bool + Sync)) -> Self {
         let all = |(index, _): &(PackIndex, _)| index.ops().map(|op| op.unwrap().1).collect();
         Self { chain, keeps, ops: chain.packs.iter().map(all).collect() }
     }
@@ -305,7 +362,12 @@ fn making() -> impl Strategy<Value = Making> {
         1 => Just(EncoderChoice::Rsync),
         1 => Just(EncoderChoice::Whole),
     ];
-    (encoders, any::<bool>()).prop_map(|(encoders, classes)| Making { encoders, classes })
+    let block_bytes = prop_oneof![Just(1usize), Just(120), Just(32 << 10)];
+    (encoders, any::<bool>(), block_bytes).prop_map(|(encoders, classes, block_bytes)| Making {
+        encoders,
+        classes,
+        block_bytes,
+    })
 }
 
 fn cases() -> u32 {
@@ -346,7 +408,7 @@ proptest! {
         }
         let frames: BTreeSet<_> = closures.iter().flatten().flatten().copied().collect();
         prop_assert_eq!(all.cost.frame_bytes, model.bytes(&frames));
-        let made = chain.carry_out(&all, &keeps);
+        let made = chain.carry_out(&chain.links(), &all, &keeps);
         for ((path, digest), made_by) in needs.iter().zip(&all.made_by) {
             if made_by.is_ok() {
                 let right = fs::read(chain.trees.path("g3").join(path.to_string())).unwrap();
@@ -376,7 +438,25 @@ proptest! {
             let place = |n: usize| makeable.iter().position(|m| *m == n).unwrap();
             prop_assert!(ours <= cost(&|n| choice & (1 << place(n)) != 0));
         }
-        chain.carry_out(&cheap, &keeps);
+        chain.carry_out(&chain.links(), &cheap, &keeps);
+
+        // Whoever has only the parts of the indexes that concern it promises nothing more, and
+        // nothing that does not come true; whoever keeps all loses nothing.
+        let parts = chain.parts(&keeps);
+        let links: Vec<Link<'_>> =
+            parts.iter().map(|(index, from)| Link { index, from: &**from }).collect();
+        let in_parts = draw(&links, &wanted(&|_| None), &held).unwrap();
+        for (made_by, whole) in in_parts.made_by.iter().zip(&all.made_by) {
+            prop_assert!(made_by.is_err() || made_by == whole);
+            prop_assert!(kept_dirs != 15 || made_by == whole);
+        }
+        let made = chain.carry_out(&links, &in_parts, &keeps);
+        for ((path, digest), made_by) in needs.iter().zip(&in_parts.made_by) {
+            if made_by.is_ok() {
+                let right = fs::read(chain.trees.path("g3").join(path.to_string())).unwrap();
+                prop_assert!(made.get(digest) == Some(&right), "{}", path);
+            }
+        }
     }
 }
 
@@ -396,7 +476,7 @@ fn a_file_that_changed_in_every_pack_comes_through_all_of_them() {
             (0..10).map(file).collect()
         })
         .collect();
-    let making = Making { encoders: EncoderChoice::Auto, classes: false };
+    let making = Making { encoders: EncoderChoice::Auto, classes: false, block_bytes: 100 };
     let chain = Chain::new(&generations, &[making; GENERATIONS - 1]);
     let everything = |_: &TreePath| true;
     let needs = chain.needs(&everything);
@@ -409,7 +489,7 @@ fn a_file_that_changed_in_every_pack_comes_through_all_of_them() {
     assert!(drawn.made_by.iter().all(|made_by| *made_by == Ok(GENERATIONS - 2)));
     assert_eq!(drawn.steps[0].only_bases.len(), 10);
     assert!(drawn.steps[2].only_bases.is_empty());
-    assert_eq!(chain.carry_out(&drawn, &everything).len(), 30);
+    assert_eq!(chain.carry_out(&chain.links(), &drawn, &everything).len(), 30);
     // One small file is not worth the frames of all.
     let one = draw(&chain.links(), &wanted[..1], &held).unwrap();
     let price = one.cost.frame_bytes;

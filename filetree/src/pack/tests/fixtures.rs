@@ -11,9 +11,13 @@ use crate::{
     signature::StoredSignature,
 };
 
-fn fixture() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/pack-1.pack")
+fn fixture(format: u32) -> PathBuf {
+    let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+    fixtures.join(format!("pack-{format}.pack"))
 }
+
+/// Format 1 has an index that is read whole, format 2 one that is read in parts.
+const NEWEST: u32 = 2;
 
 /// Holds the content of some files and the signatures of others.
 struct Mixed(DirSource);
@@ -52,9 +56,17 @@ fn trees() -> Trees {
 }
 
 #[test]
-fn packs_of_format_1_are_still_read() {
+fn packs_of_every_format_are_still_read() {
+    for format in 1..=NEWEST {
+        reads(format);
+    }
+    assert!(!fixture(NEWEST + 1).exists(), "a fixture that no test reads");
+}
+
+fn reads(format: u32) {
     let trees = trees();
-    fs::copy(fixture(), trees.path("pack")).unwrap();
+    fs::copy(fixture(format), trees.path("pack")).unwrap();
+    assert_eq!(trees.index().is_placed(), format > 1);
     let encoders: BTreeSet<Encoder> = trees.encoders().into_values().collect();
     assert_eq!(encoders, BTreeSet::from(Encoder::ALL));
     let (made, rebuilt, _) = rebuild(&trees, "old", |_| true);
@@ -72,6 +84,5 @@ fn write_the_fixture() {
     let trees = trees();
     let base = Mixed(trees.source("old"));
     trees.pack_with(&base, &PackOptions::new()).unwrap();
-    fs::create_dir_all(fixture().parent().unwrap()).unwrap();
-    fs::copy(trees.path("pack"), fixture()).unwrap();
+    fs::copy(trees.path("pack"), fixture(NEWEST)).unwrap();
 }

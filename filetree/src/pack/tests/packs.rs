@@ -4,7 +4,7 @@ use std::{fs, process::Command, sync::atomic::AtomicBool, time::SystemTime};
 
 use proptest::prelude::*;
 use protocol::{
-    pack::{Encoder, NoDelta},
+    pack::{Codec, Encoder, NoDelta},
     path::TreePath,
 };
 
@@ -240,6 +240,33 @@ fn a_large_file_is_patched_in_segments_that_find_their_old_place() {
     let summary = trees.pack_with(&base, &options).unwrap();
     trees.assert_round_trip(Some("old"));
     assert!(summary.length < (3 << 20) + 100_000, "{} bytes", summary.length);
+}
+
+#[test]
+fn where_little_changed_only_that_is_compressed_against_what_was_there() {
+    let trees = Trees::new();
+    let old = noise(10, 16 << 20);
+    let mut new = old.clone();
+    // A few bytes differ in one place of ten, and in another some come and some go.
+    for at in (1..16).map(|n| (n << 20) + 12_345) {
+        new[at..at + 40].fill(7);
+    }
+    new.splice(6_500_000..6_500_100, noise(11, 3_000));
+    trees.write("old", "image", &old);
+    trees.write("new", "image", &new);
+    let summary = trees.pack(EncoderChoice::Auto);
+    trees.assert_round_trip(Some("old"));
+    assert!(summary.length < 6_000, "{} bytes", summary.length);
+    let index = trees.index();
+    let (mut content, mut prefix) = (0, 0);
+    for frame in index.frames_around(0).unwrap().1 {
+        content += u64::from(frame.raw_len);
+        if let Codec::ZstdPrefix { bases } = &frame.codec {
+            prefix += bases.iter().map(|base| u64::from(base.len)).sum::<u64>();
+        }
+    }
+    // Whole segments against whole ranges would be 16 MiB against more than as much.
+    assert!(content < 200_000 && prefix < 3 << 20, "{content} bytes against {prefix}");
 }
 
 #[test]

@@ -5,15 +5,16 @@ use protocol::{
     path::TreePath,
 };
 
-/// What becomes of one path; entries are given by number.
+/// What becomes of one path; entries are given by number, which fits: a manifest has far fewer than
+/// 2^32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
     /// New, or of other content; with the old file of the same path.
-    Put { to: usize, old_file: Option<usize> },
+    Put { to: u32, old_file: Option<u32> },
     /// Same content, other attributes.
-    Attributes { to: usize },
+    Attributes { to: u32 },
     /// Gone, with everything inside.
-    Delete { from: usize },
+    Delete { from: u32 },
 }
 
 /// Every change from `from` to `to`, in path order.
@@ -21,7 +22,7 @@ pub(super) fn changes(from: &Manifest, to: &Manifest) -> Vec<Change> {
     let (old, new) = (from.entries(), to.entries());
     let (mut at, mut changes) = (0, Vec::new());
     let mut gone: Option<&TreePath> = None;
-    for (number, entry) in new.iter().enumerate() {
+    for (number, entry) in (0u32..).zip(new) {
         at = deletions(old, at, Some(&entry.path), &mut gone, &mut changes);
         let same_path = old.get(at).filter(|old| old.path == entry.path);
         let Some(before) = same_path else {
@@ -35,7 +36,7 @@ pub(super) fn changes(from: &Manifest, to: &Manifest) -> Vec<Change> {
             changes.push(if has_same_content(before, entry) {
                 Change::Attributes { to: number }
             } else {
-                let old_file = before.digest().map(|_| at);
+                let old_file = before.digest().map(|_| at as u32);
                 Change::Put { to: number, old_file }
             });
         }
@@ -57,7 +58,7 @@ fn deletions<'a>(
         && until.is_none_or(|until| entry.path < *until)
     {
         if !gone.is_some_and(|gone| entry.path.is_inside(gone)) {
-            changes.push(Change::Delete { from: at });
+            changes.push(Change::Delete { from: at as u32 });
             *gone = Some(&entry.path);
         }
         at += 1;

@@ -15,7 +15,7 @@ use crate::{
         ReadAt,
         choose::{DELTA_WORTH_SHARE, EncoderChoice, FrameKind},
         frame, group,
-        patch::Alignment,
+        patch::{Alignment, Part},
         rsync, whole,
     },
     pack::{BaseSource, ContentSource, Error},
@@ -255,7 +255,10 @@ impl Context<'_> {
             }
             Way::Patch { alignment, old, number } => {
                 let new = file.new.range(range.start, len).map_err(read)?;
-                self.patch(alignment, &**old, *number, range, new)
+                let copied =
+                    alignment.copied_bytes() as f64 / file.member.entry.size().max(1) as f64;
+                let level = self.levels.where_new(FrameKind::Patch, 1.0 - copied);
+                self.patch(alignment, (&**old, *number), range, new, level)
             }
         }
     }
@@ -269,30 +272,32 @@ impl Context<'_> {
     fn patch(
         &self,
         alignment: &Alignment,
-        old: &dyn ReadAt,
-        number: u64,
+        (old, number): (&dyn ReadAt, u64),
         range: Range<u64>,
         new: Vec<u8>,
+        level: i32,
     ) -> Result<Segment, Error> {
         if let Some(at) = alignment.identical(&range)
             && old.range(at, new.len()).is_ok_and(|old| old == new)
         {
-            let piece = Piece::Old { offset: at, len: new.len() as u64 };
-            return Ok(Segment { piece, verified: new });
+            let pieces = vec![Piece::Old { offset: at, len: new.len() as u64 }];
+            return Ok(Segment { frame: None, pieces, verified: new });
         }
-        let mut bytes = Vec::new();
-        let mut bases = Vec::new();
-        for range in alignment.bases(&range) {
-            let len = (range.end - range.start) as usize;
-            // An old file that cannot be read any more just does not help.
-            if let Ok(old) = old.range(range.start, len) {
-                bytes.extend_from_slice(&old);
-                bases.push(BaseRange { entry: number, offset: range.start, len: len as u32 });
-            }
+        if let Some(sparse) = alignment.sparse(&range)
+            && let Some(pieces) = kept_pieces(&sparse.parts, range.start, old, &new)
+        {
+            let changed = sparse.parts.iter().filter_map(|part| match part {
+                Part::New(part) => Some(within(part, range.start)),
+                Part::Kept { .. } => None,
+            });
+            let changed: Vec<u8> = changed.flat_map(|part| &new[part]).copied().collect();
+            let frame = match changed.is_empty() {
+                true => None,
+                false => Some(against(&sparse.bases, (old, number), &changed, level)?),
+            };
+            return Ok(Segment { frame, pieces, verified: new });
         }
-        let prefix_len = bytes.len();
-        bytes.extend_from_slice(&new);
-        let packed = best(&bytes, prefix_len, bases, self.levels.of(FrameKind::Patch))?;
+        let packed = against(&alignment.bases(&range), (old, number), &new, level)?;
         Ok(Segment::of(packed, new))
     }
 
@@ -383,25 +388,50 @@ pub(super) enum Way {
 
 /// One segment of a large file.
 pub(super) struct Segment {
-    pub(super) piece: Piece,
+    /// What of it had to be compressed.
+    pub(super) frame: Option<Packed>,
+    /// In the order of the new file.
+    pub(super) pieces: Vec<Piece>,
     /// Bytes of the new file in it, for its digest.
     pub(super) verified: Vec<u8>,
 }
 
-/// Where a segment's content comes from.
+/// Where a part of a segment's content comes from.
 pub(super) enum Piece {
-    Frame(Packed),
+    /// The segment's frame.
+    Frame { offset: u32, len: u32 },
     /// The very same bytes of the old file.
-    Old {
-        offset: u64,
-        len: u64,
-    },
+    Old { offset: u64, len: u64 },
 }
 
 impl Segment {
     fn of(packed: Packed, verified: Vec<u8>) -> Self {
-        Self { piece: Piece::Frame(packed), verified }
+        let pieces = vec![Piece::Frame { offset: 0, len: packed.raw_len }];
+        Self { frame: Some(packed), pieces, verified }
     }
+}
+
+/// A range of the new file within the segment that begins at `start`.
+fn within(range: &Range<u64>, start: u64) -> Range<usize> {
+    (range.start - start) as usize..(range.end - start) as usize
+}
+
+/// The pieces of a segment that keeps most of the old file, if what is kept is there still.
+fn kept_pieces(parts: &[Part], start: u64, old: &dyn ReadAt, new: &[u8]) -> Option<Vec<Piece>> {
+    let mut at = 0;
+    let piece = |part: &Part| match part {
+        Part::New(range) => {
+            let (offset, len) = (at, (range.end - range.start) as u32);
+            at += len;
+            Some(Piece::Frame { offset, len })
+        }
+        Part::Kept { new: range, old_at } => {
+            let len = range.end - range.start;
+            let is_same = old.range(*old_at, len as usize).ok()? == new[within(range, start)];
+            is_same.then_some(Piece::Old { offset: *old_at, len })
+        }
+    };
+    parts.iter().map(piece).collect()
 }
 
 /// A large file on its way through the workers.
@@ -414,6 +444,27 @@ pub(super) fn is_worth_a_base(with: usize, without: usize) -> bool {
 /// Roughly what bytes take by themselves.
 fn measure(bytes: &[u8]) -> Result<usize, Error> {
     Ok(frame::compress(bytes, 0, 3).map_err(Error::Compress)?.len())
+}
+
+/// Compresses `new` with ranges of the old file, and the number of its entry, as prefix.
+fn against(
+    ranges: &[Range<u64>],
+    (old, entry): (&dyn ReadAt, u64),
+    new: &[u8],
+    level: i32,
+) -> Result<Packed, Error> {
+    let (mut bytes, mut bases) = (Vec::new(), Vec::new());
+    for range in ranges {
+        let len = (range.end - range.start) as usize;
+        // An old file that cannot be read any more just does not help.
+        if let Ok(old) = old.range(range.start, len) {
+            bytes.extend_from_slice(&old);
+            bases.push(BaseRange { entry, offset: range.start, len: len as u32 });
+        }
+    }
+    let prefix_len = bytes.len();
+    bytes.extend_from_slice(new);
+    best(&bytes, prefix_len, bases, level)
 }
 
 /// Compresses what follows the prefix, with it or, where that is about as good, without it: fewer

@@ -5,6 +5,7 @@ use std::{
     fs::{self, File},
     io::{self, BufWriter, Read, Seek, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use protocol::{
@@ -20,6 +21,7 @@ use protocol::{
 use super::{
     EncoderSummary, PackOptions, PackSummary, Phase, Progress,
     changes::Change,
+    contents::Contents,
     encode::{Batch, Large, Member, Packed, Piece, Segment, SharedLarge, Way},
     plan::{Plan, operation},
     shared::{Part, SharedObject, shifted},
@@ -41,8 +43,8 @@ pub(super) struct Output<'a> {
     out: PathBuf,
     frames: Scratch,
     index: IndexBuilder,
-    changes: Vec<Change>,
-    contents: Vec<Option<Content>>,
+    changes: Arc<[Change]>,
+    contents: Contents,
     /// Operations whose frames lie in other objects.
     parts: Vec<(usize, Part)>,
     /// The large file whose segments are coming.
@@ -68,16 +70,16 @@ struct OpenFile {
 impl<'a> Output<'a> {
     pub(super) fn create(
         out: &Path,
-        plan: &Plan<'a>,
+        plan: &mut Plan<'a>,
         from: &'a Manifest,
         options: &'a PackOptions<'a>,
     ) -> Result<Self, Error> {
         Ok(Self {
             frames: Scratch::create(out, "frames")?,
             out: out.to_path_buf(),
-            index: IndexBuilder::new(),
+            index: IndexBuilder::in_parts(options.block_bytes),
             changes: plan.changes(),
-            contents: plan.contents(),
+            contents: plan.take_contents(),
             parts: Vec::new(),
             open: OpenFile::default(),
             from,
@@ -116,7 +118,7 @@ impl<'a> Output<'a> {
                 Some(base_entry) => Content::RsyncDelta { base_entry, slices },
                 None => Content::Slices { encoder: placed.encoder, slices },
             };
-            self.contents[placed.op] = Some(content);
+            self.contents.set(placed.op, content);
             let (stored, raw) = lens[placed.frame];
             self.tally.add_stored(placed.encoder, stored * u64::from(placed.len) / raw.max(1));
             self.count_reason(placed.reason);
@@ -133,29 +135,31 @@ impl<'a> Output<'a> {
     ) -> Result<(), Error> {
         self.open.digest.update(&segment.verified);
         self.advance(segment.verified.len() as u64);
-        let slice = match segment.piece {
-            Piece::Frame(packed) => {
-                self.open.stored_bytes += packed.stored.len() as u64;
-                self.open.uses_old |=
-                    matches!(packed.codec, protocol::pack::Codec::ZstdPrefix { .. });
-                let (frame, len) = (self.open.frames.len() as u32, packed.raw_len);
-                let stored = self.store(packed)?;
-                self.open.frames.push(stored);
-                Slice::Frame { frame, offset: 0, len }
+        // Those of this segment's frame refer to the next.
+        let frame = self.open.frames.len() as u32;
+        if let Some(packed) = segment.frame {
+            self.open.stored_bytes += packed.stored.len() as u64;
+            self.open.uses_old |= matches!(packed.codec, protocol::pack::Codec::ZstdPrefix { .. });
+            let stored = self.store(packed)?;
+            self.open.frames.push(stored);
+        }
+        for piece in segment.pieces {
+            let slice = match piece {
+                Piece::Frame { offset, len } => Slice::Frame { frame, offset, len },
+                Piece::Old { offset, len } => {
+                    self.open.uses_old = true;
+                    let entry = file.member.old.unwrap_or(0);
+                    Slice::Base { entry, offset, len }
+                }
+            };
+            match (self.open.slices.last_mut(), slice) {
+                // Runs of old bytes that go on in the next segment are one slice.
+                (
+                    Some(Slice::Base { entry, offset, len }),
+                    Slice::Base { entry: next_entry, offset: next, len: more },
+                ) if *entry == next_entry && *offset + *len == next => *len += more,
+                _ => self.open.slices.push(slice),
             }
-            Piece::Old { offset, len } => {
-                self.open.uses_old = true;
-                let entry = file.member.old.unwrap_or(0);
-                Slice::Base { entry, offset, len }
-            }
-        };
-        match (self.open.slices.last_mut(), slice) {
-            // Runs of equal segments are one slice.
-            (
-                Some(Slice::Base { entry, offset, len }),
-                Slice::Base { entry: next_entry, offset: next, len: more },
-            ) if *entry == next_entry && *offset + *len == next => *len += more,
-            _ => self.open.slices.push(slice),
         }
         if last { self.close(file) } else { Ok(()) }
     }
@@ -196,7 +200,7 @@ impl<'a> Output<'a> {
         for frame in &open.frames {
             first.get_or_insert(self.index.push_frame(frame)?);
         }
-        self.contents[file.member.op] = Some(shifted(content, first.unwrap_or(0)));
+        self.contents.set(file.member.op, shifted(content, first.unwrap_or(0)));
         Ok(())
     }
 
@@ -274,7 +278,7 @@ impl<'a> Output<'a> {
         let shared = self.finish_parts()?;
         let (mut content_bytes, mut rsync_bytes) = (0, 0);
         let contents = std::mem::take(&mut self.contents);
-        for (change, content) in self.changes.iter().zip(contents) {
+        for (change, content) in self.changes.iter().zip(contents.into_each()) {
             let encoder = content.as_ref().and_then(Content::encoder);
             let op = operation(*change, content, self.from, to);
             if let (Some(encoder), protocol::pack::Op::Put { entry, .. }) = (encoder, &op) {
@@ -283,9 +287,10 @@ impl<'a> Output<'a> {
                 rsync_bytes += rsync_estimate(entry.size(), has_old);
                 self.tally.add_file(encoder, entry.size());
             }
-            self.index.push_op(&op)?;
+            self.index.push_op_to(self.from, &op)?;
         }
         let index = self.index.finish(header)?;
+        let front = protocol::pack::Index::front(&index)?;
         let mut pack = Scratch::create(&self.out, "pack")?;
         pack.write(&index)?;
         let digest = append_frames(&mut pack, &mut self.frames, 0, &index, self.options)?;
@@ -298,6 +303,8 @@ impl<'a> Output<'a> {
             length,
             index_length: index.len() as u64,
             index_digest: Digest::of(&index),
+            front_length: front.len() as u64,
+            front_digest: Digest::of(front),
             shared,
             operations: self.changes.len() as u64,
             content_bytes,
@@ -319,7 +326,7 @@ impl Output<'_> {
             for frame in &part.frames {
                 first.get_or_insert(self.index.push_frame(frame)?);
             }
-            self.contents[op] = Some(shifted(part.content, first.unwrap_or(0)));
+            self.contents.set(op, shifted(part.content, first.unwrap_or(0)));
             objects.push(part.object);
         }
         Ok(objects)

@@ -15,6 +15,7 @@ use protocol::{
 use super::{
     PackOptions,
     changes::{Change, changes},
+    contents::Contents,
     encode::{Context, Large, Member, SharedLarge, Way},
     pipeline::Tasks,
     shared::Part,
@@ -51,18 +52,18 @@ pub(super) enum Task<'a> {
 
 /// Every operation of the pack, and the files that need work.
 pub(super) struct Plan<'a> {
-    changes: Vec<Change>,
+    changes: Arc<[Change]>,
     /// Content that is known already, by number of the operation.
-    contents: Vec<Option<Content>>,
+    contents: Contents,
     work: Vec<Member<'a>>,
     options: &'a PackOptions<'a>,
 }
 
 impl<'a> Plan<'a> {
     pub(super) fn new(from: &Manifest, to: &'a Manifest, options: &'a PackOptions<'a>) -> Self {
-        let changes = changes(from, to);
-        let mut plan =
-            Self { contents: vec![None; changes.len()], changes, work: Vec::new(), options };
+        let changes: Arc<[Change]> = changes(from, to).into();
+        let contents = Contents::of(changes.len());
+        let mut plan = Self { contents, changes, work: Vec::new(), options };
         plan.find_content(from, to);
         plan.find_bases(from);
         plan
@@ -73,42 +74,51 @@ impl<'a> Plan<'a> {
         self.work.iter().map(|member| member.entry.size()).sum()
     }
 
-    /// Content that is known already, to be completed by what the tasks give.
-    pub(super) fn contents(&self) -> Vec<Option<Content>> {
-        self.contents.clone()
+    /// Content that is known already, to be completed by what the tasks give: it is asked for once.
+    pub(super) fn take_contents(&mut self) -> Contents {
+        std::mem::take(&mut self.contents)
     }
 
     /// The operations without content.
-    pub(super) fn changes(&self) -> Vec<Change> {
-        self.changes.clone()
+    pub(super) fn changes(&self) -> Arc<[Change]> {
+        Arc::clone(&self.changes)
     }
 
     /// Finds content that needs no bytes; the rest is work.
     fn find_content(&mut self, from: &Manifest, to: &'a Manifest) {
         let put = |change: &Change| match *change {
-            Change::Put { to: number, old_file } => Some((&to.entries()[number], old_file)),
+            Change::Put { to: number, old_file } => {
+                Some((&to.entries()[number as usize], old_file))
+            }
             Change::Attributes { .. } | Change::Delete { .. } => None,
         };
-        let wanted: HashSet<Digest> =
-            self.changes.iter().filter_map(put).filter_map(|(entry, _)| entry.digest()).collect();
         let class = self.options.class;
-        let old = OldContent::find(from, &wanted, &class);
-        let mut seen: HashMap<Digest, u64> = HashMap::new();
-        for (op, change) in self.changes.iter().enumerate() {
+        // Where there is nothing old, everything is new, and may be a million contents.
+        let old = if from.entries().is_empty() {
+            OldContent::default()
+        } else {
+            let puts = self.changes.iter().filter_map(put);
+            let wanted: HashSet<Digest> = puts.filter_map(|(entry, _)| entry.digest()).collect();
+            OldContent::find(from, &wanted, &class)
+        };
+        let mut seen: HashMap<&'a Digest, u32> = HashMap::new();
+        let changes = Arc::clone(&self.changes);
+        for (op, change) in changes.iter().enumerate() {
             let Some((entry, old_file)) = put(change) else { continue };
-            let Some(digest) = entry.digest() else { continue };
-            self.contents[op] = if entry.size() == 0 {
-                Some(Content::Slices { encoder: Encoder::Whole, slices: Vec::new() })
-            } else if let Some(from_entry) = old.get(&digest, class(&entry.path)) {
-                Some(Content::Copy { from_entry })
-            } else if let Some(&op) = seen.get(&digest) {
-                Some(Content::Same { op })
+            let EntryKind::File { digest, .. } = &entry.kind else { continue };
+            let content = if entry.size() == 0 {
+                Content::Slices { encoder: Encoder::Whole, slices: Vec::new() }
+            } else if let Some(from_entry) = old.get(digest, class(&entry.path)) {
+                Content::Copy { from_entry }
+            } else if let Some(&op) = seen.get(digest) {
+                Content::Same { op: op.into() }
             } else {
-                seen.insert(digest, op as u64);
-                let old = old_file.map(|old| old as u64);
+                seen.insert(digest, op as u32);
+                let old = old_file.map(u64::from);
                 self.work.push(Member { op, entry, old });
-                None
+                continue;
             };
+            self.contents.set(op, content);
         }
     }
 
@@ -116,6 +126,9 @@ impl<'a> Plan<'a> {
     fn find_bases(&mut self, from: &Manifest) {
         if self.options.encoders == EncoderChoice::Whole {
             self.work.iter_mut().for_each(|member| member.old = None);
+            return;
+        }
+        if from.entries().is_empty() {
             return;
         }
         let lonely = self.work.iter().filter(|member| member.old.is_none());
@@ -296,9 +309,11 @@ pub(super) fn operation(
     to: &Manifest,
 ) -> Op {
     match change {
-        Change::Put { to: number, .. } => Op::Put { entry: to.entries()[number].clone(), content },
+        Change::Put { to: number, .. } => {
+            Op::Put { entry: to.entries()[number as usize].clone(), content }
+        }
         Change::Attributes { to: number } => {
-            let entry = &to.entries()[number];
+            let entry = &to.entries()[number as usize];
             let link_group = match entry.kind {
                 EntryKind::File { link_group, .. } => link_group,
                 EntryKind::Dir | EntryKind::Symlink { .. } => None,
@@ -306,6 +321,8 @@ pub(super) fn operation(
             let (path, mode, mtime) = (entry.path.clone(), entry.mode, entry.mtime);
             Op::Attributes { path, mode, mtime, link_group }
         }
-        Change::Delete { from: number } => Op::Delete { path: from.entries()[number].path.clone() },
+        Change::Delete { from: number } => {
+            Op::Delete { path: from.entries()[number as usize].path.clone() }
+        }
     }
 }

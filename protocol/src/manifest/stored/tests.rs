@@ -54,6 +54,10 @@ fn it_answers_as_the_manifest_in_memory_does() {
         assert_eq!(stored.numbered(n).unwrap().as_ref(), manifest.entries().get(n as usize));
         assert_eq!(stored.find(&path(&format!("f{n:06}x"))), Ok(None));
     }
+    let numbers = || Box::new((3..30_002).step_by(1_999).chain([40_000]));
+    let picked: Result<Vec<_>, _> = stored.chosen(numbers()).collect();
+    assert_eq!(picked.as_ref().map(Vec::len), Ok(16));
+    assert_eq!(picked, manifest.chosen(numbers()).collect());
     assert_eq!(stored.find(&path("a")), Ok(None));
     assert_eq!(stored.find(&path("z")), Ok(None));
     assert_eq!(stored.numbered(30_000), Ok(None));

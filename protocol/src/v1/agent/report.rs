@@ -339,3 +339,29 @@ pub struct NotTaken {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f24_results_have_pulpdists_names_and_disabled_has_no_suffix() {
+        use RunResult as R;
+        let table = [
+            (R::UpToDate, "SYNC_UP_TO_DATE"),
+            (R::Completed, "SYNC_COMPLETED"),
+            (R::Partial, "SYNC_PARTIAL"),
+            (R::Failed, "SYNC_FAILED"),
+            (R::Disabled, "SYNC_DISABLED"),
+            (R::UpToDateDryRun, "SYNC_UP_TO_DATE_DRY_RUN"),
+            (R::CompletedDryRun, "SYNC_COMPLETED_DRY_RUN"),
+            (R::PartialDryRun, "SYNC_PARTIAL_DRY_RUN"),
+            (R::FailedDryRun, "SYNC_FAILED_DRY_RUN"),
+        ];
+        for (result, name) in table {
+            assert_eq!(serde_json::to_value(result).unwrap(), name);
+            assert_eq!(serde_json::from_value::<R>(name.into()).unwrap(), result);
+        }
+        assert!(serde_json::from_value::<R>("SYNC_DISABLED_DRY_RUN".into()).is_err());
+    }
+}

@@ -190,6 +190,7 @@ fn the_definitions_are_those_of_the_table() {
     let at = |tree: &str, site: &str| find("assignment", &[("tree", tree), ("site", site)]);
     let mirror = at("simple_sync", "default");
     assert_eq!(mirror["path"].as_str(), Some("from_default/sources/simple"));
+    assert_eq!(mirror["chmod"].as_str(), Some("u+rX"), "modes are the upstream's");
     assert_eq!(lists(&mirror, "filter"), ["+ dull/keep"]);
     assert_eq!(lists(&mirror, "exclude"), ["*.tmp", "*skip*", "/top", "mine"]);
     assert_eq!(at("simple_sync", "other")["enabled"].as_bool(), Some(false), "r12: off by default");
@@ -213,6 +214,23 @@ fn the_definitions_are_those_of_the_table() {
     for text in ["\"re*\" would leave out", "bandwidth_limit", "old_daemon"] {
         assert!(warned.contains(text), "{text}: {warned}");
     }
+}
+
+#[test]
+fn r1c_notes_overrule_nothing_and_a_warning_says_so() {
+    let mut with_notes = document();
+    // PulpDist let these take the place of what the tree says.
+    with_notes["LOCAL_MIRRORS"][0]["notes"] =
+        json!({ "pulpdist": { "sync_hours": 1, "site_id": "other" }, "owner": "somebody" });
+    let with_notes = import(&with_notes.to_string()).unwrap();
+    let without = import(&document().to_string()).unwrap();
+    assert_eq!(with_notes.text, without.text);
+    let new = with_notes.warnings.iter().filter(|warning| !without.warnings.contains(warning));
+    let new: Vec<_> = new.collect();
+    assert!(
+        new.len() == 1 && new[0].contains("simple_sync") && new[0].contains("notes"),
+        "{new:?}"
+    );
 }
 
 #[test]

@@ -17,6 +17,9 @@ use super::{
 
 /// Site of repositories that were written by hand.
 const RAW_SITE: &str = "default";
+/// PulpDist kept the upstream's modes: who could not read a file there could not read it here. The
+/// agent itself has to. Without a word everybody may read what is published.
+const AS_UPSTREAM: &str = "u+rX";
 
 /// One table of a definition file.
 struct Table(String);
@@ -289,6 +292,7 @@ impl Writer<'_> {
             .text("site", site)
             .text("tree", tree)
             .text("path", &path)
+            .text("chmod", AS_UPSTREAM)
             .list("filter", &filter)
             .list("exclude", &exclude)
             .list("listing-filter", &rules(&mirror.listing_filters))
