@@ -159,7 +159,7 @@ impl Reader {
     /// Begins a download, of which nothing more is read than the connection brings by itself.
     pub(crate) fn begin(&self, path: &str) -> reqwest::Response {
         let request = self.http.get(format!("https://{}{path}", self.address));
-        self.runtime.block_on(request.send()).unwrap()
+        self.runtime.block_on(async { request.send().await.unwrap() })
     }
 
     /// The next piece of a download; `None` at its end.
