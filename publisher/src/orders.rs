@@ -4,7 +4,11 @@
 //! coordinator is away: trees are scanned on, and the readers that it named are served until the
 //! orders are too old. A revision that goes back is obeyed only under a higher restore epoch.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use filetree::fs::Dir;
 use jiff::Timestamp;
@@ -25,6 +29,8 @@ const FILE: &[u8] = b"orders.json";
 const MAX_FILE: u64 = 256 << 20;
 /// How long one poll waits for something newer.
 const WAIT: Duration = Duration::from_secs(60);
+/// How often, and for how long, the coordinator is asked about somebody who is not known.
+const ANEW: Duration = Duration::from_secs(2);
 /// The first and the longest pause after a failure.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -59,13 +65,16 @@ pub struct OrderKeeper {
     client: Client,
     clock: Clock,
     newest: watch::Sender<Option<Arc<Orders>>>,
+    /// When somebody's coming was last a reason to ask.
+    asked: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl OrderKeeper {
     /// Starts from the orders that were kept in the data directory.
     pub fn open(dir: Dir, client: Client, clock: Clock) -> io::Result<Self> {
         let kept: Option<Orders> = durable::read_json(&dir, FILE, MAX_FILE)?;
-        Ok(Self { dir, client, clock, newest: watch::Sender::new(kept.map(Arc::new)) })
+        let newest = watch::Sender::new(kept.map(Arc::new));
+        Ok(Self { dir, client, clock, newest, asked: tokio::sync::Mutex::default() })
     }
 
     /// Follows the orders.
@@ -79,6 +88,20 @@ impl OrderKeeper {
             self.take(orders);
         }
         Ok(())
+    }
+
+    /// Asks for what is current because somebody is not named in what is known; not more often than
+    /// every [`ANEW`], whoever comes, and not for long.
+    pub async fn ask_anew(&self) {
+        let mut asked = self.asked.lock().await;
+        if asked.is_some_and(|asked| asked.elapsed() < ANEW) {
+            return;
+        }
+        let answer = tokio::time::timeout(ANEW, self.refresh()).await;
+        *asked = Some(Instant::now());
+        if let Ok(Err(error)) = answer {
+            tracing::debug!(error = error_chain(&error), "asked for orders in vain");
+        }
     }
 
     /// Polls until `shutdown`.

@@ -156,6 +156,21 @@ impl Reader {
         })
     }
 
+    /// Begins a download, of which nothing more is read than the connection brings by itself.
+    pub(crate) fn begin(&self, path: &str) -> reqwest::Response {
+        let request = self.http.get(format!("https://{}{path}", self.address));
+        self.runtime.block_on(async { request.send().await.unwrap() })
+    }
+
+    /// The next piece of a download; `None` at its end.
+    pub(crate) fn piece(
+        &self,
+        download: &mut reqwest::Response,
+    ) -> Result<Option<usize>, reqwest::Error> {
+        let piece = self.runtime.block_on(download.chunk())?;
+        Ok(piece.map(|piece| piece.len()))
+    }
+
     /// The statement that the pointer of a tree holds.
     pub(crate) fn latest(&self, tree: &str) -> Statement {
         let answered = self.get(&format!("/trees/{tree}/latest"), &[]);

@@ -4,7 +4,7 @@ use std::{process::Command, time::Instant};
 
 use tests::{
     Testbed,
-    fixture::OneTree,
+    fixture::{OneTree, noise},
     programs::{program, succeed, told},
     wait_until,
 };
@@ -47,6 +47,32 @@ fn running_daemons_renew_their_certificates_and_work_goes_on() {
     let status = succeed(&mut net.agent.command(&["status", "--output", "json"]));
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     assert!(status["trouble"].is_null(), "{status:#}");
+    assert!(agent.stop().success());
+}
+
+#[test]
+fn a_transfer_that_outlives_its_certificate_goes_on_with_the_next_ones() {
+    const LENGTH: u64 = 16 << 20;
+    let net = OneTree::start_in(Testbed::start_with("certificate-life = \"6s\""), "", "");
+    net.testbed.apply("[[site]]\nname = \"site\"\ndefault-rate = \"1MiB/s\"\n");
+    net.write("large", noise(1, LENGTH as usize));
+    net.publish();
+    let before = serial(&net.testbed, "agent", "agent");
+    let mut agent = net.testbed.run_agent(&net.agent);
+    let run = net.testbed.wait_for_generation("tree@site", 1);
+    let time = |key: &str| run[key].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let took = time("ended").duration_since(time("started"));
+    assert!(took.as_secs() > 12, "two lives of a certificate: {took:?}");
+    net.assert_same();
+    let came: u64 = run["ways"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|way| way["received-bytes"].as_u64())
+        .sum();
+    assert!(came < LENGTH + LENGTH / 10, "nothing comes twice: {came}");
+    assert_ne!(serial(&net.testbed, "agent", "agent"), before);
+    agent.wait_for_log("certificate renewed");
     assert!(agent.stop().success());
 }
 

@@ -29,6 +29,7 @@ mod hooks;
 mod hostile_rsync;
 mod hub;
 mod interrupted;
+mod jigdo;
 mod layouts;
 mod left_behind;
 mod line;

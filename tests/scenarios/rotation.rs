@@ -251,10 +251,14 @@ fn three_rotations_of_the_root_under_load_with_two_replicas_cut_nobody_off() {
         assert!(log.contains("/v1/agent/orders"), "each of the two was asked");
     }
     for (who, log) in daemons.iter().chain([&publishing]).map(|daemon| daemon.log()).enumerate() {
-        for text in ["UnknownIssuer", "UnknownCA", "was revoked", "has expired"] {
+        for text in ["UnknownIssuer", "UnknownCA", "has expired"] {
             let line = log.lines().find(|line| line.contains(text));
             assert_eq!(line, None, "daemon {who}");
         }
+        // A new certificate of which the publisher hears late, because no replica took its question
+        // just then, costs a run that is tried again.
+        let late = log.lines().filter(|line| line.contains("run failed")).count();
+        assert!(late <= ROTATIONS, "daemon {who} failed {late} times:\n{log}");
     }
     let (generations, taken) = (announced.load(Ordering::Relaxed), pair.balancer.taken());
     eprintln!(

@@ -64,7 +64,7 @@ impl App {
         attention.extend(self.suspicions(&mut tx, &picture, scope, now).await?);
         if *scope == Scope::Network {
             attention.extend(self.rotation(&picture));
-            attention.extend(self.authority_in_need(now));
+            attention.extend(authority_in_need(self.authority().not_after(), now));
             attention.extend(tx.queues().await?.iter().filter_map(undelivered));
         }
         tx.commit().await?;
@@ -106,16 +106,6 @@ impl App {
         }
     }
 
-    /// Nobody can be certified beyond the end of the authority itself, and its replacement takes a week.
-    fn authority_in_need(&self, now: Timestamp) -> Option<String> {
-        let ends = self.authority().not_after();
-        (ends.duration_since(now) < REPLACED_IN).then(|| {
-            format!(
-                "the network's authority ends at {ends}, and with it all certificates; `coordinator ca rotate` begins to replace it"
-            )
-        })
-    }
-
     fn identities_in_need(&self, picture: &Picture, scope: &Scope, now: Timestamp) -> Vec<String> {
         let mut texts = Vec::new();
         for identity in picture.fleet.identities().filter(|found| found.revoked.is_none()) {
@@ -147,6 +137,15 @@ impl App {
         }
         texts
     }
+}
+
+/// Nobody can be certified beyond the end of the authority itself, and its replacement takes a week.
+fn authority_in_need(ends: Timestamp, now: Timestamp) -> Option<String> {
+    (ends.duration_since(now) < REPLACED_IN).then(|| {
+        format!(
+            "the network's authority ends at {ends}, and with it all certificates; `coordinator ca rotate` begins to replace it"
+        )
+    })
 }
 
 /// What an admin is told of a webhook that takes nothing.
@@ -194,4 +193,20 @@ fn failures(
         format!("{} failed: {error}", status.name)
     };
     assignments.iter().filter(failed).map(text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_the_authority_is_told_a_season_before_it_comes() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let ends = at("2030-06-01T00:00:00Z");
+        assert_eq!(authority_in_need(ends, at("2030-03-01T00:00:00Z")), None);
+        for late in ["2030-03-05T00:00:00Z", "2031-01-01T00:00:00Z"] {
+            let told = authority_in_need(ends, at(late)).unwrap();
+            assert!(told.contains("2030-06-01") && told.contains("ca rotate"), "{told}");
+        }
+    }
 }

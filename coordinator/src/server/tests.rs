@@ -98,12 +98,11 @@ async fn what_one_replica_did_the_other_knows_within_half_a_second() {
     here.apply(&request).await.unwrap();
     let agent = enroll(&here, dir.path(), "lisbon-1").await;
 
-    // A poll at one replica is woken by a change at the other.
+    // A certificate that one replica made counts at the other, too, with the next request.
     let at_second = client(&second, &agent);
-    let known = wait_for(async || at_second.agent_orders(Revision(0), Duration::ZERO).await.ok())
-        .await
-        .unwrap()
-        .revision;
+    let orders = at_second.agent_orders(Revision(0), Duration::ZERO).await.unwrap();
+    let known = orders.unwrap().revision;
+    // A poll at one replica is woken by a change at the other.
     let waiting = at_second.clone();
     let poll = tokio::spawn(async move { waiting.agent_orders(known, SOON).await });
     let faster = "[[site]]\nname = \"lisbon\"\ndefault-rate = \"1MiB/s\"\n";

@@ -88,11 +88,7 @@ mod tests {
         assert_eq!(aliases.outlived(at(110), grace), std::slice::from_ref(&one));
         assert_eq!(Aliases::load(&dir).unwrap(), aliases, "also after a restart");
         aliases.set(&dir, Some(&one), at(105)).unwrap();
-        assert_eq!(
-            aliases.outlived(at(1000), grace),
-            std::slice::from_ref(&two),
-            "the other is in use again"
-        );
+        assert_eq!(aliases.outlived(at(1000), grace), std::slice::from_ref(&two), "in use again");
         aliases.set(&dir, None, at(120)).unwrap();
         assert_eq!(aliases.outlived(at(1000), grace), [one.clone(), two.clone()]);
         // A clock that was set back.

@@ -144,7 +144,7 @@ async fn respond(
         Target::Asked(asked) => asked.tree(),
         Target::Signed(object) => &object.tree,
     };
-    if !state.readable(peer)?.contains(tree) {
+    if !state.readable_now(peer).await?.contains(tree) {
         return Err(ProblemKind::Forbidden.with(format!(
             "{peer} may not read {tree}: its site has no live grant for it, or no assignment"
         )));

@@ -77,6 +77,21 @@ impl State {
         let orders = self.orders.follow().borrow().clone();
         trees_of(orders.as_deref(), peer, self.now(), self.config.readers_max_age)
     }
+
+    /// The same; of a certificate that no order names the coordinator is asked first. It may have been
+    /// made a moment ago, and the news of it be late because the coordinator was just restarted.
+    pub(crate) async fn readable_now(
+        &self,
+        peer: &PeerIdentity,
+    ) -> Result<BTreeSet<TreeName>, Problem> {
+        match self.readable(peer) {
+            Err(refused) if refused.kind == ProblemKind::Forbidden && peer.role == Role::Agent => {
+                self.orders.ask_anew().await;
+                self.readable(peer)
+            }
+            known => known,
+        }
+    }
 }
 
 /// Closes the open connections of certificates that are no longer readers, or read less than

@@ -11,6 +11,7 @@
 //! its peer, and write nothing at all.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     io,
     path::{Path, PathBuf},
@@ -30,6 +31,7 @@ use filetree::{
     fs::Dir,
 };
 use protocol::{
+    error::Problem,
     filter::{Filter, Level, Origin},
     name::TreeName,
     origin,
@@ -125,7 +127,8 @@ async fn session(
     mut stream: ServerStream,
     peer: &PeerIdentity,
 ) -> Result<Traffic, Error> {
-    let prepared = prepare(state, places, peer);
+    let trees = state.readable_now(peer).await;
+    let prepared = prepare(state, places, trees);
     let (_place, Session { config, trees }, rsync) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -167,11 +170,11 @@ struct Session {
 fn prepare<'a>(
     state: &'a State,
     places: &'a Semaphore,
-    peer: &PeerIdentity,
+    trees: Result<BTreeSet<TreeName>, Problem>,
 ) -> Result<(tokio::sync::SemaphorePermit<'a>, Session, Rsync), Error> {
     let place = places.try_acquire().map_err(|_| Error::Busy)?;
     let rsync = state.rsync.clone().ok_or_else(|| Error::NoRsync(state.config.rsync.clone()))?;
-    let trees = state.readable(peer).map_err(|problem| Error::Refused(problem.to_string()))?;
+    let trees = trees.map_err(|problem| Error::Refused(problem.to_string()))?;
     let modules: Vec<(TreeName, Arc<ServedTree>)> = trees
         .into_iter()
         .filter_map(|tree| state.catalog.tree(&tree).map(|served| (tree, served)))
