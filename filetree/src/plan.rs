@@ -333,8 +333,7 @@ impl Plan {
         &self,
         is_meant: impl Fn(From) -> bool + Copy + Send + 'static,
     ) -> impl Iterator<Item = Result<(Need, Source), manifest::Error>> {
-        let is_first =
-            move |mark: Mark| mark.is_first() && mark.from().is_some_and(is_meant);
+        let is_first = move |mark: Mark| mark.is_first() && mark.from().is_some_and(is_meant);
         let wanted = self.want.chosen(self.marks.all(is_first)).filter_map(move |found| {
             let (number, entry) = match found {
                 Ok(found) => found,

@@ -286,8 +286,8 @@ impl Expected {
         let mut earlier = Earlier::new(previous, options);
         for found in walked.each() {
             let is_known = earlier.content(found).is_some();
-            let names = has_twins(&found.meta)
-                .then(|| expected.names.entry(found.meta.id).or_default());
+            let names =
+                has_twins(&found.meta).then(|| expected.names.entry(found.meta.id).or_default());
             let is_twin = names.as_ref().is_some_and(|names| **names > 0);
             names.into_iter().for_each(|names| *names += 1);
             if found.meta.kind == Kind::File && !is_known && !is_twin {

@@ -487,9 +487,8 @@ impl Records {
         let parts = self.0.len().div_ceil(RECORDS_AT_A_TIME).clamp(1, 256);
         let mut missing = Vec::new();
         for part in 0..parts {
-            let is_meant = |key: &FileKey| {
-                usize::from(key.digest.as_bytes()[0]) * parts / 256 == part
-            };
+            let is_meant =
+                |key: &FileKey| usize::from(key.digest.as_bytes()[0]) * parts / 256 == part;
             let mut recorded = HashSet::new();
             for number in &self.0 {
                 // A damaged record costs reading its files again, nothing else.

@@ -70,8 +70,7 @@ struct Blocks {
 impl BlockSource for Blocks {
     fn read(&self, block: &BlockRef) -> Result<Vec<u8>, manifest::Error> {
         let object = Object { tree: self.tree.clone(), kind: Kind::Block, name: block.digest };
-        let unreadable =
-            |error| manifest::Error::Unreadable(crate::state::error_chain(&error));
+        let unreadable = |error| manifest::Error::Unreadable(crate::state::error_chain(&error));
         self.places.load(&object, block.bytes).map_err(unreadable)
     }
 }

@@ -50,10 +50,7 @@ impl Disk {
 }
 
 /// Passes every name in a directory with what it is, until `take` has had enough.
-fn list(
-    at: &Handle,
-    take: &mut dyn FnMut(&[u8], FileType) -> ControlFlow<()>,
-) -> io::Result<()> {
+fn list(at: &Handle, take: &mut dyn FnMut(&[u8], FileType) -> ControlFlow<()>) -> io::Result<()> {
     // A fresh description: the offset of a shared one would be shared as well.
     let listed = sys::openat(fd(at)?, c".", DIR, Mode::empty())?;
     let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];

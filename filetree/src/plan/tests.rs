@@ -163,7 +163,8 @@ fn contents_that_are_looked_at_in_parts_come_from_where_they_come_from_together(
         let plan =
             compare::compare_in_parts(&have, View::AS_IS, want, View::AS_IS, &reserve, at_a_time);
         let plan = plan.unwrap();
-        let sums = (plan.fetch_bytes(), plan.staged_bytes(), plan.staged_files(), plan.need_count());
+        let sums =
+            (plan.fetch_bytes(), plan.staged_bytes(), plan.staged_files(), plan.need_count());
         (plan.all_changes(), plan.all_needs(), plan.all_copies(), sums)
     };
     let whole = plan(sources::CONTENTS);

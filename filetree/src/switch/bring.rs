@@ -83,8 +83,7 @@ impl<'a> Bring<'a> {
 
     /// Sets modes and times of directories that `path` is not in.
     fn leave_for(&mut self, path: Option<&TreePath>) -> Result<(), Error> {
-        let is_left =
-            |dir: &mut Item| !path.is_some_and(|path| path.is_inside(&dir.entry.path));
+        let is_left = |dir: &mut Item| !path.is_some_and(|path| path.is_inside(&dir.entry.path));
         while let Some(left) = self.around.pop_if(is_left) {
             if let Some(dir) = self.tree.dir(&left.entry.path)? {
                 close_dir(&left, dir)?;

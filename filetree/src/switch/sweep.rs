@@ -64,7 +64,11 @@ pub(crate) fn all(
                 let mut passed: Vec<_> = passed.map(|path| (path, true)).collect();
                 passed.sort();
                 passed.dedup();
-                marks::save_paths(&area.work, &list_name, &list.union(&passed.into_iter().collect()))?;
+                marks::save_paths(
+                    &area.work,
+                    &list_name,
+                    &list.union(&passed.into_iter().collect()),
+                )?;
                 remember(&mut area.marks.locals, &found);
                 area.marks.save(&area.work)?;
                 let displaced = move_out(area, options, report, &found, &retired, &live)?;

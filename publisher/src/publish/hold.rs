@@ -101,8 +101,7 @@ impl Worker {
         let Some(known) = ledger.with_manifest(&base.statement.manifest) else {
             return Ok(Difference::default());
         };
-        let before =
-            state.places.stored_manifest(&tree, &known.manifest, known.manifest_length)?;
+        let before = state.places.stored_manifest(&tree, &known.manifest, known.manifest_length)?;
         Ok(Difference::between(&before, seen.scanned, &|_| true)?)
     }
 

@@ -136,10 +136,7 @@ impl Advance<'_> {
     }
 
     /// Members of hard-link groups that the tree holds already and keeps.
-    fn groups(
-        &self,
-        placed: &[&Entry],
-    ) -> Result<HashMap<LinkGroup, &TreePath>, manifest::Error> {
+    fn groups(&self, placed: &[&Entry]) -> Result<HashMap<LinkGroup, &TreePath>, manifest::Error> {
         let group = |entry: &Entry| match entry.kind {
             EntryKind::File { link_group, .. } => link_group,
             _ => None,

@@ -12,7 +12,12 @@ pub(super) struct Contents(Vec<Known>);
 enum Known {
     Nothing,
     /// A part of one frame.
-    Part { encoder: Encoder, frame: u32, offset: u32, len: u32 },
+    Part {
+        encoder: Encoder,
+        frame: u32,
+        offset: u32,
+        len: u32,
+    },
     Other(Box<Content>),
 }
 
