@@ -206,7 +206,7 @@ impl Worker {
         let verdict = match self.judge(order, base.as_ref(), &scanned, digest, root)? {
             Verdict::Pass(verdict) => verdict,
             Verdict::Hold(stop) => {
-                let seen = Seen { scanned: &scanned, root: root };
+                let seen = Seen { scanned: &scanned, root };
                 return self
                     .hold(order, base.as_ref(), digest, &stop, Some(seen))
                     .map(Progress::Done);
