@@ -285,6 +285,9 @@ pub(crate) async fn prepare(
     drop(parts);
     if goes_on {
         gather::drop_frames(&ready.site, &ready.chain)?;
+        // The index of a large pack takes as much as the switch does. Should content be missing after
+        // all, it comes by other ways, or the pack of everything is asked for its index again.
+        ready.chain = Vec::new();
     }
     ready.site.leave(&removals.apart)?;
     Ok(Prepared::Ready(Box::new(ready)))
