@@ -52,6 +52,8 @@ pub fn isolate(command: &mut Command) {
             command.env_remove(key);
         }
     }
+    // As their units have it.
+    command.env("MALLOC_ARENA_MAX", "2");
     command.env("TZ", "UTC").env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
 }
 

@@ -20,7 +20,7 @@ mod record;
 mod walk;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -274,27 +274,32 @@ const READ_AT_A_TIME: usize = 65_536;
 
 /// What is known before the first file is read.
 struct Expected {
-    /// Files with several names in this tree: how many were found.
-    names: HashMap<FileId, u32>,
+    /// Files of which several names were found.
+    several: HashSet<FileId>,
     /// Bytes that have to be read.
     bytes: u64,
 }
 
 impl Expected {
     fn of(walked: &walk::Walked, previous: &ScanRecord, options: &ScanOptions<'_>) -> Self {
-        let mut expected = Self { names: HashMap::new(), bytes: 0 };
+        // Where a private tree has a second name of each file, that is all of them.
+        let linked = walked.each().filter(|found| has_twins(&found.meta));
+        let mut ids: Vec<FileId> = linked.map(|found| found.meta.id).collect();
+        ids.sort_unstable_by_key(|id| (id.dev, id.ino));
+        let several = ids.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
+        let several: HashSet<FileId> = several.collect();
+        drop(ids);
         let mut earlier = Earlier::new(previous, options);
+        let (mut seen, mut bytes) = (HashSet::new(), 0);
         for found in walked.each() {
             let is_known = earlier.content(found).is_some();
-            let names =
-                has_twins(&found.meta).then(|| expected.names.entry(found.meta.id).or_default());
-            let is_twin = names.as_ref().is_some_and(|names| **names > 0);
-            names.into_iter().for_each(|names| *names += 1);
+            let id = found.meta.id;
+            let is_twin = has_twins(&found.meta) && several.contains(&id) && !seen.insert(id);
             if found.meta.kind == Kind::File && !is_known && !is_twin {
-                expected.bytes += found.meta.size;
+                bytes += found.meta.size;
             }
         }
-        expected
+        Self { several, bytes }
     }
 }
 
@@ -336,7 +341,7 @@ struct Merge<'a> {
     earlier: Earlier<'a>,
     now: i64,
     symlinks: Symlinks,
-    names: &'a HashMap<FileId, u32>,
+    several: &'a HashSet<FileId>,
     /// The first names of files that have several.
     firsts: HashMap<FileId, First>,
     entries: Vec<Entry>,
@@ -387,10 +392,10 @@ impl<'a> Merge<'a> {
             earlier: Earlier::new(previous, options),
             now: options.now,
             symlinks: options.symlinks,
-            names: &expected.names,
+            several: &expected.several,
             firsts: HashMap::new(),
             entries: Vec::with_capacity(count),
-            record: ScanRecord::empty(),
+            record: ScanRecord::as_long_as(previous),
             left_out: Vec::new(),
             stats: ScanStats::default(),
         }
@@ -401,7 +406,7 @@ impl<'a> Merge<'a> {
         let content = self.earlier.content(&found);
         let id = found.meta.id;
         let mut names = None;
-        if has_twins(&found.meta) && self.names.get(&id).is_some_and(|names| *names > 1) {
+        if has_twins(&found.meta) && self.several.contains(&id) {
             names = Some((id, self.firsts.contains_key(&id)));
             let first = || First { group: LinkGroup::of_first(&found.path), content: None };
             self.firsts.entry(id).or_insert_with(first);
@@ -475,6 +480,9 @@ impl<'a> Merge<'a> {
     }
 }
 
+/// Bytes that are digested at once.
+const DIGESTED_AT_ONCE: u64 = 128 * 1024;
+
 fn stopped(cancel: &AtomicBool) -> bool {
     cancel.load(Ordering::Relaxed)
 }
@@ -487,7 +495,8 @@ pub(crate) fn digest_file(
     tick: &mut dyn FnMut(u64),
 ) -> fs::Result<Digest> {
     let mut digest = protocol::digest::DigestWriter::new();
-    let mut buffer = vec![0; 128 * 1024];
+    // Most files are small, and there may be a million.
+    let mut buffer = vec![0; size.saturating_add(1).min(DIGESTED_AT_ONCE) as usize];
     let mut offset = 0;
     loop {
         let most = buffer

@@ -42,7 +42,7 @@ use crate::{
 
 /// Contents that are brought together. What is decided about them together (which frames to draw,
 /// which way to go) takes up to a kilobyte for each, so a first sync is brought in parts.
-pub const AT_A_TIME: usize = 16_384;
+pub const AT_A_TIME: usize = 8_192;
 
 /// A pack of the chain that leads to the target.
 #[derive(Debug)]
@@ -74,6 +74,8 @@ pub struct Sources<'a> {
     pub rsync: Result<&'a Source, NoDelta>,
     /// Whether whole files are asked for at the publisher.
     pub whole: bool,
+    /// More is brought after these contents, and may need frames that these need, too.
+    pub goes_on: bool,
     /// What is held, whole.
     pub have: &'a dyn Entries,
     /// What of it is there; all where there is no filter.
@@ -336,6 +338,15 @@ impl Gather<'_> {
         let dir = partial.ensure_dir(b"whole", 0o700).map_err(apply::Error::from)?;
         Ok(Beginnings { path, dir })
     }
+}
+
+/// Removes what was fetched of packs from which nothing more is drawn.
+pub fn drop_frames(site: &Site, chain: &[Link]) -> Result<(), apply::Error> {
+    let dir = site.scratch()?.join("packs");
+    for link in chain {
+        std::fs::remove_file(dir.join(link.offer.pack.hex())).ok();
+    }
+    Ok(())
 }
 
 /// Reasons and details by content.

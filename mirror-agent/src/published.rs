@@ -147,6 +147,18 @@ impl Ready {
         needs: &[Need],
         run: &Run,
     ) -> Result<(), gather::Error> {
+        self.bring_part(agent, order, target, (needs, false), run).await
+    }
+
+    /// The same, where more may follow.
+    async fn bring_part(
+        &self,
+        agent: &Agent,
+        order: &AssignmentOrder,
+        target: &Verified,
+        (needs, goes_on): (&[Need], bool),
+        run: &Run,
+    ) -> Result<(), gather::Error> {
         let sources = Sources {
             tree: &order.name.tree,
             manifest: target.statement.manifest,
@@ -156,6 +168,7 @@ impl Ready {
             no_pack: self.no_pack.clone(),
             rsync: self.rsync.as_ref().map_err(|reason| *reason),
             whole: true,
+            goes_on,
             have: &self.base.manifest,
             kept: self.base.rules.as_ref().map(|rules| &rules.filter),
         };
@@ -266,12 +279,19 @@ pub(crate) async fn prepare(
     agent.tell_begun(run);
     let rsync = rsync_source(agent, order, from, target.statement.generation, run);
     let mut ready = Ready { site, plan, rules, base, want, points, chain, no_pack, rsync };
+    let goes_on = ready.plan.need_count() > gather::AT_A_TIME as u64;
     let mut parts = ready.plan.needs_in_parts(gather::AT_A_TIME);
     while let Some(part) = block_in_place(|| parts.next()) {
         let part = part.map_err(apply::Error::from)?;
-        ready.bring(agent, order, target, &part, run).await?;
+        ready.bring_part(agent, order, target, (&part, goes_on), run).await?;
     }
     drop(parts);
+    if goes_on {
+        gather::drop_frames(&ready.site, &ready.chain)?;
+        // The index of a large pack takes as much as the switch does. Should content be missing after
+        // all, it comes by other ways, or the pack of everything is asked for its index again.
+        ready.chain = Vec::new();
+    }
     ready.site.leave(&removals.apart)?;
     Ok(Prepared::Ready(Box::new(ready)))
 }
@@ -316,7 +336,14 @@ pub(crate) async fn from_everything(
     tracing::info!(tree = %sources.tree, "the rest is drawn from the pack of everything");
     // Whatever the pack has is drawn: the other ways were tried.
     let rsync = Err(NoDelta::PointUnreachable);
-    let sources = Sources { chain: &chain, no_pack: None, rsync, whole: false, ..sources.clone() };
+    let sources = Sources {
+        chain: &chain,
+        no_pack: None,
+        rsync,
+        whole: false,
+        goes_on: false,
+        ..sources.clone()
+    };
     gather(site, staging, needs, &sources, run).await?;
     Ok(true)
 }

@@ -56,7 +56,9 @@ pub(crate) fn replace(dir: &Dir, name: &[u8], content: &[u8]) -> io::Result<()> 
 /// Reads a file of at most `limit` bytes.
 pub(crate) fn read(dir: &Dir, name: &[u8], limit: u64) -> io::Result<Vec<u8>> {
     let file = dir.open_file(name).map_err(io)?;
-    let mut content = Vec::new();
+    // A buffer that grows would take twice as much of a long file.
+    let likely = file.meta().map_err(io)?.size.min(limit) + 1;
+    let mut content = Vec::with_capacity(usize::try_from(likely).unwrap_or_default());
     file.reader().take(limit + 1).read_to_end(&mut content)?;
     if content.len() as u64 > limit {
         let text = format!("{} is larger than {limit} bytes", file.path().display());

@@ -181,7 +181,9 @@ impl Views {
 /// Digest of an open file's content.
 fn digest(file: &File) -> Result<Digest, fs::Error> {
     let mut digest = protocol::digest::DigestWriter::new();
-    let mut buffer = vec![0; 128 * 1024];
+    // Most files are small, and there may be a million.
+    let size = file.meta()?.size;
+    let mut buffer = vec![0; size.clamp(1, 128 * 1024) as usize];
     let mut offset = 0;
     loop {
         match file.read_at(offset, &mut buffer)? {

@@ -265,6 +265,7 @@ pub fn write_pack(
         },
         |done| work.counted(|| output.take(done)),
     )?;
+    drop(plan);
     let mut summary = work.counted(|| output.finish(&header, to))?;
     summary.cpu_milliseconds = work.milliseconds();
     Ok(summary)

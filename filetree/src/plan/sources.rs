@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Contents that are held at a time, about.
-pub(super) const CONTENTS: u64 = 200_000;
+pub(super) const CONTENTS: u64 = 100_000;
 /// Digests begin with one of so many pairs of bytes.
 const BEGINNINGS: u64 = 1 << 16;
 
@@ -37,7 +37,9 @@ pub(super) fn find(
             let [one, two, ..] = *digest.as_bytes();
             u64::from(u16::from_be_bytes([one, two])) * parts / BEGINNINGS == part
         };
-        Part::of(plan, &is_meant)?.settle(plan, had, reserve)?;
+        // A little more than is likely: a table that grows takes half as much again while it does.
+        let likely = (files / parts).saturating_mul(21) / 20 + 64;
+        Part::of(plan, likely, &is_meant)?.settle(plan, had, reserve)?;
     }
     plan.from.sort_unstable_by_key(|(number, _)| *number);
     Ok(())
@@ -81,8 +83,13 @@ impl Content {
 struct Part(HashMap<Digest, Content>);
 
 impl Part {
-    fn of(plan: &Plan, is_meant: &dyn Fn(&Digest) -> bool) -> Result<Self, manifest::Error> {
-        let mut contents = HashMap::new();
+    fn of(
+        plan: &Plan,
+        likely: u64,
+        is_meant: &dyn Fn(&Digest) -> bool,
+    ) -> Result<Self, manifest::Error> {
+        let likely = usize::try_from(likely).unwrap_or_default();
+        let mut contents: HashMap<Digest, Content> = HashMap::with_capacity(likely);
         each_file(plan, &mut |place, item| {
             let Some(key) = item.key().filter(|key| is_meant(&key.digest)) else { return };
             match contents.entry(key.digest) {
@@ -92,7 +99,7 @@ impl Part {
                     vacant.insert(Content { first, size, key, more, local: None });
                 }
                 hash_map::Entry::Occupied(mut occupied) => {
-                    let content: &mut Content = occupied.get_mut();
+                    let content = occupied.get_mut();
                     if !content.wants(&key) {
                         content.more.push(key);
                     }

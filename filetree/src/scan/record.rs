@@ -63,6 +63,12 @@ impl ScanRecord {
         Self::default()
     }
 
+    /// A record that knows nothing, with room for as much as another knows.
+    pub(super) fn as_long_as(other: &Self) -> Self {
+        let room = other.items.len() + other.items.len() / 16;
+        Self { items: Writer::from(Vec::with_capacity(room)), ..Self::default() }
+    }
+
     /// How many files and symlinks are known.
     pub fn len(&self) -> usize {
         usize::try_from(self.count).unwrap_or(usize::MAX)

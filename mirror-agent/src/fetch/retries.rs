@@ -84,6 +84,9 @@ async fn get_with_retries(
     }
 }
 
+/// Room that is set aside before anything came; it is taken as it fills.
+const MOST_RESERVED: u64 = 256 << 20;
+
 /// Asks point after point for something small, until one gave what `accept` accepts. Gives the
 /// last error when none did; one that says more than that it is missing, where there is one.
 pub async fn get_accepted<T>(
@@ -94,7 +97,9 @@ pub async fn get_accepted<T>(
 ) -> Result<(T, String), Error> {
     let mut last = None;
     for point in points.in_order() {
-        let mut bytes = Vec::new();
+        // An index may have a hundred megabytes: a buffer that grows would take twice as much.
+        let likely = ask.range.end.saturating_sub(ask.range.start).min(MOST_RESERVED);
+        let mut bytes = Vec::with_capacity(usize::try_from(likely).unwrap_or_default());
         let start = Instant::now();
         let result = get_from(point, ask, patience, |piece| {
             bytes.extend_from_slice(piece);

@@ -135,7 +135,7 @@ impl Gather<'_> {
             ..Came::default()
         };
         self.add_way(Way::Pack, &before, LOCAL, sum, start);
-        if failed.is_empty() {
+        if failed.is_empty() && !self.sources.goes_on {
             // It served its purpose; what is left of it would only take room.
             std::fs::remove_file(dir.join(link.offer.pack.hex())).ok();
         }

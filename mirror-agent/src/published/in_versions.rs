@@ -139,6 +139,7 @@ impl Round<'_> {
             rsync: self.rsync,
             have: &self.have,
             whole: true,
+            goes_on: false,
             kept: None,
         }
     }

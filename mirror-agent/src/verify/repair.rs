@@ -125,6 +125,7 @@ impl Repair<'_> {
             no_pack: None,
             rsync: rsync.as_ref().map_err(|reason| *reason),
             whole: true,
+            goes_on: false,
             have: match &have {
                 Some(have) => have,
                 None => &**self.have,

@@ -14,7 +14,7 @@ use super::{Directory, Error};
 use crate::{apply::Site, fetch::manifest::Store};
 
 /// Contents that are looked for together: for each part all other versions are gone through.
-pub const SHARED_AT_A_TIME: usize = 4 * crate::gather::AT_A_TIME;
+pub const SHARED_AT_A_TIME: usize = 8 * crate::gather::AT_A_TIME;
 
 impl Directory<'_> {
     /// Stages those of the needed contents that another version has. The version's own place is

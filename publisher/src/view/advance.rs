@@ -1,8 +1,10 @@
 //! Bringing one private tree from what it holds to what it should hold.
 
 use std::{
+    cell::RefCell,
     cmp::Ordering,
     collections::{BTreeSet, HashMap},
+    rc::Rc,
 };
 
 use filetree::fs::{Dir, File, Kind};
@@ -78,6 +80,11 @@ impl Advance<'_> {
             }
         }
         let mut from_source = FromSource::default();
+        let open = Open {
+            into: Parents::of(self.into),
+            source: Parents::of(self.source),
+            donor: self.donor.as_ref().map(|(donor, _)| Parents::of(donor)),
+        };
         let groups = self.groups(&placed)?;
         let mut made: HashMap<LinkGroup, &TreePath> = groups;
         for &entry in &placed {
@@ -85,16 +92,16 @@ impl Advance<'_> {
             match &entry.kind {
                 EntryKind::Dir => {
                     touched.insert(Some(entry.path.clone()));
-                    self.place_dir(entry)?;
+                    self.place_dir(&open, entry)?;
                 }
-                EntryKind::Symlink { target } => self.place(entry, |dir, name| {
+                EntryKind::Symlink { target } => place(&open, entry, |dir, name| {
                     Ok(dir
                         .symlink(name, target)
                         .and_then(|()| dir.set_mtime_of(name, entry.mtime))?)
                 })?,
                 EntryKind::File { link_group, .. } => {
                     let twin = link_group.and_then(|group| made.get(&group).copied());
-                    self.place_file(entry, twin, &mut from_source)?;
+                    self.place_file(&open, entry, twin, &mut from_source)?;
                     if let Some(group) = link_group {
                         made.entry(*group).or_insert(&entry.path);
                     }
@@ -157,8 +164,8 @@ impl Advance<'_> {
         Ok(kept)
     }
 
-    fn place_dir(&self, entry: &Entry) -> Result<(), Error> {
-        let parent = self.into.open_parent(&entry.path)?;
+    fn place_dir(&self, open: &Open<'_>, entry: &Entry) -> Result<(), Error> {
+        let parent = open.into.of_path(&entry.path)?;
         let dir = match parent.open_child(entry.path.name()) {
             Err(error) if error.is_not_found() => parent.make_dir(entry.path.name())?,
             other => other?,
@@ -167,70 +174,55 @@ impl Advance<'_> {
         Ok(dir.set_mode(entry.mode | 0o700)?)
     }
 
-    /// Makes an entry beside its name and renames it there.
-    fn place(
-        &self,
-        entry: &Entry,
-        make: impl FnOnce(&Dir, &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let parent = self.into.open_parent(&entry.path)?;
-        let beside = UNFINISHED.as_bytes();
-        let made = make(&parent, beside)
-            .and_then(|()| Ok(parent.rename(beside, &parent, entry.path.name())?));
-        if made.is_err() {
-            // The first error is what matters.
-            drop(parent.unlink(beside));
-            return made;
-        }
-        // A rename onto another name of the same inode does nothing and leaves both.
-        if matches!(&entry.kind, EntryKind::File { .. }) && parent.stat(beside)?.is_some() {
-            parent.unlink(beside)?;
-        }
-        Ok(())
-    }
-
     fn place_file(
         &self,
+        open: &Open<'_>,
         entry: &Entry,
         twin: Option<&TreePath>,
         from_source: &mut FromSource,
     ) -> Result<(), Error> {
         if let Some(twin) = twin {
             let held = self.into.open_parent(twin)?;
-            return self.place(entry, |dir, name| Ok(held.link(twin.name(), dir, name)?));
+            return place(open, entry, |dir, name| Ok(held.link(twin.name(), dir, name)?));
         }
-        if let Some((donor, manifest)) = &self.donor
+        if let Some((_, manifest)) = &self.donor
+            && let Some(donor) = &open.donor
             && manifest.find(&entry.path)?.as_ref() == Some(entry)
         {
-            let held = donor.open_parent(&entry.path)?;
+            let held = donor.of_path(&entry.path)?;
             let linked =
-                self.place(entry, |dir, name| Ok(held.link(entry.path.name(), dir, name)?));
+                place(open, entry, |dir, name| Ok(held.link(entry.path.name(), dir, name)?));
             match linked {
                 Err(Error::Fs(error)) if error.is_link_refused() => {
                     let file = held.open_file(entry.path.name())?;
-                    self.place(entry, |dir, name| copy(&file, entry, dir, name))?;
+                    place(open, entry, |dir, name| copy(&file, entry, dir, name))?;
                 }
                 other => other?,
             }
             return Ok(());
         }
-        self.take_file(entry, from_source)
+        self.take_file(open, entry, from_source)
     }
 
     /// Takes a file from the source, and checks that what arrived is what was scanned.
-    fn take_file(&self, entry: &Entry, from_source: &mut FromSource) -> Result<(), Error> {
+    fn take_file(
+        &self,
+        open: &Open<'_>,
+        entry: &Entry,
+        from_source: &mut FromSource,
+    ) -> Result<(), Error> {
         let moved = || Error::Moved { path: entry.path.clone() };
         let gone = |error: filetree::fs::Error| {
             if error.is_not_found() { moved() } else { error.into() }
         };
-        let from = self.source.open_parent(&entry.path).map_err(gone)?;
+        let from = open.source.of_path(&entry.path).map_err(gone)?;
         let how = match from_source.how {
             Some(how) => how,
             None => *from_source.how.insert(self.decide(&from, entry)?),
         };
         let mut linked = false;
         if how == Take::Link {
-            match self.place(entry, |dir, name| {
+            match place(open, entry, |dir, name| {
                 from.link(entry.path.name(), dir, name)
                     .map_err(|error| if error.is_not_found() { moved() } else { error.into() })
             }) {
@@ -244,9 +236,9 @@ impl Advance<'_> {
         }
         if !linked {
             let file = from.open_file(entry.path.name()).map_err(gone)?;
-            self.place(entry, |dir, name| copy(&file, entry, dir, name))?;
+            place(open, entry, |dir, name| copy(&file, entry, dir, name))?;
         }
-        let parent = self.into.open_parent(&entry.path)?;
+        let parent = open.into.of_path(&entry.path)?;
         let file = parent.open_file(entry.path.name()).map_err(|_| moved())?;
         let meta = file.meta()?;
         let same = meta.size == entry.size() && meta.mtime == entry.mtime;
@@ -289,6 +281,60 @@ impl Advance<'_> {
         }
         Ok(())
     }
+}
+
+/// The directories of the trees that files are taken from and put into.
+struct Open<'a> {
+    into: Parents<'a>,
+    source: Parents<'a>,
+    donor: Option<Parents<'a>>,
+}
+
+/// Opens the directory that holds a path. The last one stays open: neighbors have one, and a large
+/// tree is asked for a million of them.
+struct Parents<'a> {
+    root: &'a Dir,
+    last: RefCell<Option<(Option<TreePath>, Rc<Dir>)>>,
+}
+
+impl<'a> Parents<'a> {
+    fn of(root: &'a Dir) -> Self {
+        Self { root, last: RefCell::new(None) }
+    }
+
+    fn of_path(&self, path: &TreePath) -> filetree::fs::Result<Rc<Dir>> {
+        let above = path.parent();
+        if let Some((last, dir)) = &*self.last.borrow()
+            && *last == above
+        {
+            return Ok(Rc::clone(dir));
+        }
+        let dir = Rc::new(self.root.open_parent(path)?);
+        *self.last.borrow_mut() = Some((above, Rc::clone(&dir)));
+        Ok(dir)
+    }
+}
+
+/// Makes an entry beside its name and renames it there.
+fn place(
+    open: &Open<'_>,
+    entry: &Entry,
+    make: impl FnOnce(&Dir, &[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let parent = open.into.of_path(&entry.path)?;
+    let beside = UNFINISHED.as_bytes();
+    let made = make(&parent, beside)
+        .and_then(|()| Ok(parent.rename(beside, &parent, entry.path.name())?));
+    if made.is_err() {
+        // The first error is what matters.
+        drop(parent.unlink(beside));
+        return made;
+    }
+    // A rename onto another name of the same inode does nothing and leaves both.
+    if matches!(&entry.kind, EntryKind::File { .. }) && parent.stat(beside)?.is_some() {
+        parent.unlink(beside)?;
+    }
+    Ok(())
 }
 
 /// A private copy with the entry's attributes.
