@@ -15,6 +15,8 @@
 //! that were there at the beginning and are in no record. Everything else that has a name was
 //! verified by this process or is in a recorded batch.
 
+mod records;
+
 use std::{
     collections::{HashMap, HashSet},
     io,
@@ -30,6 +32,7 @@ use protocol::{
     path::TreePath,
 };
 
+use self::records::Records;
 use crate::{
     fs::{self, Attribute, Dir, File, FileId},
     plan::{FileKey, Need},
@@ -43,8 +46,6 @@ const BATCH_FILES: usize = 1024;
 const BATCH_BYTES: u64 = 256 << 20;
 /// Runs of zeros of this size, aligned, take no room on the disk.
 const HOLE: usize = 64 * 1024;
-/// Recorded files that are looked at together: with more, the records are gone through in parts.
-const RECORDS_AT_A_TIME: usize = 128;
 /// Most staged files that wait for being read again; what is beyond is dropped and comes again.
 const MOST_UNPROVEN: usize = 100_000;
 /// Names that are taken from the directory at a time where all of them go.
@@ -101,10 +102,20 @@ pub struct Staging {
 struct State {
     /// Was here at the beginning, is in no recorded batch, and was not read again.
     unproven: HashSet<FileKey>,
+    /// Was to be synced when that failed, and is here still: worth nothing, whatever reading it gives.
+    lost: HashSet<FileKey>,
     /// Verified by this process, not yet recorded.
     batch: Vec<FileKey>,
     batch_bytes: u64,
     next_batch: u64,
+}
+
+impl State {
+    /// What is under this name from now on, if anything, is not what was there.
+    fn forget(&mut self, key: &FileKey) {
+        self.unproven.remove(key);
+        self.lost.remove(key);
+    }
 }
 
 /// A verified content in staging, under every key of its need. Only verification makes one.
@@ -346,11 +357,15 @@ impl Staging {
     fn proven(&self, key: &FileKey, size: u64) -> Result<bool, Error> {
         let name = key.file_name();
         let Some(meta) = self.dir.stat(&name)? else { return Ok(false) };
-        if meta.size == size && !self.lock().unproven.contains(key) {
+        let (is_unproven, is_lost) = {
+            let state = self.lock();
+            (state.unproven.contains(key), state.lost.contains(key))
+        };
+        if meta.size == size && !is_unproven && !is_lost {
             return Ok(true);
         }
         let file = self.dir.open_file(&name)?;
-        if meta.size == size && digest_file(&file, size, &mut |_| {})? == key.digest {
+        if meta.size == size && !is_lost && digest_file(&file, size, &mut |_| {})? == key.digest {
             file.set_mode(key.mode)?;
             file.set_mtime(key.mtime)?;
             self.own(&self.dir, &name)?;
@@ -358,7 +373,7 @@ impl Staging {
             return Ok(true);
         }
         self.dir.unlink(&name)?;
-        self.lock().unproven.remove(key);
+        self.lock().forget(key);
         Ok(false)
     }
 
@@ -405,7 +420,7 @@ impl Staging {
 
     fn note(&self, key: FileKey, size: u64) -> Result<(), Error> {
         let mut state = self.lock();
-        state.unproven.remove(&key);
+        state.forget(&key);
         state.batch.push(key);
         state.batch_bytes += size;
         if state.batch.len() >= BATCH_FILES || state.batch_bytes >= BATCH_BYTES {
@@ -438,9 +453,9 @@ impl Staging {
     /// memory as if nothing had happened; asking again would succeed and prove nothing. So all that
     /// no recorded batch vouches for goes.
     fn distrust(&self, state: &mut State) {
-        state.batch.clear();
+        let State { batch, lost, .. } = state;
+        lost.extend(batch.drain(..));
         state.batch_bytes = 0;
-        state.unproven.clear();
         let unrecorded = Records::list(&self.batches)
             .and_then(|records| records.missing(&self.dir, &self.batches));
         let unrecorded = match unrecorded {
@@ -451,9 +466,12 @@ impl Staging {
             }
         };
         for key in unrecorded {
-            if let Err(error) = self.dir.unlink(&key.file_name()) {
-                tracing::warn!(%error, "a staged file that was not synced stays");
-                state.unproven.insert(key);
+            match self.dir.unlink(&key.file_name()) {
+                Ok(()) => state.forget(&key),
+                Err(error) => {
+                    tracing::warn!(%error, "a staged file that was not synced stays");
+                    state.lost.insert(key);
+                }
             }
         }
     }
@@ -463,47 +481,6 @@ impl Staging {
         if let Err(error) = self.dir.unlink(name) {
             tracing::debug!(%error, "left a temporary file in staging");
         }
-    }
-}
-
-/// Numbers of the recorded batches, ascending.
-struct Records(Vec<u64>);
-
-impl Records {
-    fn list(batches: &Dir) -> fs::Result<Self> {
-        let mut numbers = Vec::new();
-        batches.names(|name| {
-            let name = std::str::from_utf8(name).ok();
-            numbers.extend(name.and_then(|name| name.parse::<u64>().ok()));
-            ControlFlow::Continue(())
-        })?;
-        numbers.sort_unstable();
-        Ok(Self(numbers))
-    }
-
-    /// The staged files that are in none of them. Many records are gone through in parts, by what the
-    /// digests begin with, so that it takes no more memory however much is staged.
-    fn missing(&self, dir: &Dir, batches: &Dir) -> fs::Result<Vec<FileKey>> {
-        let parts = self.0.len().div_ceil(RECORDS_AT_A_TIME).clamp(1, 256);
-        let mut missing = Vec::new();
-        for part in 0..parts {
-            let is_meant =
-                |key: &FileKey| usize::from(key.digest.as_bytes()[0]) * parts / 256 == part;
-            let mut recorded = HashSet::new();
-            for number in &self.0 {
-                // A damaged record costs reading its files again, nothing else.
-                if let Ok(Some(body)) = record::load(batches, &number.to_string()) {
-                    let keys = body.split(|byte| *byte == b'\n').filter_map(FileKey::from_bytes);
-                    recorded.extend(keys.filter(is_meant));
-                }
-            }
-            dir.names(|name| {
-                let key = FileKey::from_bytes(name).filter(is_meant);
-                missing.extend(key.filter(|key| !recorded.contains(key)));
-                ControlFlow::Continue(())
-            })?;
-        }
-        Ok(missing)
     }
 }
 

@@ -1,6 +1,6 @@
 use std::io::Write as _;
 
-use super::*;
+use super::{records::RECORDS_AT_A_TIME, *};
 use crate::fs::{Fs, Op};
 
 fn key(content: &[u8], mtime: i64) -> FileKey {
@@ -108,6 +108,20 @@ fn what_no_batch_recorded_is_verified_again_and_dropped_if_the_disk_lost_it() {
     assert!(reopened.has(&need(b"kept")).unwrap());
     assert!(!reopened.has(&need(b"lost")).unwrap());
     assert_eq!(reopened.held().unwrap(), (4, 1));
+}
+
+#[test]
+fn what_a_sync_failed_for_is_not_taken_even_if_it_could_not_be_dropped_and_reads_well() {
+    let temp = tempfile::tempdir().unwrap();
+    let disk = Fs::disk_failing(std::sync::Arc::new("unlink:1:5".parse().unwrap()));
+    let staging = Staging::open(&disk.open_root(temp.path()).unwrap()).unwrap();
+    stage(&staging, b"hello").unwrap();
+    staging.distrust(&mut staging.lock());
+    assert_eq!(staging.held().unwrap(), (5, 1), "it is there still");
+    assert!(!staging.has(&need(b"hello")).unwrap());
+    assert_eq!(staging.held().unwrap(), (0, 0));
+    stage(&staging, b"hello").unwrap();
+    assert!(staging.has(&need(b"hello")).unwrap());
 }
 
 #[test]
