@@ -4,24 +4,22 @@
 //! `MIRRORNET_MANIFEST_ENTRIES` makes the tree larger: ten millions stay below the same limit.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-use std::{fs, path::PathBuf, sync::Arc};
+mod large;
+
+use std::sync::Arc;
 
 use filetree::plan::{self, View};
 use protocol::{
     digest::Digest,
-    manifest::{
-        self, Block, BlockBuilder, BlockRef, BlockSource, Entry, EntryKind, StoredManifest,
-    },
+    manifest::{BlockBuilder, Entry, EntryKind, StoredManifest},
     path::TreePath,
 };
 
+use large::{Dir, entries, peak};
+
 /// Contents that are looked at together, a byte for each entry of up to ten millions, and blocks.
 const MOST_MIB: u64 = 64;
-
-fn entries() -> u64 {
-    let wanted = std::env::var("MIRRORNET_MANIFEST_ENTRIES").ok();
-    wanted.map_or(500_000, |n| n.replace('_', "").parse().unwrap())
-}
+const ENTRIES: u64 = 500_000;
 
 /// Each content is there twice, with two times.
 fn entry(n: u64) -> Entry {
@@ -32,38 +30,13 @@ fn entry(n: u64) -> Entry {
     Entry { path, mode: 0o644, mtime, kind }
 }
 
-/// Blocks in a directory, as an agent keeps them.
-#[derive(Debug)]
-struct Dir(PathBuf);
-
-impl Dir {
-    fn put(&self, block: &Block) -> BlockRef {
-        fs::write(self.0.join(block.digest().hex()), block.bytes()).unwrap();
-        BlockRef::of(block)
-    }
-}
-
-impl BlockSource for Dir {
-    fn read(&self, block: &BlockRef) -> Result<Vec<u8>, manifest::Error> {
-        fs::read(self.0.join(block.digest.hex()))
-            .map_err(|error| manifest::Error::Unreadable(error.to_string()))
-    }
-}
-
-/// Largest resident set of this program so far, in bytes.
-fn peak() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
-}
-
 #[test]
 fn a_first_sync_of_a_large_tree_is_planned_within_bounds() {
     let temp = tempfile::tempdir().unwrap();
     let dir = Arc::new(Dir(temp.path().to_owned()));
     let mut builder = BlockBuilder::default();
     let mut blocks = Vec::new();
-    for n in 0..entries() {
+    for n in 0..entries(ENTRIES) {
         blocks.extend(builder.push(&entry(n)).map(|block| dir.put(&block)));
     }
     blocks.extend(builder.finish().map(|block| dir.put(&block)));
@@ -73,18 +46,24 @@ fn a_first_sync_of_a_large_tree_is_planned_within_bounds() {
     let have = StoredManifest::empty();
     let plan = plan::compare(&have, View::AS_IS, &want, View::AS_IS).unwrap();
     println!("planned in {:?}", start.elapsed());
-    assert_eq!((plan.change_count(), plan.need_count()), (entries(), entries() / 2));
-    assert_eq!(plan.fetch_bytes(), entries() / 2 * 10);
+    assert_eq!((plan.change_count(), plan.need_count()), (entries(ENTRIES), entries(ENTRIES) / 2));
+    assert_eq!(plan.fetch_bytes(), entries(ENTRIES) / 2 * 10);
     let (mut needs, mut keys) = (0, 0);
     for need in plan.needs() {
         let need = need.unwrap();
         needs += 1;
         keys += need.keys.len() as u64;
     }
-    assert_eq!((needs, keys), (entries() / 2, entries() / 2 + entries() / 100));
+    assert_eq!(
+        (needs, keys),
+        (entries(ENTRIES) / 2, entries(ENTRIES) / 2 + entries(ENTRIES) / 100)
+    );
     assert_eq!(plan.staged_bytes(), keys * 10);
-    assert_eq!(plan.changes().map(Result::unwrap).filter(|c| c.wanted).count() as u64, entries());
+    assert_eq!(
+        plan.changes().map(Result::unwrap).filter(|c| c.wanted).count() as u64,
+        entries(ENTRIES)
+    );
     let grown = (peak() - begin) >> 20;
-    println!("{grown} MiB more than at the beginning for {} entries", entries());
+    println!("{grown} MiB more than at the beginning for {} entries", entries(ENTRIES));
     assert!(grown <= MOST_MIB, "{grown} MiB");
 }

@@ -4,26 +4,23 @@
 //! `MIRRORNET_MANIFEST_ENTRIES` makes the tree larger: ten millions take no more than a million.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-use std::{fs, path::PathBuf, sync::Arc};
+mod large;
+
+use std::sync::Arc;
 
 use filetree::plan::{self, View};
 use protocol::{
     digest::Digest,
-    manifest::{
-        self, Block, BlockBuilder, BlockList, BlockRef, BlockSource, Entry, EntryKind,
-        StoredManifest,
-    },
+    manifest::{BlockBuilder, BlockList, Entry, EntryKind, StoredManifest},
     pack::{self, Content, Encoder, Header, Index, IndexBuilder, Op, target_blocks},
     path::TreePath,
 };
 
+use large::{Dir, entries, peak};
+
 const CHANGES: u64 = 1_000;
 const MOST_MIB: u64 = 16;
-
-fn entries() -> u64 {
-    let wanted = std::env::var("MIRRORNET_MANIFEST_ENTRIES").ok();
-    wanted.map_or(200_000, |n| n.replace('_', "").parse().unwrap())
-}
+const ENTRIES: u64 = 200_000;
 
 fn entry(n: u64, round: i64) -> Entry {
     let path = TreePath::parse(format!("package-{n:08}-of-some-component.tar").as_bytes()).unwrap();
@@ -32,29 +29,11 @@ fn entry(n: u64, round: i64) -> Entry {
     Entry { path, mode: 0o644, mtime: 1_600_000_000_000_000_000 + round, kind }
 }
 
-/// Blocks in a directory, as an agent keeps them.
-#[derive(Debug)]
-struct Dir(PathBuf);
-
-impl Dir {
-    fn put(&self, block: &Block) -> BlockRef {
-        fs::write(self.0.join(block.digest().hex()), block.bytes()).unwrap();
-        BlockRef::of(block)
-    }
-}
-
-impl BlockSource for Dir {
-    fn read(&self, block: &BlockRef) -> Result<Vec<u8>, manifest::Error> {
-        fs::read(self.0.join(block.digest.hex()))
-            .map_err(|error| manifest::Error::Unreadable(error.to_string()))
-    }
-}
-
 /// The list of a manifest that is written block by block.
 fn list(dir: &Dir, changed: impl Fn(u64) -> bool) -> BlockList {
     let mut builder = BlockBuilder::default();
     let mut blocks = Vec::new();
-    for n in 0..entries() {
+    for n in 0..entries(ENTRIES) {
         let round = if changed(n) { 2 } else { 1 };
         blocks.extend(builder.push(&entry(n, round)).map(|block| dir.put(&block)));
     }
@@ -62,29 +41,22 @@ fn list(dir: &Dir, changed: impl Fn(u64) -> bool) -> BlockList {
     blocks.into_iter().collect()
 }
 
-/// Largest resident set of this program so far, in bytes.
-fn peak() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
-}
-
 #[test]
 fn an_update_of_a_large_tree_takes_memory_for_what_changes() {
     let temp = tempfile::tempdir().unwrap();
     let dir = Arc::new(Dir(temp.path().to_owned()));
     // From one end of the tree to the other, so that nearly every block changes.
-    let spread = entries() / CHANGES;
+    let spread = entries(ENTRIES) / CHANGES;
     let changed = |n: u64| n.is_multiple_of(spread);
     let (from, to) = (list(&dir, |_| false), list(&dir, changed));
     let header = Header {
         from: Some(from.digest()),
-        from_entries: entries(),
+        from_entries: entries(ENTRIES),
         to: to.digest(),
-        to_entries: entries(),
+        to_entries: entries(ENTRIES),
     };
     let mut builder = IndexBuilder::new();
-    for n in (0..entries()).filter(|n| changed(*n)) {
+    for n in (0..entries(ENTRIES)).filter(|n| changed(*n)) {
         let content = Content::Slices { encoder: Encoder::Whole, slices: Vec::new() };
         builder.push_op(&Op::Put { entry: entry(n, 2), content: Some(content) }).unwrap();
     }
@@ -101,8 +73,8 @@ fn an_update_of_a_large_tree_takes_memory_for_what_changes() {
     let plan = plan::compare(&have, View::AS_IS, &want, View::AS_IS).unwrap();
     assert_eq!((plan.change_count(), plan.need_count()), (CHANGES, CHANGES));
     assert_eq!((plan.changes().count() as u64, plan.needs().count() as u64), (CHANGES, CHANGES));
-    assert_eq!(plan.kept_entries() as u64, entries());
+    assert_eq!(plan.kept_entries() as u64, entries(ENTRIES));
     let grown = (peak() - begin) >> 20;
-    println!("{grown} MiB more than at the beginning for {} entries", entries());
+    println!("{grown} MiB more than at the beginning for {} entries", entries(ENTRIES));
     assert!(grown <= MOST_MIB, "{grown} MiB");
 }
