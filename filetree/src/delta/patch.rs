@@ -31,7 +31,7 @@ const BUCKET_WORTH_BYTES: u64 = 4 << 10;
 
 /// A shorter run of old bytes is compressed with what is around it rather than referred to.
 const KEPT_BYTES: u64 = 32 << 10;
-/// Old bytes on each side of what lay where something changed.
+/// Old bytes on each side of what lay where something changed, at least.
 const NEAR_BYTES: u64 = 32 << 10;
 
 /// What a segment keeps of the old file as it is, and what is new in it.
@@ -153,8 +153,10 @@ impl Alignment {
         let len = gap.end - gap.start;
         let from = before.map(|run| run.old_at + run.len);
         let to = after.map(|run| run.old_at);
+        // Much that is new may be like anything near, as the lines of a log that grew are.
+        let near = NEAR_BYTES.max(len.min(WIDE_MARGIN_BYTES));
         let cut = |start: u64, end: u64| {
-            start.saturating_sub(NEAR_BYTES)..end.saturating_add(NEAR_BYTES).min(self.old_len)
+            start.saturating_sub(near)..end.saturating_add(near).min(self.old_len)
         };
         let mut ranges = match (from, to) {
             // What was there before is of about this length; else something moved.
