@@ -54,7 +54,7 @@ pub(crate) fn update() -> Vec<Figure> {
                 net.testbed.wait_for_generation("tree@site", 2)
             });
             let announced = net.testbed.ctl_json(&["get", "generation", "tree@2"]);
-            let took = seconds_between(&announced["created"], &run["ended"]);
+            let took = seconds_between(&announced[0]["created"], &run["ended"]);
             (run, Cost { traffic, seconds: took })
         } else {
             net.publish();
