@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -65,6 +65,8 @@ pub struct OrderKeeper {
     client: Client,
     clock: Clock,
     newest: watch::Sender<Option<Arc<Orders>>>,
+    /// One at a time compares what came with what is followed, and follows it.
+    taking: Mutex<()>,
     /// When somebody's coming was last a reason to ask.
     asked: tokio::sync::Mutex<Option<Instant>>,
 }
@@ -74,7 +76,8 @@ impl OrderKeeper {
     pub fn open(dir: Dir, client: Client, clock: Clock) -> io::Result<Self> {
         let kept: Option<Orders> = durable::read_json(&dir, FILE, MAX_FILE)?;
         let newest = watch::Sender::new(kept.map(Arc::new));
-        Ok(Self { dir, client, clock, newest, asked: tokio::sync::Mutex::default() })
+        let (taking, asked) = (Mutex::default(), tokio::sync::Mutex::default());
+        Ok(Self { dir, client, clock, newest, taking, asked })
     }
 
     /// Follows the orders.
@@ -139,7 +142,10 @@ impl OrderKeeper {
         }
     }
 
+    /// Answers to several questions may come at once, and the older one must not replace the newer: it
+    /// could name somebody who was revoked in between.
     fn take(&self, orders: PublisherOrders) {
+        let _one = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
         let orders = Orders { orders, confirmed: (self.clock)() };
         let refused = self.newest.borrow().as_ref().is_some_and(|held| {
             let refused = !held.are_followed_by(&orders.orders);
@@ -177,5 +183,42 @@ impl OrderKeeper {
             // Nothing that anyone waits for has changed.
             false
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use filetree::fs::Fs;
+    use protocol::generation::RestoreEpoch;
+
+    use super::*;
+
+    fn orders(revision: u64) -> PublisherOrders {
+        PublisherOrders {
+            revision: Revision(revision),
+            restore_epoch: RestoreEpoch(0),
+            upstreams: vec![],
+            trees: vec![],
+            readers: vec![],
+        }
+    }
+
+    #[test]
+    fn of_answers_that_come_at_once_the_newest_is_followed() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Fs::disk().open_root(temp.path()).unwrap();
+        let client = Client::new("https://nobody", Arc::new(reqwest::Client::new));
+        let keeper = OrderKeeper::open(dir, client, Arc::new(Timestamp::now)).unwrap();
+        for round in 1..=100 {
+            let (older, newer) = (orders(round * 2), orders(round * 2 + 1));
+            std::thread::scope(|scope| {
+                scope.spawn(|| keeper.take(older));
+                scope.spawn(|| keeper.take(newer));
+            });
+            let followed = keeper.newest.borrow().as_ref().map(|held| held.orders.revision);
+            assert_eq!(followed, Some(Revision(round * 2 + 1)));
+            let kept: Orders = durable::read_json(&keeper.dir, FILE, MAX_FILE).unwrap().unwrap();
+            assert_eq!(kept.orders.revision, Revision(round * 2 + 1));
+        }
     }
 }
