@@ -36,20 +36,25 @@ use protocol::{digest::DigestWriter, pack::Slice};
 const COPY_BYTES: usize = 256 << 10;
 
 /// Gives the stored bytes of frames.
-pub trait FrameSource {
+pub trait FrameSource: Send {
     /// The stored bytes of frame `number`. They are verified by whoever asks. Frames of a written
     /// pack are asked for in ascending order, each once.
     fn frame(&mut self, number: u32, frame: &Frame) -> io::Result<Vec<u8>>;
+
+    /// Whether it makes no sense to wait for a frame any longer: it has come, or it will not.
+    fn is_settled(&self, _frame: &Frame) -> bool {
+        true
+    }
 }
 
 /// Gives old content.
-pub trait Bases {
+pub trait Bases: Sync {
     /// The file of entry `number` of the `from` manifest; `None` if it is not held.
     fn open(&self, number: u64) -> io::Result<Option<Box<dyn ReadAt>>>;
 }
 
 /// Takes files, one after the other. An error of any method ends everything.
-pub trait FileSink {
+pub trait FileSink: Send {
     /// The next file begins.
     fn begin(&mut self, entry: &Entry) -> io::Result<()>;
     /// Its next bytes; not verified yet.
@@ -89,7 +94,7 @@ pub struct Rebuilder<'a> {
     /// Where old content is.
     pub bases: &'a dyn Bases,
     /// Called with the content bytes made so far.
-    pub progress: &'a dyn Fn(u64),
+    pub progress: &'a (dyn Fn(u64) + Sync),
     /// Set by someone else to end it early.
     pub cancel: &'a AtomicBool,
 }
@@ -112,7 +117,24 @@ impl<'a> Rebuilder<'a> {
         frames: &mut dyn FrameSource,
         sink: &mut dyn FileSink,
     ) -> Result<Rebuilt, Error> {
-        let mut work = Work {
+        let mut making = self.start(selection, frames, sink)?;
+        while let Some(number) = making.order.next() {
+            making.file(number)?;
+        }
+        Ok(making.work.rebuilt)
+    }
+
+    /// The same, step by step: files can be made while frames still arrive.
+    ///
+    /// # Errors
+    /// When the index is damaged.
+    pub fn start<'b>(
+        &'b self,
+        selection: &Selection,
+        frames: &'b mut dyn FrameSource,
+        sink: &'b mut dyn FileSink,
+    ) -> Result<Rebuilding<'b>, Error> {
+        let work = Work {
             rebuilder: self,
             frames: Frames::new(self.index, self.bases, frames, selection.frames.len()),
             ops: OpBlocks::default(),
@@ -120,13 +142,8 @@ impl<'a> Rebuilder<'a> {
             rebuilt: Rebuilt::default(),
             made_bytes: 0,
         };
-        for number in self.in_order_of_frames(selection)? {
-            if self.cancel.load(Ordering::Relaxed) {
-                return Err(Error::Canceled);
-            }
-            work.file(number)?;
-        }
-        Ok(work.rebuilt)
+        let order = self.in_order_of_frames(selection)?.into_iter();
+        Ok(Rebuilding { work, order, cancel: self.cancel })
     }
 
     /// The selected operations, by the first frame that they need.
@@ -150,6 +167,53 @@ impl<'a> Rebuilder<'a> {
         }
         order.sort_unstable();
         Ok(order.into_iter().map(|(_, number)| number).collect())
+    }
+}
+
+/// The files of a selection, while they are made.
+pub struct Rebuilding<'a> {
+    work: Work<'a>,
+    order: std::vec::IntoIter<u64>,
+    cancel: &'a AtomicBool,
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The next file was made, or was found impossible to make.
+    Made,
+    /// Frames of the next file have not settled yet.
+    Waiting,
+    /// There is no other.
+    Done,
+}
+
+impl Rebuilding<'_> {
+    /// Makes the next file, where all its frames have settled.
+    ///
+    /// # Errors
+    /// As [`Rebuilder::rebuild`].
+    pub fn step(&mut self) -> Result<Step, Error> {
+        let Some(&number) = self.order.as_slice().first() else { return Ok(Step::Done) };
+        if !self.work.is_settled(number)? {
+            return Ok(Step::Waiting);
+        }
+        self.order.next();
+        self.file(number)?;
+        Ok(Step::Made)
+    }
+
+    fn file(&mut self, number: u64) -> Result<(), Error> {
+        if self.cancel.load(Ordering::Relaxed) {
+            return Err(Error::Canceled);
+        }
+        self.work.file(number)
+    }
+}
+
+impl std::fmt::Debug for Rebuilding<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rebuilding").field("left", &self.order.len()).finish_non_exhaustive()
     }
 }
 
@@ -197,19 +261,40 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn file(&mut self, number: u64) -> Result<(), Error> {
+    /// What an operation makes, and from what.
+    fn wanted(&mut self, number: u64) -> Result<Option<(Entry, Content)>, Error> {
         let op = self.ops.get(self.rebuilder.index, number)?;
-        let Some(Op::Put { entry, content: Some(content) }) = op else { return Ok(()) };
-        let sink_error = |source| {
-            let path = entry.path.clone();
-            Error::Write { path, source }
-        };
+        let Some(Op::Put { entry, content: Some(content) }) = op else { return Ok(None) };
         let content = match &content {
             Content::Same { op } => match self.ops.get(self.rebuilder.index, *op)? {
                 Some(Op::Put { content: Some(content), .. }) => content,
                 _ => Content::Absent,
             },
             content => content.clone(),
+        };
+        Ok(Some((entry, content)))
+    }
+
+    /// Whether the operation need not wait for any frame.
+    fn is_settled(&mut self, number: u64) -> Result<bool, Error> {
+        let Some((_, content)) = self.wanted(number)? else { return Ok(true) };
+        // What waits does so for its last frames, so those are looked at first.
+        for number in content.slices().iter().rev().filter_map(frame_of) {
+            match self.frames.is_settled(number) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                // Whoever makes the file says what is wrong.
+                Err(_) => return Ok(true),
+            }
+        }
+        Ok(true)
+    }
+
+    fn file(&mut self, number: u64) -> Result<(), Error> {
+        let Some((entry, content)) = self.wanted(number)? else { return Ok(()) };
+        let sink_error = |source| {
+            let path = entry.path.clone();
+            Error::Write { path, source }
         };
         self.sink.begin(&entry).map_err(sink_error)?;
         let result = self.content(&entry, &content);

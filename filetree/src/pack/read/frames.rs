@@ -77,6 +77,15 @@ impl<'a> Frames<'a> {
         Ok((bytes.ok_or(NoDelta::Corrupt)?, kept.has_base))
     }
 
+    /// Whether a frame need not be waited for.
+    pub(super) fn is_settled(&mut self, number: u32) -> Result<bool, Failure> {
+        if self.kept.iter().any(|kept| kept.number == number) {
+            return Ok(true);
+        }
+        let frame = self.describe(number)?;
+        Ok(self.source.is_settled(&frame))
+    }
+
     fn unpack(&mut self, number: u32) -> Result<Unpacked, Failure> {
         self.left = self.left.checked_sub(1).ok_or(NoDelta::Corrupt)?;
         let frame = self.describe(number)?;
