@@ -189,6 +189,9 @@ impl Gather<'_> {
                 if fetched.is_some() {
                     arrivals.settle_all();
                 }
+            } else {
+                // The run can be ended here.
+                tokio::task::yield_now().await;
             }
         }
         let fetched = match fetched {
