@@ -10,6 +10,7 @@
 mod access;
 mod adopt;
 mod assignments;
+mod autonomous;
 mod bad_start;
 mod bombs;
 mod certificates;
