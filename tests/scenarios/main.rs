@@ -52,6 +52,7 @@ mod relay;
 mod restore;
 mod resume;
 mod rotation;
+mod savings;
 mod schedules;
 mod stock;
 mod storage;
