@@ -79,7 +79,8 @@ impl Daemon {
         self.wait();
     }
 
-    fn wait(&mut self) -> ExitStatus {
+    /// Waits for its end, which it comes to by itself.
+    pub fn wait(&mut self) -> ExitStatus {
         let what = format!("{} to end; it printed:\n{}", self.name, self.log());
         wait_for(&what, || self.child.try_wait().unwrap())
     }
@@ -88,6 +89,11 @@ impl Daemon {
         if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
             let _ = kill_process(pid, signal);
         }
+    }
+
+    /// Whether it has come to its end.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// # Panics

@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    Daemon, Link, Rsyncd, Testbed, compare,
+    Daemon, Link, Rsyncd, Testbed, compare, encoders,
     network::{Agent, Publisher},
 };
 
@@ -136,9 +136,14 @@ impl OneTree {
     }
 
     /// Has the agent bring its tree up to date, and takes the report.
+    ///
+    /// # Panics
+    /// Where encoders are forced, and others made what came.
     pub fn sync(&self) -> Value {
         self.agent.sync();
-        self.last_run()
+        let run = self.last_run();
+        encoders::assert_forced(&run);
+        run
     }
 
     /// The newest run, as the coordinator tells it.

@@ -17,6 +17,7 @@ pub mod balancer;
 pub mod cluster;
 pub mod compare;
 pub mod daemon;
+pub mod encoders;
 pub mod fixture;
 pub mod link;
 pub mod network;

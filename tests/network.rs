@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    Daemon, Host,
+    Daemon, Host, encoders,
     programs::{program, succeed, told},
     rsyncd::free_port,
     wait_for,
@@ -175,9 +175,13 @@ impl Testbed {
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
-    /// Applies definitions.
+    /// Applies definitions, with the [encoders](crate::encoders) that are forced.
     pub fn apply(&self, definitions: &str) -> String {
         let file = self.path("network.toml");
+        let definitions = match encoders::forced() {
+            Some(choice) => encoders::force(definitions, &choice),
+            None => definitions.to_owned(),
+        };
         fs::write(&file, definitions).unwrap();
         self.ctl(&["apply", "-f", file.to_str().unwrap()])
     }

@@ -33,7 +33,6 @@ pub mod upkeep;
 pub use self::{
     enroll::Enrolled,
     error::{Error, Refusal},
-    orders::HEAD_LIFE,
     picture::Picture,
     state::{App, Clock, Parts, Write},
 };

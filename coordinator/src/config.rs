@@ -31,6 +31,15 @@ const LONGEST_LATE_RENEWAL: Span = Span::from_secs(90 * 24 * 3600);
 /// More than this, and a stolen certificate would be good for too long.
 const LONGEST_LIFE: Span = Span::from_secs(90 * 24 * 3600);
 
+/// Long enough for a night without the coordinator, and short enough that an old word does not count
+/// for long.
+const HEAD_LIFE: Span = Span::from_secs(24 * 3600);
+/// Less than this, and a head would end while it is on its way.
+const SHORTEST_HEAD_LIFE: Span = Span::from_secs(5);
+/// More than this, and who keeps an agent from the coordinator could keep it at what is old for too
+/// long.
+const LONGEST_HEAD_LIFE: Span = Span::from_secs(7 * 24 * 3600);
+
 /// What a coordinator can be told. Every key is also a variable and a flag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
@@ -53,6 +62,8 @@ pub struct Config {
     /// How long after its end a certificate may still be renewed by its holder, at the enroll port;
     /// `0s` for never.
     pub renew_after_expiry: Span,
+    /// How long what agents are told counts without the coordinator.
+    pub head_life: Span,
     /// Where revocations are kept beside the database, for a restore; `revocations` in the data
     /// directory where it is absent.
     pub revocations: Option<PathBuf>,
@@ -98,6 +109,7 @@ impl Default for Config {
             enroll_url: None,
             certificate_life: CERTIFICATE_LIFE,
             renew_after_expiry: LATE_RENEWAL,
+            head_life: HEAD_LIFE,
             revocations: None,
             events: EventsConfig::default(),
             webhooks: Vec::new(),
@@ -117,6 +129,11 @@ impl Config {
     /// How long after its end a certificate may be renewed.
     pub fn late_renewal(&self) -> SignedDuration {
         SignedDuration::try_from(self.renew_after_expiry.duration()).unwrap_or(SignedDuration::ZERO)
+    }
+
+    /// How long a head counts.
+    pub fn head_life(&self) -> SignedDuration {
+        SignedDuration::try_from(self.head_life.duration()).unwrap_or(SignedDuration::ZERO)
     }
 
     /// How long a certificate lives.
@@ -145,6 +162,10 @@ pub fn load(
     let late = loaded.config.renew_after_expiry;
     if late > LONGEST_LATE_RENEWAL {
         return Err(Error::LateRenewal { late });
+    }
+    let head = loaded.config.head_life;
+    if !(SHORTEST_HEAD_LIFE..=LONGEST_HEAD_LIFE).contains(&head) {
+        return Err(Error::HeadLife { head });
     }
     Ok(loaded)
 }
@@ -234,6 +255,12 @@ pub enum Error {
     LateRenewal {
         /// What was asked for.
         late: Span,
+    },
+    /// Heads that would count too short or too long.
+    #[error("head-life = \"{head}\" is not between {SHORTEST_HEAD_LIFE} and {LONGEST_HEAD_LIFE}")]
+    HeadLife {
+        /// What was asked for.
+        head: Span,
     },
     /// Events or webhooks that cannot be.
     #[error(transparent)]

@@ -158,6 +158,7 @@ pub async fn start_at(config: Config, clock: Clock) -> Result<Running, Error> {
         enroll_url: enroll_url(&config, enroll_addr),
         certificate_life: config.life(),
         late_renewal: config.late_renewal(),
+        head_life: config.head_life(),
         telling,
         clock,
         journal: Journal::open(&config.journal())?,

@@ -175,6 +175,25 @@ impl Signature {
         self.bytes[HEADER_LEN..].ends_with(&sums.serialized()[HEADER_LEN..])
     }
 
+    /// How many of `len` bytes from `offset` on lie in whole blocks that have the sums of those from
+    /// `other` on; 0 where either is within a block.
+    pub(crate) fn equal_bytes(&self, offset: u64, other: u64, len: u64) -> u64 {
+        let block = u64::from(self.block_size);
+        if !offset.is_multiple_of(block) || !other.is_multiple_of(block) {
+            return 0;
+        }
+        let sums = |at: u64| {
+            let sum_len = WEAK_LEN + self.strong_len as usize;
+            let start = HEADER_LEN + usize::try_from(at / block).ok()?.checked_mul(sum_len)?;
+            self.bytes.get(start..start.checked_add(sum_len)?)
+        };
+        let is_equal = |n: &u64| {
+            let (one, two) = (sums(offset + n * block), sums(other + n * block));
+            one.is_some() && one == two
+        };
+        (0..len / block).take_while(is_equal).count() as u64 * block
+    }
+
     /// What fast_rsync makes of it.
     pub(crate) fn decoded(&self) -> Result<fast_rsync::Signature, Error> {
         fast_rsync::Signature::deserialize(self.bytes.clone()).map_err(|_| Error::Damaged)

@@ -16,10 +16,10 @@
 //! verified by this process or is in a recorded batch.
 
 mod records;
+mod writer;
 
 use std::{
     collections::{HashMap, HashSet},
-    io,
     ops::ControlFlow,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -27,12 +27,10 @@ use std::{
     },
 };
 
-use protocol::{
-    digest::{Digest, DigestWriter},
-    path::TreePath,
-};
+use protocol::{digest::Digest, path::TreePath};
 
 use self::records::Records;
+pub use self::writer::StagedWriter;
 use crate::{
     fs::{self, Attribute, Dir, File, FileId},
     plan::{FileKey, Need},
@@ -44,8 +42,6 @@ use crate::{
 /// A batch is synced when it has this many files or bytes.
 const BATCH_FILES: usize = 1024;
 const BATCH_BYTES: u64 = 256 << 20;
-/// Runs of zeros of this size, aligned, take no room on the disk.
-const HOLE: usize = 64 * 1024;
 /// Most staged files that wait for being read again; what is beyond is dropped and comes again.
 const MOST_UNPROVEN: usize = 100_000;
 /// Names that are taken from the directory at a time where all of them go.
@@ -194,16 +190,7 @@ impl Staging {
     pub fn writer(&self, need: &Need) -> Result<StagedWriter<'_>, Error> {
         let name = self.temporary();
         let file = self.dir.create_file(&name)?;
-        Ok(StagedWriter {
-            staging: self,
-            need: need.clone(),
-            file: Some(file),
-            name,
-            digest: DigestWriter::new(),
-            written: 0,
-            pending: Vec::new(),
-            ends_in_hole: false,
-        })
+        Ok(StagedWriter::new(self, need.clone(), file, name))
     }
 
     /// Takes a file that something else wrote (`name` in `dir`, on the same file system), verifies
@@ -507,114 +494,6 @@ fn some_names(
         any |= !names.is_empty();
         if names.len() < NAMES_AT_A_TIME {
             return Ok(any);
-        }
-    }
-}
-
-/// Takes a content as it arrives. Unverified bytes never get a name that a tree could use.
-pub struct StagedWriter<'a> {
-    staging: &'a Staging,
-    need: Need,
-    file: Option<File>,
-    name: Vec<u8>,
-    digest: DigestWriter,
-    written: u64,
-    pending: Vec<u8>,
-    /// Whether the last bytes that came were left out.
-    ends_in_hole: bool,
-}
-
-impl StagedWriter<'_> {
-    /// Bytes taken so far.
-    pub fn len(&self) -> u64 {
-        self.written + self.pending.len() as u64
-    }
-
-    /// Whether nothing came yet.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Takes the next bytes; refuses more than the manifest says there are.
-    pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
-        let total = self.len().saturating_add(bytes.len() as u64);
-        if total > self.need.size {
-            return Err(self.wrong_length(total));
-        }
-        while !bytes.is_empty() {
-            let room = (HOLE - self.pending.len()).min(bytes.len());
-            self.pending.extend_from_slice(&bytes[..room]);
-            bytes = &bytes[room..];
-            if self.pending.len() == HOLE {
-                self.drain()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Verifies length and digest, and stages the content under every key of its need.
-    pub fn finish(mut self) -> Result<Staged, Error> {
-        self.drain()?;
-        if self.written != self.need.size {
-            return Err(self.wrong_length(self.written));
-        }
-        let actual = self.digest.finish();
-        if actual != self.need.digest {
-            let (path, expected) = (self.need.path.clone(), self.need.digest);
-            return Err(Error::Mismatch { path, expected, actual });
-        }
-        let Some(file) = &self.file else { return Ok(self.need.staged()) };
-        // Only where it is needed: xfs writes out all of a new file whose length is set, and waits.
-        if self.ends_in_hole {
-            file.set_len(self.written)?;
-        }
-        let staged = self.staging.place(&self.need, file, &self.name)?;
-        self.file = None;
-        Ok(staged)
-    }
-
-    fn drain(&mut self) -> Result<(), Error> {
-        self.digest.update(&self.pending);
-        let hole = self.pending.len() == HOLE && self.pending.iter().all(|&byte| byte == 0);
-        if let Some(file) = &self.file
-            && !hole
-        {
-            file.write_at(self.written, &self.pending)?;
-        }
-        if !self.pending.is_empty() {
-            self.ends_in_hole = hole;
-        }
-        self.written += self.pending.len() as u64;
-        self.pending.clear();
-        Ok(())
-    }
-
-    fn wrong_length(&self, actual: u64) -> Error {
-        Error::Length { path: self.need.path.clone(), expected: self.need.size, actual }
-    }
-}
-
-impl io::Write for StagedWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.push(bytes).map_err(io::Error::other)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl std::fmt::Debug for StagedWriter<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "StagedWriter({}, {} of {} bytes)", self.need.path, self.len(), self.need.size)
-    }
-}
-
-impl Drop for StagedWriter<'_> {
-    fn drop(&mut self) {
-        if self.file.is_some() {
-            self.staging.drop_temporary(&self.name);
         }
     }
 }

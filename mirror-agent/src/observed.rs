@@ -5,6 +5,7 @@
 //! a second listing must show the fetched paths unchanged, or the upstream was being changed
 //! meanwhile. What results is an *observed* generation of this assignment alone.
 
+mod differences;
 mod error;
 mod in_versions;
 mod quick;
@@ -13,7 +14,6 @@ mod recorded;
 mod room;
 
 use std::{
-    collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -24,7 +24,7 @@ use protocol::{
     digest::Digest,
     filter::Filter,
     generation::{Epoch, Generation, Version},
-    manifest::{Entry, EntryKind, Manifest},
+    manifest::{Entry, Manifest},
     path::TreePath,
     transfer::{NoDelta, Way},
     v1::{
@@ -34,6 +34,7 @@ use protocol::{
 };
 use tokio::task::block_in_place;
 
+use self::differences::{Digests, differing, observe, same_content, size};
 pub use self::error::Error;
 use crate::{
     agent::{Agent, note_switch},
@@ -48,7 +49,7 @@ use crate::{
     rsync::{
         child::{Error as RsyncError, Limits, Passed},
         connect::to_stock,
-        listing::{Listed, ListedKind, Listing, NANOS},
+        listing::{Listed, ListedKind, Listing},
         source::{Asked, Source},
     },
     versions::SHARED_AT_A_TIME,
@@ -180,9 +181,6 @@ enum Quick {
     /// Nothing, or that it changed; what they show, to be remembered once it was listed and taken.
     ToBeListed(Option<Digest>),
 }
-
-/// Digest and length of each file that came, by path.
-type Digests = HashMap<TreePath, (Digest, u64)>;
 
 impl Look<'_> {
     /// Compares a unit with its listing, brings what differs, and switches it.
@@ -539,59 +537,6 @@ pub(crate) fn source(agent: &Agent, from: &RsyncdOrigin, run: &Run, work: &Path)
 async fn pause(tries: u32) {
     let (first, longest) = (std::time::Duration::from_secs(1), std::time::Duration::from_secs(10));
     tokio::time::sleep(retries::backoff(tries, first, longest, retries::chance())).await;
-}
-
-fn size(listed: &Listed) -> u64 {
-    match listed.kind {
-        ListedKind::File { size } => size,
-        ListedKind::Dir | ListedKind::Symlink { .. } => 0,
-    }
-}
-
-/// Whether the content at a listed path is, as far as a listing can tell, what an entry has.
-fn same_content(listed: &Listed, entry: &Entry) -> bool {
-    let attributes_aside = Listed { mode: entry.mode, ..listed.clone() };
-    attributes_aside.agrees_with(entry)
-}
-
-/// Files whose content has to be fetched.
-fn differing<'a>(listing: &'a Listing, held: &Manifest) -> Vec<&'a Listed> {
-    let is_held =
-        |listed: &&Listed| held.get(&listed.path).is_some_and(|entry| same_content(listed, entry));
-    let files = listing.entries().iter().filter(|l| matches!(l.kind, ListedKind::File { .. }));
-    files.filter(|listed| !is_held(listed)).collect()
-}
-
-/// The generation that a listing shows, with digests of what was held and of what came.
-fn observe(
-    listing: &Listing,
-    held: &Manifest,
-    brought: &Digests,
-    tree: &protocol::name::TreeName,
-) -> Result<Manifest, Error> {
-    let mut entries = Vec::with_capacity(listing.entries().len());
-    for listed in listing.entries() {
-        let path = listed.path.clone();
-        let before = held.get(&path).filter(|entry| same_content(listed, entry));
-        let kind = match (&listed.kind, before, brought.get(&path)) {
-            (ListedKind::Dir, ..) => EntryKind::Dir,
-            (ListedKind::Symlink { target }, ..) => EntryKind::Symlink { target: target.clone() },
-            (ListedKind::File { .. }, _, Some(&(digest, size))) => {
-                EntryKind::File { size, digest, link_group: None }
-            }
-            (ListedKind::File { size }, Some(entry), None) => match entry.digest() {
-                Some(digest) => EntryKind::File { size: *size, digest, link_group: None },
-                None => return Err(Error::NotBrought { tree: tree.clone(), path }),
-            },
-            (ListedKind::File { .. }, None, None) => {
-                return Err(Error::NotBrought { tree: tree.clone(), path });
-            }
-        };
-        // A listing has whole seconds; what is held has more and is kept while they agree.
-        let mtime = before.map_or(listed.mtime.saturating_mul(NANOS), |entry| entry.mtime);
-        entries.push(Entry { path, mode: listed.mode, mtime, kind });
-    }
-    Ok(Manifest::new(entries)?)
 }
 
 /// When the upstream is asked again.

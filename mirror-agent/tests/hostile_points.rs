@@ -12,7 +12,7 @@ mod server;
 mod tree;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -390,6 +390,25 @@ async fn a_lie_costs_one_frame_once_more_and_is_counted_for_the_one_who_told_it(
     let again = reports[1].received_bytes;
     assert!(again <= largest, "{again} bytes came twice, a frame has at most {largest}");
     assert!(index.frame_count() > 1, "the test needs several frames");
+}
+
+#[tokio::test]
+async fn ranges_of_a_pack_and_of_its_objects_are_under_way_at_the_same_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = Arc::new(tree(dir.path()));
+    // Frames of the pack in one range, and those of each of two objects.
+    let wanted = 1 + tree.objects.len();
+    let together = [Kind::Frame, Kind::Object].map(|kind| (kind, Fault::Together(wanted)));
+    let server = Server::start_with(&tree, &together).await;
+    let points = Points::new(vec![point(&tree, "point", &format!("http://{}", server.address))]);
+    let patience = Patience { silence: SOON, minimum_rate: 0 };
+    let remote = Remote { points: &points, tree: &tree.name, offer: &tree.offer, patience };
+    let index = remote.index().await.unwrap();
+    let all: Vec<u32> = (0..index.frame_count()).collect();
+    let file = open_work_file(dir.path(), &tree.offer.pack).unwrap();
+    remote.frames(&index, &all, &file, &|_| {}).await.unwrap();
+    let most = server.most_waiting.load(Ordering::SeqCst);
+    assert_eq!(most, wanted, "{:?}", server.paths.lock().unwrap());
 }
 
 /// What of the index a site fetches that keeps one directory of twenty.

@@ -16,6 +16,9 @@ unset MIRRORNET_FUZZ_CASES
 # How soon a publisher refuses fifty who were revoked.
 MIRRORNET_REVOCATIONS=50 \
     cargo test --locked --release --package tests --test publisher revoked:: -- --nocapture
+# All that the network does, with librsync deltas forced into every pack.
+MIRRORNET_ENCODERS=rsync \
+    cargo test --locked --release --package tests --test scenarios --test publisher -- --test-threads 2
 # Whether a test fails for each rule of mirroring that is switched off.
 tests/mutations/run.sh
 tests/crash/run.sh

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should say so")]
 
+mod gate;
 mod holds;
 mod https;
 mod numbers;
+mod pointers;
 mod reader;
 mod revoked;
 mod rsync;

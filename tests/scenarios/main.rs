@@ -10,6 +10,7 @@
 mod access;
 mod adopt;
 mod assignments;
+mod autonomous;
 mod bad_start;
 mod bombs;
 mod certificates;
@@ -51,6 +52,7 @@ mod relay;
 mod restore;
 mod resume;
 mod rotation;
+mod savings;
 mod schedules;
 mod stock;
 mod storage;

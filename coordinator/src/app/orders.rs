@@ -10,7 +10,7 @@ mod publisher;
 mod relay;
 
 pub use self::{
-    agent::{HEAD_LIFE, agent},
+    agent::agent,
     concerned::{Among, concerned},
     publisher::{publisher, trees_of},
     relay::parties,

@@ -25,7 +25,7 @@ impl App {
         let Some(picture) = self.newer(caller, after, wait, changed).await? else {
             return Ok(None);
         };
-        let (network, key) = (self.network(), &self.parts.head_key);
+        let (network, key) = (self.network(), (&self.parts.head_key, self.parts.head_life));
         let orders = orders::agent(&picture, network, &caller.name, site, key, self.now())?;
         Ok(Some(orders))
     }

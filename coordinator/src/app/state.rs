@@ -56,6 +56,8 @@ pub struct Parts {
     pub certificate_life: SignedDuration,
     /// How long after its end a certificate may be renewed; zero for never.
     pub late_renewal: SignedDuration,
+    /// How long the heads count that it signs.
+    pub head_life: SignedDuration,
     /// Who is told of what.
     pub telling: Telling,
     /// Gives the time.

@@ -1,24 +1,25 @@
 //! What has to happen without anybody asking: time passes grants by, heads grow old, and who was
 //! heard of has to be stored. Takes no input; doing it twice does nothing twice.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use protocol::{name::IdentityName, spec::AssignmentName};
 
 use super::{App, Error, Picture, effective};
 use crate::db::{Counter, Topic};
 
 /// Heads are renewed after a third of their life, so that an agent which misses one still has two.
-const HEAD_RENEWAL: SignedDuration = SignedDuration::from_hours(8);
+const HEADS_IN_A_LIFE: i32 = 3;
 
 impl App {
     /// Acts on everything that time has brought since it was last done, by whichever replica.
     pub async fn keep_up(&self) -> Result<(), Error> {
         let (picture, now) = (self.picture(), self.now());
+        let head_renewal = self.parts.head_life / HEADS_IN_A_LIFE;
         let mut tx = self.parts.database.read().await?;
         let looked_at = tx.time_of(Counter::LookedAt).await?;
         let renewed = tx.time_of(Counter::HeadRenewed).await?;
         tx.commit().await?;
-        let heads_are_due = now.duration_since(renewed) >= HEAD_RENEWAL;
+        let heads_are_due = now.duration_since(renewed) >= head_renewal;
         if !heads_are_due && ended(&picture, looked_at, now).is_empty() {
             return Ok(());
         }
@@ -27,7 +28,7 @@ impl App {
         let looked_at = write.tx.time_of(Counter::LookedAt).await?;
         let renewed = write.tx.time_of(Counter::HeadRenewed).await?;
         let mut topics = Vec::new();
-        if write.now.duration_since(renewed) >= HEAD_RENEWAL {
+        if write.now.duration_since(renewed) >= head_renewal {
             write.tx.set_time(Counter::HeadRenewed, write.now).await?;
             topics.push(Topic::Heads);
         }

@@ -72,7 +72,7 @@ impl Delta {
         let index = decoded.index();
         let window = window.max(2 * block);
         let mut buffer = vec![0; usize::try_from(len).unwrap_or(window).min(window)];
-        let mut gathered = Gathered::default();
+        let mut gathered = Gathered::new(signature);
         // `buffer[..kept]` is what the window before could not match; it lies at `at`.
         let (mut at, mut kept) = (0u64, 0);
         let mut diff = Vec::new();
@@ -139,15 +139,28 @@ impl Delta {
 }
 
 /// Commands of the windows so far.
-#[derive(Default)]
-struct Gathered {
+struct Gathered<'a> {
+    signature: &'a Signature,
     commands: Vec<Command>,
+    /// Where the old content goes on after the last copy, as far as what followed replaced as much.
+    next_old: Option<u64>,
     digest: DigestWriter,
     literals: DigestWriter,
     literal_bytes: u64,
 }
 
-impl Gathered {
+impl<'a> Gathered<'a> {
+    fn new(signature: &'a Signature) -> Self {
+        Self {
+            signature,
+            commands: Vec::new(),
+            next_old: Some(0),
+            digest: DigestWriter::new(),
+            literals: DigestWriter::new(),
+            literal_bytes: 0,
+        }
+    }
+
     /// Adds a window's commands, `window` being the bytes at `at`. Returns how many unmatched bytes
     /// at its end, at most `keep`, the next window should begin with.
     fn add(&mut self, commands: &[Command], window: &[u8], at: u64, keep: usize) -> usize {
@@ -176,6 +189,31 @@ impl Gathered {
     }
 
     fn push(&mut self, command: Command) {
+        match command {
+            Command::Copy { offset, len } => self.push_copy(offset, len),
+            Command::Literal { len, .. } => {
+                self.next_old = self.next_old.and_then(|at| at.checked_add(len));
+                self.join(command);
+            }
+        }
+    }
+
+    /// Adds a copy. An old file that repeats itself, as the zeros of an image do, has many blocks like
+    /// the one that was found: the one that goes on where the last copy ended makes a long run of what
+    /// would be many short ones, each from the same place.
+    fn push_copy(&mut self, offset: u64, len: u64) {
+        let block = u64::from(self.signature.block_size());
+        // Within something new of another length it goes on at the next whole block.
+        let next = self.next_old.and_then(|at| at.checked_next_multiple_of(block));
+        let next = next.unwrap_or(offset);
+        let same = if next == offset { 0 } else { self.signature.equal_bytes(next, offset, len) };
+        self.join(Command::Copy { offset: next, len: same });
+        self.join(Command::Copy { offset: offset + same, len: len - same });
+        let end = if same == len { next } else { offset };
+        self.next_old = end.checked_add(len);
+    }
+
+    fn join(&mut self, command: Command) {
         if command.is_empty() || self.commands.last_mut().is_some_and(|last| last.join(command)) {
             return;
         }

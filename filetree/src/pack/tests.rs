@@ -5,5 +5,6 @@ mod fixtures;
 mod fuzz;
 mod hostile;
 mod packs;
+mod rules;
 mod shared;
 mod support;

@@ -70,6 +70,8 @@ pub(crate) enum Fault {
     EndlessHead,
     NegativeLength,
     TwoLengths,
+    /// Right, but only once so many requests wait for their answers at the same time.
+    Together(usize),
 }
 
 pub(crate) const FAULTS: &[Fault] = &[
@@ -165,6 +167,9 @@ pub(crate) struct Server {
     faults: Vec<(Kind, Fault, AtomicUsize)>,
     tree: Arc<Tree>,
     pub(crate) paths: Mutex<Vec<String>>,
+    /// Requests that wait for others, now and at most.
+    waiting: AtomicUsize,
+    pub(crate) most_waiting: AtomicUsize,
 }
 
 impl Server {
@@ -179,6 +184,8 @@ impl Server {
             faults: faults.iter().map(|(k, f)| (*k, *f, AtomicUsize::new(0))).collect(),
             tree: Arc::clone(tree),
             paths: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            most_waiting: AtomicUsize::new(0),
         });
         let serving = Arc::downgrade(&server);
         tokio::spawn(async move {
@@ -224,6 +231,9 @@ impl Server {
             let range = range.map(|(first, end)| (first, end.min(total)));
             let (first, end) = range.unwrap_or((0, total));
             let fault = self.fault(&path, range);
+            if let Fault::Together(wanted) = fault {
+                self.wait_for_others(wanted).await;
+            }
             let body = content[first..end].to_vec();
             let content_range = format!("bytes {first}-{}/{total}", end.saturating_sub(1));
             let content_range = range.map(|_| content_range);
@@ -232,6 +242,24 @@ impl Server {
         Ok(())
     }
 }
+
+impl Server {
+    /// Until so many requests wait here, or nobody would wait any longer.
+    async fn wait_for_others(&self, wanted: usize) {
+        let waiting = self.waiting.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_waiting.fetch_max(waiting, Ordering::SeqCst);
+        let all_there = async {
+            while self.most_waiting.load(Ordering::SeqCst) < wanted {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(ALONE, all_there).await.ok();
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// How long a request waits for others.
+const ALONE: Duration = Duration::from_secs(20);
 
 /// Reads the head of a request: path, and range (first, end).
 async fn request(stream: &mut TcpStream) -> io::Result<Option<(String, Option<(usize, usize)>)>> {
@@ -273,7 +301,7 @@ async fn answer(
     let mut length = len.to_string();
     let mut end = None;
     match fault {
-        Fault::None | Fault::FirstStatus(_) => {}
+        Fault::None | Fault::FirstStatus(_) | Fault::Together(_) => {}
         Fault::Cut(place) | Fault::Reset(place) => end = Some(at(place)),
         Fault::Shorter => {
             body.pop();

@@ -17,16 +17,14 @@ use protocol::{
 use super::relay;
 use crate::app::picture::Picture;
 
-/// How long a head counts. An agent whose head has ended keeps serving and changes nothing.
-pub const HEAD_LIFE: SignedDuration = SignedDuration::from_hours(24);
-
-/// Everything that one agent has to do.
+/// Everything that one agent has to do, with a head that counts for `head_life`. An agent whose head
+/// has ended keeps serving and changes nothing, but for trees that go on by themselves.
 pub fn agent(
     picture: &Picture,
     network: &NetworkName,
     name: &IdentityName,
     site: &SiteName,
-    head_key: &SigningKey,
+    (head_key, head_life): (&SigningKey, SignedDuration),
     now: Timestamp,
 ) -> Result<AgentOrders, signing::Error> {
     let assignments = assignments(picture, name, now);
@@ -37,7 +35,7 @@ pub fn agent(
         root: picture.root.root().number,
         agent: name.clone(),
         site: site.clone(),
-        head: head(picture, network, &assignments, head_key, now)?,
+        head: head(picture, network, &assignments, (head_key, head_life), now)?,
         default_rate: spec.and_then(|site| site.default_rate),
         bandwidth: spec.map(|site| site.bandwidth.clone()).unwrap_or_default(),
         budget: spec.and_then(|site| site.budget),
@@ -97,7 +95,7 @@ fn head(
     picture: &Picture,
     network: &NetworkName,
     assignments: &[AssignmentOrder],
-    key: &SigningKey,
+    (key, life): (&SigningKey, SignedDuration),
     now: Timestamp,
 ) -> Result<Envelope, signing::Error> {
     let tree = |order: &AssignmentOrder| {
@@ -124,7 +122,7 @@ fn head(
         restore_epoch: picture.restore_epoch,
         revision: picture.revision,
         issued: now,
-        expires: now.saturating_add(HEAD_LIFE).unwrap_or(Timestamp::MAX),
+        expires: now.saturating_add(life).unwrap_or(Timestamp::MAX),
         trees: assignments.iter().filter_map(tree).collect::<BTreeMap<_, _>>(),
     };
     signing::sign_json(key, Head::PAYLOAD_TYPE, &head)

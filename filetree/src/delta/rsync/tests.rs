@@ -224,3 +224,27 @@ fn a_line_more_in_a_small_file_costs_little_more_than_a_block() {
         assert!(same.len() < 16, "{} bytes where nothing changed", same.len());
     }
 }
+
+#[test]
+fn what_repeats_itself_is_one_long_run_and_not_block_after_block_from_one_place() {
+    const BLOCK: u32 = 2048;
+    let mut old = vec![0; 16 << 20];
+    for island in 0..64 {
+        let at = island * (256 << 10) + 70_000;
+        old[at..at + 10_000].copy_from_slice(&noise(island as u64, 10_000));
+    }
+    // Something changes in its place, and something comes in that shifts the rest.
+    let mut new = old.clone();
+    new[70_100..70_200].fill(7);
+    let middle = 8 << 20;
+    new.splice(middle..middle, noise(99, 777));
+    let delta = delta_of(&old, &new, BLOCK, WINDOW_BYTES);
+    assert!(delta.literal_bytes < 3 * u64::from(BLOCK) + 777, "{} literals", delta.literal_bytes);
+    let bytes = bytes_of(&delta, &new, 1 << 20);
+    assert_eq!(apply(&old, &bytes, new.len() as u64, 4096).unwrap(), new);
+    // Behind the shift each run of zeros begins within a block, and each island where it lies.
+    let commands = delta.commands().len();
+    assert!(commands < 2 * 64 + 16, "{commands} commands for {} blocks", old.len() / 2048);
+    let in_place = delta.commands().first().unwrap();
+    assert!(matches!(in_place, Command::Copy { offset: 0, len: 60_000.. }), "{in_place:?}");
+}
