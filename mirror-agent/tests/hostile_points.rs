@@ -406,7 +406,7 @@ async fn ranges_of_a_pack_and_of_its_objects_are_under_way_at_the_same_time() {
     let index = remote.index().await.unwrap();
     let all: Vec<u32> = (0..index.frame_count()).collect();
     let file = open_work_file(dir.path(), &tree.offer.pack).unwrap();
-    remote.frames(&index, &all, &file, &|_| {}).await.unwrap();
+    remote.frames(&index, &all, &file, &Arrivals::default(), &|_| {}).await.unwrap();
     let most = server.most_waiting.load(Ordering::SeqCst);
     assert_eq!(most, wanted, "{:?}", server.paths.lock().unwrap());
 }
