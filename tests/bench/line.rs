@@ -142,7 +142,7 @@ pub(crate) fn idle() -> Vec<Figure> {
     let files = std::env::var("MIRRORNET_IDLE_FILES").ok().and_then(|n| n.parse().ok());
     let files: u64 = files.unwrap_or(200_000);
     let link = Link::new(FAST).unwrap();
-    let net = OneTree::start_over(&link, "", "");
+    let net = OneTree::start_over(&link, "initial-pack = true", "");
     for n in 0..files {
         write(&net.upstream.join(format!("d{:03}/f{n:06}", n % 1_000)), format!("{n}\n"));
     }
