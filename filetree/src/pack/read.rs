@@ -6,8 +6,10 @@
 //! cannot be made is reported for that file, with the reason, and the others go on: a mirror that
 //! has no use for one frame still has use for the rest.
 
+mod assemble;
 mod file;
 mod frames;
+mod streams;
 
 use std::{
     collections::BTreeMap,
@@ -24,11 +26,14 @@ use protocol::{
 pub use file::PackFile;
 pub use protocol::pack::Index as PackIndex;
 
-use self::frames::Frames;
+use self::{assemble::Assembler, frames::Frames};
 use super::Error;
-use crate::delta::{
-    ReadAt,
-    librsync::{self, Applier},
+use crate::{
+    delta::{
+        ReadAt,
+        librsync::{self, Applier},
+    },
+    fs,
 };
 use protocol::{digest::DigestWriter, pack::Slice};
 
@@ -51,6 +56,12 @@ pub trait FrameSource: Send {
 pub trait Bases: Sync {
     /// The file of entry `number` of the `from` manifest; `None` if it is not held.
     fn open(&self, number: u64) -> io::Result<Option<Box<dyn ReadAt>>>;
+
+    /// An empty file without a name, for plain text that does not fit into memory; `None` where there
+    /// is no place for one.
+    fn scratch(&self) -> io::Result<Option<fs::File>> {
+        Ok(None)
+    }
 }
 
 /// Takes files, one after the other. An error of any method ends everything.
@@ -136,7 +147,7 @@ impl<'a> Rebuilder<'a> {
     ) -> Result<Rebuilding<'b>, Error> {
         let work = Work {
             rebuilder: self,
-            frames: Frames::new(self.index, self.bases, frames, selection.frames.len()),
+            frames: Frames::new(self.index, self.bases, frames, selection),
             ops: OpBlocks::default(),
             sink,
             rebuilt: Rebuilt::default(),
@@ -226,7 +237,7 @@ impl std::fmt::Debug for Rebuilder<'_> {
 fn frame_of(slice: &Slice) -> Option<u32> {
     match slice {
         Slice::Frame { frame, .. } => Some(*frame),
-        Slice::Base { .. } => None,
+        Slice::Base { .. } | Slice::Inside { .. } => None,
     }
 }
 
@@ -345,6 +356,7 @@ impl Work<'_> {
                             uses_base = true;
                             copy(bases, entry, offset, len, &mut out)?;
                         }
+                        Slice::Inside { .. } => return Err(NoDelta::Corrupt.into()),
                     }
                 }
             }
@@ -352,6 +364,9 @@ impl Work<'_> {
                 uses_base = true;
                 let base = open(bases, *base_entry)?;
                 self.frames.apply(&*base, entry.size(), slices, &mut out)?;
+            }
+            Content::Inside { recipe_len, slices } => {
+                uses_base = self.frames.assemble(*recipe_len, slices, &mut out)?;
             }
             // A link to a link: written packs have none.
             Content::Same { .. } => return Err(NoDelta::Corrupt.into()),
@@ -392,16 +407,25 @@ fn open(bases: &dyn Bases, number: u64) -> Result<Box<dyn ReadAt>, NoDelta> {
 fn copy(
     bases: &dyn Bases,
     number: u64,
-    mut offset: u64,
-    mut left: u64,
+    offset: u64,
+    len: u64,
     out: &mut Out<'_>,
 ) -> Result<(), Failure> {
-    let base = open(bases, number)?;
+    pass(&*open(bases, number)?, offset, len, &mut |bytes| out.write(bytes))
+}
+
+/// Passes on bytes of old content.
+fn pass(
+    base: &dyn ReadAt,
+    mut offset: u64,
+    mut left: u64,
+    take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let mut buffer = vec![0; COPY_BYTES.min(usize::try_from(left).unwrap_or(COPY_BYTES))];
     while left > 0 {
         let now = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         base.read_exact_at(&mut buffer[..now], offset).map_err(|_| NoDelta::WrongBase)?;
-        out.write(&buffer[..now])?;
+        take(&buffer[..now])?;
         offset += now as u64;
         left -= now as u64;
     }
@@ -437,6 +461,44 @@ impl Frames<'_> {
         }
         applier.finish().map_err(reason_of)?;
         Ok(())
+    }
+}
+
+impl Frames<'_> {
+    /// Makes the content that the slices are with its deflate streams as plain text; whether old
+    /// content was needed.
+    fn assemble(
+        &mut self,
+        recipe_len: u64,
+        slices: &[Slice],
+        out: &mut Out<'_>,
+    ) -> Result<bool, Failure> {
+        let mut assembler = Assembler::new(recipe_len)?;
+        let mut uses_base = false;
+        for slice in slices {
+            match *slice {
+                Slice::Frame { frame, offset, len } => {
+                    let (bytes, has_base) = self.slice(frame, offset, len)?;
+                    uses_base |= has_base;
+                    assembler.feed(bytes, out)?;
+                }
+                Slice::Base { entry, offset, len } => {
+                    uses_base = true;
+                    let base = open(self.bases, entry)?;
+                    pass(&*base, offset, len, &mut |bytes| assembler.feed(bytes, out))?;
+                }
+                Slice::Inside { entry, stream, offset, len } => {
+                    uses_base = true;
+                    let plain = self.streams.open(entry, stream)?;
+                    pass(plain, offset, len, &mut |bytes| assembler.feed(bytes, out))?;
+                }
+            }
+        }
+        match assembler.finish() {
+            Ok(()) => Ok(uses_base),
+            Err(_) if uses_base => Err(NoDelta::WrongBase.into()),
+            Err(failure) => Err(failure),
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 mod changes;
 mod contents;
 mod encode;
+mod inside;
 mod output;
 mod pipeline;
 mod plan;
@@ -244,7 +245,7 @@ pub fn write_pack(
     let mut plan = plan::Plan::new(from, to, options);
     let effort = choose::effort(options.cpu_budget, options.fan_out, MANY_AGENTS);
     let levels = Levels { fixed: options.level, total: plan.total_bytes(), effort };
-    let context = encode::Context { from, base, new, options, levels };
+    let context = encode::Context { from, base, new, options, levels, out };
     let mut output = output::Output::create(out, &mut plan, from, options)?;
     let plan = plan;
     let (workers, work) = (options.workers(), CpuTime::default());

@@ -242,7 +242,7 @@ fn payloads(index: &PackIndex, selection: &Selection) -> BTreeMap<Encoder, u64> 
         Slice::Frame { frame, len, .. } => stored
             .get(&frame)
             .map_or(0, |(stored, raw)| stored.saturating_mul(u64::from(len)) / (*raw).max(1)),
-        Slice::Base { .. } => 0,
+        Slice::Base { .. } | Slice::Inside { .. } => 0,
     };
     let mut payloads = BTreeMap::new();
     let mut ops = OpBlocks::default();
@@ -279,6 +279,11 @@ impl Bases for HeldBases<'_> {
         let file = file.or_else(|| self.made.file(&digest));
         let file = file.or_else(|| stage.staging().base_file(stage.need(&digest)?));
         Ok(file.map(|file| Box::new(file) as Box<dyn ReadAt>))
+    }
+
+    fn scratch(&self) -> io::Result<Option<fs::File>> {
+        let file = pack::nameless(&self.made.0, b"plain");
+        Ok(Some(file.map_err(|error| error.source)?))
     }
 }
 

@@ -281,7 +281,9 @@ impl<'a> Model<'a> {
         }
         for slice in content.slices() {
             match *slice {
-                Slice::Base { entry, .. } => frames.extend(self.frames(pack, old(entry))?),
+                Slice::Base { entry, .. } | Slice::Inside { entry, .. } => {
+                    frames.extend(self.frames(pack, old(entry))?);
+                }
                 Slice::Frame { frame, .. } => {
                     let (first, around) = index.frames_around(frame).unwrap();
                     for base in around[(frame - first) as usize].bases() {
