@@ -84,8 +84,15 @@ impl Recreator {
     }
 
     /// Takes more plain text; appends what can be made of it to `out`.
+    ///
+    /// # Errors
+    /// `InvalidData` where the stream has ended already, or is none.
     pub fn feed(&mut self, plain: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
         for piece in plain.chunks(WINDOW_BYTES) {
+            if self.is_done {
+                // It would be kept for tokens that never come.
+                return Err(damaged());
+            }
             self.predictor.push(piece);
             self.advance(out)?;
         }

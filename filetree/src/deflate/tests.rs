@@ -178,6 +178,16 @@ fn searching_is_bounded_whatever_the_text() {
 }
 
 #[test]
+fn plain_text_behind_the_last_block_is_not_kept() {
+    let empty = zlib(0, 8, b"");
+    let corrections = take_apart(&empty).unwrap().0.corrections;
+    let mut recreator = Recreator::new(corrections).unwrap();
+    let mut made = Vec::new();
+    let fed = recreator.feed(&vec![0; 10 * token::WINDOW_BYTES], &mut made);
+    assert_eq!(fed.unwrap_err().kind(), io::ErrorKind::InvalidData);
+}
+
+#[test]
 fn no_stream_brings_the_reader_down() {
     let plain = content(6_000);
     let streams = [zlib(6, 8, &plain), gzip(&["-1"], &plain), zlib(0, 8, &plain)];
