@@ -13,7 +13,6 @@ mod recorded;
 mod room;
 
 use std::{
-    collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -181,9 +180,6 @@ enum Quick {
     ToBeListed(Option<Digest>),
 }
 
-/// Digest and length of each file that came, by path.
-type Digests = HashMap<TreePath, (Digest, u64)>;
-
 impl Look<'_> {
     /// Compares a unit with its listing, brings what differs, and switches it.
     async fn bring_unit(
@@ -222,7 +218,8 @@ impl Look<'_> {
             agent.tell_begun(run);
         }
         let digests = self.bring(site, &wanted, bases, work).await?;
-        let want = Arc::new(observe(listing, &base.manifest, &digests, self.tree())?);
+        let brought = wanted.iter().map(|listed| &listed.path).zip(digests);
+        let want = Arc::new(observe(listing, &base.manifest, brought, self.tree())?);
         let digest = agent.manifests.put(&want)?;
         base.adopt(site, &want, rules, &record, run)?;
         let removals = block_in_place(|| base.removals(&*want, rules, false, order))?;
@@ -328,23 +325,18 @@ impl Look<'_> {
         // What was found at the path is no generation that could shrink.
         let empty = Manifest::empty();
         let held_before = if base.adopted { &empty } else { &base.manifest };
-        let kept: Vec<Entry> = held_before
-            .entries()
-            .iter()
-            .filter(|entry| self.rules.keeps(&entry.path, entry.is_dir()))
-            .cloned()
-            .collect();
-        let kept = Manifest::new(kept)?;
+        let is_kept = |entry: &&Entry| self.rules.keeps(&entry.path, entry.is_dir());
+        let kept = || held_before.entries().iter().filter(is_kept);
         let is_there = |path: &TreePath| listing.get(path).is_some();
         let mut limits = self.order.guard.clone();
         if let Some(version) = self.rules.version() {
             limits.must_contain =
                 limits.must_contain.iter().filter_map(|path| path.below(version)).collect();
         }
-        let Err(source) = guard::check(&kept, is_there, &limits) else { return Ok(()) };
+        let Err(source) = guard::check(kept(), is_there, &limits) else { return Ok(()) };
         let mut removed = Files::default();
         let mut difference = Difference::default();
-        for entry in kept.entries().iter().filter(|entry| entry.is_file()) {
+        for entry in kept().filter(|entry| entry.is_file()) {
             difference.of_files += 1;
             difference.of_bytes += entry.size();
             match listing.get(&entry.path) {
@@ -358,8 +350,8 @@ impl Look<'_> {
         }
         let is_file = |listed: &&Listed| matches!(listed.kind, ListedKind::File { .. });
         let listed = listing.entries().iter().filter(is_file);
-        difference.added_files =
-            listed.filter(|listed| kept.get(&listed.path).is_none()).count() as u64;
+        let is_new = |listed: &&Listed| held_before.get(&listed.path).filter(is_kept).is_none();
+        difference.added_files = listed.filter(is_new).count() as u64;
         self.hold(listing, base, source, &removed, difference)
     }
 
@@ -394,12 +386,9 @@ impl Look<'_> {
             return Ok(());
         }
         // Any digest does: what differs counts as changed, whatever it turns out to be.
-        let unread = |listed: &&Listed| {
-            let digest = Digest::of(listed.path.as_bytes());
-            (listed.path.clone(), (digest, size(listed)))
-        };
-        let brought = wanted.iter().map(unread).collect();
-        let want = Arc::new(observe(listing, &base.manifest, &brought, self.tree())?);
+        let unread = wanted.iter().map(|listed| &listed.path);
+        let brought = unread.map(|path| (path, Digest::of(path.as_bytes())));
+        let want = Arc::new(observe(listing, &base.manifest, brought, self.tree())?);
         let removals = block_in_place(|| base.removals(&*want, self.rules, false, self.order))?;
         removals.notices().for_each(|notice| self.run.notice(notice));
         if let Err(source) = guard::check_removals(&removals, None, &self.order.guard) {
@@ -417,16 +406,17 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Fetches these files into a stage, and makes sure that they did not change meanwhile.
+    /// Fetches these files into a stage, and makes sure that they did not change meanwhile; gives the
+    /// digest of each.
     async fn bring(
         &self,
         site: &Site,
         wanted: &[&Listed],
         bases: &[PathBuf],
         work: &Path,
-    ) -> Result<Digests, Error> {
+    ) -> Result<Vec<Digest>, Error> {
         if wanted.is_empty() {
-            return Ok(Digests::new());
+            return Ok(Vec::new());
         }
         let start = std::time::Instant::now();
         let bytes = wanted.iter().map(|listed| size(listed)).sum();
@@ -459,6 +449,8 @@ impl Look<'_> {
         self.run.add_figures(total.figures);
         self.run.add_way(Way::Rsync, &self.upstream.host, came.since(start));
         result.map_err(|source| self.failed(source))?;
+        // Of a large tree it takes as much as the listing does that follows.
+        drop(files);
         let second = self.list(work).await?;
         for listed in wanted {
             if second.get(&listed.path) != Some(*listed) {
@@ -466,13 +458,15 @@ impl Look<'_> {
                 return Err(Error::Unsettled { tree, path });
             }
         }
+        drop(second);
         self.run.progress().phase("digest", "bytes", bytes);
         block_in_place(|| self.digest(wanted, &stage))
     }
 
-    fn digest(&self, wanted: &[&Listed], stage: &Path) -> Result<Digests, Error> {
+    fn digest(&self, wanted: &[&Listed], stage: &Path) -> Result<Vec<Digest>, Error> {
         let arrived = Arrived::open(&self.home, stage)?;
-        let mut brought = Digests::new();
+        let mut brought = Vec::with_capacity(wanted.len());
+        let mut buffer = vec![0; 256 << 10];
         for listed in wanted {
             let path = &listed.path;
             let read = |source| Error::Read { path: path.clone(), source };
@@ -482,7 +476,6 @@ impl Look<'_> {
                 .open_file(path.name())
                 .map_err(|error| if error.is_not_found() { missing() } else { read(error) })?;
             let mut digest = protocol::digest::DigestWriter::new();
-            let mut buffer = vec![0; 256 << 10];
             let mut at = 0;
             loop {
                 let len = file.read_at(at, &mut buffer).map_err(read)?;
@@ -497,7 +490,7 @@ impl Look<'_> {
                 let (tree, path) = (self.tree().clone(), path.clone());
                 return Err(Error::Unsettled { tree, path });
             }
-            brought.insert(path.clone(), (digest.finish(), at));
+            brought.push(digest.finish());
         }
         Ok(brought)
     }
@@ -562,22 +555,25 @@ fn differing<'a>(listing: &'a Listing, held: &Manifest) -> Vec<&'a Listed> {
     files.filter(|listed| !is_held(listed)).collect()
 }
 
-/// The generation that a listing shows, with digests of what was held and of what came.
-fn observe(
+/// The generation that a listing shows, with digests of what was held and of what came, which is in the
+/// same order.
+fn observe<'a>(
     listing: &Listing,
     held: &Manifest,
-    brought: &Digests,
+    brought: impl Iterator<Item = (&'a TreePath, Digest)>,
     tree: &protocol::name::TreeName,
 ) -> Result<Manifest, Error> {
+    let mut brought = brought.peekable();
     let mut entries = Vec::with_capacity(listing.entries().len());
     for listed in listing.entries() {
         let path = listed.path.clone();
         let before = held.get(&path).filter(|entry| same_content(listed, entry));
-        let kind = match (&listed.kind, before, brought.get(&path)) {
+        let came = brought.next_if(|(came, _)| **came == path).map(|(_, digest)| digest);
+        let kind = match (&listed.kind, before, came) {
             (ListedKind::Dir, ..) => EntryKind::Dir,
             (ListedKind::Symlink { target }, ..) => EntryKind::Symlink { target: target.clone() },
-            (ListedKind::File { .. }, _, Some(&(digest, size))) => {
-                EntryKind::File { size, digest, link_group: None }
+            (ListedKind::File { size }, _, Some(digest)) => {
+                EntryKind::File { size: *size, digest, link_group: None }
             }
             (ListedKind::File { size }, Some(entry), None) => match entry.digest() {
                 Some(digest) => EntryKind::File { size: *size, digest, link_group: None },
