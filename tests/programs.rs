@@ -54,6 +54,7 @@ pub fn isolate(command: &mut Command) {
     }
     // As their units have it.
     command.env("MALLOC_ARENA_MAX", "2");
+    command.env("MALLOC_MMAP_THRESHOLD_", "65536").env("MALLOC_TRIM_THRESHOLD_", "1048576");
     command.env("TZ", "UTC").env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
 }
 

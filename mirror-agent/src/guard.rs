@@ -7,7 +7,7 @@
 
 use protocol::{
     digest::{Digest, DigestWriter},
-    manifest::Manifest,
+    manifest::Entry,
     path::TreePath,
     spec::GuardSpec,
     statement::Statement,
@@ -124,13 +124,13 @@ struct Sums {
 }
 
 /// Compares what is held with the paths that are there now.
-pub fn check(
-    held: &Manifest,
+pub fn check<'a>(
+    held: impl IntoIterator<Item = &'a Entry>,
     is_there: impl Fn(&TreePath) -> bool,
     guard: &GuardSpec,
 ) -> Result<(), Held> {
     let (mut all, mut gone) = (Sums::default(), Sums::default());
-    for entry in held.entries().iter().filter(|entry| !entry.is_dir()) {
+    for entry in held.into_iter().filter(|entry| !entry.is_dir()) {
         let add = |sums: &mut Sums| {
             sums.files += 1;
             sums.bytes += entry.size();
@@ -292,7 +292,7 @@ pub fn update_marker<'a>(mut paths: impl Iterator<Item = &'a TreePath>) -> Resul
 mod tests {
     use protocol::{
         digest::Digest,
-        manifest::{Entry, EntryKind},
+        manifest::{EntryKind, Manifest},
     };
 
     use super::*;
@@ -320,35 +320,35 @@ mod tests {
         let guard =
             GuardSpec { max_delete_files: Some(Threshold::Percent(100)), ..GuardSpec::default() };
         for files in [1, 5, 200] {
-            assert_eq!(check(&tree(files), |_| false, &guard), Err(Held::Empty { files }));
+            assert_eq!(check(tree(files).entries(), |_| false, &guard), Err(Held::Empty { files }));
         }
-        assert_eq!(check(&tree(0), |_| false, &guard), Ok(()));
+        assert_eq!(check(tree(0).entries(), |_| false, &guard), Ok(()));
     }
 
     #[test]
     fn more_than_a_tenth_of_the_files_is_held_unless_they_are_few() {
         let guard = GuardSpec::default();
-        assert_eq!(check(&tree(200), without(20), &guard), Ok(()));
-        let held = check(&tree(200), without(21), &guard);
+        assert_eq!(check(tree(200).entries(), without(20), &guard), Ok(()));
+        let held = check(tree(200).entries(), without(21), &guard);
         assert_eq!(held, Err(Held::Files { removed: 21, files: 200, limit: 20 }));
-        assert_eq!(check(&tree(20), without(9), &guard), Ok(()));
+        assert_eq!(check(tree(20).entries(), without(9), &guard), Ok(()));
     }
 
     #[test]
     fn what_an_admin_set_counts_exactly() {
         let guard =
             GuardSpec { max_delete_files: Some(Threshold::Count(2)), ..GuardSpec::default() };
-        assert_eq!(check(&tree(20), without(2), &guard), Ok(()));
-        assert!(check(&tree(20), without(3), &guard).is_err());
+        assert_eq!(check(tree(20).entries(), without(2), &guard), Ok(()));
+        assert!(check(tree(20).entries(), without(3), &guard).is_err());
         let guard =
             GuardSpec { max_delete_bytes: Some(Threshold::Count(100)), ..GuardSpec::default() };
-        assert!(matches!(check(&tree(20), without(2), &guard), Err(Held::Bytes { .. })));
+        assert!(matches!(check(tree(20).entries(), without(2), &guard), Err(Held::Bytes { .. })));
     }
 
     #[test]
     fn a_tree_without_what_makes_it_whole_is_held() {
         let guard = GuardSpec { must_contain: vec![path("repodata")], ..GuardSpec::default() };
-        let held = check(&tree(20), |p| p.as_bytes().starts_with(b"f"), &guard);
+        let held = check(tree(20).entries(), |p| p.as_bytes().starts_with(b"f"), &guard);
         assert_eq!(held, Err(Held::Missing { path: path("repodata") }));
     }
 

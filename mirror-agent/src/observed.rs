@@ -34,7 +34,7 @@ use protocol::{
 };
 use tokio::task::block_in_place;
 
-use self::differences::{Digests, differing, observe, same_content, size};
+use self::differences::{differing, observe, same_content, size};
 pub use self::error::Error;
 use crate::{
     agent::{Agent, note_switch},
@@ -220,7 +220,8 @@ impl Look<'_> {
             agent.tell_begun(run);
         }
         let digests = self.bring(site, &wanted, bases, work).await?;
-        let want = Arc::new(observe(listing, &base.manifest, &digests, self.tree())?);
+        let brought = wanted.iter().map(|listed| &listed.path).zip(digests);
+        let want = Arc::new(observe(listing, &base.manifest, brought, self.tree())?);
         let digest = agent.manifests.put(&want)?;
         base.adopt(site, &want, rules, &record, run)?;
         let removals = block_in_place(|| base.removals(&*want, rules, false, order))?;
@@ -326,23 +327,18 @@ impl Look<'_> {
         // What was found at the path is no generation that could shrink.
         let empty = Manifest::empty();
         let held_before = if base.adopted { &empty } else { &base.manifest };
-        let kept: Vec<Entry> = held_before
-            .entries()
-            .iter()
-            .filter(|entry| self.rules.keeps(&entry.path, entry.is_dir()))
-            .cloned()
-            .collect();
-        let kept = Manifest::new(kept)?;
+        let is_kept = |entry: &&Entry| self.rules.keeps(&entry.path, entry.is_dir());
+        let kept = || held_before.entries().iter().filter(is_kept);
         let is_there = |path: &TreePath| listing.get(path).is_some();
         let mut limits = self.order.guard.clone();
         if let Some(version) = self.rules.version() {
             limits.must_contain =
                 limits.must_contain.iter().filter_map(|path| path.below(version)).collect();
         }
-        let Err(source) = guard::check(&kept, is_there, &limits) else { return Ok(()) };
+        let Err(source) = guard::check(kept(), is_there, &limits) else { return Ok(()) };
         let mut removed = Files::default();
         let mut difference = Difference::default();
-        for entry in kept.entries().iter().filter(|entry| entry.is_file()) {
+        for entry in kept().filter(|entry| entry.is_file()) {
             difference.of_files += 1;
             difference.of_bytes += entry.size();
             match listing.get(&entry.path) {
@@ -356,8 +352,8 @@ impl Look<'_> {
         }
         let is_file = |listed: &&Listed| matches!(listed.kind, ListedKind::File { .. });
         let listed = listing.entries().iter().filter(is_file);
-        difference.added_files =
-            listed.filter(|listed| kept.get(&listed.path).is_none()).count() as u64;
+        let is_new = |listed: &&Listed| held_before.get(&listed.path).filter(is_kept).is_none();
+        difference.added_files = listed.filter(is_new).count() as u64;
         self.hold(listing, base, source, &removed, difference)
     }
 
@@ -392,12 +388,9 @@ impl Look<'_> {
             return Ok(());
         }
         // Any digest does: what differs counts as changed, whatever it turns out to be.
-        let unread = |listed: &&Listed| {
-            let digest = Digest::of(listed.path.as_bytes());
-            (listed.path.clone(), (digest, size(listed)))
-        };
-        let brought = wanted.iter().map(unread).collect();
-        let want = Arc::new(observe(listing, &base.manifest, &brought, self.tree())?);
+        let unread = wanted.iter().map(|listed| &listed.path);
+        let brought = unread.map(|path| (path, Digest::of(path.as_bytes())));
+        let want = Arc::new(observe(listing, &base.manifest, brought, self.tree())?);
         let removals = block_in_place(|| base.removals(&*want, self.rules, false, self.order))?;
         removals.notices().for_each(|notice| self.run.notice(notice));
         if let Err(source) = guard::check_removals(&removals, None, &self.order.guard) {
@@ -415,16 +408,17 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Fetches these files into a stage, and makes sure that they did not change meanwhile.
+    /// Fetches these files into a stage, and makes sure that they did not change meanwhile; gives the
+    /// digest of each.
     async fn bring(
         &self,
         site: &Site,
         wanted: &[&Listed],
         bases: &[PathBuf],
         work: &Path,
-    ) -> Result<Digests, Error> {
+    ) -> Result<Vec<Digest>, Error> {
         if wanted.is_empty() {
-            return Ok(Digests::new());
+            return Ok(Vec::new());
         }
         let start = std::time::Instant::now();
         let bytes = wanted.iter().map(|listed| size(listed)).sum();
@@ -457,6 +451,8 @@ impl Look<'_> {
         self.run.add_figures(total.figures);
         self.run.add_way(Way::Rsync, &self.upstream.host, came.since(start));
         result.map_err(|source| self.failed(source))?;
+        // Of a large tree it takes as much as the listing does that follows.
+        drop(files);
         let second = self.list(work).await?;
         for listed in wanted {
             if second.get(&listed.path) != Some(*listed) {
@@ -464,13 +460,15 @@ impl Look<'_> {
                 return Err(Error::Unsettled { tree, path });
             }
         }
+        drop(second);
         self.run.progress().phase("digest", "bytes", bytes);
         block_in_place(|| self.digest(wanted, &stage))
     }
 
-    fn digest(&self, wanted: &[&Listed], stage: &Path) -> Result<Digests, Error> {
+    fn digest(&self, wanted: &[&Listed], stage: &Path) -> Result<Vec<Digest>, Error> {
         let arrived = Arrived::open(&self.home, stage)?;
-        let mut brought = Digests::new();
+        let mut brought = Vec::with_capacity(wanted.len());
+        let mut buffer = vec![0; 256 << 10];
         for listed in wanted {
             let path = &listed.path;
             let read = |source| Error::Read { path: path.clone(), source };
@@ -480,7 +478,6 @@ impl Look<'_> {
                 .open_file(path.name())
                 .map_err(|error| if error.is_not_found() { missing() } else { read(error) })?;
             let mut digest = protocol::digest::DigestWriter::new();
-            let mut buffer = vec![0; 256 << 10];
             let mut at = 0;
             loop {
                 let len = file.read_at(at, &mut buffer).map_err(read)?;
@@ -495,7 +492,7 @@ impl Look<'_> {
                 let (tree, path) = (self.tree().clone(), path.clone());
                 return Err(Error::Unsettled { tree, path });
             }
-            brought.insert(path.clone(), (digest.finish(), at));
+            brought.push(digest.finish());
         }
         Ok(brought)
     }

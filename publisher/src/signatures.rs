@@ -90,16 +90,20 @@ impl Signatures {
 
     /// Removes those that no file of these manifests needs.
     pub(crate) fn collect(&self, kept: &[StoredManifest]) -> io::Result<()> {
+        let (names, bundles) = (self.names()?, Bundles::open(&self.dir)?);
+        if names.is_empty() && bundles.is_empty() {
+            return Ok(());
+        }
         let mut needed = HashSet::new();
         for entry in kept.iter().flat_map(|manifest| manifest.each()) {
             let entry = entry.map_err(io::Error::other)?;
             // Smaller files never have one.
             needed.extend(entry.digest().filter(|_| entry.size() >= MIN_BYTES));
         }
-        for name in self.names()?.difference(&needed) {
+        for name in names.difference(&needed) {
             self.dir.unlink(name.hex().as_bytes()).map_err(durable::io)?;
         }
-        Bundles::open(&self.dir)?.collect(&self.dir, &needed)
+        bundles.collect(&self.dir, &needed)
     }
 
     fn names(&self) -> io::Result<HashSet<Digest>> {

@@ -18,7 +18,10 @@
 mod advance;
 mod checked;
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use filetree::fs::{self, Dir, File, Fs};
 use protocol::{
@@ -155,26 +158,78 @@ impl Views {
         entry: &Entry,
     ) -> Result<File, Error> {
         let moved = || Error::Moved { path: entry.path.clone() };
+        self.files(tree, generation, shared)?.ok_or_else(moved)?.open(entry)
+    }
+
+    /// The files of a private tree, for whoever opens many of them; `None` where there is no such tree.
+    pub fn files(
+        &self,
+        tree: &TreeName,
+        generation: Generation,
+        shared: bool,
+    ) -> Result<Option<Files<'_>>, Error> {
+        match self.dir(tree, generation) {
+            Ok(dir) => {
+                Ok(Some(Files { checked: &self.checked, dir, shared, near: Mutex::default() }))
+            }
+            Err(Error::Fs(error)) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn tree(&self, tree: &TreeName) -> Result<Dir, Error> {
+        Ok(self.root.ensure_dir(tree.as_str().as_bytes(), 0o700)?)
+    }
+}
+
+/// The files of one private tree.
+///
+/// A pack of a million small files opens each of them, and on its way to one the kernel looks at every
+/// directory above: so the directories of those that were opened last stay open.
+#[derive(Debug)]
+pub struct Files<'a> {
+    checked: &'a Checked,
+    dir: Dir,
+    shared: bool,
+    near: Mutex<Vec<(Option<TreePath>, Arc<Dir>)>>,
+}
+
+/// Directories that stay open: some for each thread that writes a pack.
+const NEAR: usize = 8;
+
+impl Files<'_> {
+    /// Opens a file, if it still is what the manifest says.
+    pub fn open(&self, entry: &Entry) -> Result<File, Error> {
+        let moved = || Error::Moved { path: entry.path.clone() };
         let missing = |error: fs::Error| if error.is_not_found() { moved() } else { error.into() };
-        let dir = self.dir(tree, generation).map_err(|error| match error {
-            Error::Fs(error) => missing(error),
-            other => other,
-        })?;
-        let file = dir.open_parent(&entry.path).map_err(missing)?;
-        let file = file.open_file(entry.path.name()).map_err(missing)?;
+        let parent = self.parent(entry.path.parent()).map_err(missing)?;
+        let file = parent.open_file(entry.path.name()).map_err(missing)?;
         let digest = entry.digest().ok_or_else(moved)?;
         let meta = file.meta()?;
         if meta.size != entry.size() || meta.mtime != entry.mtime {
             return Err(moved());
         }
-        if shared && !self.checked.matches(&file, &meta, &digest)? {
+        if self.shared && !self.checked.matches(&file, &meta, &digest)? {
             return Err(moved());
         }
         Ok(file)
     }
 
-    fn tree(&self, tree: &TreeName) -> Result<Dir, Error> {
-        Ok(self.root.ensure_dir(tree.as_str().as_bytes(), 0o700)?)
+    fn parent(&self, path: Option<TreePath>) -> fs::Result<Arc<Dir>> {
+        let mut near = self.near.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, dir)) = near.iter().find(|(known, _)| *known == path) {
+            return Ok(Arc::clone(dir));
+        }
+        let dir = match &path {
+            Some(path) => self.dir.open_dir(path)?,
+            None => self.dir.reopen()?,
+        };
+        let dir = Arc::new(dir);
+        if near.len() >= NEAR {
+            near.remove(0);
+        }
+        near.push((path, Arc::clone(&dir)));
+        Ok(dir)
     }
 }
 

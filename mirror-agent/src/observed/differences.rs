@@ -1,7 +1,5 @@
 //! What a listing shows that is not held, and the generation that it amounts to.
 
-use std::collections::HashMap;
-
 use protocol::{
     digest::Digest,
     manifest::{Entry, EntryKind, Manifest},
@@ -10,9 +8,6 @@ use protocol::{
 
 use super::Error;
 use crate::rsync::listing::{Listed, ListedKind, Listing, NANOS};
-
-/// Digest and length of each file that came, by path.
-pub(super) type Digests = HashMap<TreePath, (Digest, u64)>;
 
 /// Bytes of a listed file.
 pub(super) fn size(listed: &Listed) -> u64 {
@@ -36,22 +31,25 @@ pub(super) fn differing<'a>(listing: &'a Listing, held: &Manifest) -> Vec<&'a Li
     files.filter(|listed| !is_held(listed)).collect()
 }
 
-/// The generation that a listing shows, with digests of what was held and of what came.
-pub(super) fn observe(
+/// The generation that a listing shows, with digests of what was held and of what came, which is in the
+/// same order.
+pub(super) fn observe<'a>(
     listing: &Listing,
     held: &Manifest,
-    brought: &Digests,
+    brought: impl Iterator<Item = (&'a TreePath, Digest)>,
     tree: &protocol::name::TreeName,
 ) -> Result<Manifest, Error> {
+    let mut brought = brought.peekable();
     let mut entries = Vec::with_capacity(listing.entries().len());
     for listed in listing.entries() {
         let path = listed.path.clone();
         let before = held.get(&path).filter(|entry| same_content(listed, entry));
-        let kind = match (&listed.kind, before, brought.get(&path)) {
+        let came = brought.next_if(|(came, _)| **came == path).map(|(_, digest)| digest);
+        let kind = match (&listed.kind, before, came) {
             (ListedKind::Dir, ..) => EntryKind::Dir,
             (ListedKind::Symlink { target }, ..) => EntryKind::Symlink { target: target.clone() },
-            (ListedKind::File { .. }, _, Some(&(digest, size))) => {
-                EntryKind::File { size, digest, link_group: None }
+            (ListedKind::File { size }, _, Some(digest)) => {
+                EntryKind::File { size: *size, digest, link_group: None }
             }
             (ListedKind::File { size }, Some(entry), None) => match entry.digest() {
                 Some(digest) => EntryKind::File { size: *size, digest, link_group: None },

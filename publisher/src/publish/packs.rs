@@ -35,7 +35,7 @@ use crate::{
     points::{self, Kind, Object},
     signatures::Signatures,
     state::{State, error_chain},
-    view,
+    view::{self, Files},
 };
 
 /// Most packs that are made after a generation, before the tree is looked at again.
@@ -77,16 +77,15 @@ fn is_worth(length: u64, chain_bytes: Option<u64>) -> bool {
 
 /// The content of one private tree, as the source or the base of a pack.
 struct Retained<'a> {
-    state: &'a State,
-    tree: &'a TreeName,
-    generation: Generation,
-    shared: bool,
+    /// `None` where the tree is gone.
+    files: Option<Files<'a>>,
     signatures: Option<&'a Signatures>,
 }
 
 impl Retained<'_> {
     fn file(&self, entry: &Entry) -> Result<filetree::fs::File, view::Error> {
-        self.state.views.open(self.tree, self.generation, self.shared, entry)
+        let gone = || view::Error::Moved { path: entry.path.clone() };
+        self.files.as_ref().ok_or_else(gone)?.open(entry)
     }
 }
 
@@ -208,14 +207,13 @@ impl Worker {
         let load =
             |kept: &Kept| state.places.load_manifest(&tree, &kept.manifest, kept.manifest_length);
         let manifest = from.map(load).transpose()?;
+        let files = |generation, shared| state.views.files(&tree, generation, shared);
         let old = from.map(|from| Retained {
-            state: &state,
-            tree: &tree,
-            generation: from.version.generation,
-            shared: from.shared,
+            // What cannot be opened is no base; other ways lead to the same content.
+            files: files(from.version.generation, from.shared).ok().flatten(),
             signatures: Some(&signatures),
         });
-        let new = Retained { state: &state, tree: &tree, generation, shared, signatures: None };
+        let new = Retained { files: files(generation, shared)?, signatures: None };
         let classes = Classes::of(&order.filters, target);
         let class = |path: &TreePath| classes.of_path(path);
         let options = PackOptions {
@@ -286,7 +284,8 @@ impl Worker {
         let state = Arc::clone(&self.state);
         let tree = self.tree.clone();
         let mut signatures = Signatures::open(&self.standing()?.dir)?;
-        let open = |entry: &Entry| state.views.open(&tree, generation, shared, entry).ok();
+        let files = state.views.files(&tree, generation, shared)?;
+        let open = |entry: &Entry| files.as_ref()?.open(entry).ok();
         signatures.store(target, &open)?;
         Ok(())
     }

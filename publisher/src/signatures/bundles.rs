@@ -64,6 +64,11 @@ impl Bundles {
         Ok(bundles)
     }
 
+    /// Whether there is no bundle at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
     /// The content whose signatures are here.
     pub(super) fn contents(&self) -> impl Iterator<Item = Digest> {
         self.places.keys().copied()
