@@ -45,7 +45,7 @@ pub(super) struct PackArgs {
     /// A file of rsync filter rules: what both directories are taken as
     #[arg(long, value_name = "FILE")]
     filter: Option<PathBuf>,
-    /// Which encoder: auto, rsync, patch, group or whole
+    /// Which encoder: auto, rsync, patch, group or whole; only auto looks inside archives
     #[arg(long, default_value = "auto")]
     encoder: EncoderChoice,
     /// zstd level, 1 to 22; by default it follows from what is packed

@@ -49,23 +49,23 @@ pub(super) fn streams(file: &dyn ReadAt, len: u64) -> io::Result<Vec<Found>> {
 
 /// Goes through the streams of a file. In a gzip file the next is known only when the end of the one
 /// before is.
-pub(super) struct Walk {
-    next: std::vec::IntoIter<Found>,
+pub(super) struct Walk<'a> {
+    next: std::slice::Iter<'a, Found>,
     is_gzip: bool,
     /// Where the next member of a gzip file would begin.
     member_at: Option<u64>,
     members: u64,
 }
 
-impl Walk {
-    pub(super) fn new(found: &[Found]) -> Self {
+impl<'a> Walk<'a> {
+    pub(super) fn new(found: &'a [Found]) -> Self {
         let is_gzip = found.iter().any(|found| found.stored_len.is_none());
-        Self { next: found.to_vec().into_iter(), is_gzip, member_at: None, members: 0 }
+        Self { next: found.iter(), is_gzip, member_at: None, members: 0 }
     }
 
     pub(super) fn next(&mut self, file: &dyn ReadAt, len: u64) -> io::Result<Option<Found>> {
         if let Some(found) = self.next.next() {
-            return Ok(Some(found));
+            return Ok(Some(*found));
         }
         match self.member_at.take() {
             Some(at) if self.members < MAX_MEMBERS => {

@@ -6,13 +6,16 @@ use proptest::prelude::*;
 use protocol::{
     digest::Digest,
     manifest::{Entry, EntryKind, Manifest},
-    pack::{BaseRange, Codec, Content, Encoder, Frame, Header, IndexBuilder, NoDelta, Op, Slice},
+    pack::{
+        BaseRange, Codec, Content, Encoder, Frame, Header, IndexBuilder, MAX_PLAIN_BYTES, NoDelta,
+        Op, Slice, Stream,
+    },
     path::TreePath,
 };
 
 use super::support::*;
 use crate::{
-    delta::{choose::EncoderChoice, frame},
+    delta::{choose::EncoderChoice, frame, inside::DEFLATE},
     pack::{
         Error,
         read::{PackFile, PackIndex, Rebuilder},
@@ -203,6 +206,78 @@ fn hostile_frames_and_deltas_end_cleanly() {
         refused,
         Err(Error::Incomplete { count: 1, reason: NoDelta::NotPublished, .. })
     ));
+}
+
+#[test]
+fn streams_and_recipes_that_lie_end_cleanly() {
+    let trees = Trees::new();
+    // A stream of one block of bytes as they are, with something before it.
+    let plain = noise(1, 60);
+    let old = [&b"before"[..], &[1, 60, 0, !60, 255], &plain].concat();
+    trees.write("old", "base", &old);
+    let from = trees.manifest("old");
+    let stream = Stream { at: 6, stored_len: 65, plain_len: 60 };
+    let of = |stream: Stream| Slice::Inside { entry: 0, stream, offset: 0, len: 60 };
+    let inside = |recipe: &[u8], last| {
+        let len = recipe.len() as u32;
+        let slices = vec![Slice::Frame { frame: 0, offset: 0, len }, last];
+        let content = Content::Inside { recipe_len: u64::from(len), slices };
+        (content, (recipe.to_vec(), len, Codec::Raw))
+    };
+    let outcome_of = |(content, frame), expected: &[u8]| {
+        outcome(&trees, &forged(content, expected, vec![frame], &from).0)
+    };
+    // No streams are made again: the plain text is the file.
+    let bare = [DEFLATE, 0];
+    assert_eq!(outcome_of(inside(&bare, of(stream)), &plain), Ok(plain.clone()));
+    let shifted = Stream { at: 5, ..stream };
+    assert_eq!(outcome_of(inside(&bare, of(shifted)), &plain), Err(NoDelta::WrongBase));
+    for stream in [
+        Stream { stored_len: 64, ..stream },
+        Stream { stored_len: 66, ..stream },
+        Stream { plain_len: 61, ..stream },
+        Stream { at: 1 << 40, ..stream },
+    ] {
+        let refused = outcome_of(inside(&bare, of(stream)), &plain);
+        assert_eq!(refused, Err(NoDelta::WrongBase), "{stream:?}");
+    }
+    // What would take a disk, or for ever.
+    for plain_len in [20_000_000, MAX_PLAIN_BYTES] {
+        let refused = outcome_of(inside(&bare, of(Stream { plain_len, ..stream })), &plain);
+        assert_eq!(refused, Err(NoDelta::OverLimit));
+    }
+    // One stream of the whole view: 60 bytes, stored in 65.
+    let corrections = [6, 15, 0, 2, 4, 60];
+    let named = |plain: u8, stored: u8, corrections: &[u8]| {
+        let named = [0, plain, stored, corrections.len() as u8];
+        [&[DEFLATE, 4][..], &named, corrections].concat()
+    };
+    let sound = named(60, 65, &corrections);
+    assert_eq!(outcome_of(inside(&sound, of(stream)), &old[6..]), Ok(old[6..].to_vec()));
+    let lies = [
+        named(59, 65, &corrections),
+        named(61, 65, &corrections),
+        named(60, 64, &corrections),
+        named(60, 66, &corrections),
+        named(60, 65, &[6, 15, 0, 2, 4, 59]),
+        named(60, 65, &[6, 15, 0, 2, 0, 60]),
+        named(60, 65, &[0, 15, 0, 2, 4, 60]),
+        named(60, 65, &[6, 31, 0, 2, 4, 60]),
+        named(60, 65, &[6, 15, 0, 9, 4, 60]),
+        named(60, 65, &[6, 15]),
+        [&[2][..], &sound[1..]].concat(),
+        vec![DEFLATE, 99, 0],
+        vec![DEFLATE],
+    ];
+    for recipe in lies {
+        let refused = outcome_of(inside(&recipe, of(stream)), &old[6..]);
+        assert!(matches!(refused, Err(NoDelta::Corrupt | NoDelta::WrongBase)), "{recipe:?}");
+    }
+    let bases = vec![BaseRange { entry: 0, offset: 0, len: 60, stream: Some(shifted) }];
+    let frame = (b"garbage!".to_vec(), 8, Codec::ZstdPrefix { bases });
+    let slices = vec![Slice::Frame { frame: 0, offset: 0, len: 8 }];
+    let content = Content::Slices { encoder: Encoder::Whole, slices };
+    assert_eq!(outcome_of((content, frame), b"expected"), Err(NoDelta::WrongBase));
 }
 
 #[test]
