@@ -34,6 +34,7 @@
 //! ```
 
 pub(crate) mod adopt;
+mod copying;
 mod error;
 mod group;
 pub(crate) mod live;
@@ -56,6 +57,7 @@ use protocol::{
 
 pub use self::{
     adopt::{AdoptError, Adopted, ForeignFiles},
+    copying::Copying,
     error::Error,
     live::published_root,
     marks::{Locals, Target},
@@ -76,7 +78,7 @@ use crate::{
     record::PathList,
     safe_path,
     scan::digest_file,
-    staging::{self, Staging},
+    staging::Staging,
     switch::{
         Mode, SwitchOptions, WantedMode,
         cursor::{Cursor, is_no_directory},
@@ -341,31 +343,9 @@ impl Area {
 
     /// Copies what the live tree has with other attributes, and sees to it that the rest is there.
     fn complete_staging(&self, plan: &Plan, options: &SwitchOptions<'_>) -> Result<(), Error> {
-        let mut missing = Vec::new();
-        for copy in plan.copies() {
-            let (need, source) = copy?;
-            if self.staging.has(&need)? {
-                continue;
-            }
-            let copied = match source {
-                plan::Source::Copy(from) => self
-                    .base_file(&from)
-                    .and_then(|file| Ok(self.staging.copy(&need, &file).map(|_| ())?)),
-                _ => Ok(()),
-            };
-            match copied {
-                Ok(()) => {}
-                Err(Error::Fs(error)) if error.is_full() => return Err(error.into()),
-                Err(Error::Staging(staging::Error::Fs(error))) if error.is_full() => {
-                    return Err(error.into());
-                }
-                // Gone or damaged in the live tree: it comes from elsewhere then.
-                Err(error) => {
-                    tracing::warn!(path = %need.path, %error, "the local copy cannot be used");
-                    missing.push(need);
-                }
-            }
-        }
+        let mut copying = self.copying(plan);
+        while copying.step()? {}
+        let mut missing = copying.missing;
         for need in plan.needs() {
             let need = need?;
             if !self.staging.has(&need)? {

@@ -9,6 +9,7 @@
 //! - [`group`] compresses small neighbors together with their old versions as prefix;
 //! - [`rsync`] makes a librsync delta where only a signature of the old version is held;
 //! - [`copy`] finds content that the old tree has under another name;
+//! - [`inside`] puts the plain text of deflate streams (gzip, zip) in their place, for the others;
 //! - [`whole`] compresses the content by itself, and tells what would not shrink;
 //! - [`choose`] says which of them a file gets, against which old file, and at what level.
 //!
@@ -21,6 +22,7 @@ pub mod choose;
 pub mod copy;
 pub mod frame;
 pub mod group;
+pub mod inside;
 pub mod librsync;
 pub mod patch;
 pub mod rsync;

@@ -8,6 +8,7 @@
 
 pub mod area;
 pub mod confine;
+pub mod deflate;
 pub mod delta;
 pub mod fs;
 #[cfg(test)]

@@ -186,6 +186,17 @@ impl BaseSource for DirSource {
     }
 }
 
+/// An empty file that loses its name at once, for what does not fit into memory.
+pub fn nameless(dir: &Dir, name: &[u8]) -> Result<fs::File, fs::Error> {
+    // What a killed process left.
+    if dir.stat(name)?.is_some() {
+        dir.unlink(name)?;
+    }
+    let file = dir.create_file(name)?;
+    dir.unlink(name)?;
+    Ok(file)
+}
+
 impl ReadAt for fs::File {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         fs::File::read_at(self, offset, buffer).map_err(|error| error.source)

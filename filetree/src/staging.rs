@@ -39,8 +39,10 @@ use crate::{
     switch::remove::remove_all,
 };
 
-/// A batch is synced when it has this many files or bytes.
-const BATCH_FILES: usize = 1024;
+/// A batch is synced when it has this many files or bytes. A sync waits for everything that anybody has
+/// written to the disk, so a million small files are not to wait for a thousand of them; what a crash
+/// costs is to read one batch again.
+const BATCH_FILES: usize = 8192;
 const BATCH_BYTES: u64 = 256 << 20;
 /// Most staged files that wait for being read again; what is beyond is dropped and comes again.
 const MOST_UNPROVEN: usize = 100_000;

@@ -80,6 +80,21 @@ pub struct Sources<'a> {
     pub have: &'a dyn Entries,
     /// What of it is there; all where there is no filter.
     pub kept: Option<&'a Filter>,
+    /// Work on the disk that can be done while content is on its way.
+    pub meanwhile: Option<Meanwhile<'a>>,
+}
+
+/// Does a small piece of work; `false` where nothing is left of it.
+type Piece<'a> = dyn Fn() -> Result<bool, apply::Error> + Sync + 'a;
+
+/// Work that waits for nothing.
+#[derive(Clone, Copy)]
+pub struct Meanwhile<'a>(pub &'a Piece<'a>);
+
+impl std::fmt::Debug for Meanwhile<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meanwhile")
+    }
 }
 
 impl Sources<'_> {

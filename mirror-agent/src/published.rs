@@ -4,7 +4,7 @@ mod base;
 mod guarded;
 mod in_versions;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use filetree::{plan::Need, scan::ScanRecord};
 use jiff::Timestamp;
@@ -36,7 +36,7 @@ use crate::{
         points::{ORIGIN, Point, Points, RELAY},
         sealed::{Naming, Sealed},
     },
-    gather::{self, Link, Sources, gather},
+    gather::{self, Link, Meanwhile, Sources, gather},
     guard,
     ledger::Held,
     orders::Verified,
@@ -147,7 +147,7 @@ impl Ready {
         needs: &[Need],
         run: &Run,
     ) -> Result<(), gather::Error> {
-        self.bring_part(agent, order, target, (needs, false), run).await
+        self.bring_part(agent, order, target, (needs, false, None), run).await
     }
 
     /// The same, where more may follow.
@@ -156,7 +156,7 @@ impl Ready {
         agent: &Agent,
         order: &AssignmentOrder,
         target: &Verified,
-        (needs, goes_on): (&[Need], bool),
+        (needs, goes_on, meanwhile): (&[Need], bool, Option<Meanwhile<'_>>),
         run: &Run,
     ) -> Result<(), gather::Error> {
         let sources = Sources {
@@ -171,6 +171,7 @@ impl Ready {
             goes_on,
             have: &self.base.manifest,
             kept: self.base.rules.as_ref().map(|rules| &rules.filter),
+            meanwhile,
         };
         let staging = self.site.area().staging();
         let failed = match gather(&self.site, staging, needs, &sources, run).await {
@@ -280,12 +281,16 @@ pub(crate) async fn prepare(
     let rsync = rsync_source(agent, order, from, target.statement.generation, run);
     let mut ready = Ready { site, plan, rules, base, want, points, chain, no_pack, rsync };
     let goes_on = ready.plan.need_count() > gather::AT_A_TIME as u64;
+    let copying = Mutex::new(ready.site.area().copying(&ready.plan));
+    let copy = || Ok(copying.lock().unwrap_or_else(PoisonError::into_inner).step()?);
     let mut parts = ready.plan.needs_in_parts(gather::AT_A_TIME);
     while let Some(part) = block_in_place(|| parts.next()) {
         let part = part.map_err(apply::Error::from)?;
-        ready.bring_part(agent, order, target, (&part, goes_on), run).await?;
+        let meanwhile = Some(Meanwhile(&copy));
+        ready.bring_part(agent, order, target, (&part, goes_on, meanwhile), run).await?;
     }
     drop(parts);
+    drop(copying);
     if goes_on {
         gather::drop_frames(&ready.site, &ready.chain)?;
         // The index of a large pack takes as much as the switch does. Should content be missing after

@@ -28,7 +28,7 @@ use mirror_agent::{
     fetch::{
         allowed::{Allowed, PointsConfig},
         manifest::{Store, fetch as fetch_manifest},
-        pack::{Remote, open_work_file},
+        pack::{Arrivals, Remote, open_work_file},
         pointer,
         points::{ORIGIN, Point, Points},
         ranges::{Ask, Patience},
@@ -113,7 +113,10 @@ async fn fetch_with(
             let all: Vec<u32> = (0..good.frame_count()).filter(all).collect();
             assert!(!all.is_empty());
             let file = open_work_file(dir.path(), &offer.pack).unwrap();
-            remote.frames(&good, &all, &file, &|_| {}).await.map_err(|error| told(&error))?;
+            remote
+                .frames(&good, &all, &file, &Arrivals::default(), &|_| {})
+                .await
+                .map_err(|error| told(&error))?;
             let at = |offset: u64, len: usize| file.range(offset, len).unwrap();
             if kind == Kind::Frame {
                 let pack = &tree.files[&origin::pack_path(&tree.name, &offer.pack)];
@@ -403,7 +406,7 @@ async fn ranges_of_a_pack_and_of_its_objects_are_under_way_at_the_same_time() {
     let index = remote.index().await.unwrap();
     let all: Vec<u32> = (0..index.frame_count()).collect();
     let file = open_work_file(dir.path(), &tree.offer.pack).unwrap();
-    remote.frames(&index, &all, &file, &|_| {}).await.unwrap();
+    remote.frames(&index, &all, &file, &Arrivals::default(), &|_| {}).await.unwrap();
     let most = server.most_waiting.load(Ordering::SeqCst);
     assert_eq!(most, wanted, "{:?}", server.paths.lock().unwrap());
 }

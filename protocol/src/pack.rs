@@ -15,6 +15,7 @@
 //!          directory: length and bytes: the blocks below, with digests; with flag 2 also where
 //!          in both manifests they are, and in which directories
 //!          with flag 1: length and bytes: objects that have the frames of the last blocks
+//!          flag 4: some content is the plain text of deflate streams
 //! index    operation blocks (zstd), frame blocks (zstd)
 //! frames   stored bytes, one frame after the other, without gaps
 //! ```
@@ -40,7 +41,7 @@ mod select;
 mod shared;
 mod within;
 
-pub use frame::{BaseRange, Codec, Frame};
+pub use frame::{BaseRange, Codec, Frame, Stream};
 pub use header::Header;
 pub use index::{Index, IndexBuilder, Keeps, Ops, Outline};
 pub use merge::{Merge, target_blocks, target_manifest};
@@ -61,6 +62,10 @@ pub const MAX_FRAME_RAW_BYTES: u64 = 8 << 20;
 pub const MAX_PREFIX_BYTES: u64 = 16 << 20;
 /// Most ranges of old content that one frame may be compressed against.
 pub const MAX_BASES: usize = 16_384;
+/// Most bytes of a deflate stream that a pack looks inside, and of its plain text.
+pub const MAX_PLAIN_BYTES: u64 = 1 << 31;
+/// Most bytes that say how the streams of one file are made again from their plain text.
+pub const MAX_RECIPE_BYTES: u64 = 4 << 20;
 /// Most frames of a pack.
 pub const MAX_FRAMES: u64 = 4_000_000;
 /// Most bytes before the first frame.

@@ -39,6 +39,8 @@ pub enum Encoder {
     Whole,
     /// The content is somewhere in the old tree, or elsewhere in the new one.
     Copy,
+    /// Deflate streams (gzip, zip) as their plain text, compressed against that of the old version.
+    Inside,
 }
 
 /// Why no delta was used for a file, or a way was not taken.
@@ -88,7 +90,8 @@ impl Way {
 
 impl Encoder {
     /// Every encoder, in the order of reports.
-    pub const ALL: [Self; 5] = [Self::Patch, Self::Group, Self::Rsync, Self::Whole, Self::Copy];
+    pub const ALL: [Self; 6] =
+        [Self::Patch, Self::Group, Self::Rsync, Self::Whole, Self::Copy, Self::Inside];
 
     /// The name that people and programs read.
     pub const fn as_str(self) -> &'static str {
@@ -98,6 +101,7 @@ impl Encoder {
             Self::Rsync => "rsync",
             Self::Whole => "whole",
             Self::Copy => "copy",
+            Self::Inside => "inside",
         }
     }
 }

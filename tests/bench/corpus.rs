@@ -77,20 +77,21 @@ fn wheels() -> PathBuf {
     programs::directory().join("../corpus/wheels")
 }
 
-/// Puts the first `count` files of the newer release that are no larger than `size` below `to`.
+/// Puts the first `count` files of the newer releases that are no larger than `size` below `to`.
 pub(crate) fn small_files(count: usize, size: u64, to: &Path) {
-    let new = releases().new;
-    let files = walkdir::WalkDir::new(&new).sort_by_file_name().into_iter().map(Result::unwrap);
-    let small = files.filter(|entry| {
-        let meta = entry.metadata().unwrap();
-        meta.is_file() && meta.len() <= size
-    });
     let mut copied = 0;
-    for entry in small.take(count) {
-        let copy = to.join(entry.path().strip_prefix(&new).unwrap());
-        fs::create_dir_all(copy.parent().unwrap()).unwrap();
-        fs::copy(entry.path(), copy).unwrap();
-        copied += 1;
+    for new in [releases().new, sources().new] {
+        let files = walkdir::WalkDir::new(&new).sort_by_file_name().into_iter().map(Result::unwrap);
+        let small = files.filter(|entry| {
+            let meta = entry.metadata().unwrap();
+            meta.is_file() && meta.len() <= size
+        });
+        for entry in small.take(count - copied) {
+            let copy = to.join(entry.path().strip_prefix(&new).unwrap());
+            fs::create_dir_all(copy.parent().unwrap()).unwrap();
+            fs::copy(entry.path(), copy).unwrap();
+            copied += 1;
+        }
     }
     assert_eq!(copied, count, "the corpus has too few files of at most {size} bytes");
 }

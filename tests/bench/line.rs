@@ -2,15 +2,19 @@
 //! the same line in the same run.
 //!
 //! Bytes are IP bytes, both ways, that the line itself counts: handshakes, orders, receipts and all.
+//! An update's time ends when a reader of the tree finds the new generation, as rsync's ends when
+//! its last file is in place.
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use jiff::Timestamp;
 use tests::{
     Line, Link, Rsyncd,
     fixture::{OneTree, write},
@@ -41,25 +45,29 @@ pub(crate) fn update() -> Vec<Figure> {
         net.sync();
         let agent = open.then(|| net.testbed.run_agent(&net.agent));
         if agent.is_some() {
-            tests::wait_until("the agent to wait for orders", || {
-                net.agent.command(&["status"]).output().unwrap().status.success()
-            });
+            // What opens the connections.
+            net.write("opened", "");
+            net.publish();
+            net.testbed.wait_for_generation("tree@site", 2);
         }
         link.set_line(Line::THIN);
         replace(&corpus.new, &net.upstream);
         let cpu = cpu_seconds(net.publishing.pid());
+        let switched = Switched::watch(net.agent.published("tree"));
         let (run, cost) = if open {
             let (run, traffic, _) = link.measure(|| {
                 net.publish();
-                net.testbed.wait_for_generation("tree@site", 2)
+                net.testbed.wait_for_generation("tree@site", 3)
             });
-            let announced = net.testbed.ctl_json(&["get", "generation", "tree@2"]);
-            let took = seconds_between(&announced[0]["created"], &run["ended"]);
-            (run, Cost { traffic, seconds: took })
+            let announced = net.testbed.ctl_json(&["get", "generation", "tree@3"]);
+            let from = announced[0]["created"].as_str().unwrap().parse().unwrap();
+            (run, Cost { traffic, seconds: switched.seconds_since(from) })
         } else {
             net.publish();
+            let began = Timestamp::now();
             let (_, traffic, took) = link.measure(|| net.agent.sync());
-            (net.last_run(), Cost { traffic, seconds: took.as_secs_f64() })
+            println!("until the process ended: {took:?}");
+            (net.last_run(), Cost { traffic, seconds: switched.seconds_since(began) })
         };
         let cpu = cpu_seconds(net.publishing.pid()) - cpu;
         net.assert_same();
@@ -134,7 +142,7 @@ pub(crate) fn idle() -> Vec<Figure> {
     let files = std::env::var("MIRRORNET_IDLE_FILES").ok().and_then(|n| n.parse().ok());
     let files: u64 = files.unwrap_or(200_000);
     let link = Link::new(FAST).unwrap();
-    let net = OneTree::start_over(&link, "", "");
+    let net = OneTree::start_over(&link, "initial-pack = true", "");
     for n in 0..files {
         write(&net.upstream.join(format!("d{:03}/f{n:06}", n % 1_000)), format!("{n}\n"));
     }
@@ -255,9 +263,26 @@ pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     (ticks(11) + ticks(12)) / 100.0
 }
 
-fn seconds_between(from: &Value, to: &Value) -> f64 {
-    let at = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
-    at(to).duration_since(at(from)).as_secs_f64()
+/// Looks at a tree as a reader does, until it is another one.
+struct Switched(thread::JoinHandle<Timestamp>);
+
+impl Switched {
+    fn watch(tree: PathBuf) -> Self {
+        let now = move || fs::metadata(&tree).map(|meta| meta.ino()).ok();
+        let before = now();
+        let most = Instant::now() + Duration::from_secs(600);
+        Self(thread::spawn(move || {
+            while now() == before {
+                assert!(Instant::now() < most, "no reader sees the new generation");
+                thread::sleep(Duration::from_millis(1));
+            }
+            Timestamp::now()
+        }))
+    }
+
+    fn seconds_since(self, from: Timestamp) -> f64 {
+        self.0.join().unwrap().duration_since(from).as_secs_f64()
+    }
 }
 
 fn kind(open: bool) -> &'static str {

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tests::fixture::{OneTree, noise, write};
+use tests::{
+    Testbed,
+    fixture::{OneTree, noise, write},
+};
 
 use crate::figure::Figure;
 
@@ -46,10 +49,14 @@ pub(crate) fn run() -> Vec<Figure> {
 pub(crate) fn entries() -> Vec<Figure> {
     let wanted = std::env::var("MIRRORNET_MEMORY_FILES").ok();
     let files: u64 = wanted.map_or(1_000_000, |n| n.replace('_', "").parse().unwrap());
-    let net = OneTree::start("initial-pack = true", "");
-    let file = |n: u64| net.upstream.join(format!("d{:03}/package-{n:07}.meta", n % 1_000));
-    (0..files).for_each(|n| write(&file(n), format!("{n}\n")));
-    net.publish();
+    let path = |n: u64| format!("d{:03}/package-{n:07}.meta", n % 1_000);
+    // Nobody looks at it before it is complete.
+    let testbed = Testbed::start();
+    let tree = testbed.make_dir("upstream/tree");
+    timed("writing the tree", || {
+        (0..files).for_each(|n| write(&tree.join(path(n)), format!("{n}\n")));
+    });
+    let net = OneTree::start_in(testbed, "initial-pack = true", "");
     let figure = |who: &str, what: &str, pid: u32, most: f64| Figure {
         what: format!("peak memory of the {who}, {what}"),
         ours: peak(pid),
@@ -57,28 +64,31 @@ pub(crate) fn entries() -> Vec<Figure> {
         peer: None,
         most,
     };
-    let start = Instant::now();
-    let agent = net.testbed.run_agent(&net.agent);
-    wait_for(&net, 1);
-    println!("the first sync took {:?}", start.elapsed());
+    timed("publishing it", || net.publish());
     let first = format!("{files} new files");
-    let mut figures = vec![
-        figure("agent", &first, agent.pid(), 128.0),
-        figure("publisher", &first, net.publishing.pid(), 512.0),
-    ];
+    let mut figures = vec![figure("publisher", &first, net.publishing.pid(), 512.0)];
+    let agent = net.testbed.run_agent(&net.agent);
+    timed("the first sync", || wait_for(&net, 1));
+    figures.push(figure("agent", &first, agent.pid(), 128.0));
     drop(agent);
     let agent = net.testbed.run_agent(&net.agent);
     for n in 0..1_000 {
-        write(&file(n * (files / 1_000 - 3)), format!("changed {n}\n"));
+        let n = n * (files / 1_000 - 3);
+        write(&net.upstream.join(path(n)), format!("changed {n}\n"));
     }
-    net.publish();
-    let start = Instant::now();
-    wait_for(&net, 2);
-    println!("the update took {:?}", start.elapsed());
+    timed("publishing the update", || net.publish());
+    timed("the update", || wait_for(&net, 2));
     let update = format!("1,000 changes in {files} files");
     figures.push(figure("agent", &update, agent.pid(), 128.0));
     figures.push(figure("publisher", &update, net.publishing.pid(), 512.0));
     figures
+}
+
+fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let done = work();
+    println!("{what} took {:.1} s", start.elapsed().as_secs_f64());
+    done
 }
 
 /// Waits until the site holds a generation, as long as a slow machine needs for a million files.

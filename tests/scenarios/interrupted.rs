@@ -25,11 +25,17 @@ fn one_update_behind(old: u64, limit: u64) -> (OneTree, Valve) {
         net.write(&format!("f{n}"), noise(n, FILE_BYTES));
     }
     net.publish();
+    let valve = behind_a_valve(&net, limit);
+    (net, valve)
+}
+
+/// From now on the agent reaches its publisher through a valve that lets `limit` bytes pass.
+fn behind_a_valve(net: &OneTree, limit: u64) -> Valve {
     let address = fs::read_to_string(net.publisher.data.join("listen")).unwrap();
     let valve = Valve::start(address.trim().parse().unwrap(), limit);
     let config = fs::read_to_string(&net.agent.config).unwrap();
     fs::write(&net.agent.config, config + &valve.setting()).unwrap();
-    (net, valve)
+    valve
 }
 
 fn old_content(n: u64) -> Vec<u8> {
@@ -78,6 +84,48 @@ fn whole_files_that_came_before_an_end_are_not_fetched_again() {
 fn an_rsync_that_an_end_cut_short_is_resumed() {
     // Where old versions are held, rsync is asked for what has no pack.
     ends_in_the_middle_and_goes_on("rsync", FILES, remove_packs);
+}
+
+#[test]
+fn files_are_made_while_the_rest_of_a_pack_is_on_its_way() {
+    const SHIFTED: usize = 40;
+    let net = OneTree::start("", "");
+    for n in 0..SHIFTED {
+        net.write(&format!("same/f{n}"), format!("the same content {n}"));
+    }
+    net.publish_and_sync();
+    for n in 0..FILES {
+        net.write(&format!("new/f{n}"), noise(n, FILE_BYTES));
+    }
+    // The content is here, but files that share an inode with the live ones cannot have other times.
+    for n in 0..SHIFTED {
+        let file = fs::File::open(net.upstream.join(format!("same/f{n}"))).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000))
+            .unwrap();
+    }
+    net.publish();
+    let valve = behind_a_valve(&net, ALL / 2);
+    let agent = net.testbed.run_agent(&net.agent);
+    valve.wait_until_shut();
+    let staged = |is_meant: &dyn Fn(u64) -> bool| {
+        let staging = net.agent.storage.join("work/tree@site/staging");
+        let names = fs::read_dir(staging).into_iter().flatten().flatten();
+        let sizes = names.filter(|name| !name.file_name().to_string_lossy().starts_with("tmp-"));
+        sizes
+            .filter(|name| name.metadata().is_ok_and(|meta| meta.is_file() && is_meant(meta.len())))
+            .count()
+    };
+    tests::wait_until("what came to be made into files", || {
+        staged(&|size| size == FILE_BYTES as u64) as u64 >= FILES / 4
+    });
+    tests::wait_until("files of which only the times differ to be copied", || {
+        staged(&|size| size < 100) == SHIFTED
+    });
+    assert!(fs::metadata(net.mirror().join("new")).is_err(), "half a generation is published");
+    valve.open();
+    net.testbed.wait_for_generation("tree@site", 2);
+    net.assert_same();
+    assert!(agent.stop().success());
 }
 
 #[test]

@@ -30,9 +30,9 @@ const BUCKET_BYTES: u64 = 128 << 10;
 const BUCKET_WORTH_BYTES: u64 = 4 << 10;
 
 /// A shorter run of old bytes is compressed with what is around it rather than referred to.
-const KEPT_BYTES: u64 = 32 << 10;
+const KEPT_BYTES: u64 = 8 << 10;
 /// Old bytes on each side of what lay where something changed, at least.
-const NEAR_BYTES: u64 = 32 << 10;
+const NEAR_BYTES: u64 = 16 << 10;
 
 /// What a segment keeps of the old file as it is, and what is new in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +125,7 @@ impl Alignment {
         }
         kept.retain(|run| run.len >= KEPT_BYTES);
         let kept_bytes: u64 = kept.iter().map(|run| run.len).sum();
-        if kept_bytes * 4 < segment.end - segment.start {
+        if kept_bytes * 8 < segment.end - segment.start {
             return None;
         }
         let (mut parts, mut bases) = (Vec::new(), Vec::new());

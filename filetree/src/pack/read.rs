@@ -6,8 +6,10 @@
 //! cannot be made is reported for that file, with the reason, and the others go on: a mirror that
 //! has no use for one frame still has use for the rest.
 
+mod assemble;
 mod file;
 mod frames;
+mod streams;
 
 use std::{
     collections::BTreeMap,
@@ -24,11 +26,14 @@ use protocol::{
 pub use file::PackFile;
 pub use protocol::pack::Index as PackIndex;
 
-use self::frames::Frames;
+use self::{assemble::Assembler, frames::Frames};
 use super::Error;
-use crate::delta::{
-    ReadAt,
-    librsync::{self, Applier},
+use crate::{
+    delta::{
+        ReadAt,
+        librsync::{self, Applier},
+    },
+    fs,
 };
 use protocol::{digest::DigestWriter, pack::Slice};
 
@@ -36,20 +41,31 @@ use protocol::{digest::DigestWriter, pack::Slice};
 const COPY_BYTES: usize = 256 << 10;
 
 /// Gives the stored bytes of frames.
-pub trait FrameSource {
+pub trait FrameSource: Send {
     /// The stored bytes of frame `number`. They are verified by whoever asks. Frames of a written
     /// pack are asked for in ascending order, each once.
     fn frame(&mut self, number: u32, frame: &Frame) -> io::Result<Vec<u8>>;
+
+    /// Whether it makes no sense to wait for a frame any longer: it has come, or it will not.
+    fn is_settled(&self, _frame: &Frame) -> bool {
+        true
+    }
 }
 
 /// Gives old content.
-pub trait Bases {
+pub trait Bases: Sync {
     /// The file of entry `number` of the `from` manifest; `None` if it is not held.
     fn open(&self, number: u64) -> io::Result<Option<Box<dyn ReadAt>>>;
+
+    /// An empty file without a name, for plain text that does not fit into memory; `None` where there
+    /// is no place for one.
+    fn scratch(&self) -> io::Result<Option<fs::File>> {
+        Ok(None)
+    }
 }
 
 /// Takes files, one after the other. An error of any method ends everything.
-pub trait FileSink {
+pub trait FileSink: Send {
     /// The next file begins.
     fn begin(&mut self, entry: &Entry) -> io::Result<()>;
     /// Its next bytes; not verified yet.
@@ -89,7 +105,7 @@ pub struct Rebuilder<'a> {
     /// Where old content is.
     pub bases: &'a dyn Bases,
     /// Called with the content bytes made so far.
-    pub progress: &'a dyn Fn(u64),
+    pub progress: &'a (dyn Fn(u64) + Sync),
     /// Set by someone else to end it early.
     pub cancel: &'a AtomicBool,
 }
@@ -112,21 +128,33 @@ impl<'a> Rebuilder<'a> {
         frames: &mut dyn FrameSource,
         sink: &mut dyn FileSink,
     ) -> Result<Rebuilt, Error> {
-        let mut work = Work {
+        let mut making = self.start(selection, frames, sink)?;
+        while let Some(number) = making.order.next() {
+            making.file(number)?;
+        }
+        Ok(making.work.rebuilt)
+    }
+
+    /// The same, step by step: files can be made while frames still arrive.
+    ///
+    /// # Errors
+    /// When the index is damaged.
+    pub fn start<'b>(
+        &'b self,
+        selection: &Selection,
+        frames: &'b mut dyn FrameSource,
+        sink: &'b mut dyn FileSink,
+    ) -> Result<Rebuilding<'b>, Error> {
+        let work = Work {
             rebuilder: self,
-            frames: Frames::new(self.index, self.bases, frames, selection.frames.len()),
+            frames: Frames::new(self.index, self.bases, frames, selection),
             ops: OpBlocks::default(),
             sink,
             rebuilt: Rebuilt::default(),
             made_bytes: 0,
         };
-        for number in self.in_order_of_frames(selection)? {
-            if self.cancel.load(Ordering::Relaxed) {
-                return Err(Error::Canceled);
-            }
-            work.file(number)?;
-        }
-        Ok(work.rebuilt)
+        let order = self.in_order_of_frames(selection)?.into_iter();
+        Ok(Rebuilding { work, order, cancel: self.cancel })
     }
 
     /// The selected operations, by the first frame that they need.
@@ -153,6 +181,53 @@ impl<'a> Rebuilder<'a> {
     }
 }
 
+/// The files of a selection, while they are made.
+pub struct Rebuilding<'a> {
+    work: Work<'a>,
+    order: std::vec::IntoIter<u64>,
+    cancel: &'a AtomicBool,
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The next file was made, or was found impossible to make.
+    Made,
+    /// Frames of the next file have not settled yet.
+    Waiting,
+    /// There is no other.
+    Done,
+}
+
+impl Rebuilding<'_> {
+    /// Makes the next file, where all its frames have settled.
+    ///
+    /// # Errors
+    /// As [`Rebuilder::rebuild`].
+    pub fn step(&mut self) -> Result<Step, Error> {
+        let Some(&number) = self.order.as_slice().first() else { return Ok(Step::Done) };
+        if !self.work.is_settled(number)? {
+            return Ok(Step::Waiting);
+        }
+        self.order.next();
+        self.file(number)?;
+        Ok(Step::Made)
+    }
+
+    fn file(&mut self, number: u64) -> Result<(), Error> {
+        if self.cancel.load(Ordering::Relaxed) {
+            return Err(Error::Canceled);
+        }
+        self.work.file(number)
+    }
+}
+
+impl std::fmt::Debug for Rebuilding<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rebuilding").field("left", &self.order.len()).finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for Rebuilder<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Rebuilder").field("index", &self.index).finish_non_exhaustive()
@@ -162,7 +237,7 @@ impl std::fmt::Debug for Rebuilder<'_> {
 fn frame_of(slice: &Slice) -> Option<u32> {
     match slice {
         Slice::Frame { frame, .. } => Some(*frame),
-        Slice::Base { .. } => None,
+        Slice::Base { .. } | Slice::Inside { .. } => None,
     }
 }
 
@@ -197,19 +272,40 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn file(&mut self, number: u64) -> Result<(), Error> {
+    /// What an operation makes, and from what.
+    fn wanted(&mut self, number: u64) -> Result<Option<(Entry, Content)>, Error> {
         let op = self.ops.get(self.rebuilder.index, number)?;
-        let Some(Op::Put { entry, content: Some(content) }) = op else { return Ok(()) };
-        let sink_error = |source| {
-            let path = entry.path.clone();
-            Error::Write { path, source }
-        };
+        let Some(Op::Put { entry, content: Some(content) }) = op else { return Ok(None) };
         let content = match &content {
             Content::Same { op } => match self.ops.get(self.rebuilder.index, *op)? {
                 Some(Op::Put { content: Some(content), .. }) => content,
                 _ => Content::Absent,
             },
             content => content.clone(),
+        };
+        Ok(Some((entry, content)))
+    }
+
+    /// Whether the operation need not wait for any frame.
+    fn is_settled(&mut self, number: u64) -> Result<bool, Error> {
+        let Some((_, content)) = self.wanted(number)? else { return Ok(true) };
+        // What waits does so for its last frames, so those are looked at first.
+        for number in content.slices().iter().rev().filter_map(frame_of) {
+            match self.frames.is_settled(number) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                // Whoever makes the file says what is wrong.
+                Err(_) => return Ok(true),
+            }
+        }
+        Ok(true)
+    }
+
+    fn file(&mut self, number: u64) -> Result<(), Error> {
+        let Some((entry, content)) = self.wanted(number)? else { return Ok(()) };
+        let sink_error = |source| {
+            let path = entry.path.clone();
+            Error::Write { path, source }
         };
         self.sink.begin(&entry).map_err(sink_error)?;
         let result = self.content(&entry, &content);
@@ -260,6 +356,7 @@ impl Work<'_> {
                             uses_base = true;
                             copy(bases, entry, offset, len, &mut out)?;
                         }
+                        Slice::Inside { .. } => return Err(NoDelta::Corrupt.into()),
                     }
                 }
             }
@@ -267,6 +364,9 @@ impl Work<'_> {
                 uses_base = true;
                 let base = open(bases, *base_entry)?;
                 self.frames.apply(&*base, entry.size(), slices, &mut out)?;
+            }
+            Content::Inside { recipe_len, slices } => {
+                uses_base = self.frames.assemble(*recipe_len, slices, &mut out)?;
             }
             // A link to a link: written packs have none.
             Content::Same { .. } => return Err(NoDelta::Corrupt.into()),
@@ -307,16 +407,25 @@ fn open(bases: &dyn Bases, number: u64) -> Result<Box<dyn ReadAt>, NoDelta> {
 fn copy(
     bases: &dyn Bases,
     number: u64,
-    mut offset: u64,
-    mut left: u64,
+    offset: u64,
+    len: u64,
     out: &mut Out<'_>,
 ) -> Result<(), Failure> {
-    let base = open(bases, number)?;
+    pass(&*open(bases, number)?, offset, len, &mut |bytes| out.write(bytes))
+}
+
+/// Passes on bytes of old content.
+fn pass(
+    base: &dyn ReadAt,
+    mut offset: u64,
+    mut left: u64,
+    take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let mut buffer = vec![0; COPY_BYTES.min(usize::try_from(left).unwrap_or(COPY_BYTES))];
     while left > 0 {
         let now = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         base.read_exact_at(&mut buffer[..now], offset).map_err(|_| NoDelta::WrongBase)?;
-        out.write(&buffer[..now])?;
+        take(&buffer[..now])?;
         offset += now as u64;
         left -= now as u64;
     }
@@ -352,6 +461,44 @@ impl Frames<'_> {
         }
         applier.finish().map_err(reason_of)?;
         Ok(())
+    }
+}
+
+impl Frames<'_> {
+    /// Makes the content that the slices are with its deflate streams as plain text; whether old
+    /// content was needed.
+    fn assemble(
+        &mut self,
+        recipe_len: u64,
+        slices: &[Slice],
+        out: &mut Out<'_>,
+    ) -> Result<bool, Failure> {
+        let mut assembler = Assembler::new(recipe_len)?;
+        let mut uses_base = false;
+        for slice in slices {
+            match *slice {
+                Slice::Frame { frame, offset, len } => {
+                    let (bytes, has_base) = self.slice(frame, offset, len)?;
+                    uses_base |= has_base;
+                    assembler.feed(bytes, out)?;
+                }
+                Slice::Base { entry, offset, len } => {
+                    uses_base = true;
+                    let base = open(self.bases, entry)?;
+                    pass(&*base, offset, len, &mut |bytes| assembler.feed(bytes, out))?;
+                }
+                Slice::Inside { entry, stream, offset, len } => {
+                    uses_base = true;
+                    let plain = self.streams.open(entry, stream)?;
+                    pass(plain, offset, len, &mut |bytes| assembler.feed(bytes, out))?;
+                }
+            }
+        }
+        match assembler.finish() {
+            Ok(()) => Ok(uses_base),
+            Err(_) if uses_base => Err(NoDelta::WrongBase.into()),
+            Err(failure) => Err(failure),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod chains;
 mod fixtures;
 mod fuzz;
 mod hostile;
+mod inside;
 mod packs;
 mod rules;
 mod shared;

@@ -21,7 +21,7 @@ use protocol::{
 use serde::Serialize;
 
 use super::{
-    DirSource, Error,
+    DirSource, Error, nameless,
     read::{Bases, FileSink, PackFile, PackIndex, Rebuilder},
 };
 use crate::{
@@ -80,6 +80,7 @@ pub fn unpack(
         from: &from,
         base: base.map(DirSource::new),
         root: scratch.root.reopen()?,
+        beside: (scratch.parent.reopen()?, [&scratch.name[..], b".plain"].concat()),
     };
     let unpacked = tree.fill(&index, &mut frames)?;
     tree.finish()?;
@@ -206,6 +207,8 @@ struct Tree<'a> {
     from: &'a Manifest,
     base: Option<DirSource>,
     root: Dir,
+    /// The directory in which it is, and a name in that for what does not fit into memory.
+    beside: (Dir, Vec<u8>),
 }
 
 impl Tree<'_> {
@@ -335,6 +338,11 @@ impl Bases for Tree<'_> {
         let entry = usize::try_from(number).ok().and_then(|at| self.from.entries().get(at));
         let (Some(entry), Some(base)) = (entry, &self.base) else { return Ok(None) };
         Ok(Some(Box::new(base.open_path(&entry.path).map_err(|error| error.source)?)))
+    }
+
+    fn scratch(&self) -> io::Result<Option<File>> {
+        let (dir, name) = &self.beside;
+        Ok(Some(nameless(dir, name).map_err(|error| error.source)?))
     }
 }
 

@@ -12,6 +12,7 @@
 mod changes;
 mod contents;
 mod encode;
+mod inside;
 mod output;
 mod pipeline;
 mod plan;
@@ -248,7 +249,7 @@ pub fn write_pack(
     let effort = choose::effort(options.cpu_budget, options.fan_out, MANY_AGENTS);
     let (total, highest) = (plan.total_bytes(), Turns::highest_level(options.memory));
     let levels = Levels { fixed: options.level, total, effort, highest };
-    let context = encode::Context { from, base, new, options, levels };
+    let context = encode::Context { from, base, new, options, levels, out };
     let mut output = output::Output::create(out, &mut plan, from, options)?;
     let plan = plan;
     let (workers, work) = (options.workers(), CpuTime::default());

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Recorded files that are looked at together: with more, the records are gone through in parts.
-pub(super) const RECORDS_AT_A_TIME: usize = 128;
+pub(super) const RECORDS_AT_A_TIME: usize = 16;
 
 /// Numbers of the recorded batches, ascending.
 pub(super) struct Records(pub(super) Vec<u64>);

@@ -11,7 +11,7 @@ use std::{
     ops::Range,
     os::unix::fs::FileExt,
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
@@ -183,7 +183,7 @@ impl Remote<'_> {
     }
 
     /// Brings these frames into `file`, at the offsets that the index gives them, those of shared
-    /// objects too; `progress` is told bytes as they come.
+    /// objects too; `progress` is told bytes as they come, and `arrivals` frames.
     ///
     /// Each range of frames goes from point to point by itself, and is left at the first frame that
     /// is not the signed one, so that a point that lies costs that frame once more and no other.
@@ -195,10 +195,12 @@ impl Remote<'_> {
         index: &Index,
         numbers: &[u32],
         file: &File,
+        arrivals: &Arrivals,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), Error> {
         let mut missing = frames_of(index, numbers)?;
         missing.retain(|frame| !is_there(file, frame));
+        arrivals.expect(&missing);
         let absent = Absent::default();
         let room = Semaphore::new(UNDER_WAY as usize);
         let batches = batches(&missing);
@@ -210,7 +212,10 @@ impl Remote<'_> {
             fetching.push(async {
                 // Nobody closes it.
                 let _turn = turn.await;
-                self.batch(place, batch, &absent, file, progress).await
+                let result = self.batch(place, batch, &absent, (file, arrivals), progress).await;
+                // What no point gave is not waited for.
+                arrivals.settle(batch);
+                result
             });
         }
         let mut left = 0;
@@ -245,7 +250,7 @@ impl Remote<'_> {
         place: Place<'_>,
         mut frames: &[Frame],
         absent: &Absent,
-        file: &File,
+        (file, arrivals): (&File, &Arrivals),
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), (usize, ranges::Error)> {
         let mut asked: Vec<&str> = Vec::new();
@@ -268,7 +273,7 @@ impl Remote<'_> {
                 }
             }
             let ask = place.ask(first..end);
-            let mut arriving = Arriving::new(frames, file);
+            let mut arriving = Arriving::new(frames, file, arrivals);
             let start = Instant::now();
             let result = get_from(point, &ask, self.patience, |piece| {
                 progress(piece.len() as u64);
@@ -321,6 +326,54 @@ impl Place<'_> {
     }
 }
 
+/// Which frames are still to come: files are made of the others in the meantime.
+#[derive(Debug, Default)]
+pub struct Arrivals(Mutex<Expected>);
+
+#[derive(Debug, Default)]
+struct Expected {
+    /// Offsets of frames that may still come; `None` before it is known which have to.
+    offsets: Option<HashSet<u64>>,
+    /// How often frames settled.
+    changes: u64,
+}
+
+impl Arrivals {
+    fn lock(&self) -> MutexGuard<'_, Expected> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn expect(&self, frames: &[Frame]) {
+        let mut expected = self.lock();
+        expected.offsets = Some(frames.iter().map(|frame| frame.offset).collect());
+        expected.changes += 1;
+    }
+
+    /// They have come, or will not.
+    fn settle(&self, frames: &[Frame]) {
+        let mut expected = self.lock();
+        let Expected { offsets: Some(offsets), changes } = &mut *expected else { return };
+        for frame in frames {
+            *changes += u64::from(offsets.remove(&frame.offset));
+        }
+    }
+
+    /// No frame is waited for any longer.
+    pub fn settle_all(&self) {
+        self.lock().offsets = Some(HashSet::new());
+    }
+
+    /// Whether a frame has come, or will not.
+    pub fn is_settled(&self, frame: &Frame) -> bool {
+        self.lock().offsets.as_ref().is_some_and(|offsets| !offsets.contains(&frame.offset))
+    }
+
+    /// A number that is another one whenever frames have settled.
+    pub fn changes(&self) -> u64 {
+        self.lock().changes
+    }
+}
+
 /// Points that do not have a pack, or an object of it: they are asked for it once.
 #[derive(Debug, Default)]
 struct Absent(Mutex<HashSet<String>>);
@@ -349,12 +402,13 @@ struct Arriving<'a> {
     at: u64,
     digest: DigestWriter,
     file: &'a File,
+    arrivals: &'a Arrivals,
 }
 
 impl<'a> Arriving<'a> {
-    fn new(frames: &'a [Frame], file: &'a File) -> Self {
+    fn new(frames: &'a [Frame], file: &'a File, arrivals: &'a Arrivals) -> Self {
         let at = frames.first().map_or(0, |frame| frame.offset);
-        Self { frames, verified: 0, at, digest: DigestWriter::new(), file }
+        Self { frames, verified: 0, at, digest: DigestWriter::new(), file, arrivals }
     }
 
     /// Takes the next bytes of the range.
@@ -374,6 +428,7 @@ impl<'a> Arriving<'a> {
                         return Err(not_signed());
                     }
                     self.verified += 1;
+                    self.arrivals.settle(std::slice::from_ref(frame));
                     continue;
                 }
             }

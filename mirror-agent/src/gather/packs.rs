@@ -4,10 +4,13 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs::File,
+    future::poll_fn,
     io,
     os::unix::fs::FileExt,
+    pin::pin,
     sync::Arc,
-    time::Instant,
+    task::Poll,
+    time::{Duration, Instant},
 };
 
 use filetree::{
@@ -15,7 +18,7 @@ use filetree::{
     fs::{self, Dir},
     pack::{
         self,
-        read::{Bases, FileSink, FrameSource, OpBlocks, PackIndex, Rebuilder},
+        read::{Bases, FileSink, FrameSource, OpBlocks, PackIndex, Rebuilder, Rebuilding, Step},
     },
     staging::StagedWriter,
 };
@@ -23,18 +26,18 @@ use filetree::{
 use protocol::{
     digest::Digest,
     manifest::{Entries, Entry},
-    pack::{Frame, Selection, Slice, chain::Step},
+    pack::{Frame, Selection, Slice, chain},
     path::TreePath,
     transfer::{Encoder, NoDelta, Way},
 };
 use tokio::task::block_in_place;
 
-use super::{Error, Failures, Gather, Link, Pending};
+use super::{Error, Failures, Gather, Link, Meanwhile, Pending};
 use crate::{
     apply::{self, PlanStage, Site, to_io},
     fetch::{
         self,
-        pack::{Remote, open_work_file},
+        pack::{Arrivals, Remote, open_work_file},
     },
     report::{Came, Run},
 };
@@ -61,7 +64,7 @@ impl Gather<'_> {
     async fn by_link(
         &self,
         link: &Link,
-        step: &Step,
+        step: &chain::Step,
         items: &[&Pending],
         made: &MadeBases,
         failures: &mut Failures,
@@ -79,16 +82,8 @@ impl Gather<'_> {
         let before = self.sources.points.mark();
         let progress = Arc::clone(self.run.progress());
         let count = |bytes| progress.add(bytes);
-        let fetched = remote.frames(&link.index, &selection.frames, &file, &count).await;
-        // Frames that are missing are found so by those who need them.
-        let detail = match fetched {
-            Ok(()) => None,
-            Err(fetch::pack::Error::Io(error)) => return Err(Error::Stage(error)),
-            Err(error @ fetch::pack::Error::Damaged { .. }) => {
-                Some((NoDelta::Corrupt, crate::chain(&error)))
-            }
-            Err(error) => Some((NoDelta::PointUnreachable, crate::chain(&error))),
-        };
+        let arrivals = Arrivals::default();
+        let fetching = remote.frames(&link.index, &selection.frames, &file, &arrivals, &count);
         let bases = HeldBases { gather: self, made, from: &*link.from };
         let mut sink = Sink {
             stage: &self.stage,
@@ -98,13 +93,27 @@ impl Gather<'_> {
             open: Open::Nothing,
             failed: Vec::new(),
         };
-        let rebuilt = block_in_place(|| {
-            let rebuilder = Rebuilder::new(&link.index, &bases);
-            rebuilder.rebuild(selection, &mut WorkFile(&file), &mut sink)
-        });
+        let mut frames = WorkFile { file: &file, arrivals: &arrivals };
+        let rebuilder = Rebuilder::new(&link.index, &bases);
+        let (fetched, rebuilt) = {
+            let making = block_in_place(|| rebuilder.start(selection, &mut frames, &mut sink));
+            match making {
+                Ok(making) => self.make_what_comes(fetching, &arrivals, making).await?,
+                Err(error) => (Ok(()), Err(error)),
+            }
+        };
+        // Frames that are missing are found so by those who need them.
+        let detail = match fetched {
+            Ok(()) => None,
+            Err(fetch::pack::Error::Io(error)) => return Err(Error::Stage(error)),
+            Err(error @ fetch::pack::Error::Damaged { .. }) => {
+                Some((NoDelta::Corrupt, crate::chain(&error)))
+            }
+            Err(error) => Some((NoDelta::PointUnreachable, crate::chain(&error))),
+        };
         let failed = sink.failed;
         match rebuilt {
-            Ok(_) => {}
+            Ok(()) => {}
             Err(pack::Error::Write { source, .. }) => return Err(Error::Stage(source)),
             Err(error) => {
                 let detail = crate::chain(&error);
@@ -143,6 +152,83 @@ impl Gather<'_> {
     }
 }
 
+impl Gather<'_> {
+    /// Makes files of what has come while the rest is on its way, and does what else there is to do
+    /// while it has to wait.
+    ///
+    /// The work is cut into short pieces, between which the transfer goes on and the run can be ended.
+    async fn make_what_comes(
+        &self,
+        fetching: impl Future<Output = Result<(), fetch::pack::Error>>,
+        arrivals: &Arrivals,
+        mut making: Rebuilding<'_>,
+    ) -> Result<(Result<(), fetch::pack::Error>, Result<(), pack::Error>), Error> {
+        let mut fetching = pin!(fetching);
+        let mut fetched = None;
+        let mut meanwhile = self.sources.meanwhile;
+        loop {
+            let seen = arrivals.changes();
+            let now = block_in_place(|| for_a_moment(&mut making));
+            let waits = match now {
+                Ok(Step::Done) => break,
+                Ok(Step::Made) => false,
+                Ok(Step::Waiting) => true,
+                Err(error) => return Ok((fetched.unwrap_or(Ok(())), Err(error))),
+            };
+            let idle = waits && !block_in_place(|| still_working(&mut meanwhile))?;
+            if fetched.is_none() {
+                fetched = poll_fn(|context| match fetching.as_mut().poll(context) {
+                    Poll::Ready(result) => Poll::Ready(Some(result)),
+                    Poll::Pending if idle && arrivals.changes() == seen => Poll::Pending,
+                    Poll::Pending => Poll::Ready(None),
+                })
+                .await;
+                if let Some(Err(fetch::pack::Error::Io(_))) = &fetched {
+                    break;
+                }
+                if fetched.is_some() {
+                    arrivals.settle_all();
+                }
+            } else {
+                // The run can be ended here.
+                tokio::task::yield_now().await;
+            }
+        }
+        let fetched = match fetched {
+            Some(fetched) => fetched,
+            None => fetching.await,
+        };
+        Ok((fetched, Ok(())))
+    }
+}
+
+/// How long files are made before the transfer is looked after again. What comes meanwhile waits in
+/// the connection's window, which is larger than what long links bring in this time.
+const MOMENT: Duration = Duration::from_millis(20);
+
+fn for_a_moment(making: &mut Rebuilding<'_>) -> Result<Step, pack::Error> {
+    let start = Instant::now();
+    loop {
+        match making.step()? {
+            Step::Made if start.elapsed() < MOMENT => {}
+            step => return Ok(step),
+        }
+    }
+}
+
+/// Does what else there is to do for a moment; whether there may be more of it.
+fn still_working(meanwhile: &mut Option<Meanwhile<'_>>) -> Result<bool, Error> {
+    let Some(Meanwhile(piece)) = meanwhile else { return Ok(false) };
+    let start = Instant::now();
+    while start.elapsed() < MOMENT {
+        if !piece()? {
+            *meanwhile = None;
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Stored bytes of each encoder's files: of a frame that several share, each bears its part.
 fn payloads(index: &PackIndex, selection: &Selection) -> BTreeMap<Encoder, u64> {
     let frames = fetch::pack::frames_of(index, &selection.frames).unwrap_or_default();
@@ -156,7 +242,7 @@ fn payloads(index: &PackIndex, selection: &Selection) -> BTreeMap<Encoder, u64> 
         Slice::Frame { frame, len, .. } => stored
             .get(&frame)
             .map_or(0, |(stored, raw)| stored.saturating_mul(u64::from(len)) / (*raw).max(1)),
-        Slice::Base { .. } => 0,
+        Slice::Base { .. } | Slice::Inside { .. } => 0,
     };
     let mut payloads = BTreeMap::new();
     let mut ops = OpBlocks::default();
@@ -194,6 +280,11 @@ impl Bases for HeldBases<'_> {
         let file = file.or_else(|| stage.staging().base_file(stage.need(&digest)?));
         Ok(file.map(|file| Box::new(file) as Box<dyn ReadAt>))
     }
+
+    fn scratch(&self) -> io::Result<Option<fs::File>> {
+        let file = pack::nameless(&self.made.0, b"plain");
+        Ok(Some(file.map_err(|error| error.source)?))
+    }
 }
 
 /// Contents that are made only because something of a later pack is made from them. They live as
@@ -224,13 +315,21 @@ impl MadeBases {
     }
 }
 
-struct WorkFile<'a>(&'a File);
+/// Where frames arrive.
+struct WorkFile<'a> {
+    file: &'a File,
+    arrivals: &'a Arrivals,
+}
 
 impl FrameSource for WorkFile<'_> {
     fn frame(&mut self, _number: u32, frame: &Frame) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; frame.stored_len as usize];
-        FileExt::read_exact_at(self.0, &mut bytes, frame.offset)?;
+        FileExt::read_exact_at(self.file, &mut bytes, frame.offset)?;
         Ok(bytes)
+    }
+
+    fn is_settled(&self, frame: &Frame) -> bool {
+        self.arrivals.is_settled(frame)
     }
 }
 

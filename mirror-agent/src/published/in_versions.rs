@@ -141,6 +141,7 @@ impl Round<'_> {
             whole: true,
             goes_on: false,
             kept: None,
+            meanwhile: None,
         }
     }
 

@@ -131,6 +131,7 @@ impl Repair<'_> {
                 None => &**self.have,
             },
             kept: Some(&self.applied.rules.filter),
+            meanwhile: None,
         };
         let work = self.gather(home, site, &needs, &sources);
         let brought = agent.under_lease(order, work).await;

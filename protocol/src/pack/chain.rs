@@ -236,13 +236,15 @@ impl<'a> Closure<'a> {
             Content::Copy { from_entry: entry } | Content::RsyncDelta { base_entry: entry, .. } => {
                 bases.push(self.source(from, *entry));
             }
-            Content::Slices { .. } => {}
+            Content::Slices { .. } | Content::Inside { .. } => {}
         }
         for slice in content.slices() {
             match *slice {
                 Slice::Frame { frame, .. } if frames.last() != Some(&frame) => frames.push(frame),
                 Slice::Frame { .. } => {}
-                Slice::Base { entry, .. } => bases.push(self.source(from, entry)),
+                Slice::Base { entry, .. } | Slice::Inside { entry, .. } => {
+                    bases.push(self.source(from, entry));
+                }
             }
         }
         Some((frames, bases))

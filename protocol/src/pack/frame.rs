@@ -1,7 +1,8 @@
 //! Frames: the pieces in which content is stored, fetched and verified.
 
 use super::{
-    MAX_BASES, MAX_FRAME_RAW_BYTES, MAX_FRAME_STORED_BYTES, MAX_PREFIX_BYTES, columns::Columns,
+    MAX_BASES, MAX_FRAME_RAW_BYTES, MAX_FRAME_STORED_BYTES, MAX_PLAIN_BYTES, MAX_PREFIX_BYTES,
+    columns::Columns,
 };
 use crate::{
     digest::Digest,
@@ -37,7 +38,7 @@ pub enum Codec {
     },
 }
 
-/// Some bytes of an old file.
+/// Some bytes of an old file, or of the plain text of a deflate stream in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BaseRange {
     /// Number of the entry of the `from` manifest.
@@ -46,6 +47,33 @@ pub struct BaseRange {
     pub offset: u64,
     /// Bytes.
     pub len: u32,
+    /// The stream in whose plain text they are; `None` where they are bytes of the file itself.
+    pub stream: Option<Stream>,
+}
+
+/// A deflate stream (RFC 1951) within a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Stream {
+    /// Its first byte.
+    pub at: u64,
+    /// Its bytes.
+    pub stored_len: u64,
+    /// Bytes of its plain text.
+    pub plain_len: u64,
+}
+
+impl Stream {
+    pub(super) fn write(&self, rows: &mut Writer) {
+        rows.varint(self.at).varint(self.stored_len).varint(self.plain_len);
+    }
+
+    pub(super) fn read(rows: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            at: rows.varint_up_to("stream's offset", i64::MAX as u64)?,
+            stored_len: rows.varint_up_to("stream's length", MAX_PLAIN_BYTES)?,
+            plain_len: rows.varint_up_to("stream's plain text", MAX_PLAIN_BYTES)?,
+        })
+    }
 }
 
 impl Frame {
@@ -61,11 +89,19 @@ impl Frame {
 const RAW: u8 = 0;
 const ZSTD: u8 = 1;
 const ZSTD_PREFIX: u8 = 2;
+/// As [`ZSTD_PREFIX`], with bases in the plain text of streams.
+const ZSTD_INSIDE: u8 = 3;
+
+// In which stream a base is.
+const NO_STREAM: u64 = 0;
+const SAME_STREAM: u64 = 1;
+const NEW_STREAM: u64 = 2;
 
 /// What the encoding of a frame depends on: the frames before it in the same block.
 #[derive(Debug, Default)]
 pub(super) struct Context {
     base: u64,
+    stream: Option<Stream>,
 }
 
 impl Context {
@@ -81,15 +117,27 @@ impl Context {
                 rows.varint(u64::from(frame.raw_len));
             }
             Codec::ZstdPrefix { bases } => {
-                rows.byte(ZSTD_PREFIX).varint(u64::from(frame.stored_len));
+                let is_inside = bases.iter().any(|base| base.stream.is_some());
+                rows.byte(if is_inside { ZSTD_INSIDE } else { ZSTD_PREFIX });
+                rows.varint(u64::from(frame.stored_len));
                 rows.varint(u64::from(frame.raw_len)).varint(bases.len() as u64);
                 let rows = &mut to.content;
                 for base in bases {
                     rows.signed(base.entry.wrapping_sub(self.base) as i64);
                     // Most ranges begin at the file's start.
-                    rows.varint(u64::from(base.len) << 1 | u64::from(base.offset > 0));
+                    let len = u64::from(base.len) << 1 | u64::from(base.offset > 0);
+                    let stream = match base.stream {
+                        None => NO_STREAM,
+                        same if same == self.stream && base.entry == self.base => SAME_STREAM,
+                        Some(_) => NEW_STREAM,
+                    };
+                    rows.varint(if is_inside { len << 2 | stream } else { len });
                     if base.offset > 0 {
                         rows.varint(base.offset);
+                    }
+                    if let Some(new) = base.stream.filter(|_| stream == NEW_STREAM) {
+                        new.write(rows);
+                        self.stream = Some(new);
                     }
                     self.base = base.entry;
                 }
@@ -110,10 +158,11 @@ impl Context {
         let (codec, raw_len) = match code {
             RAW => (Codec::Raw, stored_len),
             ZSTD => (Codec::Zstd, read_raw_len(rows)?),
-            ZSTD_PREFIX => {
+            ZSTD_PREFIX | ZSTD_INSIDE => {
                 let raw_len = read_raw_len(rows)?;
                 let count = rows.varint_up_to("frame's bases", MAX_BASES as u64)?;
-                let bases = self.read_bases(count, &mut from.content, from_entries)?;
+                let bases =
+                    self.read_bases(count, code == ZSTD_INSIDE, &mut from.content, from_entries)?;
                 (Codec::ZstdPrefix { bases }, raw_len)
             }
             _ => return Err(rows.invalid("kind of frame")),
@@ -127,6 +176,7 @@ impl Context {
     fn read_bases(
         &mut self,
         count: u64,
+        is_inside: bool,
         rows: &mut Reader<'_>,
         from_entries: u64,
     ) -> Result<Vec<BaseRange>, Malformed> {
@@ -134,9 +184,23 @@ impl Context {
         let mut total = 0;
         for _ in 0..count {
             let entry = self.base.wrapping_add(rows.signed()? as u64);
-            let len = rows.varint()?;
+            let mut len = rows.varint()?;
+            let mut kind = NO_STREAM;
+            if is_inside {
+                (len, kind) = (len >> 2, len & 3);
+            }
             let offset = if len & 1 == 1 { rows.varint()? } else { 0 };
             let len = len >> 1;
+            let stream = match kind {
+                NO_STREAM => None,
+                SAME_STREAM if self.stream.is_some() && entry == self.base => self.stream,
+                NEW_STREAM => Some(Stream::read(rows)?),
+                _ => return Err(rows.invalid("base's stream")),
+            };
+            self.stream = stream.or(self.stream);
+            if stream.is_some_and(|stream| offset.saturating_add(len) > stream.plain_len) {
+                return Err(rows.invalid("base's plain text"));
+            }
             total += len.min(MAX_PREFIX_BYTES + 1);
             if total > MAX_PREFIX_BYTES {
                 return Err(Malformed::Limit { what: "frame's prefix", limit: MAX_PREFIX_BYTES });
@@ -145,7 +209,7 @@ impl Context {
                 return Err(rows.invalid("frame's base"));
             }
             self.base = entry;
-            bases.push(BaseRange { entry, offset, len: len as u32 });
+            bases.push(BaseRange { entry, offset, len: len as u32, stream });
         }
         Ok(bases)
     }

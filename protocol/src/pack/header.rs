@@ -14,7 +14,11 @@ const SHARED: u32 = 1;
 ///
 /// [`Place`]: super::Place
 const PLACED: u32 = 2;
-const KNOWN_FLAGS: u32 = SHARED | PLACED;
+/// Required flag: some content is the plain text of deflate streams ([`Content::Inside`]).
+///
+/// [`Content::Inside`]: super::Content::Inside
+const INSIDE: u32 = 4;
+const KNOWN_FLAGS: u32 = SHARED | PLACED | INSIDE;
 const MAX_DIRECTORY_BYTES: u64 = 32 << 20;
 /// Most bytes of the paths that a directory names: they share beginnings, so a small one can unfold
 /// to a large one.
@@ -85,6 +89,8 @@ pub(super) struct OpBlockRef {
 pub(super) struct Directory {
     /// Whether operations and their blocks say where they are.
     pub(super) placed: bool,
+    /// Whether some content is the plain text of deflate streams; only for writing.
+    pub(super) inside: bool,
     /// Blocks of operations.
     pub(super) ops: Vec<OpBlockRef>,
     /// Blocks of frames, each with the stored bytes of its frames: first those of the pack itself.
@@ -291,7 +297,8 @@ impl Header {
     pub(super) fn encode(&self, directory: &Directory) -> Vec<u8> {
         let mut writer = Writer::new();
         let shared = if directory.shared.is_empty() { 0 } else { SHARED };
-        let flags = shared | if directory.placed { PLACED } else { 0 };
+        let placed = if directory.placed { PLACED } else { 0 };
+        let flags = shared | placed | if directory.inside { INSIDE } else { 0 };
         writer.raw(Self::MAGIC).raw(&u32::to_le_bytes(flags));
         match &self.from {
             None => writer.byte(0),

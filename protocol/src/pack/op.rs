@@ -1,6 +1,6 @@
 //! Operations: what becomes of one path, and where its content comes from.
 
-use super::{Encoder, Error, columns::Columns};
+use super::{Encoder, Error, MAX_RECIPE_BYTES, Stream, columns::Columns};
 use crate::{
     manifest::{Entry, EntryKind, LinkGroup, MAX_ENTRIES, Manifest},
     path::TreePath,
@@ -158,6 +158,14 @@ pub enum Content {
         /// Frames only; their numbers never descend.
         slices: Vec<Slice>,
     },
+    /// The slices, one after the other, are a recipe and then the content with some of its deflate
+    /// streams as their plain text; the recipe says how the streams are made again.
+    Inside {
+        /// Bytes of the recipe, at most [`MAX_RECIPE_BYTES`](super::MAX_RECIPE_BYTES).
+        recipe_len: u64,
+        /// In the order of the content; frame numbers never descend.
+        slices: Vec<Slice>,
+    },
     /// Not in this pack: to be fetched in another way.
     Absent,
 }
@@ -169,6 +177,7 @@ impl Content {
             Self::Copy { .. } | Self::Same { .. } => Some(Encoder::Copy),
             Self::Slices { encoder, .. } => Some(*encoder),
             Self::RsyncDelta { .. } => Some(Encoder::Rsync),
+            Self::Inside { .. } => Some(Encoder::Inside),
             Self::Absent => None,
         }
     }
@@ -177,14 +186,16 @@ impl Content {
     pub fn frames(&self) -> impl Iterator<Item = u32> {
         self.slices().iter().filter_map(|slice| match slice {
             Slice::Frame { frame, .. } => Some(*frame),
-            Slice::Base { .. } => None,
+            Slice::Base { .. } | Slice::Inside { .. } => None,
         })
     }
 
     /// The slices, if it has any.
     pub fn slices(&self) -> &[Slice] {
         match self {
-            Self::Slices { slices, .. } | Self::RsyncDelta { slices, .. } => slices,
+            Self::Slices { slices, .. }
+            | Self::RsyncDelta { slices, .. }
+            | Self::Inside { slices, .. } => slices,
             Self::Copy { .. } | Self::Same { .. } | Self::Absent => &[],
         }
     }
@@ -211,6 +222,17 @@ pub enum Slice {
         /// Bytes.
         len: u64,
     },
+    /// Of the plain text of a deflate stream in an old file; only in [`Content::Inside`].
+    Inside {
+        /// Number of the entry of the `from` manifest.
+        entry: u64,
+        /// Which stream.
+        stream: Stream,
+        /// First byte of the plain text.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    },
 }
 
 impl Slice {
@@ -218,7 +240,7 @@ impl Slice {
     pub fn len(&self) -> u64 {
         match self {
             Self::Frame { len, .. } => u64::from(*len),
-            Self::Base { len, .. } => *len,
+            Self::Base { len, .. } | Self::Inside { len, .. } => *len,
         }
     }
 
@@ -238,6 +260,10 @@ const KIND_FILE: u8 = 0;
 const KIND_DIR: u8 = 1;
 const KIND_SYMLINK: u8 = 2;
 const LINKED: u8 = 0b1_0000;
+// In which stream of an old file a slice is.
+const NO_STREAM: u8 = 0;
+const SAME_STREAM: u8 = 1;
+const NEW_STREAM: u8 = 2;
 const CONTENT_AT: u8 = 5;
 const CONTENT_COPY: u8 = 0;
 const CONTENT_SAME: u8 = 1;
@@ -246,6 +272,12 @@ const CONTENT_GROUP: u8 = 3;
 const CONTENT_WHOLE: u8 = 4;
 const CONTENT_RSYNC: u8 = 5;
 const CONTENT_ABSENT: u8 = 6;
+const CONTENT_INSIDE: u8 = 7;
+
+/// Bytes of plain text that a file may have for each of its own, beside a fixed amount: what shrinks
+/// further is better off as it is.
+const PLAIN_FACTOR: u64 = 64;
+const PLAIN_FLOOR: u64 = 1 << 20;
 
 /// What the encoding of an operation depends on: the operations before it in the same block.
 #[derive(Debug, Default)]
@@ -255,6 +287,9 @@ pub(super) struct Context {
     base: u64,
     frame: u32,
     at: u32,
+    /// Whether slices that are read may be of plain text, and so say that they are not.
+    is_inside: bool,
+    stream: Option<Stream>,
 }
 
 impl Context {
@@ -365,6 +400,13 @@ impl Context {
                 rows.varint(slices.iter().map(Slice::len).sum());
                 self.write_slices(slices, rows);
             }
+            Content::Inside { recipe_len, slices } => {
+                rows.varint(*recipe_len);
+                rows.varint(slices.iter().map(Slice::len).sum());
+                self.is_inside = true;
+                self.write_slices(slices, rows);
+                self.is_inside = false;
+            }
             Content::Absent => {}
         }
     }
@@ -387,6 +429,18 @@ impl Context {
                     base_entry,
                     slices: self.read_slices(len, rows)?,
                 });
+            }
+            CONTENT_INSIDE => {
+                let recipe_len = rows.varint_up_to("recipe's length", MAX_RECIPE_BYTES)?;
+                let limit = size.saturating_mul(PLAIN_FACTOR).saturating_add(PLAIN_FLOOR);
+                let len = rows.varint_up_to("length of plain text", limit)?;
+                if recipe_len > len {
+                    return Err(rows.invalid("recipe's length"));
+                }
+                self.is_inside = true;
+                let slices = self.read_slices(len, rows);
+                self.is_inside = false;
+                return Ok(Content::Inside { recipe_len, slices: slices? });
             }
             CONTENT_ABSENT => return Ok(Content::Absent),
             CONTENT_PATCH => Encoder::Patch,
@@ -429,6 +483,19 @@ impl Context {
                     rows.signed(0);
                     self.write_base(entry, rows);
                     rows.varint(offset);
+                    if self.is_inside {
+                        rows.byte(NO_STREAM);
+                    }
+                }
+                Slice::Inside { entry, stream, offset, .. } => {
+                    let is_same = self.stream == Some(stream) && self.base == entry;
+                    rows.signed(0);
+                    self.write_base(entry, rows);
+                    rows.varint(offset).byte(if is_same { SAME_STREAM } else { NEW_STREAM });
+                    if !is_same {
+                        stream.write(rows);
+                    }
+                    self.stream = Some(stream);
                 }
             }
         }
@@ -446,8 +513,20 @@ impl Context {
             left -= len;
             let step = rows.signed()?;
             if step == 0 {
+                let before = self.base;
                 let entry = self.read_base(rows)?;
-                slices.push(Slice::Base { entry, offset: rows.varint()?, len });
+                let offset = rows.varint()?;
+                let stream = match if self.is_inside { rows.byte()? } else { NO_STREAM } {
+                    NO_STREAM => None,
+                    SAME_STREAM if self.stream.is_some() && before == entry => self.stream,
+                    NEW_STREAM => Some(Stream::read(rows)?),
+                    _ => return Err(rows.invalid("slice's stream")),
+                };
+                self.stream = stream.or(self.stream);
+                slices.push(match stream {
+                    None => Slice::Base { entry, offset, len },
+                    Some(stream) => Slice::Inside { entry, stream, offset, len },
+                });
                 continue;
             }
             let invalid = || rows.invalid("slice of a frame");
@@ -488,12 +567,16 @@ impl Bounds<'_> {
             }
             Content::RsyncDelta { base_entry, slices } => {
                 base(*base_entry)?;
-                if slices.iter().any(|slice| matches!(slice, Slice::Base { .. })) {
+                if slices.iter().any(|slice| !matches!(slice, Slice::Frame { .. })) {
                     return Err(missing("a delta"));
                 }
             }
-            Content::Same { .. } | Content::Slices { .. } | Content::Absent => {}
+            Content::Same { .. }
+            | Content::Slices { .. }
+            | Content::Inside { .. }
+            | Content::Absent => {}
         }
+        let may_be_inside = matches!(content, Content::Inside { .. });
         let mut last = 0;
         for slice in content.slices() {
             match *slice {
@@ -512,6 +595,11 @@ impl Bounds<'_> {
                     base(entry)?;
                     offset.checked_add(len).ok_or_else(|| missing("bytes of an old entry"))?;
                 }
+                Slice::Inside { entry, stream, offset, len } => {
+                    base(entry)?;
+                    let end = offset.checked_add(len).filter(|end| *end <= stream.plain_len);
+                    end.filter(|_| may_be_inside).ok_or_else(|| missing("plain text"))?;
+                }
             }
         }
         Ok(())
@@ -526,6 +614,7 @@ fn content_code(content: &Content) -> u8 {
         Content::Slices { encoder: Encoder::Group, .. } => CONTENT_GROUP,
         Content::Slices { .. } => CONTENT_WHOLE,
         Content::RsyncDelta { .. } => CONTENT_RSYNC,
+        Content::Inside { .. } => CONTENT_INSIDE,
         Content::Absent => CONTENT_ABSENT,
     }
 }

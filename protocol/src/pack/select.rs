@@ -139,14 +139,17 @@ impl Needed {
             Content::RsyncDelta { base_entry, .. } => {
                 self.bases.insert(*base_entry);
             }
-            Content::Same { .. } | Content::Slices { .. } | Content::Absent => {}
+            Content::Same { .. }
+            | Content::Slices { .. }
+            | Content::Inside { .. }
+            | Content::Absent => {}
         }
         for slice in content.slices() {
             match *slice {
                 Slice::Frame { frame, .. } => {
                     self.frames.insert(frame);
                 }
-                Slice::Base { entry, .. } => {
+                Slice::Base { entry, .. } | Slice::Inside { entry, .. } => {
                     self.bases.insert(entry);
                 }
             }

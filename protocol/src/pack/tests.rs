@@ -71,6 +71,17 @@ pub(super) fn sample() -> (Manifest, Manifest, Vec<Op>, Vec<Frame>) {
             Some(Content::RsyncDelta { base_entry: 6, slices: vec![slice(1, 0, 4)] }),
         ),
         (file("z2", b"elsewhere"), Some(Content::Absent)),
+        (file("zip", b"compressed"), {
+            let stream = Stream { at: 3, stored_len: 9, plain_len: 70 };
+            let inside = |offset, len| Slice::Inside { entry: 2, stream, offset, len };
+            let slices = vec![
+                slice(1, 4, 9),
+                inside(5, 60),
+                Slice::Base { entry: 2, offset: 0, len: 3 },
+                inside(65, 5),
+            ];
+            Some(Content::Inside { recipe_len: 7, slices })
+        }),
     ];
     let mut ops: Vec<Op> = puts
         .into_iter()
@@ -96,11 +107,21 @@ pub(super) fn sample() -> (Manifest, Manifest, Vec<Op>, Vec<Frame>) {
     entries.extend([dir("d"), chmod]);
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     let to = Manifest::new(entries).unwrap();
-    let bases =
-        vec![BaseRange { entry: 2, offset: 0, len: 4 }, BaseRange { entry: 0, offset: 1, len: 3 }];
+    let bases = vec![
+        BaseRange { entry: 2, offset: 0, len: 4, stream: None },
+        BaseRange { entry: 0, offset: 1, len: 3, stream: None },
+    ];
+    let other = Some(Stream { at: 1, stored_len: 2, plain_len: 8 });
+    let inside = vec![
+        BaseRange { entry: 2, offset: 0, len: 4, stream: None },
+        BaseRange { entry: 2, offset: 1, len: 3, stream: other },
+        BaseRange { entry: 2, offset: 5, len: 3, stream: other },
+        BaseRange { entry: 3, offset: 0, len: 3, stream: other },
+    ];
     let frames = vec![
         frame(b"new alinked", 11, Codec::Raw),
         frame(b"stored", 400, Codec::ZstdPrefix { bases }),
+        frame(b"plain text", 400, Codec::ZstdPrefix { bases: inside }),
     ];
     (from, to, ops, frames)
 }
@@ -138,11 +159,12 @@ fn every_kind_of_operation_and_frame_survives_and_leads_to_the_target() {
     let read: Vec<Op> = index.ops().map(|op| op.unwrap().1).collect();
     assert_eq!(read, ops);
     let (first, read) = index.frames_around(1).unwrap();
-    assert_eq!((first, read.len()), (0, 2));
+    assert_eq!((first, read.len()), (0, 3));
     assert_eq!(read[0].offset, index.len());
     assert_eq!(read[1].offset, index.len() + 11);
     assert_eq!(read[1].codec, frames[1].codec);
-    assert_eq!(index.pack_len(), index.len() + 17);
+    assert_eq!(read[2].codec, frames[2].codec);
+    assert_eq!(index.pack_len(), index.len() + 27);
     assert_eq!(target_manifest(&index, &from), Ok(to.clone()));
     assert_eq!(
         target_manifest(&index, &to),
@@ -163,6 +185,8 @@ fn a_selection_draws_in_exactly_what_its_files_need() {
     assert_eq!(patched.cost.frame_bytes, 6);
     let delta = select("z");
     assert_eq!((delta.frames, delta.bases), (vec![1], vec![0, 2, 6]));
+    let inside = select("zip");
+    assert_eq!((inside.frames, inside.bases), (vec![1], vec![0, 2]));
     let absent = select("z2");
     assert_eq!((absent.ops.len(), absent.cost.absent_files), (0, 1));
     assert_eq!(index.select(|_| true).unwrap().ranges.len(), 1);
@@ -191,8 +215,8 @@ fn an_index_that_is_not_the_announced_one_is_refused() {
 #[test]
 fn unknown_required_flags_are_refused() {
     let mut bytes = sample_bytes();
-    bytes[5] = 4;
-    assert_eq!(Index::parse_unsigned(bytes).err(), Some(Error::UnknownFlags(4)));
+    bytes[5] = 8;
+    assert_eq!(Index::parse_unsigned(bytes).err(), Some(Error::UnknownFlags(8)));
 }
 
 #[test]
@@ -211,7 +235,7 @@ fn frames_of_shared_objects_lie_behind_the_pack_where_no_range_joins_them() {
         builder.push_op(op).unwrap();
     }
     let bytes = builder.finish(&header(&from, &to)).unwrap();
-    assert_eq!(bytes[5], 1, "readers that do not know shared objects refuse it");
+    assert_eq!(bytes[5] & 1, 1, "readers that do not know shared objects refuse it");
     for cut in 0..bytes.len() {
         assert!(Index::parse_unsigned(bytes[..cut].to_vec()).is_err(), "cut at {cut}");
     }
@@ -239,10 +263,14 @@ fn references_to_what_does_not_exist_are_refused() {
     let header = header(&from, &to);
     let file = |content| Op::Put { entry: file("f", b"12345"), content: Some(content) };
     let slices = |slices| Content::Slices { encoder: Encoder::Whole, slices };
+    let inside = |entry, offset, len| {
+        let stream = Stream { at: 0, stored_len: 5, plain_len: 9 };
+        Slice::Inside { entry, stream, offset, len }
+    };
     let refused = [
         (file(Content::Copy { from_entry: 7 }), "an old entry"),
         (file(Content::Same { op: 0 }), "an earlier operation"),
-        (file(slices(vec![slice(2, 0, 5)])), "a frame"),
+        (file(slices(vec![slice(3, 0, 5)])), "a frame"),
         (file(slices(vec![slice(0, 7, 5)])), "bytes of a frame"),
         (file(slices(vec![slice(1, 0, 2), slice(0, 0, 3)])), "a frame in order"),
         (file(slices(vec![Slice::Base { entry: 7, offset: 0, len: 5 }])), "an old entry"),
@@ -258,6 +286,8 @@ fn references_to_what_does_not_exist_are_refused() {
             }),
             "a delta",
         ),
+        (file(Content::Inside { recipe_len: 0, slices: vec![inside(7, 0, 9)] }), "an old entry"),
+        (file(Content::Inside { recipe_len: 0, slices: vec![inside(0, 5, 5)] }), "plain text"),
     ];
     for (op, what) in refused {
         let read = Index::parse_unsigned(build(&header, std::slice::from_ref(&op), &frames));
@@ -333,6 +363,7 @@ fn an_index_of_nothing_but_bombs_is_refused_before_one_goes_off() {
     assert!(matches!(parse(3), Some(Error::Malformed(_))));
     let directory = header::Directory {
         placed: false,
+        inside: false,
         ops: Vec::new(),
         frames: (0..1025).map(|n| (1, header::BlockRef { count: 1, ..block(n) })).collect(),
         shared: Vec::new(),
@@ -429,4 +460,32 @@ fn a_directory_that_unfolds_to_gigabytes_of_paths_is_refused() {
         let refused = parse(10_000, placed);
         assert_eq!(refused, Err(Error::TooLarge("32 MiB of paths in a directory")));
     }
+}
+
+#[test]
+fn plain_text_is_announced_and_bounded() {
+    let (from, to, ops, frames) = sample();
+    let header = header(&from, &to);
+    let bytes = build(&header, &ops, &frames);
+    assert_eq!(bytes[5], 4, "the flag that older programs refuse");
+    assert_eq!(build(&header, &ops[..1], &frames[..1])[5], 0);
+    let read = |content| {
+        let op = Op::Put { entry: file("f", b"12345"), content: Some(content) };
+        Index::parse_unsigned(build(&header, &[op], &frames)).err()
+    };
+    let base = |len| vec![Slice::Base { entry: 0, offset: 0, len }];
+    assert_eq!(read(Content::Inside { recipe_len: 5, slices: base(1 << 20) }), None);
+    let refused = [
+        Content::Inside { recipe_len: 5, slices: base(2 << 20) },
+        Content::Inside { recipe_len: 6, slices: base(5) },
+        Content::Inside { recipe_len: MAX_RECIPE_BYTES + 1, slices: base(MAX_RECIPE_BYTES + 2) },
+    ];
+    for content in refused {
+        assert!(matches!(read(content.clone()), Some(Error::Malformed(_))), "{content:?}");
+    }
+    let stream = Some(Stream { at: 0, stored_len: 5, plain_len: 9 });
+    let beyond = vec![BaseRange { entry: 0, offset: 5, len: 5, stream }];
+    let beyond = [frame(b"x", 5, Codec::ZstdPrefix { bases: beyond })];
+    let read = Index::parse_unsigned(build(&header, &ops[..1], &beyond));
+    assert!(matches!(read, Err(Error::Malformed(_))), "{read:?}");
 }

@@ -4,10 +4,10 @@ use std::{collections::HashMap, io};
 
 use protocol::{
     digest::Digest,
-    pack::{Codec, Frame, NoDelta},
+    pack::{Codec, Frame, NoDelta, Selection},
 };
 
-use super::{Bases, Failure, FrameSource, PackIndex};
+use super::{Bases, Failure, FrameSource, PackIndex, streams::Streams};
 use crate::delta::frame;
 
 /// Unpacked frames that are kept: small files of one directory may lie in one frame per filter
@@ -17,7 +17,8 @@ const KEPT: usize = 3;
 /// Unpacks frames on demand.
 pub(super) struct Frames<'a> {
     index: &'a PackIndex,
-    bases: &'a dyn Bases,
+    pub(super) bases: &'a dyn Bases,
+    pub(super) streams: Streams<'a>,
     source: &'a mut dyn FrameSource,
     kept: Vec<Unpacked>,
     failed: HashMap<u32, NoDelta>,
@@ -35,16 +36,26 @@ struct Unpacked {
 }
 
 impl<'a> Frames<'a> {
-    /// For a selection that needs `needed` frames.
+    /// For the frames of a selection.
     pub(super) fn new(
         index: &'a PackIndex,
         bases: &'a dyn Bases,
         source: &'a mut dyn FrameSource,
-        needed: usize,
+        selection: &Selection,
     ) -> Self {
-        let left = needed.saturating_mul(4).saturating_add(64);
+        let streams = Streams::new(bases, selection.cost.result_bytes);
+        let left = selection.frames.len().saturating_mul(4).saturating_add(64);
         let table = (0, Vec::new());
-        Self { index, bases, source, kept: Vec::new(), failed: HashMap::new(), table, left }
+        Self {
+            index,
+            bases,
+            streams,
+            source,
+            kept: Vec::new(),
+            failed: HashMap::new(),
+            table,
+            left,
+        }
     }
 
     /// Bytes of an unpacked frame, and whether old content was needed to unpack it.
@@ -75,6 +86,15 @@ impl<'a> Frames<'a> {
         let kept = &self.kept[at];
         let bytes = kept.bytes.get(offset as usize..).and_then(|rest| rest.get(..len as usize));
         Ok((bytes.ok_or(NoDelta::Corrupt)?, kept.has_base))
+    }
+
+    /// Whether a frame need not be waited for.
+    pub(super) fn is_settled(&mut self, number: u32) -> Result<bool, Failure> {
+        if self.kept.iter().any(|kept| kept.number == number) {
+            return Ok(true);
+        }
+        let frame = self.describe(number)?;
+        Ok(self.source.is_settled(&frame))
     }
 
     fn unpack(&mut self, number: u32) -> Result<Unpacked, Failure> {
@@ -114,15 +134,20 @@ impl<'a> Frames<'a> {
         Ok(self.table.1.get(at).cloned().ok_or(NoDelta::Corrupt)?)
     }
 
-    fn prefix(&self, frame: &Frame) -> Result<Vec<u8>, NoDelta> {
+    fn prefix(&mut self, frame: &Frame) -> Result<Vec<u8>, NoDelta> {
         let len: usize = frame.bases().iter().map(|base| base.len as usize).sum();
         let mut prefix = vec![0; len];
         let mut at = 0;
         for base in frame.bases() {
             let end = at + base.len as usize;
-            let file = super::open(self.bases, base.entry)?;
-            file.read_exact_at(&mut prefix[at..end], base.offset)
-                .map_err(|_| NoDelta::WrongBase)?;
+            let part = &mut prefix[at..end];
+            let read = match base.stream {
+                None => super::open(self.bases, base.entry)?.read_exact_at(part, base.offset),
+                Some(stream) => {
+                    self.streams.open(base.entry, stream)?.read_exact_at(part, base.offset)
+                }
+            };
+            read.map_err(|_| NoDelta::WrongBase)?;
             at = end;
         }
         Ok(prefix)

@@ -1,7 +1,6 @@
 //! Chains of packs beside a model: random trees, random filters, three packs in a row.
 
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs,
     sync::{Arc, Mutex},
@@ -154,7 +153,7 @@ impl Chain {
         draw: &Draw,
         keeps: &(dyn Fn(&TreePath) -> bool + Sync),
     ) -> HashMap<Digest, Vec<u8>> {
-        let made = RefCell::new(HashMap::new());
+        let made = Mutex::new(HashMap::new());
         for (number, step) in draw.steps.iter().enumerate() {
             let Link { index, from } = links[number];
             let (_, file) = PackFile::open(&self.trees.path(&format!("p{number}"))).unwrap();
@@ -169,7 +168,7 @@ impl Chain {
             let asked: BTreeSet<u32> = frames.asked.iter().copied().collect();
             assert_eq!(asked.into_iter().collect::<Vec<_>>(), step.selection.frames);
         }
-        made.into_inner()
+        made.into_inner().unwrap()
     }
 }
 
@@ -195,7 +194,7 @@ struct Held<'a> {
     first: DirSource,
     from: &'a dyn Entries,
     keeps: &'a (dyn Fn(&TreePath) -> bool + Sync),
-    made: &'a RefCell<HashMap<Digest, Vec<u8>>>,
+    made: &'a Mutex<HashMap<Digest, Vec<u8>>>,
 }
 
 impl Bases for Held<'_> {
@@ -205,13 +204,13 @@ impl Bases for Held<'_> {
         if self.chain.held(self.keeps, &entry.path, &digest) {
             return Ok(BaseSource::content(&self.first, &entry));
         }
-        let made = self.made.borrow().get(&digest).cloned();
+        let made = self.made.lock().unwrap().get(&digest).cloned();
         Ok(made.map(|bytes| Box::new(bytes) as Box<dyn ReadAt>))
     }
 }
 
 struct Into<'a> {
-    made: &'a RefCell<HashMap<Digest, Vec<u8>>>,
+    made: &'a Mutex<HashMap<Digest, Vec<u8>>>,
     bytes: Vec<u8>,
 }
 
@@ -233,7 +232,7 @@ impl FileSink for Into<'_> {
     ) -> std::io::Result<()> {
         if made.is_ok() {
             let bytes = std::mem::take(&mut self.bytes);
-            self.made.borrow_mut().insert(entry.digest().unwrap(), bytes);
+            self.made.lock().unwrap().insert(entry.digest().unwrap(), bytes);
         }
         Ok(())
     }
@@ -282,7 +281,9 @@ impl<'a> Model<'a> {
         }
         for slice in content.slices() {
             match *slice {
-                Slice::Base { entry, .. } => frames.extend(self.frames(pack, old(entry))?),
+                Slice::Base { entry, .. } | Slice::Inside { entry, .. } => {
+                    frames.extend(self.frames(pack, old(entry))?);
+                }
                 Slice::Frame { frame, .. } => {
                     let (first, around) = index.frames_around(frame).unwrap();
                     for base in around[(frame - first) as usize].bases() {

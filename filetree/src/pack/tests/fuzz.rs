@@ -6,17 +6,21 @@ use std::io;
 use protocol::{
     digest::Digest,
     manifest::{Entry, EntryKind, Manifest},
-    pack::{BaseRange, Codec, Content, Encoder, Frame, Header, IndexBuilder, NoDelta, Op, Slice},
+    pack::{
+        BaseRange, Codec, Content, Encoder, Frame, Header, IndexBuilder, NoDelta, Op, Slice, Stream,
+    },
     path::TreePath,
 };
 
 use crate::{
-    delta::{ReadAt, frame},
+    delta::{ReadAt, frame, inside},
     mutate::{Random, try_many},
     pack::read::{Bases, FileSink, FrameSource, PackIndex, Rebuilder},
 };
 
 const OLD_LEN: usize = 400;
+/// A stream in old files.
+const STREAM: Stream = Stream { at: 0, stored_len: 65, plain_len: 60 };
 const NEW: &[u8] = b"what the file should be: some bytes that are new, and what was there before";
 
 struct Old(Vec<u8>);
@@ -78,7 +82,9 @@ fn some_frame(random: &mut Random, old: &[u8]) -> (Vec<u8>, u32, Codec) {
         1 => Codec::Zstd,
         _ => {
             let entry = random.below(3) as u64;
-            Codec::ZstdPrefix { bases: vec![BaseRange { entry, offset, len: len as u32 }] }
+            Codec::ZstdPrefix {
+                bases: vec![BaseRange { entry, offset, len: len as u32, stream: None }],
+            }
         }
     };
     let prefix = match &codec {
@@ -111,7 +117,7 @@ fn some_content(random: &mut Random, raw_lens: &[u32]) -> Content {
         slices.push(Slice::Frame { frame: frame as u32, offset, len });
     }
     let whole = |slices| Content::Slices { encoder: Encoder::Whole, slices };
-    match random.below(6) {
+    match random.below(8) {
         0 => Content::Copy { from_entry: random.below(2) as u64 },
         1 => Content::RsyncDelta { base_entry: random.below(2) as u64, slices },
         2 => {
@@ -120,6 +126,18 @@ fn some_content(random: &mut Random, raw_lens: &[u32]) -> Content {
             Content::Slices { encoder: Encoder::Patch, slices }
         }
         3 => Content::Absent,
+        6 | 7 => {
+            let offset = random.below(40) as u64;
+            let len = 1 + random.below(60 - offset as usize) as u64;
+            slices.push(Slice::Inside {
+                entry: random.below(2) as u64,
+                stream: STREAM,
+                offset,
+                len,
+            });
+            let total: u64 = slices.iter().map(Slice::len).sum();
+            Content::Inside { recipe_len: random.below(total as usize + 1) as u64, slices }
+        }
         4 => whole(vec![Slice::Frame { frame: 0, offset: 0, len: raw_lens[0] }]),
         _ => whole(slices),
     }
@@ -127,7 +145,9 @@ fn some_content(random: &mut Random, raw_lens: &[u32]) -> Content {
 
 #[test]
 fn no_pack_gives_anything_but_what_it_should_or_panics() {
-    let old: Vec<u8> = (0..OLD_LEN as u32).map(|n| (n.wrapping_mul(31) >> 3) as u8).collect();
+    let mut old: Vec<u8> = (0..OLD_LEN as u32).map(|n| (n.wrapping_mul(31) >> 3) as u8).collect();
+    // The stream: one block of bytes as they are.
+    old[..5].copy_from_slice(&[1, 60, 0, !60, 255]);
     let path = TreePath::parse(b"f").unwrap();
     let kind =
         EntryKind::File { size: NEW.len() as u64, digest: Digest::of(NEW), link_group: None };
@@ -154,6 +174,51 @@ fn no_pack_gives_anything_but_what_it_should_or_panics() {
         let mut sink = Checked::default();
         let rebuilder = Rebuilder::new(&index, &bases);
         rebuilder.rebuild(&selection, &mut InMemory(stored_frames), &mut sink).unwrap();
+        made.fetch_add(sink.made, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(made.into_inner() > 0, "nothing was sound enough to be made");
+}
+
+#[test]
+fn no_recipe_gives_anything_but_the_file_or_panics() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/pack-3-new.gz");
+    let file = std::fs::read(file).unwrap();
+    let new = inside::File { content: Box::new(file.clone()), len: file.len() as u64 };
+    let views = inside::look(new, None, &|| Ok(inside::Store::Memory(1 << 20))).unwrap().unwrap();
+    let sound = views.new.range(0, views.new.len() as usize).unwrap();
+    let path = TreePath::parse(b"f").unwrap();
+    let kind =
+        EntryKind::File { size: file.len() as u64, digest: Digest::of(&file), link_group: None };
+    let entry = Entry { path, mode: 0o644, mtime: 0, kind };
+    let to = Manifest::new(vec![entry.clone()]).unwrap();
+    let header = Header { from: None, from_entries: 0, to: to.digest(), to_entries: 1 };
+    let made = std::sync::atomic::AtomicUsize::new(0);
+    try_many("recipe", 300, |random| {
+        let mut view = sound.clone();
+        let mut recipe_len = views.recipe_len;
+        if random.below(16) > 0 {
+            // Mostly the recipe itself, which is a small part of both.
+            let mut recipe: Vec<u8> = view.drain(..recipe_len as usize).collect();
+            let is_view = random.below(4) == 0;
+            random.damage(if is_view { &mut view } else { &mut recipe });
+            recipe_len = recipe.len() as u64;
+            view.splice(..0, recipe);
+        }
+        if random.below(16) == 0 {
+            recipe_len = random.below(view.len() + 1) as u64;
+        }
+        let (len, digest) = (view.len() as u32, Digest::of(&view));
+        let frame = Frame { offset: 0, stored_len: len, digest, raw_len: len, codec: Codec::Raw };
+        let mut builder = IndexBuilder::new();
+        builder.push_frame(&frame).unwrap();
+        let slices = vec![Slice::Frame { frame: 0, offset: 0, len }];
+        let content = Some(Content::Inside { recipe_len, slices });
+        builder.push_op(&Op::Put { entry: entry.clone(), content }).unwrap();
+        let index = PackIndex::parse_unsigned(builder.finish(&header).unwrap()).unwrap();
+        let selection = index.select(|_| true).unwrap();
+        let (bases, mut sink) = (Old(Vec::new()), Checked::default());
+        let rebuilder = Rebuilder::new(&index, &bases);
+        rebuilder.rebuild(&selection, &mut InMemory(vec![view]), &mut sink).unwrap();
         made.fetch_add(sink.made, std::sync::atomic::Ordering::Relaxed);
     });
     assert!(made.into_inner() > 0, "nothing was sound enough to be made");

@@ -172,8 +172,9 @@ fn hostile_frames_and_deltas_end_cleanly() {
     let delta = |len| Content::RsyncDelta { base_entry: 0, slices: slices(len) };
     let raw = |bytes: &[u8]| (bytes.to_vec(), bytes.len() as u32, Codec::Raw);
     let bomb = frame::compress(&vec![0; 32 << 20], 0, 3).unwrap();
-    let prefix =
-        |offset| Codec::ZstdPrefix { bases: vec![BaseRange { entry: 0, offset, len: 500 }] };
+    let prefix = |offset| Codec::ZstdPrefix {
+        bases: vec![BaseRange { entry: 0, offset, len: 500, stream: None }],
+    };
     // A delta that copies its base for ever.
     let mut endless = b"rs\x02\x36".to_vec();
     endless.extend([0x46, 0, 0x03, 0xe8].repeat(3));

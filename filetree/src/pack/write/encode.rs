@@ -1,11 +1,11 @@
 //! What the workers do: small files together, or one segment of a large one.
 
-use std::{collections::HashSet, ops::Range, sync::Arc};
+use std::{collections::HashSet, ops::Range, path::Path, sync::Arc};
 
 use protocol::{
     digest::Digest,
     manifest::{Entry, Manifest},
-    pack::{BaseRange, Codec, Encoder, NoDelta},
+    pack::{BaseRange, Codec, Encoder, MAX_BASES, MAX_PREFIX_BYTES, NoDelta},
     path::TreePath,
 };
 
@@ -15,12 +15,16 @@ use crate::{
         ReadAt,
         choose::{DELTA_WORTH_SHARE, EncoderChoice, FrameKind},
         frame, group,
+        inside::{self, Part as ViewPart, Store, View},
         patch::{Alignment, Part},
         rsync, whole,
     },
     pack::{BaseSource, ContentSource, Error},
     signature::{Signature, StoredSignature},
 };
+
+/// Plain text of a small file at most: it has to fit into a frame.
+const INSIDE_BYTES: usize = 6 << 20;
 
 /// What every worker may look at.
 pub(super) struct Context<'a> {
@@ -29,6 +33,8 @@ pub(super) struct Context<'a> {
     pub(super) new: &'a dyn ContentSource,
     pub(super) options: &'a PackOptions<'a>,
     pub(super) levels: Levels,
+    /// The pack that is written: beside it is room for what does not fit into memory.
+    pub(super) out: &'a Path,
 }
 
 /// One file that needs bytes.
@@ -58,6 +64,8 @@ pub(super) struct Placed {
     pub(super) frame: usize,
     pub(super) offset: u32,
     pub(super) len: u32,
+    /// Bytes of the recipe that its part begins with, where its streams are plain text.
+    pub(super) recipe_len: Option<u64>,
     /// Why no old content was used, where there is an old version.
     pub(super) reason: Option<NoDelta>,
 }
@@ -75,12 +83,80 @@ struct Payload<'a> {
     /// A librsync delta that goes instead of the bytes, and the old entry that it applies to.
     delta: Option<(u64, Vec<u8>)>,
     /// Old content for the prefix.
-    old: Option<(u64, Vec<u8>)>,
+    old: Option<OldContent>,
+    /// Where `bytes` are a recipe and a view: how long the recipe is.
+    recipe_len: Option<u64>,
     reason: Option<NoDelta>,
     incompressible: bool,
 }
 
-impl Payload<'_> {
+/// An old file, or its view, in memory.
+struct OldContent {
+    /// Number of its entry.
+    number: u64,
+    content: Vec<u8>,
+    view: Option<View>,
+}
+
+impl OldContent {
+    /// Ranges of files that it is made of.
+    fn pieces(&self) -> usize {
+        self.view.as_ref().map_or(1, |view| view.parts(0..view.len()).count())
+    }
+}
+
+/// Views on their way into a frame.
+#[derive(Default)]
+struct Opened<'a> {
+    payloads: Vec<Payload<'a>>,
+    bytes: u64,
+    old_bytes: u64,
+    old_pieces: usize,
+}
+
+impl<'a> Opened<'a> {
+    /// Whether they must go before another.
+    fn is_full_with(&self, next: &Payload<'_>) -> bool {
+        let old = next.old.as_ref();
+        !self.payloads.is_empty()
+            && (self.bytes + next.bytes.len() as u64 > group::CONTENT_BYTES
+                || self.old_bytes + old.map_or(0, |old| old.content.len() as u64)
+                    > group::OLD_BYTES
+                || self.old_pieces + old.map_or(0, OldContent::pieces) > MAX_BASES / 2)
+    }
+
+    fn push(&mut self, next: Payload<'a>) {
+        self.bytes += next.bytes.len() as u64;
+        if let Some(old) = &next.old {
+            self.old_bytes += old.content.len() as u64;
+            self.old_pieces += old.pieces();
+        }
+        self.payloads.push(next);
+    }
+}
+
+impl<'a> Payload<'a> {
+    fn of(member: Member<'a>, bytes: Vec<u8>) -> Self {
+        Self {
+            member,
+            bytes,
+            delta: None,
+            old: None,
+            recipe_len: None,
+            reason: None,
+            incompressible: false,
+        }
+    }
+
+    /// Bytes for which old siblings are looked for. What siblings have inside is more than what they
+    /// are, so fewer of them make as much.
+    fn sibling_bytes(&self) -> u64 {
+        match self.recipe_len {
+            None => self.bytes.len() as u64,
+            Some(_) => self.member.entry.size() / 2,
+        }
+    }
+
     /// What goes into the frame.
     fn stored(&self) -> &[u8] {
         self.delta.as_ref().map_or(&self.bytes, |(_, delta)| delta)
@@ -90,8 +166,24 @@ impl Payload<'_> {
 impl Context<'_> {
     /// Encodes small files together.
     pub(super) fn batch(&self, members: &[Member<'_>]) -> Result<Batch, Error> {
-        let payloads: Result<Vec<_>, Error> = members.iter().map(|m| self.payload(*m)).collect();
-        let mut payloads = payloads?;
+        let mut batch = Batch { frames: Vec::new(), placed: Vec::new() };
+        let mut payloads = Vec::new();
+        // Plain text is much more than the files are, so it goes as soon as a frame is full.
+        let mut inside = Opened::default();
+        for member in members {
+            let payload = self.payload(*member)?;
+            if payload.recipe_len.is_none() {
+                payloads.push(payload);
+                continue;
+            }
+            if inside.is_full_with(&payload) {
+                self.add_inside(&std::mem::take(&mut inside).payloads, &mut batch)?;
+            }
+            inside.push(payload);
+        }
+        if !inside.payloads.is_empty() {
+            self.add_inside(&inside.payloads, &mut batch)?;
+        }
         self.drop_deltas_not_worth_it(&mut payloads)?;
         // Deltas have a frame of their own: what shares one with them may need old siblings, and
         // a delta needs nothing but its base.
@@ -99,24 +191,23 @@ impl Context<'_> {
             payloads.into_iter().partition(|payload| payload.delta.is_some());
         let (raw, compressed): (Vec<_>, Vec<_>) =
             whole.into_iter().partition(|payload| payload.incompressible);
-        let mut batch = Batch { frames: Vec::new(), placed: Vec::new() };
         for payloads in [deltas, compressed] {
             if !payloads.is_empty() {
                 self.add_compressed(&payloads, &mut batch)?;
             }
         }
         if !raw.is_empty() {
-            let bytes: Vec<u8> = raw.iter().flat_map(|payload| &payload.bytes).copied().collect();
-            let packed = Packed { raw_len: bytes.len() as u32, stored: bytes, codec: Codec::Raw };
-            batch.add(packed, &raw, Encoder::Whole);
+            batch.add_raw(&raw);
         }
         Ok(batch)
     }
 
     fn payload<'a>(&self, member: Member<'a>) -> Result<Payload<'a>, Error> {
         let bytes = self.read_new(member.entry)?;
-        let mut payload =
-            Payload { member, bytes, delta: None, old: None, reason: None, incompressible: false };
+        let mut payload = Payload::of(member, bytes);
+        if self.look_inside_small(&mut payload)? {
+            return Ok(payload);
+        }
         if let Some((number, old)) = self.old_entry(member.old) {
             self.use_old(&mut payload, number, old)?;
         }
@@ -126,6 +217,47 @@ impl Context<'_> {
                 whole::is_incompressible(&payload.bytes, len).map_err(Error::Compress)?;
         }
         Ok(payload)
+    }
+
+    /// Looks inside a small file and its old version; whether there was something to see.
+    fn look_inside_small(&self, payload: &mut Payload<'_>) -> Result<bool, Error> {
+        let is_update = !self.from.entries().is_empty();
+        if !is_update || !self.looks_inside() || !inside::is_candidate(&payload.bytes) {
+            return Ok(false);
+        }
+        let old = self.old_entry(payload.member.old);
+        let old = old.and_then(|(number, entry)| Some((number, self.read_old(entry)?)));
+        let file = |bytes: &Vec<u8>| inside::File {
+            content: Box::new(bytes.clone()),
+            len: bytes.len() as u64,
+        };
+        let new = file(&payload.bytes);
+        let store = || Ok(Store::Memory(INSIDE_BYTES));
+        let views = inside::look(new, old.as_ref().map(|(_, bytes)| file(bytes)), &store);
+        let Some(views) = views.map_err(Error::Compress)? else { return Ok(false) };
+        let read = |view: &View| view.range(0, view.len() as usize).map_err(Error::Compress);
+        payload.bytes = read(&views.new)?;
+        payload.recipe_len = Some(views.recipe_len);
+        if let Some(((number, _), view)) = old.zip(views.old) {
+            let content = read(&view)?;
+            payload.old = Some(OldContent { number, content, view: Some(view) });
+        }
+        Ok(true)
+    }
+
+    /// An old file for a prefix, with what is inside if that is wanted.
+    fn old_content(&self, number: u64, content: Vec<u8>, is_inside: bool) -> OldContent {
+        let as_it_is = |content| OldContent { number, content, view: None };
+        if !is_inside || !inside::is_candidate(&content) {
+            return as_it_is(content);
+        }
+        let len = content.len() as u64;
+        let file = inside::File { content: Box::new(content.clone()), len };
+        let view = inside::look_at_old(file, Store::Memory(INSIDE_BYTES)).ok();
+        match view.and_then(|view| Some((view.range(0, view.len() as usize).ok()?, view))) {
+            Some((content, view)) => OldContent { number, content, view: Some(view) },
+            None => as_it_is(content),
+        }
     }
 
     /// Finds the best use of an old version.
@@ -139,7 +271,7 @@ impl Context<'_> {
                 made.ok().map(|made| made.signature)
             }
             (_, Some(content)) => {
-                payload.old = Some((number, content));
+                payload.old = Some(OldContent { number, content, view: None });
                 return Ok(());
             }
             (_, None) => self.signature_of(old),
@@ -182,12 +314,7 @@ impl Context<'_> {
     }
 
     fn add_compressed(&self, payloads: &[Payload<'_>], batch: &mut Batch) -> Result<(), Error> {
-        let mut prefix = self.prefix(payloads);
-        let mut bytes = std::mem::take(&mut prefix.bytes);
-        let prefix_len = bytes.len();
-        payloads.iter().for_each(|payload| bytes.extend_from_slice(payload.stored()));
-        let level = self.levels.of(FrameKind::Small);
-        let packed = best(&bytes, prefix_len, prefix.bases, level)?;
+        let packed = self.compress_together(payloads, self.levels.of(FrameKind::Small))?;
         let against_old = matches!(packed.codec, Codec::ZstdPrefix { .. });
         let encoder = match (against_old, self.options.encoders) {
             (false, _) => Encoder::Whole,
@@ -198,17 +325,48 @@ impl Context<'_> {
         Ok(())
     }
 
+    /// Compresses contents that are views, unless they take more than what the files are.
+    fn add_inside(&self, payloads: &[Payload<'_>], batch: &mut Batch) -> Result<(), Error> {
+        let own_bytes: u64 = payloads.iter().map(|payload| payload.member.entry.size()).sum();
+        let bytes: usize = payloads.iter().map(|payload| payload.bytes.len()).sum();
+        let share = bytes as f64 / own_bytes.max(1) as f64;
+        let level = self.levels.where_new(FrameKind::Inside, share);
+        let packed = self.compress_together(payloads, level)?;
+        if whole::is_worth(packed.stored.len(), own_bytes as usize) {
+            batch.add(packed, payloads, Encoder::Inside);
+            return Ok(());
+        }
+        let mut own = Vec::new();
+        for payload in payloads {
+            let bytes = self.read_new(payload.member.entry)?;
+            own.push(Payload {
+                reason: Some(NoDelta::LargerThanWhole),
+                ..Payload::of(payload.member, bytes)
+            });
+        }
+        batch.add_raw(&own);
+        Ok(())
+    }
+
+    fn compress_together(&self, payloads: &[Payload<'_>], level: i32) -> Result<Packed, Error> {
+        let mut prefix = self.prefix(payloads);
+        let mut bytes = std::mem::take(&mut prefix.bytes);
+        let prefix_len = bytes.len();
+        payloads.iter().for_each(|payload| bytes.extend_from_slice(payload.stored()));
+        best(&bytes, prefix_len, prefix.bases, level)
+    }
+
     /// Old siblings, then old versions: the more alike, the nearer to the new content.
     fn prefix(&self, payloads: &[Payload<'_>]) -> Prefix {
         let mut known = HashSet::new();
         let mut old_bytes = 0;
         let mut olds = Vec::new();
         for payload in payloads {
-            if let Some((number, content)) = &payload.old
-                && known.insert(*number)
+            if let Some(old) = &payload.old
+                && known.insert(old.number)
             {
-                old_bytes += content.len() as u64;
-                olds.push((*number, content));
+                old_bytes += old.content.len() as u64;
+                olds.push(old);
             }
         }
         let mut prefix = Prefix::default();
@@ -216,18 +374,25 @@ impl Context<'_> {
             let lonely: Vec<(&TreePath, u64)> = payloads
                 .iter()
                 .filter(|payload| payload.old.is_none() && payload.delta.is_none())
-                .map(|payload| (&payload.member.entry.path, payload.bytes.len() as u64))
+                .map(|payload| (&payload.member.entry.path, payload.sibling_bytes()))
                 .collect();
+            let is_inside = payloads.iter().any(|payload| payload.recipe_len.is_some());
             let class = payloads.first().map(|p| (self.options.class)(&p.member.entry.path));
             let fits = |entry: &Entry| Some((self.options.class)(&entry.path)) == class;
             for number in group::siblings(self.from, &lonely, &known, old_bytes, &fits) {
                 let entry = self.old_entry(Some(number));
-                if let Some(content) = entry.and_then(|(_, entry)| self.read_old(entry)) {
-                    prefix.push(number, &content);
+                let Some(content) = entry.and_then(|(_, entry)| self.read_old(entry)) else {
+                    continue;
+                };
+                let old = self.old_content(number, content, is_inside);
+                if (prefix.bytes.len() + old.content.len()) as u64 + old_bytes <= MAX_PREFIX_BYTES
+                    && prefix.bases.len() + old.pieces() + known.len() <= MAX_BASES / 2
+                {
+                    prefix.push(&old);
                 }
             }
         }
-        olds.iter().for_each(|(number, content)| prefix.push(*number, content));
+        olds.into_iter().for_each(|old| prefix.push(old));
         prefix
     }
 
@@ -258,7 +423,16 @@ impl Context<'_> {
                 let copied =
                     alignment.copied_bytes() as f64 / file.member.entry.size().max(1) as f64;
                 let level = self.levels.where_new(FrameKind::Patch, 1.0 - copied);
-                self.patch(alignment, (&**old, *number), range, new, level)
+                let old = Old { content: &**old, number: *number, view: None };
+                self.patch(alignment, &old, range, new, level)
+            }
+            Way::Inside { alignment, new, old, number, .. } => {
+                let new_bytes = new.len().saturating_sub(alignment.copied_bytes());
+                let share = new_bytes as f64 / file.member.entry.size().max(1) as f64;
+                let level = self.levels.where_new(FrameKind::Inside, share);
+                let new = new.range(range.start, len).map_err(read)?;
+                let old = Old { content: old, number: *number, view: Some(old) };
+                self.patch(alignment, &old, range, new, level)
             }
         }
     }
@@ -272,19 +446,19 @@ impl Context<'_> {
     fn patch(
         &self,
         alignment: &Alignment,
-        (old, number): (&dyn ReadAt, u64),
+        old: &Old<'_>,
         range: Range<u64>,
         new: Vec<u8>,
         level: i32,
     ) -> Result<Segment, Error> {
         if let Some(at) = alignment.identical(&range)
-            && old.range(at, new.len()).is_ok_and(|old| old == new)
+            && old.content.range(at, new.len()).is_ok_and(|old| old == new)
         {
             let pieces = vec![Piece::Old { offset: at, len: new.len() as u64 }];
             return Ok(Segment { frame: None, pieces, verified: new });
         }
         if let Some(sparse) = alignment.sparse(&range)
-            && let Some(pieces) = kept_pieces(&sparse.parts, range.start, old, &new)
+            && let Some(pieces) = kept_pieces(&sparse.parts, range.start, old.content, &new)
         {
             let changed = sparse.parts.iter().filter_map(|part| match part {
                 Part::New(part) => Some(within(part, range.start)),
@@ -293,11 +467,11 @@ impl Context<'_> {
             let changed: Vec<u8> = changed.flat_map(|part| &new[part]).copied().collect();
             let frame = match changed.is_empty() {
                 true => None,
-                false => Some(against(&sparse.bases, (old, number), &changed, level)?),
+                false => Some(against(&sparse.bases, old, &changed, level)?),
             };
             return Ok(Segment { frame, pieces, verified: new });
         }
-        let packed = against(&alignment.bases(&range), (old, number), &new, level)?;
+        let packed = against(&alignment.bases(&range), old, &new, level)?;
         Ok(Segment::of(packed, new))
     }
 
@@ -333,6 +507,13 @@ impl Context<'_> {
 }
 
 impl Batch {
+    /// Adds contents as they are.
+    fn add_raw(&mut self, payloads: &[Payload<'_>]) {
+        let bytes: Vec<u8> = payloads.iter().flat_map(|payload| &payload.bytes).copied().collect();
+        let packed = Packed { raw_len: bytes.len() as u32, stored: bytes, codec: Codec::Raw };
+        self.add(packed, payloads, Encoder::Whole);
+    }
+
     fn add(&mut self, packed: Packed, payloads: &[Payload<'_>], encoder: Encoder) {
         let mut offset = 0;
         for payload in payloads {
@@ -346,6 +527,7 @@ impl Batch {
                 frame: self.frames.len(),
                 offset,
                 len,
+                recipe_len: payload.recipe_len,
                 reason: payload.reason,
             });
             offset += len;
@@ -362,9 +544,11 @@ struct Prefix {
 }
 
 impl Prefix {
-    fn push(&mut self, entry: u64, content: &[u8]) {
-        self.bytes.extend_from_slice(content);
-        self.bases.push(BaseRange { entry, offset: 0, len: content.len() as u32 });
+    fn push(&mut self, old: &OldContent) {
+        self.bytes.extend_from_slice(&old.content);
+        let content: &dyn ReadAt = &old.content;
+        let described = Old { content, number: old.number, view: old.view.as_ref() };
+        self.bases.extend(described.bases(&(0..old.content.len() as u64)));
     }
 }
 
@@ -382,6 +566,16 @@ pub(super) enum Way {
     Whole { raw: bool },
     /// Against the old file.
     Patch { alignment: Alignment, old: Box<dyn ReadAt>, number: u64 },
+    /// With its streams as plain text, against the old file with its.
+    Inside {
+        alignment: Alignment,
+        /// The recipe, and then the new file's view; with their digest.
+        new: View,
+        digest: Digest,
+        recipe_len: u64,
+        old: View,
+        number: u64,
+    },
     /// As a librsync delta.
     Rsync { delta: rsync::Delta, number: u64 },
 }
@@ -446,20 +640,47 @@ fn measure(bytes: &[u8]) -> Result<usize, Error> {
     Ok(frame::compress(bytes, 0, 3).map_err(Error::Compress)?.len())
 }
 
-/// Compresses `new` with ranges of the old file, and the number of its entry, as prefix.
-fn against(
-    ranges: &[Range<u64>],
-    (old, entry): (&dyn ReadAt, u64),
-    new: &[u8],
-    level: i32,
-) -> Result<Packed, Error> {
+/// An old file, or its view.
+struct Old<'a> {
+    content: &'a dyn ReadAt,
+    /// Number of its entry.
+    number: u64,
+    view: Option<&'a View>,
+}
+
+impl Old<'_> {
+    /// Where the bytes of a range are.
+    fn bases(&self, range: &Range<u64>) -> Vec<BaseRange> {
+        let entry = self.number;
+        let Some(view) = self.view else {
+            let len = (range.end - range.start) as u32;
+            return vec![BaseRange { entry, offset: range.start, len, stream: None }];
+        };
+        let base = |part| match part {
+            ViewPart::File { offset, len } => {
+                BaseRange { entry, offset, len: len as u32, stream: None }
+            }
+            ViewPart::Inside { stream, offset, len } => {
+                BaseRange { entry, offset, len: len as u32, stream: Some(stream) }
+            }
+        };
+        view.parts(range.clone()).map(base).collect()
+    }
+}
+
+/// Compresses `new` with ranges of the old file as prefix.
+fn against(ranges: &[Range<u64>], old: &Old<'_>, new: &[u8], level: i32) -> Result<Packed, Error> {
     let (mut bytes, mut bases) = (Vec::new(), Vec::new());
     for range in ranges {
         let len = (range.end - range.start) as usize;
+        let parts = old.bases(range);
+        if bases.len() + parts.len() > MAX_BASES {
+            break;
+        }
         // An old file that cannot be read any more just does not help.
-        if let Ok(old) = old.range(range.start, len) {
+        if let Ok(old) = old.content.range(range.start, len) {
             bytes.extend_from_slice(&old);
-            bases.push(BaseRange { entry, offset: range.start, len: len as u32 });
+            bases.extend(parts);
         }
     }
     let prefix_len = bytes.len();

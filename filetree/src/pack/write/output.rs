@@ -5,14 +5,17 @@ use std::{
     fs::{self, File},
     io::{self, BufWriter, Read, Seek, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use protocol::{
     digest::{Digest, DigestWriter},
     manifest::Manifest,
     pack::{
-        Content, Encoder, Frame, Header, IndexBuilder, MAX_FRAME_STORED_BYTES, NoDelta,
+        Codec, Content, Encoder, Frame, Header, IndexBuilder, MAX_FRAME_STORED_BYTES, NoDelta,
         SHARED_FROM_BYTES, Slice,
     },
     transfer::rsync_estimate,
@@ -26,7 +29,10 @@ use super::{
     plan::{Plan, operation},
     shared::{Part, SharedObject, shifted},
 };
-use crate::pack::Error;
+use crate::{
+    delta::{inside::Part as ViewPart, patch, whole},
+    pack::Error,
+};
 
 /// Bytes of the frames that are copied at once.
 const COPY_BYTES: usize = 1 << 20;
@@ -65,6 +71,23 @@ struct OpenFile {
     frames: Vec<Frame>,
     stored_bytes: u64,
     uses_old: bool,
+}
+
+impl OpenFile {
+    /// Adds a slice; runs of old bytes that go on in the next segment are one.
+    fn push(&mut self, next: Slice) {
+        match (self.slices.last_mut(), next) {
+            (
+                Some(Slice::Base { entry, offset, len }),
+                Slice::Base { entry: of, offset: at, len: more },
+            ) if *entry == of && *offset + *len == at => *len += more,
+            (
+                Some(Slice::Inside { entry, stream, offset, len }),
+                Slice::Inside { entry: of, stream: same, offset: at, len: more },
+            ) if *entry == of && *stream == same && *offset + *len == at => *len += more,
+            _ => self.slices.push(next),
+        }
+    }
 }
 
 impl<'a> Output<'a> {
@@ -114,9 +137,10 @@ impl<'a> Output<'a> {
         for placed in batch.placed {
             let frame = numbers[placed.frame];
             let slices = vec![Slice::Frame { frame, offset: placed.offset, len: placed.len }];
-            let content = match placed.base {
-                Some(base_entry) => Content::RsyncDelta { base_entry, slices },
-                None => Content::Slices { encoder: placed.encoder, slices },
+            let content = match (placed.base, placed.recipe_len) {
+                (Some(base_entry), _) => Content::RsyncDelta { base_entry, slices },
+                (None, Some(recipe_len)) => Content::Inside { recipe_len, slices },
+                (None, None) => Content::Slices { encoder: placed.encoder, slices },
             };
             self.contents.set(placed.op, content);
             let (stored, raw) = lens[placed.frame];
@@ -139,26 +163,30 @@ impl<'a> Output<'a> {
         let frame = self.open.frames.len() as u32;
         if let Some(packed) = segment.frame {
             self.open.stored_bytes += packed.stored.len() as u64;
-            self.open.uses_old |= matches!(packed.codec, protocol::pack::Codec::ZstdPrefix { .. });
+            self.open.uses_old |= matches!(packed.codec, Codec::ZstdPrefix { .. });
             let stored = self.store(packed)?;
             self.open.frames.push(stored);
         }
         for piece in segment.pieces {
-            let slice = match piece {
-                Piece::Frame { offset, len } => Slice::Frame { frame, offset, len },
-                Piece::Old { offset, len } => {
-                    self.open.uses_old = true;
-                    let entry = file.member.old.unwrap_or(0);
-                    Slice::Base { entry, offset, len }
+            let entry = file.member.old.unwrap_or(0);
+            match (piece, &file.way) {
+                (Piece::Frame { offset, len }, _) => {
+                    self.open.push(Slice::Frame { frame, offset, len });
                 }
-            };
-            match (self.open.slices.last_mut(), slice) {
-                // Runs of old bytes that go on in the next segment are one slice.
-                (
-                    Some(Slice::Base { entry, offset, len }),
-                    Slice::Base { entry: next_entry, offset: next, len: more },
-                ) if *entry == next_entry && *offset + *len == next => *len += more,
-                _ => self.open.slices.push(slice),
+                (Piece::Old { offset, len }, Way::Inside { old, .. }) => {
+                    for part in old.parts(offset..offset + len) {
+                        self.open.push(match part {
+                            ViewPart::File { offset, len } => Slice::Base { entry, offset, len },
+                            ViewPart::Inside { stream, offset, len } => {
+                                Slice::Inside { entry, stream, offset, len }
+                            }
+                        });
+                    }
+                }
+                (Piece::Old { offset, len }, _) => {
+                    self.open.uses_old = true;
+                    self.open.push(Slice::Base { entry, offset, len });
+                }
             }
         }
         if last { self.close(file) } else { Ok(()) }
@@ -166,17 +194,29 @@ impl<'a> Output<'a> {
 
     /// The last segment has come: the file must be what its manifest says.
     fn close(&mut self, file: &SharedLarge<'_>) -> Result<(), Error> {
-        let open = std::mem::take(&mut self.open);
+        let mut open = std::mem::take(&mut self.open);
         let entry = file.member.entry;
-        let expected = match &file.way {
+        let mut expected = match &file.way {
             Way::Rsync { delta, .. } => Some(delta.literal_digest),
+            Way::Inside { digest, .. } => Some(*digest),
             Way::Whole { .. } | Way::Patch { .. } => entry.digest(),
         };
+        let as_it_is = matches!(file.way, Way::Inside { .. })
+            && !whole::is_worth(open.stored_bytes as usize, entry.size() as usize);
+        if as_it_is {
+            self.frames.truncate(self.frames.len - open.stored_bytes)?;
+            open = self.store_as_it_is(file)?;
+            expected = entry.digest();
+        }
         if Some(open.digest.finish()) != expected {
             return Err(Error::Changed { path: entry.path.clone() });
         }
         let slices = open.slices;
         let content = match &file.way {
+            Way::Inside { recipe_len, .. } if !as_it_is => {
+                Content::Inside { recipe_len: *recipe_len, slices }
+            }
+            Way::Inside { .. } => Content::Slices { encoder: Encoder::Whole, slices },
             Way::Rsync { number, .. } => Content::RsyncDelta { base_entry: *number, slices },
             Way::Patch { .. } if open.uses_old => {
                 Content::Slices { encoder: Encoder::Patch, slices }
@@ -185,7 +225,7 @@ impl<'a> Output<'a> {
                 Content::Slices { encoder: Encoder::Whole, slices }
             }
         };
-        self.count_reason(file.reason);
+        self.count_reason(file.reason.or(as_it_is.then_some(NoDelta::LargerThanWhole)));
         if open.stored_bytes >= SHARED_FROM_BYTES
             && let Some(part) =
                 self.share(file, open.frames.clone(), open.stored_bytes, &content)?
@@ -202,6 +242,24 @@ impl<'a> Output<'a> {
         }
         self.contents.set(file.member.op, shifted(content, first.unwrap_or(0)));
         Ok(())
+    }
+
+    /// Stores a compressed file's own bytes: what is inside took more.
+    fn store_as_it_is(&mut self, file: &Large<'_>) -> Result<OpenFile, Error> {
+        let entry = file.member.entry;
+        let mut open = OpenFile::default();
+        for range in patch::segments(entry.size()) {
+            self.options.check_canceled()?;
+            let bytes = file.new.range(range.start, (range.end - range.start) as usize);
+            let stored = bytes.map_err(|source| Error::reading(&entry.path, source))?;
+            open.digest.update(&stored);
+            let len = stored.len() as u32;
+            let frame = self.store(Packed { stored, raw_len: len, codec: Codec::Raw })?;
+            open.push(Slice::Frame { frame: open.frames.len() as u32, offset: 0, len });
+            open.stored_bytes += u64::from(len);
+            open.frames.push(frame);
+        }
+        Ok(open)
     }
 
     /// Puts the frames of the file that was written last, `bytes` of them, into an object of their
@@ -359,6 +417,18 @@ fn append_frames(
         (options.progress)(Progress { phase: Phase::Write, done_bytes, total_bytes });
     }
     Ok(digest.finish())
+}
+
+/// An empty file beside the pack that loses its name at once, for what does not fit into memory.
+pub(super) fn nameless(out: &Path) -> io::Result<File> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let mut name = out.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".plain.{}.{number}.tmp", std::process::id()));
+    let path = out.with_file_name(name);
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+    fs::remove_file(&path)?;
+    Ok(file)
 }
 
 /// A file beside the pack that goes away unless it becomes the pack.

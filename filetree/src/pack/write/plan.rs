@@ -191,6 +191,7 @@ impl<'a> Plan<'a> {
         let file = Arc::new(self.prepare(context, member)?);
         let len = match &file.way {
             Way::Rsync { delta, .. } => delta.len(),
+            Way::Inside { new, .. } => new.len(),
             Way::Whole { .. } | Way::Patch { .. } => member.entry.size(),
         };
         for range in patch::segments(len) {
@@ -210,6 +211,9 @@ impl<'a> Plan<'a> {
         let raw = whole::is_incompressible(&*new, entry.size()).map_err(read)?;
         let mut file = Large { member, new, way: Way::Whole { raw }, reason: None };
         let Some((number, old)) = context.old_entry(member.old) else { return Ok(file) };
+        if let Some(way) = context.look_inside(member, (number, old))? {
+            return Ok(Large { way, ..file });
+        }
         let wants_delta = self.options.encoders == EncoderChoice::Rsync;
         let content = context.base.content(old).and_then(|content| {
             let block = if wants_delta {

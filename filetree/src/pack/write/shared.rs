@@ -158,6 +158,7 @@ fn suits(content: &Content, encoders: EncoderChoice) -> bool {
         (Content::Slices { .. }, EncoderChoice::Rsync | EncoderChoice::Whole) => false,
         (Content::Slices { .. }, _) => true,
         (Content::RsyncDelta { .. }, EncoderChoice::Rsync | EncoderChoice::Auto) => true,
+        (Content::Inside { .. }, EncoderChoice::Auto) => true,
         _ => false,
     }
 }
@@ -185,6 +186,9 @@ fn frame_rebased(frame: Frame, number: u64) -> Frame {
 fn rebased(content: Content, number: u64) -> Content {
     let rebase = |slice: Slice| match slice {
         Slice::Base { offset, len, .. } => Slice::Base { entry: number, offset, len },
+        Slice::Inside { stream, offset, len, .. } => {
+            Slice::Inside { entry: number, stream, offset, len }
+        }
         slice => slice,
     };
     match content {
@@ -192,6 +196,9 @@ fn rebased(content: Content, number: u64) -> Content {
             Content::Slices { encoder, slices: slices.into_iter().map(rebase).collect() }
         }
         Content::RsyncDelta { slices, .. } => Content::RsyncDelta { base_entry: number, slices },
+        Content::Inside { recipe_len, slices } => {
+            Content::Inside { recipe_len, slices: slices.into_iter().map(rebase).collect() }
+        }
         content => content,
     }
 }
@@ -209,6 +216,9 @@ pub(super) fn shifted(content: Content, by: u32) -> Content {
         Content::RsyncDelta { base_entry, slices } => {
             let slices = slices.into_iter().map(shift).collect();
             Content::RsyncDelta { base_entry, slices }
+        }
+        Content::Inside { recipe_len, slices } => {
+            Content::Inside { recipe_len, slices: slices.into_iter().map(shift).collect() }
         }
         content => content,
     }

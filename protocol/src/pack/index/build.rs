@@ -8,7 +8,7 @@ use crate::{
 };
 
 use super::super::{
-    Error, Frame, Header, MAX_FRAMES, MAX_INDEX_BYTES, Op, Place,
+    Content, Error, Frame, Header, MAX_FRAMES, MAX_INDEX_BYTES, Op, Place,
     columns::Columns,
     frame,
     header::{BlockRef, Directory, MAX_BLOCK_RAW, MAX_BLOCK_ROWS, OpBlockRef, SharedRef},
@@ -150,6 +150,7 @@ impl IndexBuilder {
         if is_placed || block.paths.is_empty() {
             block.paths.push(op.path().clone());
         }
+        self.directory.inside |= matches!(op.content(), Some(Content::Inside { .. }));
         block.context.write(op, &mut block.block.columns);
         block.block.count += 1;
         if block.block.is_full(self.block_bytes) {
@@ -164,6 +165,7 @@ impl IndexBuilder {
         if self.frame_count >= MAX_FRAMES {
             return Err(Error::TooLarge("4,000,000 frames"));
         }
+        self.directory.inside |= frame.bases().iter().any(|base| base.stream.is_some());
         let block = &mut self.frames;
         block.context.write(frame, &mut block.block.columns);
         block.block.count += 1;

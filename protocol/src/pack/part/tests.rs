@@ -101,7 +101,9 @@ fn index_of(from: &Tree, to: &Tree, is_placed: bool) -> (Vec<u8>, u64) {
         ops.iter_mut().filter(|op| matches!(op, Op::Put { content: Some(_), .. })).collect();
     for group in files.chunks_mut(GROUP) {
         let bases = group.iter().filter_map(|op| old.position(op.path()));
-        let bases = bases.map(|at| BaseRange { entry: at as u64, offset: 0, len: 700 }).collect();
+        let bases = bases
+            .map(|at| BaseRange { entry: at as u64, offset: 0, len: 700, stream: None })
+            .collect();
         let stored = Digest::of(group[0].path().as_bytes());
         let frame = builder.push_frame(&Frame {
             offset: 0,
