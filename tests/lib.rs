@@ -19,6 +19,7 @@ pub mod compare;
 pub mod daemon;
 pub mod encoders;
 pub mod fixture;
+pub mod image;
 pub mod link;
 pub mod network;
 pub mod nginx;

@@ -15,6 +15,7 @@ mod corpus;
 mod figure;
 mod fleet;
 mod handshake;
+mod image;
 mod kinds;
 mod line;
 mod memory;
@@ -38,6 +39,7 @@ fn main() {
         ("switch", switch::run),
         ("memory", memory::run),
         ("memory-entries", memory::entries),
+        ("image", image::run),
         ("fleet", fleet::packs),
         ("serving", fleet::serving),
         ("apply", fleet::apply),

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tests::{
     compare,
     fixture::{OneTree, noise, prose, write},
+    image,
     programs::{isolate, program, succeed, told},
 };
 
@@ -287,4 +288,14 @@ fn purge_removes_only_what_is_no_longer_assigned() {
     assert!(!net.mirror().exists());
     let work = net.agent.storage.join("work");
     assert!(!work.join("tree@site").exists());
+}
+
+#[test]
+fn a_large_image_is_packed_in_128_mebibytes_however_long_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let packed = image::pack(dir.path(), 1 << 30, "128MiB");
+    eprintln!("{packed:?}");
+    assert!(packed.peak_bytes <= 128 << 20, "{packed:?}");
+    // Seven places of 4 KiB are new, and some bits; what is shifted, and what is zeros, is referred to.
+    assert!(packed.pack_bytes < 1 << 20, "{packed:?}");
 }

@@ -52,7 +52,8 @@ pub struct PackOptions<'a> {
     pub cpu_budget: Duration,
     /// How many agents will fetch it: what is saved is saved so often.
     pub fan_out: u64,
-    /// Bytes of memory that may be used, roughly.
+    /// Bytes of memory that may be used, roughly: how many threads compress, and below what one takes
+    /// at the highest levels, at which.
     pub memory: u64,
     /// Threads that compress.
     pub threads: usize,
@@ -203,6 +204,7 @@ pub(super) struct Levels {
     fixed: Option<i32>,
     total: u64,
     effort: f64,
+    highest: i32,
 }
 
 /// From so many agents on, a pack is worth all the time that it may take.
@@ -217,7 +219,8 @@ impl Levels {
     /// takes next to no time.
     pub(super) fn where_new(&self, kind: FrameKind, share: f64) -> i32 {
         let total = (self.total as f64 * share) as u64;
-        self.fixed.unwrap_or_else(|| choose::level(kind, total, self.effort)).clamp(1, 22)
+        let chosen = || choose::level(kind, total, self.effort).min(self.highest);
+        self.fixed.unwrap_or_else(chosen).clamp(1, 22)
     }
 }
 
@@ -244,7 +247,8 @@ pub fn write_pack(
     let from = from.unwrap_or(&nothing);
     let mut plan = plan::Plan::new(from, to, options);
     let effort = choose::effort(options.cpu_budget, options.fan_out, MANY_AGENTS);
-    let levels = Levels { fixed: options.level, total: plan.total_bytes(), effort };
+    let (total, highest) = (plan.total_bytes(), Turns::highest_level(options.memory));
+    let levels = Levels { fixed: options.level, total, effort, highest };
     let context = encode::Context { from, base, new, options, levels, out };
     let mut output = output::Output::create(out, &mut plan, from, options)?;
     let plan = plan;

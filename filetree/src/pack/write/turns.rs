@@ -11,6 +11,9 @@ const COMPARISON: u64 = 96 << 20;
 /// What a thread takes at the highest level: tables, prefix, content and result.
 const WORKER: u64 = 176 << 20;
 
+/// The highest level whose tables for a segment and its prefix take about a third of that.
+const FRUGAL_LEVEL: i32 = 9;
+
 /// A number of turns.
 #[derive(Debug)]
 pub struct Turns {
@@ -31,6 +34,11 @@ impl Turns {
     pub(super) fn fitting(memory: u64) -> usize {
         let fitting = memory.saturating_sub(COMPARISON) / WORKER;
         usize::try_from(fitting).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// The highest zstd level for which a thread has room.
+    pub(super) fn highest_level(memory: u64) -> i32 {
+        if memory < COMPARISON + WORKER { FRUGAL_LEVEL } else { i32::MAX }
     }
 
     /// Waits for a turn; it ends with what is returned.
