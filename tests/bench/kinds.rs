@@ -22,8 +22,8 @@ const KINDS: [Kind; 6] = [
     // Most of what it takes are the new lines, which rsync compresses as well.
     ("a log that grew", corpus::log, 0.7),
     // What is compressed has little in common with its older version, unless one looks inside.
-    ("a package pool", corpus::pool, 0.6),
-    ("files that gzip made", corpus::gzipped, 0.95),
+    ("a package pool", corpus::pool, 0.15),
+    ("files that gzip made", corpus::gzipped, 0.15),
 ];
 
 /// Of each kind an older and a newer tree.

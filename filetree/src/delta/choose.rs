@@ -81,8 +81,8 @@ pub fn level(kind: FrameKind, total: u64, effort: f64) -> i32 {
         // What zstd calls 13 to 17 takes as long as our 18 against a prefix, and leaves more.
         (FrameKind::Small | FrameKind::Patch, 32..=1023) => 18,
         // An eighth of 18's time, for a tenth more bytes, of which there are few.
-        (FrameKind::Inside, 0..=15) => 19,
-        (FrameKind::Inside, 16..=1023) => 12,
+        (FrameKind::Inside, 0..=3) => 19,
+        (FrameKind::Inside, 4..=1023) => 12,
         (FrameKind::Patch | FrameKind::Inside, 1024..=4095) => 9,
         (FrameKind::Whole, 0..=63) => 19,
         (FrameKind::Whole, 64..=511) => 12,
@@ -209,7 +209,8 @@ mod tests {
             let effort = effort(Duration::from_secs(seconds), agents, 4);
             FRAME_KINDS.map(|kind| super::level(kind, total, effort))
         };
-        assert_eq!(level(10 << 20, 300, 4), [19, 19, 19, 19]);
+        assert_eq!(level(3 << 20, 300, 4), [19, 19, 19, 19]);
+        assert_eq!(level(10 << 20, 300, 4), [19, 19, 19, 12]);
         assert_eq!(level(GIB, 300, 4), [9, 9, 9, 9]);
         assert_eq!(level(100 * GIB, 300, 4), [9, 6, 6, 6]);
         assert_eq!(level(GIB, 3000, 1000), [18, 18, 12, 12]);
