@@ -38,6 +38,7 @@ fn main() {
         ("switch", switch::run),
         ("memory", memory::run),
         ("memory-entries", memory::entries),
+        ("memory-whole", memory::whole),
         ("fleet", fleet::packs),
         ("serving", fleet::serving),
         ("apply", fleet::apply),
