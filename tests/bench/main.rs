@@ -40,6 +40,7 @@ fn main() {
         ("memory", memory::run),
         ("memory-entries", memory::entries),
         ("image", image::run),
+        ("memory-whole", memory::whole),
         ("fleet", fleet::packs),
         ("serving", fleet::serving),
         ("apply", fleet::apply),

@@ -4,12 +4,13 @@ use std::{
     fs,
     io::Write,
     os::unix::fs::FileExt,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use tests::{
-    Testbed,
-    fixture::{OneTree, noise, write},
+    Rsyncd, Testbed,
+    fixture::{OneTree, mirrored, noise, write},
 };
 
 use crate::figure::Figure;
@@ -35,53 +36,112 @@ pub(crate) fn run() -> Vec<Figure> {
     let run = net.testbed.wait_for_generation("tree@site", 2);
     net.assert_same();
     println!("{}", serde_json::to_string_pretty(&run["ways"]).unwrap());
-    let figure = |what: &str, pid: u32, most: f64| Figure {
-        what: format!("peak memory of the {what}, update of a file of 2 GiB"),
-        ours: peak(pid),
-        unit: "MiB",
-        peer: None,
-        most,
-    };
-    vec![figure("agent", agent.pid(), 128.0), figure("publisher", net.publishing.pid(), 512.0)]
+    let update = "update of a file of 2 GiB";
+    vec![
+        figure("agent", update, agent.pid(), 128.0),
+        figure("publisher", update, net.publishing.pid(), 512.0),
+    ]
 }
 
 /// A tree of a million files, of which a thousand change. `MIRRORNET_MEMORY_FILES` makes it smaller.
 pub(crate) fn entries() -> Vec<Figure> {
+    let files = files(1_000_000);
+    let (testbed, tree) = with_files(files, path_in_dirs);
+    let net = OneTree::start_in(testbed, "initial-pack = true", "");
+    timed("publishing it", || net.publish());
+    let first = format!("{files} new files");
+    let mut figures = vec![figure("publisher", &first, net.publishing.pid(), 512.0)];
+    let agent = net.testbed.run_agent(&net.agent);
+    timed("the first sync", || wait_for(&net.testbed, 1));
+    figures.push(figure("agent", &first, agent.pid(), 128.0));
+    drop(agent);
+    let agent = net.testbed.run_agent(&net.agent);
+    change_some(files, &tree, path_in_dirs);
+    timed("publishing the update", || net.publish());
+    timed("the update", || wait_for(&net.testbed, 2));
+    let update = format!("1,000 changes in {files} files");
+    figures.push(figure("agent", &update, agent.pid(), 128.0));
+    figures.push(figure("publisher", &update, net.publishing.pid(), 512.0));
+    figures
+}
+
+/// The same of an agent that holds a tree of a stock rsync daemon, and one in versions of a publisher:
+/// both compare whole trees in memory, so these say what they take and not what they should.
+pub(crate) fn whole() -> Vec<Figure> {
+    let mut figures = Vec::new();
+    let files = files(200_000);
+    let update = format!("1,000 changes in {files} files");
+    {
+        let (testbed, tree) = with_files(files, path_in_dirs);
+        let modules = [("pub", &*testbed.path("upstream"))];
+        let rsyncd = Rsyncd::start(&testbed.path("rsyncd"), &modules, "");
+        let assignment = "keep-withdrawn = \"0s\"";
+        testbed.apply(&mirrored(&rsyncd, "", "interval = \"1m\"", assignment));
+        let enrolled = testbed.enroll_agent("agent", "site");
+        let agent = testbed.run_agent(&enrolled);
+        timed("the first sync from a stock daemon", || wait_for(&testbed, 1));
+        let first = format!("{files} new files of a stock daemon");
+        figures.push(figure("agent", &first, agent.pid(), MOST_STOCK * files as f64));
+        drop(agent);
+        change_some(files, &tree, path_in_dirs);
+        let agent = testbed.run_agent(&enrolled);
+        timed("the update from a stock daemon", || wait_for(&testbed, 2));
+        let update = format!("{update} of a stock daemon");
+        figures.push(figure("agent", &update, agent.pid(), MOST_STOCK * files as f64));
+    }
+    let (testbed, tree) = with_files(files, path_in_versions);
+    let net = OneTree::start_in(testbed, "initial-pack = true\nlayout = \"versioned\"", "");
+    net.publish();
+    let agent = net.testbed.run_agent(&net.agent);
+    timed("the first sync of versions", || wait_for(&net.testbed, 1));
+    let first = format!("{files} new files in ten versions");
+    figures.push(figure("agent", &first, agent.pid(), MOST_VERSIONS * files as f64));
+    drop(agent);
+    let agent = net.testbed.run_agent(&net.agent);
+    change_some(files, &tree, path_in_versions);
+    net.publish();
+    timed("the update of versions", || wait_for(&net.testbed, 2));
+    let update = format!("{update} in ten versions");
+    figures.push(figure("agent", &update, agent.pid(), MOST_VERSIONS * files as f64));
+    figures
+}
+
+/// MiB for each file.
+const MOST_STOCK: f64 = 0.001;
+const MOST_VERSIONS: f64 = 0.001;
+
+fn files(usual: u64) -> u64 {
     let wanted = std::env::var("MIRRORNET_MEMORY_FILES").ok();
-    let files: u64 = wanted.map_or(1_000_000, |n| n.replace('_', "").parse().unwrap());
-    let path = |n: u64| format!("d{:03}/package-{n:07}.meta", n % 1_000);
-    // Nobody looks at it before it is complete.
+    wanted.map_or(usual, |n| n.replace('_', "").parse().unwrap())
+}
+
+fn path_in_dirs(n: u64) -> String {
+    format!("d{:03}/package-{n:07}.meta", n % 1_000)
+}
+
+fn path_in_versions(n: u64) -> String {
+    format!("v{}/d{:02}/package-{n:07}.meta", n % 10, n / 10 % 100)
+}
+
+/// A network with a tree at its upstream, which nobody looks at before it is complete.
+fn with_files(files: u64, path: impl Fn(u64) -> String) -> (Testbed, PathBuf) {
     let testbed = Testbed::start();
     let tree = testbed.make_dir("upstream/tree");
     timed("writing the tree", || {
         (0..files).for_each(|n| write(&tree.join(path(n)), format!("{n}\n")));
     });
-    let net = OneTree::start_in(testbed, "initial-pack = true", "");
-    let figure = |who: &str, what: &str, pid: u32, most: f64| Figure {
-        what: format!("peak memory of the {who}, {what}"),
-        ours: peak(pid),
-        unit: "MiB",
-        peer: None,
-        most,
-    };
-    timed("publishing it", || net.publish());
-    let first = format!("{files} new files");
-    let mut figures = vec![figure("publisher", &first, net.publishing.pid(), 512.0)];
-    let agent = net.testbed.run_agent(&net.agent);
-    timed("the first sync", || wait_for(&net, 1));
-    figures.push(figure("agent", &first, agent.pid(), 128.0));
-    drop(agent);
-    let agent = net.testbed.run_agent(&net.agent);
-    for n in 0..1_000 {
-        let n = n * (files / 1_000 - 3);
-        write(&net.upstream.join(path(n)), format!("changed {n}\n"));
+    (testbed, tree)
+}
+
+fn change_some(files: u64, tree: &Path, path: impl Fn(u64) -> String) {
+    for n in (0..1_000).map(|n| n * (files / 1_000 - 3)) {
+        write(&tree.join(path(n)), format!("changed {n}\n"));
     }
-    timed("publishing the update", || net.publish());
-    timed("the update", || wait_for(&net, 2));
-    let update = format!("1,000 changes in {files} files");
-    figures.push(figure("agent", &update, agent.pid(), 128.0));
-    figures.push(figure("publisher", &update, net.publishing.pid(), 512.0));
-    figures
+}
+
+fn figure(who: &str, what: &str, pid: u32, most: f64) -> Figure {
+    let what = format!("peak memory of the {who}, {what}");
+    Figure { what, ours: peak(pid), unit: "MiB", peer: None, most }
 }
 
 fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
@@ -92,12 +152,12 @@ fn timed<T>(what: &str, work: impl FnOnce() -> T) -> T {
 }
 
 /// Waits until the site holds a generation, as long as a slow machine needs for a million files.
-fn wait_for(net: &OneTree, generation: u64) {
+fn wait_for(testbed: &Testbed, generation: u64) {
     let deadline = Instant::now() + Duration::from_secs(3 * 3600);
     let is_it = |run: &serde_json::Value| {
         run["to"]["generation"] == generation && run["result"] == "SYNC_COMPLETED"
     };
-    while !net.testbed.runs("tree@site").iter().any(is_it) {
+    while !testbed.runs("tree@site").iter().any(is_it) {
         assert!(Instant::now() < deadline, "generation {generation} does not come");
         std::thread::sleep(Duration::from_millis(200));
     }

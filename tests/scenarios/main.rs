@@ -31,6 +31,7 @@ mod hostile_rsync;
 mod hub;
 mod interrupted;
 mod jigdo;
+mod large;
 mod layouts;
 mod left_behind;
 mod line;

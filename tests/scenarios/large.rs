@@ -1,0 +1,61 @@
+//! What a large tree takes: in proportion to its entries, and little for each.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use tests::{
+    PATIENCE, Testbed,
+    fixture::{OneTree, write},
+};
+
+const SMALL: u64 = 4_000;
+const LARGE: u64 = 24_000;
+/// Bytes for each further entry, half as much again as was measured: of an agent mostly what it knows of
+/// contents while it plans, which does not grow beyond 100,000 of them, and the index of a pack.
+const AGENT: u64 = 600;
+/// Of a publisher what it found, what it has read, and two records of that.
+const PUBLISHER: u64 = 950;
+
+/// Peaks of the agent and the publisher around a first sync, in bytes.
+fn peaks(files: u64) -> [u64; 2] {
+    let testbed = Testbed::start();
+    let tree = testbed.make_dir("upstream/tree");
+    let file = |n: u64| tree.join(format!("d{:02}/package-{n:07}.meta", n % 50));
+    (0..files).for_each(|n| write(&file(n), n.to_string()));
+    let net = OneTree::start_in(testbed, "initial-pack = true", "");
+    net.publish();
+    let agent = net.testbed.run_agent(&net.agent);
+    wait_for(&net, 1);
+    [agent.pid(), net.publishing.pid()].map(peak)
+}
+
+/// Longer than others wait: many files are written.
+fn wait_for(net: &OneTree, generation: u64) {
+    let deadline = Instant::now() + 5 * PATIENCE;
+    let has_come = |run: &serde_json::Value| {
+        run["to"]["generation"] == generation && run["result"] == "SYNC_COMPLETED"
+    };
+    while !net.testbed.runs("tree@site").iter().any(has_come) {
+        assert!(Instant::now() < deadline, "generation {generation} does not come");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Largest resident set of a running process so far, in bytes.
+fn peak(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn each_entry_of_a_large_tree_takes_little_memory_of_either_side() {
+    let (small, large) = (peaks(SMALL), peaks(LARGE));
+    let per_entry = |at: usize| large[at].saturating_sub(small[at]) / (LARGE - SMALL);
+    let (agent, publisher) = (per_entry(0), per_entry(1));
+    eprintln!("{agent} and {publisher} bytes for each entry, of {small:?} and {large:?} in all");
+    assert!(agent <= AGENT, "the agent takes {agent} bytes for each entry");
+    assert!(publisher <= PUBLISHER, "the publisher takes {publisher} bytes for each entry");
+}
