@@ -80,7 +80,7 @@ pub fn level(kind: FrameKind, total: u64, effort: f64) -> i32 {
         (FrameKind::Small | FrameKind::Patch, 0..=31) => 19,
         // What zstd calls 13 to 17 takes as long as our 18 against a prefix, and leaves more.
         (FrameKind::Small | FrameKind::Patch, 32..=1023) => 18,
-        // An eighth of 18's time, for a tenth more bytes, of which there are few.
+        // A sixth of 19's time, for a tenth more bytes, of which there are few.
         (FrameKind::Inside, 0..=3) => 19,
         (FrameKind::Inside, 4..=1023) => 12,
         (FrameKind::Patch | FrameKind::Inside, 1024..=4095) => 9,
