@@ -29,6 +29,7 @@ mod guards;
 mod hooks;
 mod hostile_rsync;
 mod hub;
+mod inside;
 mod interrupted;
 mod jigdo;
 mod large;
