@@ -31,7 +31,8 @@ pub(crate) fn run() -> Vec<Figure> {
     let mut figures = Vec::new();
     for (kind, corpus, most) in KINDS {
         let Releases { old, new } = corpus();
-        let pack = pack(&old, &new);
+        let signatures = pack(&old, &new, "rsync")["length"].as_f64().unwrap();
+        let pack = pack(&old, &new, "auto");
         let (length, cpu) = (pack["length"].as_f64(), pack["cpu_milliseconds"].as_f64());
         let (length, cpu) = (length.unwrap(), cpu.unwrap() / 1_000.0);
         let rsync = rsync(&old, &new) as f64;
@@ -49,6 +50,13 @@ pub(crate) fn run() -> Vec<Figure> {
             most,
         };
         figures.push(figure("rsync -az", rsync, most));
+        figures.push(Figure {
+            what: format!("update of {kind}, librsync deltas from signatures alone"),
+            ours: signatures,
+            unit: "B",
+            peer: Some(("rsync -az", rsync)),
+            most: 1.0,
+        });
         figures.push(figure("zstd --patch-from -19", solid as f64, 1.0));
         figures.push(Figure {
             what: format!("update of {kind}, CPU of packing"),
@@ -62,11 +70,11 @@ pub(crate) fn run() -> Vec<Figure> {
 }
 
 /// What `publisher pack` says of the pack that it wrote.
-fn pack(old: &Path, new: &Path) -> Value {
+fn pack(old: &Path, new: &Path, encoder: &str) -> Value {
     let dir = tempfile::tempdir().unwrap();
     let mut publisher = program("publisher");
     publisher.args(["pack", "--output", "json", "--from"]).arg(old).arg("--to").arg(new);
-    publisher.arg("--out").arg(dir.path().join("pack"));
+    publisher.args(["--encoder", encoder]).arg("--out").arg(dir.path().join("pack"));
     serde_json::from_str(&succeed(&mut publisher)).unwrap()
 }
 

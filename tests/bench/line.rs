@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -119,7 +120,7 @@ pub(crate) fn first() -> Vec<Figure> {
     let net = OneTree::start_over(&link, "initial-pack = true", "");
     replace(&small, &net.upstream);
     net.publish();
-    let (_, traffic, took) = link.measure(|| net.agent.sync());
+    let (used, (_, traffic, took)) = share_used(&link, || link.measure(|| net.agent.sync()));
     net.assert_same();
     println!("rsync -az: {theirs:?}\nours: {traffic:?} {took:?}\n{:#}", net.last_run()["ways"]);
     let figure = |what: &str, unit, ours, peer, most| Figure {
@@ -133,7 +134,43 @@ pub(crate) fn first() -> Vec<Figure> {
     vec![
         figure("on the wire", "B", bytes, theirs.traffic.bytes() as f64, 0.8),
         figure("time", "s", took.as_secs_f64(), theirs.seconds, 0.6),
+        Figure {
+            what: "time of that for which the line stood idle after the first second".into(),
+            ours: 1.0 - used,
+            unit: "",
+            peer: None,
+            most: 0.1,
+        },
     ]
+}
+
+/// How much of the line `work` uses while content comes: from a second after it begins to come until all
+/// but a hundredth of it is there.
+fn share_used<T>(link: &Link, work: impl FnOnce() -> T) -> (f64, T) {
+    const BEGUN_BYTES: u64 = 1 << 20;
+    let done = AtomicBool::new(false);
+    let (samples, result) = thread::scope(|scope| {
+        let sampling = scope.spawn(|| {
+            let (begin, before) = (Instant::now(), link.traffic().down_bytes);
+            let mut samples = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                samples.push((begin.elapsed().as_secs_f64(), link.traffic().down_bytes - before));
+                thread::sleep(Duration::from_millis(20));
+            }
+            samples
+        });
+        let result = work();
+        done.store(true, Ordering::Relaxed);
+        (sampling.join().unwrap(), result)
+    });
+    let all = samples.last().unwrap().1;
+    let at =
+        |is_meant: &dyn Fn(&(f64, u64)) -> bool| *samples.iter().find(|s| is_meant(s)).unwrap();
+    let begun = at(&|sample| sample.1 > BEGUN_BYTES).0;
+    let from = at(&|sample| sample.0 >= begun + 1.0);
+    let to = at(&|sample| sample.1 >= all / 100 * 99);
+    let most = Line::THIN.bits_per_second as f64 / 8.0 * (to.0 - from.0);
+    ((to.1 - from.1) as f64 / most, result)
 }
 
 /// A fresh process that finds nothing changed in a large tree.
