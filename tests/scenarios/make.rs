@@ -60,20 +60,40 @@ fn who_may_not_install_is_told_the_exact_command() {
     assert!(!system.path().join("asked").exists(), "it was installed all the same");
 }
 
+/// What `run.sh` makes of two passes, the second with encoders forced: whether it succeeds, and what it
+/// says last.
+fn counted(has_nextest: bool, first: (&str, u32), second: &str) -> (bool, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let (results, code) = first;
+    let text = format!(
+        "[ \"$1 $2\" = 'nextest --version' ] && exit {}\n\
+         [ -n \"$MIRRORNET_ENCODERS\" ] && printf '{second}' && exit 0\n\
+         printf '{results}'\nexit {code}",
+        if has_nextest { 0 } else { 101 }
+    );
+    program(dir.path(), "cargo", &text);
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+    let output = script("run.sh", &[], &path);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    (output.status.success(), said.lines().last().unwrap_or_default().to_owned())
+}
+
 #[test]
 fn without_nextest_the_tests_of_cargo_itself_are_counted() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
-    let cargo = |results: &str, code: u32| {
-        let text = format!("[ \"$1\" = nextest ] && exit 101\nprintf '{results}'\nexit {code}");
-        program(dir.path(), "cargo", &text);
-        let output = script("run.sh", &[], &path);
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        (output.status.success(), said.lines().last().unwrap_or_default().to_owned())
-    };
     let ok = "test result: ok. 7 passed; 0 failed; 0 ignored\\n";
     let bad = "test result: FAILED. 2 passed; 1 failed; 0 ignored\\n";
-    assert_eq!(cargo(&format!("{ok}{ok}"), 0), (true, "14 passed, 0 failed".into()));
-    assert_eq!(cargo(&format!("{ok}{bad}"), 101), (false, "9 passed, 1 failed".into()));
-    assert!(!cargo("error: could not compile\\n", 101).0, "what was not built has not passed");
+    let counted = |first: &str, code| counted(false, (first, code), ok);
+    assert_eq!(counted(&format!("{ok}{ok}"), 0), (true, "21 passed, 0 failed".into()));
+    assert_eq!(counted(&format!("{ok}{bad}"), 101), (false, "16 passed, 1 failed".into()));
+    assert!(!counted("error: could not compile\\n", 101).0, "what was not built has not passed");
+}
+
+#[test]
+fn both_passes_of_nextest_are_counted() {
+    let ok = "     Summary [  12.345s] 8 tests run: 8 passed (1 slow), 3 skipped\\n";
+    let bad = "     Summary [ 1.5s] 10 tests run: 6 passed, 2 failed, 1 timed out, 1 exec failed, 3 skipped\\n";
+    let counted = |first: &str, code| counted(true, (first, code), ok);
+    assert_eq!(counted(ok, 0), (true, "16 passed, 0 failed".into()));
+    assert_eq!(counted(bad, 100), (false, "14 passed, 4 failed".into()));
+    assert!(!counted("error: could not compile\\n", 101).0, "what was not built has not passed");
 }
