@@ -63,11 +63,17 @@ pub struct File {
 }
 
 /// Looks inside a new file and, where there is one, its old version. `None` where there is nothing
-/// to see, or it could not be put together again; `store` makes places for plain text.
-///
-/// # Errors
-/// What reading and storing give. What the files are is none.
-pub fn look(
+/// to see, it could not be put together again, or reading or storing failed: files can always go as
+/// they are, so neither what an upstream calls an archive nor a full disk keeps a pack from being made.
+/// `store` makes places for plain text.
+pub fn look(new: File, old: Option<File>, store: &dyn Fn() -> io::Result<Store>) -> Option<Views> {
+    try_to_look(new, old, store).unwrap_or_else(|error| {
+        tracing::debug!(%error, "a file is not looked inside");
+        None
+    })
+}
+
+fn try_to_look(
     new: File,
     old: Option<File>,
     store: &dyn Fn() -> io::Result<Store>,
@@ -192,7 +198,8 @@ fn take_apart(
             Some(recreator) => fed.and_then(|()| recreator.finish(&mut made)),
             None => fed,
         };
-        if fed.is_err() || file.content.range(checked, made.len())? != made {
+        // What would be longer than the file is not the file either.
+        if fed.is_err() || !file.content.range(checked, made.len()).is_ok_and(|own| own == made) {
             return Ok(None);
         }
         checked += made.len() as u64;

@@ -174,9 +174,8 @@ fn zip_directory(file: &dyn ReadAt, len: u64) -> io::Result<Option<(u64, u64)>> 
     let Some(locator) = locator.filter(|locator| locator.starts_with(b"PK\x06\x07")) else {
         return Ok(None);
     };
-    let Some(record_at) = u64_at(locator, 8).filter(|at| *at <= len.saturating_sub(56)) else {
-        return Ok(None);
-    };
+    let fits = |at: &u64| at.checked_add(56).is_some_and(|end| end <= len);
+    let Some(record_at) = u64_at(locator, 8).filter(fits) else { return Ok(None) };
     let record = file.range(record_at, 56)?;
     let is_record = record.starts_with(b"PK\x06\x06");
     Ok(u64_at(&record, 48).zip(u64_at(&record, 40)).filter(|_| is_record))

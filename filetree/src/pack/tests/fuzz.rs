@@ -184,7 +184,7 @@ fn no_recipe_gives_anything_but_the_file_or_panics() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/pack-3-new.gz");
     let file = std::fs::read(file).unwrap();
     let new = inside::File { content: Box::new(file.clone()), len: file.len() as u64 };
-    let views = inside::look(new, None, &|| Ok(inside::Store::Memory(1 << 20))).unwrap().unwrap();
+    let views = inside::look(new, None, &|| Ok(inside::Store::Memory(1 << 20))).unwrap();
     let sound = views.new.range(0, views.new.len() as usize).unwrap();
     let path = TreePath::parse(b"f").unwrap();
     let kind =

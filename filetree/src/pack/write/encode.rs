@@ -234,7 +234,7 @@ impl Context<'_> {
         let new = file(&payload.bytes);
         let store = || Ok(Store::Memory(INSIDE_BYTES));
         let views = inside::look(new, old.as_ref().map(|(_, bytes)| file(bytes)), &store);
-        let Some(views) = views.map_err(Error::Compress)? else { return Ok(false) };
+        let Some(views) = views else { return Ok(false) };
         let read = |view: &View| view.range(0, view.len() as usize).map_err(Error::Compress);
         payload.bytes = read(&views.new)?;
         payload.recipe_len = Some(views.recipe_len);

@@ -61,7 +61,7 @@ impl Context<'_> {
         let new = File { content: new_content, len: entry.size() };
         let old = File { content: old_content, len: old.size() };
         let store = || Ok(Store::File(nameless(self.out)?));
-        let views = inside::look(new, Some(old), &store).map_err(read)?;
+        let views = inside::look(new, Some(old), &store);
         let Some((new, Some(old), recipe_len)) = views.map(|v| (v.new, v.old, v.recipe_len)) else {
             return Ok(None);
         };
