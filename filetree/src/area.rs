@@ -343,7 +343,7 @@ impl Area {
 
     /// Copies what the live tree has with other attributes, and sees to it that the rest is there.
     fn complete_staging(&self, plan: &Plan, options: &SwitchOptions<'_>) -> Result<(), Error> {
-        let mut copying = self.copying(plan);
+        let mut copying = self.copying(plan, u64::MAX);
         while copying.step()? {}
         let mut missing = copying.missing;
         for need in plan.needs() {

@@ -44,6 +44,10 @@ use crate::{
 /// which way to go) takes up to a kilobyte for each, so a first sync is brought in parts.
 pub const AT_A_TIME: usize = 8_192;
 
+/// Largest file that is made or copied while content is on its way: the transfer stands still meanwhile,
+/// and whoever sends does not wait for ever.
+pub const BESIDE_BYTES: u64 = 64 << 20;
+
 /// A pack of the chain that leads to the target.
 #[derive(Debug)]
 pub struct Link {

@@ -14,15 +14,18 @@ type Copy = Result<(Need, Source), protocol::manifest::Error>;
 pub struct Copying<'a> {
     area: &'a Area,
     copies: Box<dyn Iterator<Item = Copy> + Send + 'a>,
+    most_bytes: u64,
     /// What the live tree turned out not to have: it has to come from elsewhere.
     pub(super) missing: Vec<Need>,
 }
 
 impl Area {
-    /// What of the plan's contents the live tree has, to be copied into staging. A switch does that,
-    /// too; whoever waits for other contents can do it in the meantime.
-    pub fn copying<'a>(&'a self, plan: &'a Plan) -> Copying<'a> {
-        Copying { area: self, copies: Box::new(plan.copies()), missing: Vec::new() }
+    /// What of the plan's contents the live tree has, to be copied into staging, as far as a file has
+    /// at most so many bytes. A switch does that with all; whoever waits for other contents can do some
+    /// of it in the meantime.
+    pub fn copying<'a>(&'a self, plan: &'a Plan, most_bytes: u64) -> Copying<'a> {
+        let copies = Box::new(plan.copies().fuse());
+        Copying { area: self, copies, most_bytes, missing: Vec::new() }
     }
 }
 
@@ -35,7 +38,7 @@ impl Copying<'_> {
         let Some(copy) = self.copies.next() else { return Ok(false) };
         let (need, source) = copy?;
         let staging = &self.area.staging;
-        if staging.has(&need)? {
+        if need.size > self.most_bytes || staging.has(&need)? {
             return Ok(true);
         }
         let copied = match source {

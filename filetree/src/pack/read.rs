@@ -193,20 +193,20 @@ pub struct Rebuilding<'a> {
 pub enum Step {
     /// The next file was made, or was found impossible to make.
     Made,
-    /// Frames of the next file have not settled yet.
+    /// Frames of the next file have not settled yet, or it is too large for now.
     Waiting,
     /// There is no other.
     Done,
 }
 
 impl Rebuilding<'_> {
-    /// Makes the next file, where all its frames have settled.
+    /// Makes the next file, where all its frames have settled and it has at most so many bytes.
     ///
     /// # Errors
     /// As [`Rebuilder::rebuild`].
-    pub fn step(&mut self) -> Result<Step, Error> {
+    pub fn step(&mut self, most_bytes: u64) -> Result<Step, Error> {
         let Some(&number) = self.order.as_slice().first() else { return Ok(Step::Done) };
-        if !self.work.is_settled(number)? {
+        if !self.work.is_ready(number, most_bytes)? {
             return Ok(Step::Waiting);
         }
         self.order.next();
@@ -286,9 +286,12 @@ impl Work<'_> {
         Ok(Some((entry, content)))
     }
 
-    /// Whether the operation need not wait for any frame.
-    fn is_settled(&mut self, number: u64) -> Result<bool, Error> {
-        let Some((_, content)) = self.wanted(number)? else { return Ok(true) };
+    /// Whether the operation is small enough and need not wait for any frame.
+    fn is_ready(&mut self, number: u64, most_bytes: u64) -> Result<bool, Error> {
+        let Some((entry, content)) = self.wanted(number)? else { return Ok(true) };
+        if entry.size() > most_bytes {
+            return Ok(false);
+        }
         // What waits does so for its last frames, so those are looked at first.
         for number in content.slices().iter().rev().filter_map(frame_of) {
             match self.frames.is_settled(number) {

@@ -200,7 +200,7 @@ impl Remote<'_> {
     ) -> Result<(), Error> {
         let mut missing = frames_of(index, numbers)?;
         missing.retain(|frame| !is_there(file, frame));
-        arrivals.expect(&missing);
+        arrivals.wait_for(&missing);
         let absent = Absent::default();
         let room = Semaphore::new(UNDER_WAY as usize);
         let batches = batches(&missing);
@@ -343,7 +343,7 @@ impl Arrivals {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn expect(&self, frames: &[Frame]) {
+    fn wait_for(&self, frames: &[Frame]) {
         let mut expected = self.lock();
         expected.offsets = Some(frames.iter().map(|frame| frame.offset).collect());
         expected.changes += 1;

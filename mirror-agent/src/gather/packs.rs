@@ -32,7 +32,7 @@ use protocol::{
 };
 use tokio::task::block_in_place;
 
-use super::{Error, Failures, Gather, Link, Meanwhile, Pending};
+use super::{BESIDE_BYTES, Error, Failures, Gather, Link, Meanwhile, Pending};
 use crate::{
     apply::{self, PlanStage, Site, to_io},
     fetch::{
@@ -168,7 +168,8 @@ impl Gather<'_> {
         let mut meanwhile = self.sources.meanwhile;
         loop {
             let seen = arrivals.changes();
-            let now = block_in_place(|| for_a_moment(&mut making));
+            let most_bytes = if fetched.is_none() { BESIDE_BYTES } else { u64::MAX };
+            let now = block_in_place(|| for_a_moment(&mut making, most_bytes));
             let waits = match now {
                 Ok(Step::Done) => break,
                 Ok(Step::Made) => false,
@@ -206,10 +207,10 @@ impl Gather<'_> {
 /// the connection's window, which is larger than what long links bring in this time.
 const MOMENT: Duration = Duration::from_millis(20);
 
-fn for_a_moment(making: &mut Rebuilding<'_>) -> Result<Step, pack::Error> {
+fn for_a_moment(making: &mut Rebuilding<'_>, most_bytes: u64) -> Result<Step, pack::Error> {
     let start = Instant::now();
     loop {
-        match making.step()? {
+        match making.step(most_bytes)? {
             Step::Made if start.elapsed() < MOMENT => {}
             step => return Ok(step),
         }
