@@ -8,4 +8,5 @@ mod inside;
 mod packs;
 mod rules;
 mod shared;
+mod steps;
 mod support;

@@ -88,6 +88,13 @@ impl<'a> Streams<'a> {
         };
         match stored {
             Ok(lens) if lens == (stream.stored_len, stream.plain_len) => Ok(plain),
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!(
+                    bytes = stream.plain_len,
+                    "the disk has no room for the plain text of an old file; what needs it comes another way"
+                );
+                Err(NoDelta::OverLimit)
+            }
             _ => Err(NoDelta::WrongBase),
         }
     }
