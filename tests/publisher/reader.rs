@@ -51,6 +51,13 @@ impl Served {
     /// Starts it; `tree` are further lines for the definition of the tree `one`, `config` of the
     /// publisher's configuration.
     pub(crate) fn start(tree: &str, config: &str) -> Self {
+        let mut served = Self::prepare(tree, config);
+        served.start_again();
+        served
+    }
+
+    /// Like [`Served::start`], with a publisher that does not run yet.
+    pub(crate) fn prepare(tree: &str, config: &str) -> Self {
         let testbed = Testbed::start();
         let upstream = testbed.make_dir("upstream");
         testbed.make_dir("upstream/one");
@@ -68,8 +75,7 @@ impl Served {
         let publisher = testbed.enroll_publisher("build");
         let text = std::fs::read_to_string(&publisher.config).unwrap();
         std::fs::write(&publisher.config, format!("settle = \"0s\"\n{config}\n{text}")).unwrap();
-        let publishing = Some(testbed.run_publisher(&publisher));
-        Self { testbed, publisher, publishing, upstream }
+        Self { testbed, publisher, publishing: None, upstream }
     }
 
     /// Replaces a file of an upstream directory, by rename.
