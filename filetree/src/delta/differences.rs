@@ -29,34 +29,45 @@ use protocol::wire::{Malformed, Reader, Writer};
 use super::frame;
 use likeness::Stretch;
 
-/// Shorter content has no room for what a recipe says about it.
-const LEAST_BYTES: usize = 64;
 /// New bytes are compressed with the old content as prefix if they are more than this share: to
 /// load the prefix takes time.
 const NEW_SHARE: usize = 64;
 
-/// Packs what follows the first `prefix_len` bytes of `bytes` as differences to those; `None` where
-/// the recipe would be longer than the content.
-pub fn pack(bytes: &[u8], prefix_len: usize, level: i32) -> io::Result<Option<Vec<u8>>> {
-    let (old, new) = bytes.split_at(prefix_len);
-    if new.len() < LEAST_BYTES {
-        return Ok(None);
-    }
-    let stretches = likeness::stretches(old, new);
-    let recipe = write(old, new, &stretches);
-    if recipe.len() > new.len() {
-        return Ok(None);
-    }
-    let new_bytes: usize = stretches.iter().map(|stretch| stretch.new).sum();
-    if new_bytes > new.len() / NEW_SHARE {
-        let both = [old, &recipe].concat();
-        return frame::compress(&both, prefix_len, level).map(Some);
-    }
-    // A frame that refers to no prefix is read with one as well.
-    frame::compress(&recipe, 0, level).map(Some)
+/// The differences of some content to old content.
+pub struct Differences<'a> {
+    old: &'a [u8],
+    recipe: Vec<u8>,
+    has_news: bool,
 }
 
-/// Unpacks what [`pack`] packed: exactly `raw_len` bytes. `None` when it is damaged; another prefix
+impl<'a> Differences<'a> {
+    /// Finds the differences of `new` to `old`; `None` where there would be more of them than content.
+    pub fn find(old: &'a [u8], new: &[u8]) -> Option<Self> {
+        let stretches = likeness::stretches(old, new);
+        let recipe = write(old, new, &stretches);
+        if recipe.len() > new.len() {
+            return None;
+        }
+        let news: usize = stretches.iter().map(|stretch| stretch.new).sum();
+        Some(Self { old, recipe, has_news: news > new.len() / NEW_SHARE })
+    }
+
+    /// Packs them at a zstd level.
+    pub fn pack(&self, level: i32) -> io::Result<Vec<u8>> {
+        if self.has_news {
+            let both = [self.old, &self.recipe].concat();
+            return frame::compress(&both, self.old.len(), level);
+        }
+        self.pack_alone(level)
+    }
+
+    /// Packs them without the old content as prefix, which takes less time. Read in the same way.
+    pub fn pack_alone(&self, level: i32) -> io::Result<Vec<u8>> {
+        frame::compress(&self.recipe, 0, level)
+    }
+}
+
+/// Unpacks packed differences: exactly `raw_len` bytes. `None` when it is damaged; another prefix
 /// gives other bytes.
 pub fn unpack(stored: &[u8], prefix: &[u8], raw_len: u32) -> Option<Vec<u8>> {
     let recipe = frame::decompress_at_most(stored, prefix, raw_len)?;

@@ -13,7 +13,7 @@ use protocol::{
 };
 
 use crate::{
-    delta::{ReadAt, differences, frame, inside},
+    delta::{ReadAt, differences::Differences, frame, inside},
     mutate::{Random, try_many},
     pack::read::{Bases, FileSink, FrameSource, PackIndex, Rebuilder},
 };
@@ -93,14 +93,15 @@ fn some_frame(random: &mut Random, old: &[u8]) -> (Vec<u8>, u32, Codec) {
         }
     };
     let raw_len = raw.len() as u32;
-    let both = [prefix, &raw].concat();
     let mut stored = match &codec {
         Codec::Raw => raw,
         Codec::Differences { .. } => {
-            let packed = differences::pack(&both, prefix.len(), 1).unwrap();
-            packed.unwrap_or_else(|| b"no recipe".to_vec())
+            let differences = Differences::find(prefix, &raw);
+            differences.map_or_else(|| b"no recipe".to_vec(), |found| found.pack(1).unwrap())
         }
-        Codec::Zstd | Codec::ZstdPrefix { .. } => frame::compress(&both, prefix.len(), 1).unwrap(),
+        Codec::Zstd | Codec::ZstdPrefix { .. } => {
+            frame::compress(&[prefix, &raw].concat(), prefix.len(), 1).unwrap()
+        }
     };
     if random.below(4) == 0 && codec != Codec::Raw {
         random.damage(&mut stored);

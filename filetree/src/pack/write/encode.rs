@@ -14,7 +14,8 @@ use crate::{
     delta::{
         ReadAt,
         choose::{DELTA_WORTH_SHARE, EncoderChoice, FrameKind},
-        differences, frame, group,
+        differences::Differences,
+        frame, group,
         inside::{self, Part as ViewPart, Store, View},
         patch::{Alignment, Part},
         rsync, whole,
@@ -717,27 +718,33 @@ fn best(
     Ok(Packed { stored, raw_len, codec })
 }
 
+/// A level that costs little.
+const QUICK_LEVEL: i32 = 6;
+/// No level takes less of what that one gives.
+const REACHED_SHARE: f64 = 0.7;
+
 /// Compresses what follows the prefix with it, or its differences to it, whichever is smaller; whether
-/// it is differences.
+/// it is differences. The highest levels are tried only where they may win.
 fn with_prefix(bytes: &[u8], prefix_len: usize, level: i32) -> Result<(Vec<u8>, bool), Error> {
-    let compress = |level| frame::compress(bytes, prefix_len, level).map_err(Error::Compress);
-    let differences = differences::pack(bytes, prefix_len, level).map_err(Error::Compress)?;
-    let Some(differences) = differences else { return Ok((compress(level)?, false)) };
-    // To find differences takes a tenth of what the highest levels take: those are tried only where
-    // they may come close.
-    if level > QUICK_LEVEL {
-        let quick = compress(QUICK_LEVEL)?;
-        if differences.len() as f64 <= quick.len() as f64 * OBVIOUS_SHARE {
-            return Ok((differences, true));
-        }
+    let matched = |level| frame::compress(bytes, prefix_len, level).map_err(Error::Compress);
+    let (old, new) = bytes.split_at(prefix_len);
+    let Some(differences) = Differences::find(old, new) else {
+        return Ok((matched(level)?, false));
+    };
+    let quick_level = level.min(QUICK_LEVEL);
+    let quick = matched(quick_level)?;
+    let alone = differences.pack_alone(quick_level).map_err(Error::Compress)?;
+    if alone.len() > quick.len() {
+        let packed = if level > quick_level { matched(level)? } else { quick };
+        return Ok((packed, false));
     }
-    let packed = compress(level)?;
+    let differences = differences.pack(level).map_err(Error::Compress)?;
+    if (differences.len() as f64) < quick.len() as f64 * REACHED_SHARE {
+        return Ok((differences, true));
+    }
+    let packed = if level > quick_level { matched(level)? } else { quick };
     match differences.len() < packed.len() {
         true => Ok((differences, true)),
         false => Ok((packed, false)),
     }
 }
-
-/// A level that costs little, and what of its result differences may take that no level would reach.
-const QUICK_LEVEL: i32 = 6;
-const OBVIOUS_SHARE: f64 = 0.5;
