@@ -94,7 +94,7 @@ pub async fn sync(
     look.tell_refused(&listing.refused);
     let version = next_version(last);
     let unit = Unit { listing: &listing, applied, version, bases: &[] };
-    match look.bring_unit(&mut site, unit, &work, &mut |_, _| Ok(())).await? {
+    match look.bring_unit(&mut site, unit, &work, None).await? {
         Brought::Nothing => {
             if !run.is_dry() {
                 quick::remember(agent, order, quick)?;
@@ -190,7 +190,7 @@ impl Look<'_> {
         site: &mut Site,
         unit: Unit<'_>,
         work: &Path,
-        share: &mut Share<'_>,
+        share: Option<&mut Share<'_>>,
     ) -> Result<Brought, Error> {
         let Self { agent, order, rules, run, .. } = *self;
         let Unit { listing, applied, version, bases } = unit;
@@ -234,10 +234,10 @@ impl Look<'_> {
             site.plan(&base.manifest, base.rules.as_ref(), &want, rules, &removals, grace)
         })?;
         run.add_changes(apply::changes(&plan, &base.manifest, &*want)?);
-        block_in_place(|| {
+        if let Some(share) = share {
             let mut parts = plan.needs_in_parts(SHARED_AT_A_TIME);
-            parts.try_for_each(|part| share(site, &part?))
-        })?;
+            block_in_place(|| parts.try_for_each(|part| share(site, &part?)))?;
+        }
         block_in_place(|| self.stage(site, &plan, work))?;
         site.leave(&removals.apart)?;
         run.progress().phase("apply", "entries", plan.change_count());

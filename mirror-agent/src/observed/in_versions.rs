@@ -286,7 +286,7 @@ impl Look<'_> {
                 }
             }
         };
-        Ok(match look.bring_unit(&mut site, unit, work, &mut share).await? {
+        Ok(match look.bring_unit(&mut site, unit, work, Some(&mut share)).await? {
             Brought::Nothing => Done::UpToDate,
             Brought::Foreseen | Brought::Switched(..) => Done::Changed,
         })

@@ -18,7 +18,7 @@ use super::{
 use crate::spool::{Spool, text_bytes};
 
 /// Entries that are sorted together, and bytes of their names.
-const PART_ENTRIES: usize = 32_768;
+const PART_ENTRIES: usize = 16_384;
 const PART_BYTES: usize = 16 << 20;
 
 /// What was read of a listing so far.
