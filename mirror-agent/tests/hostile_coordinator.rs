@@ -235,6 +235,7 @@ impl World {
             guard: GuardVerdict { removed_files: 0, removed_bytes: 0, approved_by: None },
             created: now,
             expires: now + SignedDuration::from_hours(24 * 30),
+            basis: None,
         }
     }
 

@@ -73,6 +73,7 @@ impl World {
             guard: GuardVerdict { removed_files: 0, removed_bytes: 0, approved_by: None },
             created: at(0),
             expires: at(9_000),
+            basis: None,
         };
         let head = Head {
             network: "net".parse().unwrap(),

@@ -354,6 +354,7 @@ impl Worker {
             guard,
             created: now,
             expires: now.checked_add(lifetime).unwrap_or(Timestamp::MAX),
+            basis: None,
         };
         let identity = self.state.identity.current();
         let envelope =
