@@ -119,7 +119,7 @@ fn pointer(dir: &Path) -> Option<Statement> {
 }
 
 /// As a reader does: from the pointer to the manifest, its blocks, and a pack that leads there.
-fn leads_to_whole(dir: &Path) -> Result<Option<Statement>, String> {
+pub(super) fn leads_to_whole(dir: &Path) -> Result<Option<Statement>, String> {
     let Some(statement) = pointer(dir) else { return Ok(None) };
     let generation = statement.generation;
     let read = |kind: &str, name: &Digest| {
@@ -153,8 +153,8 @@ fn leads_to_whole(dir: &Path) -> Result<Option<Statement>, String> {
 }
 
 /// A publisher of the tree `one`, each generation of which makes new objects of every kind.
-struct World {
-    served: Served,
+pub(super) struct World {
+    pub(super) served: Served,
     number: u64,
     image_bytes: usize,
 }
@@ -163,36 +163,40 @@ impl World {
     /// Prepares it. The publisher is to be started when the first generation is written: it looks at
     /// the tree as soon as it runs, and would hold it for being empty, or take half of what is written.
     fn prepare(image_bytes: usize) -> Self {
-        let served = Served::prepare("initial-pack = true", "");
-        Self { served, number: 0, image_bytes }
+        Self::prepare_with("initial-pack = true", "", image_bytes)
+    }
+
+    /// The same with these lines of the tree's definition and of the publisher's configuration.
+    pub(super) fn prepare_with(tree: &str, config: &str, image_bytes: usize) -> Self {
+        Self { served: Served::prepare(tree, config), number: 0, image_bytes }
     }
 
     /// Where the publisher itself keeps the tree.
-    fn own(&self) -> PathBuf {
+    pub(super) fn own(&self) -> PathBuf {
         self.served.publisher.data.join("trees/one")
     }
 
     /// Adds a point to the configuration.
-    fn add_point(&self, lines: &str) {
+    pub(super) fn add_point(&self, lines: &str) {
         let config = &self.served.publisher.config;
         let text = fs::read_to_string(config).unwrap();
         fs::write(config, format!("{text}[[points]]\nrequired = true\n{lines}\n")).unwrap();
     }
 
     /// Gives the upstream what will be the next generation.
-    fn write_next(&mut self) {
+    pub(super) fn write_next(&mut self) {
         self.number += 1;
         self.served.write("one/image", noise(self.number, self.image_bytes));
         self.served.write("one/notes", prose(self.number, 3_000));
     }
 
-    fn publish(&self) -> Output {
+    pub(super) fn publish(&self) -> Output {
         let mut command = program("publisher");
         command.args(["publish", "one", "--wait", "--data"]).arg(&self.served.publisher.data);
         command.output().unwrap()
     }
 
-    fn publish_well(&self) {
+    pub(super) fn publish_well(&self) {
         let output = self.publish();
         assert!(output.status.success(), "{}", told(&output));
     }

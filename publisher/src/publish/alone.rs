@@ -175,7 +175,8 @@ impl Worker {
         let mut statement = read_statement(&self.tree, &sent.kept.statement)?;
         if let Some(since) = self.alone {
             let rules = statement.basis.map(|basis| basis.rules);
-            if rules != order.rules || statement.epoch != order.epoch {
+            let is_rejected = order.rejected.contains(&statement.manifest);
+            if rules != order.rules || statement.epoch != order.epoch || is_rejected {
                 // The coordinator may have taken it, so its number stays with it.
                 self.set_aside(sent.kept)?;
                 return Ok(None);
@@ -217,6 +218,10 @@ impl Worker {
             (statement.generation.0, statement.entries, statement.bytes);
         let pack_bytes = packs.iter().map(|kept| kept.offer.total_length()).sum();
         let now = self.state.now();
+        if self.alone.is_some() && self.state.orders.silence().is_none() {
+            info!(tree = %self.tree, generation, "the coordinator is back, and is asked first");
+            return Ok(Progress::Again);
+        }
         if let Some(since) = self.alone {
             let kept = Kept { fate: Fate::Untold, announced: now, ..kept };
             self.announced(order, kept, packs)?;
