@@ -13,19 +13,21 @@
 //! text and corrections never changes. Whoever uses it compares a digest all the same.
 
 mod bits;
+mod chains;
 mod huffman;
 mod parse;
 mod predict;
 mod recreate;
 mod split;
 mod token;
+mod write;
 
 #[cfg(test)]
 mod tests;
 
 pub use self::{
     recreate::Recreator,
-    split::{Hint, Split, split},
+    split::{Split, Splitter},
 };
 
 use std::io::{self, Read};

@@ -30,6 +30,8 @@ pub(super) trait Visitor {
     /// A block begins; a block of stored bytes has no tokens.
     fn begin(&mut self, kind: Kind, is_last: bool) -> io::Result<()>;
     fn token(&mut self, token: Token) -> io::Result<()>;
+    /// The bytes of a block of stored bytes.
+    fn stored(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// The block has ended.
     fn end(&mut self) -> io::Result<()>;
     /// The next plain text, also of blocks of stored bytes; some of it comes after the end of the
@@ -90,7 +92,7 @@ fn stored(
     for _ in 0..len {
         plain.bytes.push(bits.take(8)? as u8);
     }
-    Ok(())
+    visitor.stored(&plain.bytes[plain.bytes.len() - usize::from(len)..])
 }
 
 fn tokens(
@@ -180,6 +182,10 @@ pub(super) fn inflate(
         }
 
         fn token(&mut self, _token: Token) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn stored(&mut self, _bytes: &[u8]) -> io::Result<()> {
             Ok(())
         }
 

@@ -5,21 +5,22 @@ use std::io;
 use protocol::wire::Reader;
 
 use super::{
-    bits::{BitReader, BitWriter},
+    bits::BitWriter,
     damaged,
-    huffman::{END_OF_BLOCK, Frequencies, Lengths, codes},
+    huffman::Frequencies,
     predict::{Parameters, Predictor},
     split::{DYNAMIC, FIXED, KIND, LAST, MAX_BLOCK_TOKENS, OWN_CODES, PADDED, STORED},
-    token::{MAX_MATCH, MIN_MATCH, Token, WINDOW_BYTES, distance_symbol, length_symbol},
+    token::{MAX_MATCH, MIN_MATCH, Token, WINDOW_BYTES},
+    write::{self, Codes},
 };
 
 /// Most bytes of the codes that a block names.
 const MAX_CODES_BYTES: u64 = 1024;
 
-/// Makes a stream from its plain text, as that comes, and its corrections.
+/// Makes streams from their plain text, as that comes, and their corrections, one after the other.
 ///
-/// Takes about 1 MiB, and 4 MiB more for a block of as many tokens as are allowed, whatever the
-/// stream is.
+/// Takes about 2 MiB, and 4 MiB more for a block of as many tokens as are allowed, whatever the
+/// streams are.
 pub struct Recreator {
     corrections: Vec<u8>,
     blocks_at: usize,
@@ -44,43 +45,52 @@ enum BlockKind {
     Tokens { left: u64, tokens: Vec<Token>, frequencies: Box<Frequencies>, codes: Codes },
 }
 
-enum Codes {
-    Fixed,
-    Usual,
-    Own(Vec<u8>),
-}
-
 impl std::fmt::Debug for Recreator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Recreator").field("is_done", &self.is_done).finish_non_exhaustive()
     }
 }
 
+impl Default for Recreator {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Recreator {
-    /// For the stream that has these corrections.
+    /// Makes nothing before a stream [starts](Self::start).
+    pub fn new() -> Self {
+        Self {
+            corrections: Vec::new(),
+            blocks_at: 0,
+            blocks_end: 0,
+            misses_at: 0,
+            run: None,
+            predictor: Predictor::new(),
+            block: None,
+            is_done: true,
+            padding: 0,
+            bits: BitWriter::default(),
+        }
+    }
+
+    /// Begins the stream that has these corrections; whatever was begun before is forgotten.
     ///
     /// # Errors
     /// `InvalidData` where they are none.
-    pub fn new(corrections: Vec<u8>) -> io::Result<Self> {
+    pub fn start(&mut self, corrections: Vec<u8>) -> io::Result<()> {
         let mut reader = Reader::new(&corrections);
         let mut byte = || reader.byte().map_err(|_| damaged());
         let (level, hash_bits, padding) = (byte()?, byte()?, byte()?);
         let blocks = reader.bytes("blocks", u64::MAX).map_err(|_| damaged())?.len();
         let misses_at = reader.position();
-        let mut recreator = Self {
-            blocks_at: misses_at - blocks,
-            blocks_end: misses_at,
-            misses_at,
-            run: None,
-            corrections,
-            predictor: Predictor::new(Parameters { level, hash_bits })?,
-            block: None,
-            is_done: false,
-            padding,
-            bits: BitWriter::default(),
-        };
-        recreator.next_run()?;
-        Ok(recreator)
+        self.predictor.start(Parameters { level, hash_bits })?;
+        (self.blocks_at, self.blocks_end) = (misses_at - blocks, misses_at);
+        self.misses_at = misses_at;
+        self.corrections = corrections;
+        (self.block, self.is_done, self.padding) = (None, false, padding);
+        self.bits = BitWriter::default();
+        self.next_run()
     }
 
     /// Takes more plain text; appends what can be made of it to `out`.
@@ -103,7 +113,7 @@ impl Recreator {
     ///
     /// # Errors
     /// `InvalidData` where the stream takes more or less plain text.
-    pub fn finish(mut self, out: &mut Vec<u8>) -> io::Result<()> {
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
         self.predictor.end();
         self.advance(out)?;
         if !self.is_done || self.predictor.ahead() > 0 {
@@ -130,7 +140,7 @@ impl Recreator {
                         *left -= 1;
                     }
                     if *left == 0 {
-                        self.write(tokens, frequencies, codes)?;
+                        write::tokens(&mut self.bits, tokens, frequencies, codes)?;
                     }
                     *left == 0
                 }
@@ -160,14 +170,11 @@ impl Recreator {
         let code = reader.byte()?;
         let is_last = code & LAST != 0;
         let kind = code & KIND;
-        bits.put(u32::from(is_last), 1);
-        bits.put(u32::from(kind), 2);
+        write::front(bits, is_last, kind);
         if kind == STORED {
             let len = reader.varint_up_to("stored bytes", u64::from(u16::MAX))?;
             let padding = if code & PADDED != 0 { reader.byte()? } else { 0 };
-            bits.pad(padding);
-            bits.put(len as u32, 16);
-            bits.put(u32::from(!(len as u16)), 16);
+            write::stored_front(bits, padding, len as u16);
             return Ok(Block { is_last, kind: BlockKind::Stored { left: len as usize } });
         }
         let left = reader.varint_up_to("tokens", MAX_BLOCK_TOKENS)?;
@@ -231,46 +238,5 @@ impl Recreator {
         };
         self.misses_at = reader.position();
         Ok(())
-    }
-
-    /// Writes a block's codes and tokens.
-    fn write(
-        &mut self,
-        tokens: &[Token],
-        frequencies: &Frequencies,
-        named: &Codes,
-    ) -> io::Result<()> {
-        let lengths = match named {
-            Codes::Fixed => Lengths::fixed(),
-            Codes::Usual => {
-                let lengths = Lengths::predicted(frequencies);
-                self.bits.append(&lengths.write());
-                lengths
-            }
-            Codes::Own(bytes) => {
-                let (lengths, written) = Lengths::read(&mut BitReader::new(&bytes[..]))?;
-                self.bits.append(&written);
-                lengths
-            }
-        };
-        let (literals, distances) = (codes(&lengths.literals), codes(&lengths.distances));
-        let bits = &mut self.bits;
-        // Own codes may lack a symbol; zlib's have every one.
-        let mut put = |codes: &[(u16, u8)], symbol: usize, extra: (u32, u32)| {
-            let &(code, len) = codes.get(symbol).filter(|code| code.1 > 0).ok_or_else(damaged)?;
-            bits.put(u32::from(code) | extra.0 << len, u32::from(len) + extra.1);
-            Ok::<(), io::Error>(())
-        };
-        for token in tokens {
-            if token.is_literal() {
-                put(&literals, usize::from(token.distance), (0, 0))?;
-                continue;
-            }
-            let (symbol, extra, extra_len) = length_symbol(token.len);
-            put(&literals, symbol, (extra, extra_len))?;
-            let (symbol, extra, extra_len) = distance_symbol(token.distance);
-            put(&distances, symbol, (extra, extra_len))?;
-        }
-        put(&literals, END_OF_BLOCK, (0, 0))
     }
 }

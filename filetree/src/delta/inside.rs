@@ -31,7 +31,7 @@ pub use self::{
     view::{Part, Store, View},
 };
 use super::ReadAt;
-use crate::deflate::{self, Hint, Recreator, Split};
+use crate::deflate::{self, Split, Splitter};
 
 /// The first byte of recipes: streams are made by [`deflate::Recreator`].
 pub const DEFLATE: u8 = 1;
@@ -40,8 +40,6 @@ pub const DEFLATE: u8 = 1;
 const TRIALS: u32 = 3;
 /// Plain text that one file may have for each of its bytes: less than the format allows.
 const PLAIN_FACTOR: u64 = 48;
-/// Plain text that is read back at once.
-const PIECE_BYTES: usize = 256 << 10;
 
 /// Two files, each with its streams as plain text where those differ.
 #[derive(Debug)]
@@ -120,7 +118,7 @@ fn open_new(
 ) -> io::Result<Option<(view::Builder, Vec<u8>)>> {
     let mut view = view::Builder::new(store);
     let (mut named, mut corrections) = (Writer::new(), Vec::new());
-    let (mut hint, mut failures) = (Hint::default(), 0);
+    let (mut splitter, mut failures) = (Splitter::new(), 0);
     let mut left = file.len.saturating_mul(PLAIN_FACTOR).min(MAX_PLAIN_BYTES);
     let mut streams = locate::Walk::new(found);
     while let Some(at) = streams.next(&*file.content, file.len)? {
@@ -128,7 +126,7 @@ fn open_new(
             continue;
         }
         let begin = view.stored();
-        match take_apart(file, &at, left, &mut hint, &mut view)? {
+        match take_apart(file, &at, left, &mut splitter, &mut view)? {
             Some(split) => {
                 let gap = at.at - view.covered();
                 named.varint(gap).varint(split.plain_len).varint(split.stored_len);
@@ -161,54 +159,22 @@ fn open_new(
     Ok((recipe.len() as u64 <= MAX_RECIPE_BYTES).then_some((view, recipe)))
 }
 
-/// Takes one stream apart, and makes sure that it can be put together again.
+/// Takes one stream apart.
 fn take_apart(
     file: &File,
     found: &Found,
     left: u64,
-    hint: &mut Hint,
+    splitter: &mut Splitter,
     view: &mut view::Builder,
 ) -> io::Result<Option<Split>> {
-    let begin = view.stored();
     let open = || Range { file: &*file.content, at: found.at, left: found.room };
-    let split = deflate::split(&open, left, hint, &mut |plain| view.write(plain));
-    let split = match split {
-        Ok(Some(split)) => split,
-        Ok(None) => return Ok(None),
-        Err(error) if is_about_content(&error) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    if found.stored_len.is_some_and(|len| len != split.stored_len) {
-        return Ok(None);
-    }
-    let mut recreator = match Recreator::new(split.corrections.clone()) {
-        Ok(recreator) => Some(recreator),
-        Err(_) => return Ok(None),
-    };
-    let (mut at, mut made, mut checked) = (0, Vec::new(), found.at);
-    loop {
-        let len = (split.plain_len - at).min(PIECE_BYTES as u64);
-        let plain = view.read(begin + at, len as usize)?;
-        at += len;
-        let fed = match recreator.as_mut() {
-            Some(recreator) => recreator.feed(&plain, &mut made),
-            None => Ok(()),
-        };
-        let fed = match recreator.take_if(|_| at == split.plain_len) {
-            Some(recreator) => fed.and_then(|()| recreator.finish(&mut made)),
-            None => fed,
-        };
-        // What would be longer than the file is not the file either.
-        if fed.is_err() || !file.content.range(checked, made.len()).is_ok_and(|own| own == made) {
-            return Ok(None);
+    match splitter.split(&open, left, &mut |plain| view.write(plain)) {
+        Ok(split) => {
+            Ok(split.filter(|split| found.stored_len.is_none_or(|len| len == split.stored_len)))
         }
-        checked += made.len() as u64;
-        made.clear();
-        if at == split.plain_len {
-            break;
-        }
+        Err(error) if is_about_content(&error) => Ok(None),
+        Err(error) => Err(error),
     }
-    Ok((checked == found.at + split.stored_len).then_some(split))
 }
 
 /// Inflates the streams that the new file has not.

@@ -9,6 +9,7 @@
 //! and a file that is not what its manifest says stops the pack: a pack that cannot be used is
 //! worth nothing, and the next scan is minutes away.
 
+mod against;
 mod changes;
 mod contents;
 mod encode;

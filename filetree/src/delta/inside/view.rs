@@ -183,10 +183,6 @@ impl Builder {
         Ok(())
     }
 
-    pub(super) fn read(&self, at: u64, len: usize) -> io::Result<Vec<u8>> {
-        self.plain.range(at, len)
-    }
-
     /// Forgets the plain text from `stored` on.
     pub(super) fn forget(&mut self, stored: u64) {
         if let Plain::Memory(plain, _) = &mut self.plain {

@@ -23,6 +23,8 @@ pub(super) struct Assembler {
     named_end: usize,
     corrections_at: usize,
     state: State,
+    /// Made for the first stream, used by all.
+    recreator: Option<Box<Recreator>>,
     made: Vec<u8>,
 }
 
@@ -36,7 +38,6 @@ enum State {
     Stream {
         left: u64,
         stored_left: u64,
-        recreator: Box<Recreator>,
     },
     /// Bytes as they are after the last stream.
     End,
@@ -59,6 +60,7 @@ impl Assembler {
             named_end: 0,
             corrections_at: 0,
             state: State::Recipe,
+            recreator: None,
             made: Vec::new(),
         })
     }
@@ -78,8 +80,9 @@ impl Assembler {
                     *left -= now as u64;
                     now
                 }
-                State::Stream { left, stored_left, recreator } => {
+                State::Stream { left, stored_left } => {
                     let now = upto(*left, bytes.len().min(PIECE_BYTES));
+                    let recreator = self.recreator.get_or_insert_default();
                     let fed = recreator.feed(&bytes[..now], &mut self.made);
                     fed.map_err(|_| NoDelta::Corrupt)?;
                     *left -= now as u64;
@@ -118,14 +121,12 @@ impl Assembler {
                     self.corrections_at += then.corrections;
                     let corrections = self.recipe.get(from..self.corrections_at);
                     let corrections = corrections.ok_or(NoDelta::Corrupt)?.to_vec();
-                    let recreator = Recreator::new(corrections).map_err(|_| NoDelta::Corrupt)?;
-                    State::Stream {
-                        left: then.plain_len,
-                        stored_left: then.stored_len,
-                        recreator: Box::new(recreator),
-                    }
+                    let recreator = self.recreator.get_or_insert_default();
+                    recreator.start(corrections).map_err(|_| NoDelta::Corrupt)?;
+                    State::Stream { left: then.plain_len, stored_left: then.stored_len }
                 }
-                State::Stream { left: 0, mut stored_left, recreator } => {
+                State::Stream { left: 0, mut stored_left } => {
+                    let recreator = self.recreator.get_or_insert_default();
                     recreator.finish(&mut self.made).map_err(|_| NoDelta::Corrupt)?;
                     pass(&mut self.made, &mut stored_left, out)?;
                     if stored_left > 0 {

@@ -5,26 +5,27 @@ use std::{collections::HashSet, ops::Range, path::Path, sync::Arc};
 use protocol::{
     digest::Digest,
     manifest::{Entry, Manifest},
-    pack::{BaseRange, Codec, Encoder, MAX_BASES, MAX_PREFIX_BYTES, NoDelta},
+    pack::{Codec, Encoder, MAX_BASES, MAX_PREFIX_BYTES, NoDelta},
     path::TreePath,
 };
 
-use super::{Levels, PackOptions};
+use super::{
+    Levels, PackOptions,
+    against::{Old, Prefix, against, best, is_worth_a_base, measure},
+    inside::{OldContent, Opened},
+};
 use crate::{
     delta::{
         ReadAt,
-        choose::{DELTA_WORTH_SHARE, EncoderChoice, FrameKind},
-        frame, group,
-        inside::{self, Part as ViewPart, Store, View},
+        choose::{EncoderChoice, FrameKind},
+        group,
+        inside::View,
         patch::{Alignment, Part},
         rsync, whole,
     },
     pack::{BaseSource, ContentSource, Error},
     signature::{Signature, StoredSignature},
 };
-
-/// Plain text of a small file at most: it has to fit into a frame.
-const INSIDE_BYTES: usize = 6 << 20;
 
 /// What every worker may look at.
 pub(super) struct Context<'a> {
@@ -77,66 +78,21 @@ pub(super) struct Batch {
 }
 
 /// What a member puts into its frame.
-struct Payload<'a> {
-    member: Member<'a>,
-    bytes: Vec<u8>,
+pub(super) struct Payload<'a> {
+    pub(super) member: Member<'a>,
+    pub(super) bytes: Vec<u8>,
     /// A librsync delta that goes instead of the bytes, and the old entry that it applies to.
     delta: Option<(u64, Vec<u8>)>,
     /// Old content for the prefix.
-    old: Option<OldContent>,
+    pub(super) old: Option<OldContent>,
     /// Where `bytes` are a recipe and a view: how long the recipe is.
-    recipe_len: Option<u64>,
-    reason: Option<NoDelta>,
+    pub(super) recipe_len: Option<u64>,
+    pub(super) reason: Option<NoDelta>,
     incompressible: bool,
 }
 
-/// An old file, or its view, in memory.
-struct OldContent {
-    /// Number of its entry.
-    number: u64,
-    content: Vec<u8>,
-    view: Option<View>,
-}
-
-impl OldContent {
-    /// Ranges of files that it is made of.
-    fn pieces(&self) -> usize {
-        self.view.as_ref().map_or(1, |view| view.parts(0..view.len()).count())
-    }
-}
-
-/// Views on their way into a frame.
-#[derive(Default)]
-struct Opened<'a> {
-    payloads: Vec<Payload<'a>>,
-    bytes: u64,
-    old_bytes: u64,
-    old_pieces: usize,
-}
-
-impl<'a> Opened<'a> {
-    /// Whether they must go before another.
-    fn is_full_with(&self, next: &Payload<'_>) -> bool {
-        let old = next.old.as_ref();
-        !self.payloads.is_empty()
-            && (self.bytes + next.bytes.len() as u64 > group::CONTENT_BYTES
-                || self.old_bytes + old.map_or(0, |old| old.content.len() as u64)
-                    > group::OLD_BYTES
-                || self.old_pieces + old.map_or(0, OldContent::pieces) > MAX_BASES / 2)
-    }
-
-    fn push(&mut self, next: Payload<'a>) {
-        self.bytes += next.bytes.len() as u64;
-        if let Some(old) = &next.old {
-            self.old_bytes += old.content.len() as u64;
-            self.old_pieces += old.pieces();
-        }
-        self.payloads.push(next);
-    }
-}
-
 impl<'a> Payload<'a> {
-    fn of(member: Member<'a>, bytes: Vec<u8>) -> Self {
+    pub(super) fn of(member: Member<'a>, bytes: Vec<u8>) -> Self {
         Self {
             member,
             bytes,
@@ -219,47 +175,6 @@ impl Context<'_> {
         Ok(payload)
     }
 
-    /// Looks inside a small file and its old version; whether there was something to see.
-    fn look_inside_small(&self, payload: &mut Payload<'_>) -> Result<bool, Error> {
-        let is_update = !self.from.entries().is_empty();
-        if !is_update || !self.looks_inside() || !inside::is_candidate(&payload.bytes) {
-            return Ok(false);
-        }
-        let old = self.old_entry(payload.member.old);
-        let old = old.and_then(|(number, entry)| Some((number, self.read_old(entry)?)));
-        let file = |bytes: &Vec<u8>| inside::File {
-            content: Box::new(bytes.clone()),
-            len: bytes.len() as u64,
-        };
-        let new = file(&payload.bytes);
-        let store = || Ok(Store::Memory(INSIDE_BYTES));
-        let views = inside::look(new, old.as_ref().map(|(_, bytes)| file(bytes)), &store);
-        let Some(views) = views else { return Ok(false) };
-        let read = |view: &View| view.range(0, view.len() as usize).map_err(Error::Compress);
-        payload.bytes = read(&views.new)?;
-        payload.recipe_len = Some(views.recipe_len);
-        if let Some(((number, _), view)) = old.zip(views.old) {
-            let content = read(&view)?;
-            payload.old = Some(OldContent { number, content, view: Some(view) });
-        }
-        Ok(true)
-    }
-
-    /// An old file for a prefix, with what is inside if that is wanted.
-    fn old_content(&self, number: u64, content: Vec<u8>, is_inside: bool) -> OldContent {
-        let as_it_is = |content| OldContent { number, content, view: None };
-        if !is_inside || !inside::is_candidate(&content) {
-            return as_it_is(content);
-        }
-        let len = content.len() as u64;
-        let file = inside::File { content: Box::new(content.clone()), len };
-        let view = inside::look_at_old(file, Store::Memory(INSIDE_BYTES)).ok();
-        match view.and_then(|view| Some((view.range(0, view.len() as usize).ok()?, view))) {
-            Some((content, view)) => OldContent { number, content, view: Some(view) },
-            None => as_it_is(content),
-        }
-    }
-
     /// Finds the best use of an old version.
     fn use_old(&self, payload: &mut Payload<'_>, number: u64, old: &Entry) -> Result<(), Error> {
         let choice = self.options.encoders;
@@ -315,7 +230,7 @@ impl Context<'_> {
 
     fn add_compressed(&self, payloads: &[Payload<'_>], batch: &mut Batch) -> Result<(), Error> {
         let packed = self.compress_together(payloads, self.levels.of(FrameKind::Small))?;
-        let against_old = matches!(packed.codec, Codec::ZstdPrefix { .. });
+        let against_old = !packed.codec.bases().is_empty();
         let encoder = match (against_old, self.options.encoders) {
             (false, _) => Encoder::Whole,
             (true, EncoderChoice::Patch) => Encoder::Patch,
@@ -325,30 +240,11 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Compresses contents that are views, unless they take more than what the files are.
-    fn add_inside(&self, payloads: &[Payload<'_>], batch: &mut Batch) -> Result<(), Error> {
-        let own_bytes: u64 = payloads.iter().map(|payload| payload.member.entry.size()).sum();
-        let bytes: usize = payloads.iter().map(|payload| payload.bytes.len()).sum();
-        let share = bytes as f64 / own_bytes.max(1) as f64;
-        let level = self.levels.where_new(FrameKind::Inside, share);
-        let packed = self.compress_together(payloads, level)?;
-        if whole::is_worth(packed.stored.len(), own_bytes as usize) {
-            batch.add(packed, payloads, Encoder::Inside);
-            return Ok(());
-        }
-        let mut own = Vec::new();
-        for payload in payloads {
-            let bytes = self.read_new(payload.member.entry)?;
-            own.push(Payload {
-                reason: Some(NoDelta::LargerThanWhole),
-                ..Payload::of(payload.member, bytes)
-            });
-        }
-        batch.add_raw(&own);
-        Ok(())
-    }
-
-    fn compress_together(&self, payloads: &[Payload<'_>], level: i32) -> Result<Packed, Error> {
+    pub(super) fn compress_together(
+        &self,
+        payloads: &[Payload<'_>],
+        level: i32,
+    ) -> Result<Packed, Error> {
         let mut prefix = self.prefix(payloads);
         let mut bytes = std::mem::take(&mut prefix.bytes);
         let prefix_len = bytes.len();
@@ -476,7 +372,7 @@ impl Context<'_> {
     }
 
     /// Reads a whole small file and makes sure that it is what the manifest says.
-    fn read_new(&self, entry: &Entry) -> Result<Vec<u8>, Error> {
+    pub(super) fn read_new(&self, entry: &Entry) -> Result<Vec<u8>, Error> {
         let read = |source| Error::reading(&entry.path, source);
         let file = self.new.open(entry).map_err(read)?;
         let bytes = file.range(0, entry.size() as usize).map_err(read)?;
@@ -488,7 +384,7 @@ impl Context<'_> {
     }
 
     /// Reads a whole old file, if it is held and is still what its manifest says.
-    fn read_old(&self, entry: &Entry) -> Option<Vec<u8>> {
+    pub(super) fn read_old(&self, entry: &Entry) -> Option<Vec<u8>> {
         let bytes = self.base.content(entry)?.range(0, entry.size() as usize).ok()?;
         (Some(Digest::of(&bytes)) == entry.digest()).then_some(bytes)
     }
@@ -508,13 +404,13 @@ impl Context<'_> {
 
 impl Batch {
     /// Adds contents as they are.
-    fn add_raw(&mut self, payloads: &[Payload<'_>]) {
+    pub(super) fn add_raw(&mut self, payloads: &[Payload<'_>]) {
         let bytes: Vec<u8> = payloads.iter().flat_map(|payload| &payload.bytes).copied().collect();
         let packed = Packed { raw_len: bytes.len() as u32, stored: bytes, codec: Codec::Raw };
         self.add(packed, payloads, Encoder::Whole);
     }
 
-    fn add(&mut self, packed: Packed, payloads: &[Payload<'_>], encoder: Encoder) {
+    pub(super) fn add(&mut self, packed: Packed, payloads: &[Payload<'_>], encoder: Encoder) {
         let mut offset = 0;
         for payload in payloads {
             let len = payload.stored().len() as u32;
@@ -533,22 +429,6 @@ impl Batch {
             offset += len;
         }
         self.frames.push(packed);
-    }
-}
-
-/// Old content that a frame is compressed against.
-#[derive(Default)]
-struct Prefix {
-    bytes: Vec<u8>,
-    bases: Vec<BaseRange>,
-}
-
-impl Prefix {
-    fn push(&mut self, old: &OldContent) {
-        self.bytes.extend_from_slice(&old.content);
-        let content: &dyn ReadAt = &old.content;
-        let described = Old { content, number: old.number, view: old.view.as_ref() };
-        self.bases.extend(described.bases(&(0..old.content.len() as u64)));
     }
 }
 
@@ -630,85 +510,3 @@ fn kept_pieces(parts: &[Part], start: u64, old: &dyn ReadAt, new: &[u8]) -> Opti
 
 /// A large file on its way through the workers.
 pub(super) type SharedLarge<'a> = Arc<Large<'a>>;
-
-pub(super) fn is_worth_a_base(with: usize, without: usize) -> bool {
-    (with as f64) < without as f64 * DELTA_WORTH_SHARE
-}
-
-/// Roughly what bytes take by themselves.
-fn measure(bytes: &[u8]) -> Result<usize, Error> {
-    Ok(frame::compress(bytes, 0, 3).map_err(Error::Compress)?.len())
-}
-
-/// An old file, or its view.
-struct Old<'a> {
-    content: &'a dyn ReadAt,
-    /// Number of its entry.
-    number: u64,
-    view: Option<&'a View>,
-}
-
-impl Old<'_> {
-    /// Where the bytes of a range are.
-    fn bases(&self, range: &Range<u64>) -> Vec<BaseRange> {
-        let entry = self.number;
-        let Some(view) = self.view else {
-            let len = (range.end - range.start) as u32;
-            return vec![BaseRange { entry, offset: range.start, len, stream: None }];
-        };
-        let base = |part| match part {
-            ViewPart::File { offset, len } => {
-                BaseRange { entry, offset, len: len as u32, stream: None }
-            }
-            ViewPart::Inside { stream, offset, len } => {
-                BaseRange { entry, offset, len: len as u32, stream: Some(stream) }
-            }
-        };
-        view.parts(range.clone()).map(base).collect()
-    }
-}
-
-/// Compresses `new` with ranges of the old file as prefix.
-fn against(ranges: &[Range<u64>], old: &Old<'_>, new: &[u8], level: i32) -> Result<Packed, Error> {
-    let (mut bytes, mut bases) = (Vec::new(), Vec::new());
-    for range in ranges {
-        let len = (range.end - range.start) as usize;
-        let parts = old.bases(range);
-        if bases.len() + parts.len() > MAX_BASES {
-            break;
-        }
-        // An old file that cannot be read any more just does not help.
-        if let Ok(old) = old.content.range(range.start, len) {
-            bytes.extend_from_slice(&old);
-            bases.extend(parts);
-        }
-    }
-    let prefix_len = bytes.len();
-    bytes.extend_from_slice(new);
-    best(&bytes, prefix_len, bases, level)
-}
-
-/// Compresses what follows the prefix, with it or, where that is about as good, without it: fewer
-/// mirrors hold every base than hold none.
-fn best(
-    bytes: &[u8],
-    prefix_len: usize,
-    bases: Vec<BaseRange>,
-    level: i32,
-) -> Result<Packed, Error> {
-    let content = &bytes[prefix_len..];
-    let raw_len = content.len() as u32;
-    if prefix_len > 0 {
-        let stored = frame::compress(bytes, prefix_len, level).map_err(Error::Compress)?;
-        // Content that shrinks to a tenth against its old version would not do so by itself.
-        let is_obvious = stored.len() * 10 < content.len();
-        if is_obvious || {
-            let (_, alone) = whole::pack(content, level.min(9)).map_err(Error::Compress)?;
-            is_worth_a_base(stored.len(), alone.len())
-        } {
-            return Ok(Packed { stored, raw_len, codec: Codec::ZstdPrefix { bases } });
-        }
-    }
-    let (codec, stored) = whole::pack(content, level).map_err(Error::Compress)?;
-    Ok(Packed { stored, raw_len, codec })
-}
