@@ -6,7 +6,7 @@ use std::{
 };
 
 use tests::{
-    PATIENCE, Rsyncd, Testbed,
+    PATIENCE, Rsyncd, Testbed, compare,
     fixture::{OneTree, mirrored, write},
     network::Agent,
 };
@@ -85,7 +85,9 @@ fn stock_peak(files: u64) -> u64 {
     let assignment = "keep-withdrawn = \"0s\"";
     testbed.apply(&mirrored(&rsyncd, "", "interval = \"1m\"", assignment));
     let agent = testbed.enroll_agent("agent", "site");
-    peak_of_update(&testbed, &agent, || write(&file(7), "changed"))
+    let peak = peak_of_update(&testbed, &agent, || write(&file(7), "changed"));
+    compare::assert_same(&tree, &agent.published("tree"), &[]);
+    peak
 }
 
 fn versions_peak(files: u64) -> u64 {
@@ -95,10 +97,12 @@ fn versions_peak(files: u64) -> u64 {
     (0..files).for_each(|n| write(&file(n), n.to_string()));
     let net = OneTree::start_in(testbed, "initial-pack = true\nlayout = \"versioned\"", "");
     net.publish();
-    peak_of_update(&net.testbed, &net.agent, || {
+    let peak = peak_of_update(&net.testbed, &net.agent, || {
         write(&file(7), "changed");
         net.publish();
-    })
+    });
+    net.assert_same();
+    peak
 }
 
 #[test]
