@@ -13,6 +13,8 @@
 //! - [`whole`] compresses the content by itself, and tells what would not shrink;
 //! - [`choose`] says which of them a file gets, against which old file, and at what level.
 //!
+//! What the first two compress against old content travels as [`differences`] where those are smaller.
+//!
 //! A delta that meets another base than it was made from can give wrong bytes without an error,
 //! so nothing here is trusted: whoever uses a result compares its digest with the manifest.
 //!
@@ -20,6 +22,7 @@
 
 pub mod choose;
 pub mod copy;
+pub mod differences;
 pub mod frame;
 pub mod group;
 pub mod inside;

@@ -38,6 +38,7 @@ pub mod report;
 pub mod route;
 pub mod rsync;
 pub mod run_log;
+pub mod spool;
 pub mod stage;
 pub mod status;
 pub mod turns;

@@ -21,10 +21,10 @@ use std::{
 use filetree::{fs::Dir, plan::Need, scan::ScanRecord};
 use jiff::Timestamp;
 use protocol::{
-    digest::Digest,
+    digest::{Digest, DigestWriter},
     filter::Filter,
     generation::{Epoch, Generation, Version},
-    manifest::{Entry, Manifest},
+    manifest::{Entries, Entry, StoredManifest},
     path::TreePath,
     transfer::{NoDelta, Way},
     v1::{
@@ -34,7 +34,7 @@ use protocol::{
 };
 use tokio::task::block_in_place;
 
-use self::differences::{differing, observe, same_content, size};
+use self::differences::{Differing, observe};
 pub use self::error::Error;
 use crate::{
     agent::{Agent, note_switch},
@@ -49,9 +49,10 @@ use crate::{
     rsync::{
         child::{Error as RsyncError, Limits, Passed},
         connect::to_stock,
-        listing::{Listed, ListedKind, Listing},
-        source::{Asked, Source},
+        listing::{Listed, Listing, Refused},
+        source::{Asked, BATCH_FILES, Source},
     },
+    spool::Spool,
     versions::SHARED_AT_A_TIME,
     withdraw,
 };
@@ -90,10 +91,10 @@ pub async fn sync(
         Quick::ToBeListed(quick) => quick,
     };
     let listing = look.list(&work).await?;
-    look.tell_refused(&listing);
+    look.tell_refused(&listing.refused);
     let version = next_version(last);
     let unit = Unit { listing: &listing, applied, version, bases: &[] };
-    match look.bring_unit(&mut site, unit, &work, &mut |_, _| Ok(())).await? {
+    match look.bring_unit(&mut site, unit, &work, None).await? {
         Brought::Nothing => {
             if !run.is_dry() {
                 quick::remember(agent, order, quick)?;
@@ -134,7 +135,7 @@ enum Brought {
     /// It would change.
     Foreseen,
     /// It was switched to this manifest.
-    Switched(Arc<Manifest>, Digest),
+    Switched(Arc<StoredManifest>, Digest),
 }
 
 /// Stages contents that lie elsewhere on this disk already.
@@ -189,40 +190,43 @@ impl Look<'_> {
         site: &mut Site,
         unit: Unit<'_>,
         work: &Path,
-        share: &mut Share<'_>,
+        share: Option<&mut Share<'_>>,
     ) -> Result<Brought, Error> {
         let Self { agent, order, rules, run, .. } = *self;
         let Unit { listing, applied, version, bases } = unit;
         let same_rules = applied.as_ref().is_some_and(|applied| applied.rules.same_as(rules));
-        let kept = |held: &Applied| agent.manifests.load(&held.manifest);
-        let mut base: Base<Manifest> = Base::find_by(kept, site, applied, rules, run)?;
+        let kept = |held: &Applied| block_in_place(|| agent.manifests.get(&held.manifest));
+        let mut base: Base<StoredManifest> = Base::find_by(kept, site, applied, rules, run)?;
         let mut record = ScanRecord::empty();
         if base.adopted {
             // The listing has no digests, so what lies here has to be read before it is compared.
-            (base.manifest, record) = read(site, &filetree::scan::keep_all, run)?;
+            let found;
+            (found, record) = read(site, &filetree::scan::keep_all, run)?;
+            base.manifest = found.into();
         }
         if !base.adopted {
-            ranked::check_time(agent, order, self.from, listing, &base.manifest)?;
+            let check = || ranked::check_time(agent, order, self.from, listing, &base.manifest);
+            block_in_place(check)?;
         }
-        self.guard(listing, &base)?;
-        if same_rules && base.rules.is_some() && listing.agrees_with(&base.manifest) {
+        block_in_place(|| self.guard(listing, &base))?;
+        let is_same = || listing.agrees_with(&base.manifest);
+        if same_rules && base.rules.is_some() && block_in_place(is_same)? {
             return Ok(Brought::Nothing);
         }
-        let wanted = differing(listing, &base.manifest);
-        self.foresee(site, listing, &wanted, &base)?;
+        let differing = block_in_place(|| Differing::find(listing, &base.manifest))?;
+        block_in_place(|| self.foresee(site, listing, &base, work))?;
         if run.is_dry() {
-            let bytes: u64 = wanted.iter().map(|listed| size(listed)).sum();
-            run.notice(format!("{} files of {bytes} bytes would be fetched at most", wanted.len()));
+            let Differing { files, bytes, .. } = differing;
+            run.notice(format!("{files} files of {bytes} bytes would be fetched at most"));
             return Ok(Brought::Foreseen);
         }
-        block_in_place(|| self.check_room(site, listing, &wanted, work))?;
-        if !wanted.is_empty() {
+        block_in_place(|| self.check_room(site, &differing, work))?;
+        if differing.files > 0 {
             agent.tell_begun(run);
+            self.bring(site, &differing, bases, work).await?;
         }
-        let digests = self.bring(site, &wanted, bases, work).await?;
-        let brought = wanted.iter().map(|listed| &listed.path).zip(digests);
-        let want = Arc::new(observe(listing, &base.manifest, brought, self.tree())?);
-        let digest = agent.manifests.put(&want)?;
+        let want = block_in_place(|| self.digest(listing, &base.manifest, &differing, work))?;
+        let (want, digest) = (Arc::new(want.clone()), want.digest());
         base.adopt(site, &want, rules, &record, run)?;
         let removals = block_in_place(|| base.removals(&*want, rules, false, order))?;
         let plan = block_in_place(|| {
@@ -230,10 +234,10 @@ impl Look<'_> {
             site.plan(&base.manifest, base.rules.as_ref(), &want, rules, &removals, grace)
         })?;
         run.add_changes(apply::changes(&plan, &base.manifest, &*want)?);
-        block_in_place(|| {
+        if let Some(share) = share {
             let mut parts = plan.needs_in_parts(SHARED_AT_A_TIME);
-            parts.try_for_each(|part| share(site, &part?))
-        })?;
+            block_in_place(|| parts.try_for_each(|part| share(site, &part?)))?;
+        }
         block_in_place(|| self.stage(site, &plan, work))?;
         site.leave(&removals.apart)?;
         run.progress().phase("apply", "entries", plan.change_count());
@@ -260,7 +264,7 @@ impl Look<'_> {
             return Ok(Quick::ToBeListed(None));
         };
         let listing = self.list_through(&filter, work).await?;
-        let shown = quick::digest(listing.entries());
+        let shown = quick::digest(&listing)?;
         match shown {
             Some(shown) if same_rules && quick::is_unchanged(self.agent, self.order, shown)? => {
                 self.run
@@ -277,10 +281,11 @@ impl Look<'_> {
             None => self.list_through(&self.rules.filter, work).await?,
             Some(version) => {
                 let filter = in_versions::filter_of(self.order, [version])?;
-                self.list_through(&filter, work).await?.below(version)
+                let all = self.list_through(&filter, work).await?;
+                block_in_place(|| all.below(version))?
             }
         };
-        Ok(listing.without_links(self.rules.symlinks))
+        Ok(block_in_place(|| listing.without_links(self.rules.symlinks))?)
     }
 
     async fn list_through(&self, filter: &Filter, work: &Path) -> Result<Listing, Error> {
@@ -312,48 +317,58 @@ impl Look<'_> {
         }
     }
 
-    fn tell_refused(&self, listing: &Listing) {
-        for refused in listing.refused.iter().take(20) {
+    fn tell_refused(&self, refused: &Refused) {
+        for refused in refused.named.iter().take(20) {
             self.run.notice(format!("left out: {refused}"));
         }
-        if listing.refused_entries > 20 {
-            self.run.notice(format!("{} entries were left out", listing.refused_entries));
+        if refused.count > 20 {
+            self.run.notice(format!("{} entries were left out", refused.count));
         }
     }
 
-    fn guard(&self, listing: &Listing, base: &Base<Manifest>) -> Result<(), Error> {
+    fn guard(&self, listing: &Listing, base: &Base<StoredManifest>) -> Result<(), Error> {
         let held = |source| Error::Held { tree: self.tree().clone(), source };
-        guard::update_marker(listing.entries().iter().map(|listed| &listed.path)).map_err(held)?;
+        for listed in listing.each() {
+            guard::update_marker(&listed?.path).map_err(held)?;
+        }
         // What was found at the path is no generation that could shrink.
-        let empty = Manifest::empty();
+        let empty = StoredManifest::empty();
         let held_before = if base.adopted { &empty } else { &base.manifest };
-        let is_kept = |entry: &&Entry| self.rules.keeps(&entry.path, entry.is_dir());
-        let kept = || held_before.entries().iter().filter(is_kept);
-        let is_there = |path: &TreePath| listing.get(path).is_some();
+        let is_kept = |entry: &Entry| self.rules.keeps(&entry.path, entry.is_dir());
+        let kept = || held_before.each().filter(|entry| entry.as_ref().map_or(true, is_kept));
+        let is_there = |path: &TreePath| Ok(listing.get(path)?.is_some());
         let mut limits = self.order.guard.clone();
         if let Some(version) = self.rules.version() {
             limits.must_contain =
                 limits.must_contain.iter().filter_map(|path| path.below(version)).collect();
         }
-        let Err(source) = guard::check(kept(), is_there, &limits) else { return Ok(()) };
+        let Err(source) = guard::check(kept(), is_there, &limits)? else { return Ok(()) };
         let mut removed = Files::default();
         let mut difference = Difference::default();
-        for entry in kept().filter(|entry| entry.is_file()) {
+        for entry in kept() {
+            let entry = entry?;
+            if !entry.is_file() {
+                continue;
+            }
             difference.of_files += 1;
             difference.of_bytes += entry.size();
-            match listing.get(&entry.path) {
+            match listing.get(&entry.path)? {
                 None => {
-                    removed.add(entry);
+                    removed.add(&entry);
                     difference.name(&entry.path);
                 }
-                Some(listed) if !same_content(listed, entry) => difference.changed_files += 1,
+                Some(listed) if !listed.agrees_but_for_mode(&entry) => {
+                    difference.changed_files += 1;
+                }
                 Some(_) => {}
             }
         }
-        let is_file = |listed: &&Listed| matches!(listed.kind, ListedKind::File { .. });
-        let listed = listing.entries().iter().filter(is_file);
-        let is_new = |listed: &&Listed| held_before.get(&listed.path).filter(is_kept).is_none();
-        difference.added_files = listed.filter(is_new).count() as u64;
+        for listed in listing.each() {
+            let listed = listed?;
+            if listed.is_file() && !held_before.find(&listed.path)?.as_ref().is_some_and(is_kept) {
+                difference.added_files += 1;
+            }
+        }
         self.hold(listing, base, source, &removed, difference)
     }
 
@@ -361,13 +376,13 @@ impl Look<'_> {
     fn hold(
         &self,
         listing: &Listing,
-        base: &Base<Manifest>,
+        base: &Base<StoredManifest>,
         source: Guarded,
         removed: &Files,
         difference: Difference,
     ) -> Result<(), Error> {
         let filter = self.rules.filter.digest();
-        let step = guard::step_digest(base.digest.as_ref(), &listing.digest(), &filter);
+        let step = guard::step_digest(base.digest.as_ref(), &listing.digest()?, &filter);
         if let Some(approval) = guard::approval(self.order, &step) {
             self.run.notice(format!("approved by {}: {source}", approval.by));
             return Ok(());
@@ -381,68 +396,50 @@ impl Look<'_> {
         &self,
         site: &Site,
         listing: &Listing,
-        wanted: &[&Listed],
-        base: &Base<Manifest>,
+        base: &Base<StoredManifest>,
+        work: &Path,
     ) -> Result<(), Error> {
         if base.rules.is_none() {
             return Ok(());
         }
         // Any digest does: what differs counts as changed, whatever it turns out to be.
-        let unread = wanted.iter().map(|listed| &listed.path);
-        let brought = unread.map(|path| (path, Digest::of(path.as_bytes())));
-        let want = Arc::new(observe(listing, &base.manifest, brought, self.tree())?);
-        let removals = block_in_place(|| base.removals(&*want, self.rules, false, self.order))?;
+        let unread = |listed: &Listed| Ok::<_, Error>(Digest::of(listed.path.as_bytes()));
+        let want = Spool::begin(work)?.keep(observe(listing, &base.manifest, unread))?;
+        let want = Arc::new(want);
+        let removals = base.removals(&*want, self.rules, false, self.order)?;
         removals.notices().for_each(|notice| self.run.notice(notice));
         if let Err(source) = guard::check_removals(&removals, None, &self.order.guard) {
             let difference = Difference::between(&base.manifest, &*want, &|_| true)?;
             self.hold(listing, base, source, &removals.removed, difference)?;
         }
         if self.run.is_dry() {
-            let plan = block_in_place(|| {
-                let grace = apply::grace(self.order, Timestamp::now());
-                site.plan(&base.manifest, base.rules.as_ref(), &want, self.rules, &removals, grace)
-            })?;
+            let grace = apply::grace(self.order, Timestamp::now());
+            let rules = base.rules.as_ref();
+            let plan = site.plan(&base.manifest, rules, &want, self.rules, &removals, grace)?;
             self.run.add_changes(apply::changes(&plan, &base.manifest, &*want)?);
             self.run.foresee(&plan, &base.manifest, &*want, self.rules.version())?;
         }
         Ok(())
     }
 
-    /// Fetches these files into a stage, and makes sure that they did not change meanwhile; gives the
-    /// digest of each.
+    /// Fetches these files into a stage, and makes sure that they did not change meanwhile.
     async fn bring(
         &self,
         site: &Site,
-        wanted: &[&Listed],
+        differing: &Differing<'_>,
         bases: &[PathBuf],
         work: &Path,
-    ) -> Result<Vec<Digest>, Error> {
-        if wanted.is_empty() {
-            return Ok(Vec::new());
-        }
+    ) -> Result<(), Error> {
         let start = std::time::Instant::now();
-        let bytes = wanted.iter().map(|listed| size(listed)).sum();
+        let &Differing { files, bytes, .. } = differing;
         self.run.progress().phase("fetch", "bytes", bytes);
-        self.run.not_taken(Way::Pack, NoDelta::StockUpstream, wanted.len() as u64, "");
+        self.run.not_taken(Way::Pack, NoDelta::StockUpstream, files, "");
         let stage = stage_dir(work).map_err(|source| self.failed(source))?;
-        let asked = |listed: &&Listed| Asked { path: listed.path.clone(), size: size(listed) };
-        let files: Vec<Asked> = wanted.iter().map(asked).collect();
         let own = site.is_published()?.then(|| site.live.clone());
         let all: Vec<PathBuf> = own.into_iter().chain(bases.iter().cloned()).collect();
-        let mut total = Passed::default();
-        let mut tries = 0;
-        let result = loop {
-            tries += 1;
-            let (passed, result) = self.content.fetch(&files, &all, &stage, work).await;
-            total += passed;
-            self.run.progress().add(passed.received);
-            match result {
-                Err(error) if error.is_transient() && tries < TRIES => pause(tries).await,
-                other => break other,
-            }
-        };
+        let (total, result) = self.fetch(differing, &all, &stage, work).await;
         let came = Came {
-            files: if result.is_ok() { files.len() as u64 } else { 0 },
+            files: if result.is_ok() { files } else { 0 },
             content_bytes: if result.is_ok() { bytes } else { 0 },
             received_bytes: total.received,
             sent_bytes: total.sent,
@@ -450,51 +447,110 @@ impl Look<'_> {
         };
         self.run.add_figures(total.figures);
         self.run.add_way(Way::Rsync, &self.upstream.host, came.since(start));
-        result.map_err(|source| self.failed(source))?;
-        // Of a large tree it takes as much as the listing does that follows.
-        drop(files);
+        result?;
         let second = self.list(work).await?;
-        for listed in wanted {
-            if second.get(&listed.path) != Some(*listed) {
-                let (tree, path) = (self.tree().clone(), listed.path.clone());
-                return Err(Error::Unsettled { tree, path });
+        block_in_place(|| {
+            for listed in differing.each() {
+                let listed = listed?;
+                if second.get(&listed.path)?.as_ref() != Some(&listed) {
+                    return Err(Error::Unsettled { tree: self.tree().clone(), path: listed.path });
+                }
             }
-        }
-        drop(second);
-        self.run.progress().phase("digest", "bytes", bytes);
-        block_in_place(|| self.digest(wanted, &stage))
+            Ok(())
+        })
     }
 
-    fn digest(&self, wanted: &[&Listed], stage: &Path) -> Result<Vec<Digest>, Error> {
-        let arrived = Arrived::open(&self.home, stage)?;
-        let mut brought = Vec::with_capacity(wanted.len());
-        let mut buffer = vec![0; 256 << 10];
-        for listed in wanted {
-            let path = &listed.path;
-            let read = |source| Error::Read { path: path.clone(), source };
-            let missing = || Error::NotBrought { tree: self.tree().clone(), path: path.clone() };
-            let parent = arrived.dir().open_parent(path).map_err(|_| missing())?;
-            let file = parent
-                .open_file(path.name())
-                .map_err(|error| if error.is_not_found() { missing() } else { read(error) })?;
-            let mut digest = protocol::digest::DigestWriter::new();
-            let mut at = 0;
+    /// Asks for so many files after the other; of what breaks off, for those that it was about, again.
+    async fn fetch(
+        &self,
+        differing: &Differing<'_>,
+        bases: &[PathBuf],
+        stage: &Path,
+        work: &Path,
+    ) -> (Passed, Result<(), Error>) {
+        let mut total = Passed::default();
+        let mut compress = self.content.compress;
+        let mut tries = 1;
+        let asked = |listed: Listed| Asked { size: listed.size(), path: listed.path };
+        let mut files = differing.each().map(|listed| listed.map(asked));
+        loop {
+            let next = || files.by_ref().take(BATCH_FILES).collect::<Result<Vec<Asked>, _>>();
+            let batch = match block_in_place(next) {
+                Ok(batch) if batch.is_empty() => return (total, Ok(())),
+                Ok(batch) => batch,
+                Err(error) => return (total, Err(error.into())),
+            };
             loop {
-                let len = file.read_at(at, &mut buffer).map_err(read)?;
-                if len == 0 {
-                    break;
+                let fetched = self.content.fetch_batch(&batch, bases, stage, work, &mut compress);
+                let (passed, result) = fetched.await;
+                total += passed;
+                self.run.progress().add(passed.received);
+                match result {
+                    Ok(()) => break,
+                    Err(error) if error.is_transient() && tries < TRIES => {
+                        pause(tries).await;
+                        tries += 1;
+                    }
+                    Err(error) => return (total, Err(self.failed(error))),
                 }
-                digest.update(&buffer[..len]);
-                at += len as u64;
-                self.run.progress().add(len as u64);
             }
-            if at != size(listed) {
-                let (tree, path) = (self.tree().clone(), path.clone());
-                return Err(Error::Unsettled { tree, path });
-            }
-            brought.push(digest.finish());
         }
-        Ok(brought)
+    }
+
+    /// Digests what came; gives, and keeps, the generation that this makes of a listing.
+    fn digest(
+        &self,
+        listing: &Listing,
+        held: &StoredManifest,
+        differing: &Differing<'_>,
+        work: &Path,
+    ) -> Result<StoredManifest, Error> {
+        let mut arrived = None;
+        if differing.files > 0 {
+            self.run.progress().phase("digest", "bytes", differing.bytes);
+            let stage = stage_dir(work).map_err(|source| self.failed(source))?;
+            arrived = Some(Arrived::open(&self.home, &stage)?);
+        }
+        let mut buffer = vec![0; 256 << 10];
+        let digest = |listed: &Listed| match &arrived {
+            Some(arrived) => self.digest_of(listed, arrived, &mut buffer),
+            None => {
+                let (tree, path) = (self.tree().clone(), listed.path.clone());
+                Err(Error::NotBrought { tree, path })
+            }
+        };
+        self.agent.manifests.put_each(observe(listing, held, digest))
+    }
+
+    fn digest_of(
+        &self,
+        listed: &Listed,
+        arrived: &Arrived,
+        buffer: &mut [u8],
+    ) -> Result<Digest, Error> {
+        let path = &listed.path;
+        let read = |source| Error::Read { path: path.clone(), source };
+        let missing = || Error::NotBrought { tree: self.tree().clone(), path: path.clone() };
+        let parent = arrived.dir().open_parent(path).map_err(|_| missing())?;
+        let file = parent
+            .open_file(path.name())
+            .map_err(|error| if error.is_not_found() { missing() } else { read(error) })?;
+        let mut digest = DigestWriter::new();
+        let mut at = 0;
+        loop {
+            let len = file.read_at(at, buffer).map_err(read)?;
+            if len == 0 {
+                break;
+            }
+            digest.update(&buffer[..len]);
+            at += len as u64;
+            self.run.progress().add(len as u64);
+        }
+        if at != listed.size() {
+            let (tree, path) = (self.tree().clone(), path.clone());
+            return Err(Error::Unsettled { tree, path });
+        }
+        Ok(digest.finish())
     }
 
     /// Moves what came into staging.

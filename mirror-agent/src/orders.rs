@@ -335,6 +335,17 @@ impl Orders {
         Ok(Some(Verified { statement, offers, keys }))
     }
 
+    /// The generation of what was found at a publication point, if its publisher signed it and the
+    /// tree is one that may go on by that alone.
+    pub fn went_on_to(&self, order: &AssignmentOrder, found: &Found) -> Option<Version> {
+        let Origin::Publisher(origin) = &order.origin else { return None };
+        let tree = &order.name.tree;
+        self.head.trees.get(tree).filter(|named| named.autonomous)?;
+        let keys = self.keys(tree, &origin.publisher).ok()?;
+        let statement = earlier_statement(&found.statement, tree, &keys)?;
+        Some(Version { epoch: statement.epoch, generation: statement.generation })
+    }
+
     fn keys(&self, tree: &TreeName, publisher: &IdentityName) -> Result<Vec<VerifyingKey>, Error> {
         let root = self.root.root();
         let keys = root.keys_for(publisher, tree);

@@ -248,9 +248,9 @@ pub(crate) async fn prepare(
         agent,
         order,
         target,
-        base: &base,
-        want: &want,
-        want_digest: want.digest(),
+        have: &base.manifest,
+        held: base.digest,
+        want: &*want,
         rules: &rules,
     };
     step.guard(&removals, run).await?;

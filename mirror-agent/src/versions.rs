@@ -16,13 +16,13 @@ mod remove;
 mod select;
 mod share;
 mod tally;
+mod within;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use protocol::{
-    digest::Digest,
-    manifest::{self, Entries, Entry, EntryKind, Manifest},
+    manifest,
     name::TreeName,
     path::TreePath,
     v1::agent::{AssignmentOrder, VersionsOrder},
@@ -32,6 +32,7 @@ pub use self::{
     select::{MAX_VERSIONS, Names, Shown},
     share::SHARED_AT_A_TIME,
     tally::Tally,
+    within::{Union, Within, part, within},
 };
 use crate::{
     apply::{self, Rules, Site},
@@ -311,9 +312,8 @@ impl<'a> Directory<'a> {
         let mut union = Union::default();
         for shown in self.local()? {
             let Some((digest, _)) = self.site.version_held(&shown.name)? else { continue };
-            let Some(manifest) = manifests.load(&digest) else { continue };
-            union.digests.insert(shown.name.clone(), digest);
-            union.parts.insert(shown.name.clone(), (shown, manifest));
+            let Some(manifest) = manifests.get(&digest) else { continue };
+            union.insert(&shown, manifest);
         }
         Ok(union)
     }
@@ -324,61 +324,10 @@ impl<'a> Directory<'a> {
         let record = ledger.record(&order.name)?;
         let mut record =
             record.unwrap_or_else(|| Record::new(order.name.clone(), order.path.clone()));
-        record.version_manifests = union.digests.values().copied().collect();
+        record.version_manifests = union.digests().collect();
         record.versions.clone_from(&order.versions);
         Ok(ledger.set_record(&record)?)
     }
-}
-
-/// Versions with their manifests.
-#[derive(Debug, Clone, Default)]
-pub struct Union {
-    /// The digest of each version's manifest.
-    pub digests: BTreeMap<TreePath, Digest>,
-    parts: BTreeMap<TreePath, (Shown, Manifest)>,
-}
-
-impl Union {
-    /// Replaces or adds one version.
-    pub fn insert(&mut self, shown: Shown, manifest: Manifest) {
-        self.parts.insert(shown.name.clone(), (shown, manifest));
-    }
-
-    /// One manifest for all of them: each below its own name.
-    pub fn manifest(&self) -> Result<Manifest, Error> {
-        let mut entries = Vec::new();
-        for (name, (shown, manifest)) in &self.parts {
-            let (mode, mtime) = (shown.mode, shown.mtime);
-            entries.push(Entry { path: name.clone(), mode, mtime, kind: EntryKind::Dir });
-            entries.extend(within(manifest, name)?.entries().iter().skip(1).cloned());
-        }
-        Ok(Manifest::new(entries)?)
-    }
-}
-
-/// A version's manifest as it lies in the tree: below its name.
-pub fn within(manifest: &dyn Entries, name: &TreePath) -> Result<Manifest, manifest::Error> {
-    let dir = Entry { path: name.clone(), mode: 0o755, mtime: 0, kind: EntryKind::Dir };
-    let mut entries = vec![dir];
-    for entry in manifest.each() {
-        let entry = entry?;
-        if let Ok(path) = name.child(entry.path.as_bytes()) {
-            entries.push(Entry { path, ..entry });
-        }
-    }
-    // In path order, as the version's own entries are.
-    Manifest::new(entries)
-}
-
-/// The part of a tree's manifest that is one version, as seen from there.
-pub fn part(manifest: &Manifest, name: &TreePath) -> Result<Manifest, manifest::Error> {
-    let first = manifest.entries().partition_point(|entry| entry.path <= *name);
-    let inside = manifest.entries().iter().skip(first);
-    let below = inside.map_while(|entry| {
-        let path = entry.path.below(name)?;
-        Some(Entry { path, ..entry.clone() })
-    });
-    Manifest::new(below.collect())
 }
 
 fn now() -> i64 {

@@ -380,6 +380,7 @@ async fn a_manifest_costs_only_the_blocks_that_are_not_held() {
         guard: GuardVerdict { removed_files: 0, removed_bytes: 0, approved_by: None },
         created: jiff::Timestamp::UNIX_EPOCH,
         expires: jiff::Timestamp::MAX,
+        basis: None,
     };
     let data = tempfile::tempdir().unwrap();
     let store = Store::open(data.path()).unwrap();

@@ -235,6 +235,7 @@ impl World {
             guard: GuardVerdict { removed_files: 0, removed_bytes: 0, approved_by: None },
             created: now,
             expires: now + SignedDuration::from_hours(24 * 30),
+            basis: None,
         }
     }
 
@@ -573,7 +574,13 @@ async fn an_autonomous_tree_goes_on_by_its_publishers_word_until_a_head_comes() 
         let _ = world.sync(&agent).await;
         assert_eq!(world.mirror()[0].1, "four");
     }
-    // The coordinator is back, with a head that has caught up.
+    // The coordinator is back, and was not told yet of what is held: it waits, and is no failure.
+    world.head.expires = Timestamp::now() + SignedDuration::from_hours(24);
+    let behind = world.orders(&three);
+    world.say(&behind);
+    world.sync(&agent).await.unwrap();
+    assert_eq!(world.mirror()[0].1, "four");
+    // With a head that has caught up.
     world.head.expires = Timestamp::now() + SignedDuration::from_hours(24);
     let six = world.generation(6, "six");
     let orders = world.orders(&six);

@@ -149,7 +149,12 @@ async fn fetch_with(
                 match pointer::fetch(point, &tree.name, patience).await {
                     Ok(found) => {
                         let (kind, most) = (Statement::PAYLOAD_TYPE, Statement::MAX_LEN);
-                        match signing::verify::<Statement>(&found, kind, &[tree.signer], most) {
+                        match signing::verify::<Statement>(
+                            &found.statement,
+                            kind,
+                            &[tree.signer],
+                            most,
+                        ) {
                             Ok(said) => {
                                 assert_eq!(said.content, tree.statement);
                                 return Ok(());

@@ -22,7 +22,7 @@ use filetree::confine::Confine;
 use mirror_agent::rsync::{
     child::{Error, Limits, Programs},
     connect::to_stock,
-    listing::{ListedKind, Listing},
+    listing::{Listed, ListedKind, Listing},
     source::{Asked, Source},
 };
 use mirror_agent::run_log::RunLog;
@@ -196,9 +196,9 @@ async fn an_honest_speaker_is_understood() {
     let site = Site::new();
     let play = listing(vec![Item::link("l", "d/f"), Item::dir("d"), Item::file("d/f", 5)]);
     let list = site.list(play, Limits::default()).await.unwrap();
-    let names: Vec<String> = list.entries().iter().map(|entry| entry.path.to_string()).collect();
+    let names: Vec<String> = list.each().map(|listed| listed.unwrap().path.to_string()).collect();
     assert_eq!(names, ["d", "d/f", "l"]);
-    assert!(list.refused.is_empty(), "{:?}", list.refused);
+    assert_eq!(list.refused.count, 0, "{:?}", list.refused);
     site.fetch(honest(), Limits::default()).await.unwrap();
     for (name, content) in files() {
         assert!(fs::read(site.at("work/stage").join(&name)).unwrap() == content, "{name}");
@@ -257,10 +257,11 @@ async fn no_listing_names_anything_outside_of_the_tree() {
             Err(error) => check_words(case, &error),
             Ok(list) => {
                 if ["a character device", "a block device", "a pipe", "a socket"].contains(&case) {
-                    assert!(list.refused[0].contains("device, fifo or socket"), "{case}");
+                    assert!(list.refused.named[0].contains("device, fifo or socket"), "{case}");
                 }
-                eprintln!("{case}: {} listed, left out: {:?}", list.entries().len(), list.refused);
-                for entry in list.entries() {
+                let entries: Vec<Listed> = list.each().collect::<Result<_, _>>().unwrap();
+                eprintln!("{case}: {} listed, left out: {:?}", entries.len(), list.refused);
+                for entry in entries {
                     assert_eq!(entry.mode & !0o777, 0, "{case}: {entry:?}");
                     let plain = matches!(
                         entry.kind,
@@ -269,7 +270,8 @@ async fn no_listing_names_anything_outside_of_the_tree() {
                     assert!(plain, "{case}: {entry:?}");
                     // A path is whole, relative and goes down only: its type says so.
                     let parent = entry.path.parent();
-                    let known = |p: &TreePath| list.get(p).is_some_and(|above| above.is_dir());
+                    let known =
+                        |p: &TreePath| list.get(p).unwrap().is_some_and(|above| above.is_dir());
                     assert!(
                         parent.as_ref().is_none_or(known),
                         "{case}: {entry:?} hangs in the air"
@@ -360,7 +362,7 @@ async fn a_listing_that_is_no_listing_ends_in_time_with_a_reason() {
         assert!(begun.elapsed() < SOON, "{case}: {:?}", begun.elapsed());
         match (case, result) {
             // Greetings and news for people do no harm, however long.
-            ("an enormous message of the day", Ok(list)) => assert!(list.entries().is_empty()),
+            ("an enormous message of the day", Ok(list)) => assert_eq!(list.each().count(), 0),
             (_, Ok(list)) => panic!("{case}: {list:?}"),
             (_, Err(error)) => check_words(case, &error),
         }

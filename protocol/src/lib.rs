@@ -19,6 +19,7 @@ pub mod generation;
 pub mod hold;
 pub mod hub;
 pub mod key;
+pub mod latest;
 pub mod manifest;
 #[cfg(test)]
 mod mutate;

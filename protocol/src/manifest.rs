@@ -16,6 +16,7 @@ mod entry;
 mod list;
 mod part;
 mod stored;
+mod write;
 
 pub use block::{Block, BlockBuilder, MAX_BLOCK_BYTES, MAX_BLOCK_ENTRIES};
 pub use entries::{Chosen, Each, Entries, Positions, SharedEntries};
@@ -23,6 +24,7 @@ pub use entry::{Entry, EntryKind, LinkGroup};
 pub use list::{BlockList, BlockRef, MAX_BLOCKS};
 pub use part::{Numbers, PartList, PartManifest};
 pub use stored::{BlockSource, StoredManifest};
+pub use write::write_blocks;
 
 use std::sync::Arc;
 

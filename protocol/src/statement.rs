@@ -53,6 +53,27 @@ pub struct Statement {
     pub created: Timestamp,
     /// After this, an agent without a valid head does not follow it.
     pub expires: Timestamp,
+    /// On what it rests, where that is not the coordinator's word alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Basis>,
+}
+
+/// On what a statement rests whose publisher may go on while the coordinator cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Basis {
+    /// Names what the definitions said of the tree when it was made, as the publisher's orders did:
+    /// under others the coordinator does not take it.
+    pub rules: Digest,
+    /// Since when the coordinator could not be reached, where the publisher pointed to this
+    /// generation without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone: Option<Timestamp>,
+    /// The highest number under which something was pointed to that did not become part of the
+    /// history: whoever followed it must find this generation newer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub above: Option<Generation>,
 }
 
 /// The generation before, by number and content.

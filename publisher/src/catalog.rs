@@ -29,6 +29,8 @@ pub struct ServedTree {
     pub limit: Vec<String>,
     /// Shared objects that packs to announced generations refer to.
     pub objects: HashSet<Digest>,
+    /// Generations that were pointed to without the coordinator, which is to be told of them.
+    pub untold: u64,
 }
 
 /// Every tree as it is served; replaced tree by tree.

@@ -1,6 +1,9 @@
 //! What an admin may set, with the built-in defaults.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use filetree::confine::Confine;
 use protocol::units::{ByteSize, Span};
@@ -44,6 +47,11 @@ pub struct Config {
     pub readers_max_age: Span,
     /// How long a statement holds for agents that cannot reach the coordinator.
     pub statement_lifetime: Span,
+    /// How long the coordinator must not have been reached before trees that are autonomous go on
+    /// without it.
+    pub autonomous_after: Span,
+    /// For how long they do, counted from when the coordinator was last heard.
+    pub autonomous_for: Span,
     /// The rsync program, by name or absolute path.
     pub rsync: PathBuf,
     /// Longest rsync session.
@@ -235,6 +243,16 @@ pub enum Error {
     /// Someone could still be reading.
     #[error("collect-after = {0} is shorter than 15m, the life of a signed URL")]
     CollectAfter(Span),
+    /// One failed request would be enough.
+    #[error(
+        "autonomous-after = {0} is shorter than 1s; a coordinator that is merely started again is not gone"
+    )]
+    AutonomousAfter(Span),
+    /// Never, by a slip.
+    #[error(
+        "autonomous-for = {0} is not longer than autonomous-after = {1}, so that no tree would ever go on alone; to forbid that, define none as autonomous"
+    )]
+    AutonomousFor(Span, Span),
     /// Not absolute.
     #[error("{key} = {path:?} is not an absolute path")]
     Relative {
@@ -275,6 +293,13 @@ impl Config {
         if self.collect_after.duration() < SIGNED_URL_LIFETIME {
             return Err(Error::CollectAfter(self.collect_after));
         }
+        let (after, most) = (self.autonomous_after, self.autonomous_for);
+        if after.duration() < Duration::from_secs(1) {
+            return Err(Error::AutonomousAfter(after));
+        }
+        if most.duration() <= after.duration() {
+            return Err(Error::AutonomousFor(most, after));
+        }
         let view = self.view.iter().map(|path| ("view", path));
         let agent = self.agent.iter().map(|path| ("agent", path));
         let paths = std::iter::once(("data", &self.data)).chain(view).chain(agent);
@@ -307,6 +332,8 @@ impl Default for Config {
             settle: Span::from_secs(1),
             readers_max_age: Span::from_secs(24 * 3600),
             statement_lifetime: Span::from_secs(30 * 24 * 3600),
+            autonomous_after: Span::from_secs(3600),
+            autonomous_for: Span::from_secs(7 * 24 * 3600),
             rsync: "rsync".into(),
             rsync_max_time: Span::from_secs(12 * 3600),
             rsync_max_sessions: 32,
@@ -359,7 +386,7 @@ mod tests {
                 format!("[[points]]\ncredentials = \"/etc/s3\"\nkind = \"object-store\"\n{text}");
             c.points = toml::from_str::<Points>(&text).unwrap().points;
         }
-        let slips: [(Change, &str); 11] = [
+        let slips: [(Change, &str); 13] = [
             (|c| c.collect_after = Span::from_secs(60), "collect-after"),
             (|c| point(c, "url = \"https://b\""), "points.url"),
             (|c| point(c, "url = \"s3://b/../c\""), "points.url"),
@@ -369,6 +396,8 @@ mod tests {
             (|c| c.advertise = Some("build.example.org".into()), "advertise"),
             (|c| c.advertise = Some("https://build:1".into()), "advertise"),
             (|c| c.level = Some(23), "level"),
+            (|c| c.autonomous_after = Span::from_secs(0), "autonomous-after"),
+            (|c| c.autonomous_for = Span::from_secs(3600), "autonomous-for"),
             (|c| c.retain.generations = 0, "retain.generations"),
             (|c| c.view = Some("view".into()), "view"),
         ];

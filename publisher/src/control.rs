@@ -13,7 +13,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use protocol::{generation::Revision, name::TreeName};
+use protocol::{generation::Revision, name::TreeName, units::Span};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -115,6 +115,15 @@ pub struct Status {
     pub revision: Option<Revision>,
     /// When the coordinator last stood by them.
     pub coordinator_heard: Option<Timestamp>,
+    /// Since when it was asked in vain, where it was.
+    #[serde(default)]
+    pub coordinator_silent_since: Option<Timestamp>,
+    /// From when on autonomous trees go on without it.
+    #[serde(default)]
+    pub alone_from: Option<Timestamp>,
+    /// Until when they do.
+    #[serde(default)]
+    pub alone_until: Option<Timestamp>,
     /// Until when readers are served without the coordinator.
     pub readers_until: Option<Timestamp>,
     /// Version of its rsync program, if there is one.
@@ -223,14 +232,24 @@ async fn answer(request: Request, state: &State, publishing: &Arc<Publishing>) -
 fn status(state: &State, publishing: &Publishing) -> Status {
     let identity = state.identity.current();
     let orders = state.orders.follow().borrow().clone();
-    let max_age = jiff::SignedDuration::try_from(state.config.readers_max_age.duration());
-    let until = |heard: Timestamp| heard.checked_add(max_age.ok()?).ok();
+    let (config, silence) = (&state.config, state.orders.silence());
+    let later = |from: Timestamp, span: Span| {
+        from.checked_add(jiff::SignedDuration::try_from(span.duration()).ok()?).ok()
+    };
     Status {
         serial: identity.serial.to_string(),
         certificate_until: identity.not_after,
         revision: orders.as_ref().map(|orders| orders.orders.revision),
         coordinator_heard: orders.as_ref().map(|orders| orders.confirmed),
-        readers_until: orders.as_ref().and_then(|orders| until(orders.confirmed)),
+        coordinator_silent_since: silence.map(|silence| silence.since),
+        alone_from: silence.and_then(|silence| later(silence.since, config.autonomous_after)),
+        alone_until: orders
+            .as_ref()
+            .filter(|_| silence.is_some())
+            .and_then(|orders| later(orders.confirmed, config.autonomous_for)),
+        readers_until: orders
+            .as_ref()
+            .and_then(|orders| later(orders.confirmed, config.readers_max_age)),
         rsync: state.rsync.as_ref().map(|rsync| rsync.version.clone()),
         trees: publishing.statuses(),
     }

@@ -4,7 +4,7 @@
 //! scan. Both can be lost: numbers and parents come from the coordinator, and a lost scan only
 //! means that everything is read once more.
 
-use std::io;
+use std::{collections::HashSet, io};
 
 use filetree::{
     fs::{Dir, FileId},
@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use protocol::{
     digest::Digest,
     dsse::Envelope,
-    generation::{Generation, Version},
+    generation::{Epoch, Generation, Version},
     pack::JOINED_GAP_BYTES,
     statement::{Offer, Statement},
 };
@@ -44,6 +44,10 @@ pub struct Ledger {
     /// What a guard holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<HeldScan>,
+    /// What was signed and may have been sent, of a tree that may go on alone: unless the coordinator
+    /// said no, nothing else may ever have its number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<Sent>,
     /// The newest request to publish that was carried out.
     #[serde(default)]
     pub publish_requests: u64,
@@ -57,6 +61,35 @@ pub struct NotWorth {
     pub from: Digest,
     /// Manifest that it would lead to.
     pub to: Digest,
+}
+
+/// A generation that is signed and of which it is not known yet whether the coordinator has it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Sent {
+    /// The generation.
+    pub kept: Kept,
+    /// The packs that were made for it.
+    pub packs: Vec<KeptOffer>,
+}
+
+/// What the coordinator makes of a generation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// It is part of the tree's history.
+    #[default]
+    Taken,
+    /// It was pointed to while the coordinator could not be reached, and is told when it is back.
+    Untold,
+    /// It did not take it. Sites may hold it, so packs lead on from it; its number is used up.
+    Refused,
+}
+
+impl Fate {
+    fn is_taken(&self) -> bool {
+        *self == Self::Taken
+    }
 }
 
 /// An announced generation that is kept.
@@ -73,6 +106,9 @@ pub struct Kept {
     pub statement: Envelope,
     /// When it was announced.
     pub announced: Timestamp,
+    /// What the coordinator makes of it.
+    #[serde(default, skip_serializing_if = "Fate::is_taken")]
+    pub fate: Fate,
     /// The tree's root directory when it was scanned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<FileId>,
@@ -100,6 +136,9 @@ pub struct HeldScan {
     /// the source has become by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<HeldContent>,
+    /// Whether it was held while the coordinator could not be told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub untold: bool,
 }
 
 /// Retained content of a held scan.
@@ -142,9 +181,58 @@ impl Ledger {
         durable::replace_json(dir, STATE, self)
     }
 
-    /// The newest generation.
+    /// The newest generation, of those that the coordinator did not refuse.
     pub fn newest(&self) -> Option<&Kept> {
-        self.generations.last()
+        self.generations.iter().rev().find(|kept| kept.fate != Fate::Refused)
+    }
+
+    /// What the coordinator is to be told of, oldest first.
+    pub fn untold(&self) -> impl Iterator<Item = &Kept> {
+        self.generations.iter().filter(|kept| kept.fate == Fate::Untold)
+    }
+
+    /// Whether exactly this was refused by the coordinator.
+    pub fn is_refused(&self, version: Version, manifest: &Digest) -> bool {
+        let of = |kept: &&Kept| (kept.version, &kept.manifest) == (version, manifest);
+        self.generations.iter().find(of).is_some_and(|kept| kept.fate == Fate::Refused)
+    }
+
+    /// The highest number of an epoch that was refused.
+    pub fn refused(&self, epoch: Epoch) -> Option<Generation> {
+        let refused = self.generations.iter().filter(|kept| kept.fate == Fate::Refused);
+        refused.map(|kept| kept.version).filter(|v| v.epoch == epoch).map(|v| v.generation).max()
+    }
+
+    /// Gives up what the coordinator is not told of any more. It stays before all others: the last
+    /// one is the newest.
+    pub fn give_up_untold(&mut self) {
+        for kept in self.generations.iter_mut().filter(|kept| kept.fate == Fate::Untold) {
+            kept.fate = Fate::Refused;
+        }
+        self.generations.sort_by_key(|kept| kept.fate != Fate::Refused);
+    }
+
+    /// Offers that lead to the newest generation, directly or in several steps: the nearest first.
+    pub fn offers_to_newest(&self, most: usize) -> Vec<&KeptOffer> {
+        let mut found: Vec<&KeptOffer> = Vec::new();
+        let mut wanted: Vec<Digest> = self.newest().map(|kept| kept.manifest).into_iter().collect();
+        let mut visited: HashSet<Digest> = wanted.iter().copied().collect();
+        for _ in 0..MAX_CHAIN {
+            // Content may return to what it was; a circle leads nowhere.
+            let leads = |kept: &&KeptOffer| {
+                wanted.contains(&kept.offer.to)
+                    && kept.offer.from.is_none_or(|from| !visited.contains(&from))
+            };
+            let step: Vec<_> = self.offers.iter().filter(leads).collect();
+            wanted = step.iter().filter_map(|kept| kept.offer.from).collect();
+            wanted.retain(|from| visited.insert(*from));
+            found.extend(step);
+            if wanted.is_empty() || found.len() >= most {
+                break;
+            }
+        }
+        found.truncate(most);
+        found
     }
 
     /// The generation with this manifest, the newest if there are several.
@@ -181,7 +269,8 @@ impl Ledger {
 
     /// What was current at a moment: the newest generation that was announced before it.
     pub fn current_at(&self, moment: Timestamp) -> Option<&Kept> {
-        self.generations.iter().rev().find(|kept| kept.announced <= moment)
+        let was_current = |kept: &&Kept| kept.announced <= moment && kept.fate != Fate::Refused;
+        self.generations.iter().rev().find(was_current)
     }
 }
 
@@ -210,6 +299,7 @@ impl Kept {
             manifest_length: statement.manifest_length,
             statement: envelope,
             announced,
+            fate: Fate::Taken,
             root: None,
             content: false,
             shared: false,
@@ -254,3 +344,6 @@ fn is_saved(dir: &Dir, record: &ScanRecord) -> Result<bool, filetree::fs::Error>
     file.read_at(at, &mut sum)?;
     Ok(sum == *record.checksum().as_bytes())
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 //! Numbers belong to the coordinator. A statement names its parent, and when another one has become
 //! current meanwhile (a second publisher, a lost disk), the attempt starts over from that.
 
+mod alone;
 mod attempt;
 mod carry;
 mod classes;
@@ -14,6 +15,7 @@ mod hold;
 mod keep;
 mod objects;
 mod packs;
+mod served;
 mod worker;
 
 use std::{
@@ -28,6 +30,7 @@ use protocol::{
     client, filter,
     name::TreeName,
     statement::{Claim, Statement},
+    units::Span,
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -88,6 +91,28 @@ pub enum Error {
     /// The tree moved on each time.
     #[error("the tree changed while its content was retained; it is taken at the next try")]
     Moving,
+    /// Orders are too old.
+    #[error(
+        "the coordinator was last heard at {heard}, and for more than {most} (autonomous-for) no tree \
+         goes on alone; nothing new is pointed to until it is back"
+    )]
+    TooLongAlone {
+        /// When it was heard.
+        heard: Timestamp,
+        /// For how long trees go on.
+        most: Span,
+    },
+    /// No agent would follow it.
+    #[error(
+        "the coordinator knows no generation of {0} in its epoch yet, and the first one waits for it"
+    )]
+    FirstAlone(TreeName),
+    /// No agent would follow it.
+    #[error(
+        "an admin approved the next generation of {0}, which counts on the coordinator's word alone \
+         and waits for it"
+    )]
+    ApprovedAlone(TreeName),
     /// Told to end.
     #[error("the publisher is stopping")]
     Stopping,
@@ -113,6 +138,20 @@ pub enum Outcome {
         /// Bytes of the packs made for it.
         pack_bytes: u64,
     },
+    /// Publication points lead to a new generation, and the coordinator, which could not be reached,
+    /// is told when it is back.
+    Alone {
+        /// Its number.
+        generation: u64,
+        /// Entries of its manifest.
+        entries: u64,
+        /// Content bytes.
+        bytes: u64,
+        /// Bytes of the packs made for it.
+        pack_bytes: u64,
+        /// Since when the coordinator was not reached.
+        since: Timestamp,
+    },
     /// A guard stopped it, and an admin was told.
     Held {
         /// Why.
@@ -137,6 +176,12 @@ pub struct TreeStatus {
     pub last: Option<Outcome>,
     /// When that was.
     pub at: Option<Timestamp>,
+    /// Since when the coordinator was not reached, where the tree goes on without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone: Option<Timestamp>,
+    /// Generations that points lead to and that the coordinator was not told of yet.
+    #[serde(default)]
+    pub untold: u64,
 }
 
 /// A request to take a tree now; answered when that is done.

@@ -258,7 +258,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        ledger::KeptOffer,
+        ledger::{Fate, KeptOffer},
         points::{Directory, Further},
     };
 
@@ -273,6 +273,7 @@ mod tests {
                 signatures: vec![],
             },
             announced: Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hour),
+            fate: Fate::Taken,
             root: None,
             content,
             shared: false,

@@ -65,50 +65,47 @@ pub(crate) fn entries() -> Vec<Figure> {
     figures
 }
 
-/// The same of an agent that holds a tree of a stock rsync daemon, and one in versions of a publisher:
-/// both compare whole trees in memory, so these say what they take and not what they should.
-pub(crate) fn whole() -> Vec<Figure> {
-    let mut figures = Vec::new();
-    let files = files(200_000);
-    let update = format!("1,000 changes in {files} files");
-    {
-        let (testbed, tree) = with_files(files, path_in_dirs);
-        let modules = [("pub", &*testbed.path("upstream"))];
-        let rsyncd = Rsyncd::start(&testbed.path("rsyncd"), &modules, "");
-        let assignment = "keep-withdrawn = \"0s\"";
-        testbed.apply(&mirrored(&rsyncd, "", "interval = \"1m\"", assignment));
-        let enrolled = testbed.enroll_agent("agent", "site");
-        let agent = testbed.run_agent(&enrolled);
-        timed("the first sync from a stock daemon", || wait_for(&testbed, 1));
-        let first = format!("{files} new files of a stock daemon");
-        figures.push(figure("agent", &first, agent.pid(), MOST_STOCK * files as f64));
-        drop(agent);
-        change_some(files, &tree, path_in_dirs);
-        let agent = testbed.run_agent(&enrolled);
-        timed("the update from a stock daemon", || wait_for(&testbed, 2));
-        let update = format!("{update} of a stock daemon");
-        figures.push(figure("agent", &update, agent.pid(), MOST_STOCK * files as f64));
-    }
-    let (testbed, tree) = with_files(files, path_in_versions);
-    let net = OneTree::start_in(testbed, "initial-pack = true\nlayout = \"versioned\"", "");
-    net.publish();
-    let agent = net.testbed.run_agent(&net.agent);
-    timed("the first sync of versions", || wait_for(&net.testbed, 1));
-    let first = format!("{files} new files in ten versions");
-    figures.push(figure("agent", &first, agent.pid(), MOST_VERSIONS * files as f64));
+/// The same of an agent that mirrors a stock rsync daemon.
+pub(crate) fn stock() -> Vec<Figure> {
+    let files = files(1_000_000);
+    let (testbed, tree) = with_files(files, path_in_dirs);
+    let modules = [("pub", &*testbed.path("upstream"))];
+    let rsyncd = Rsyncd::start(&testbed.path("rsyncd"), &modules, "");
+    let assignment = "keep-withdrawn = \"0s\"";
+    testbed.apply(&mirrored(&rsyncd, "", "interval = \"1m\"", assignment));
+    let enrolled = testbed.enroll_agent("agent", "site");
+    let agent = testbed.run_agent(&enrolled);
+    timed("the first sync", || wait_for(&testbed, 1));
+    let first = format!("{files} new files of a stock daemon");
+    let mut figures = vec![figure("agent", &first, agent.pid(), 128.0)];
     drop(agent);
-    let agent = net.testbed.run_agent(&net.agent);
-    change_some(files, &tree, path_in_versions);
-    net.publish();
-    timed("the update of versions", || wait_for(&net.testbed, 2));
-    let update = format!("{update} in ten versions");
-    figures.push(figure("agent", &update, agent.pid(), MOST_VERSIONS * files as f64));
+    change_some(files, &tree, path_in_dirs);
+    let agent = testbed.run_agent(&enrolled);
+    timed("the update", || wait_for(&testbed, 2));
+    let update = format!("1,000 changes in {files} files of a stock daemon");
+    figures.push(figure("agent", &update, agent.pid(), 128.0));
     figures
 }
 
-/// MiB for each file.
-const MOST_STOCK: f64 = 0.001;
-const MOST_VERSIONS: f64 = 0.001;
+/// The same of an agent that holds a publisher's tree in versions.
+pub(crate) fn versions() -> Vec<Figure> {
+    let files = files(1_000_000);
+    let (testbed, tree) = with_files(files, path_in_versions);
+    let net = OneTree::start_in(testbed, "initial-pack = true\nlayout = \"versioned\"", "");
+    timed("publishing it", || net.publish());
+    let agent = net.testbed.run_agent(&net.agent);
+    timed("the first sync", || wait_for(&net.testbed, 1));
+    let first = format!("{files} new files in ten versions");
+    let mut figures = vec![figure("agent", &first, agent.pid(), 128.0)];
+    drop(agent);
+    let agent = net.testbed.run_agent(&net.agent);
+    change_some(files, &tree, path_in_versions);
+    timed("publishing the update", || net.publish());
+    timed("the update", || wait_for(&net.testbed, 2));
+    let update = format!("1,000 changes in {files} files in ten versions");
+    figures.push(figure("agent", &update, agent.pid(), 128.0));
+    figures
+}
 
 fn files(usual: u64) -> u64 {
     let wanted = std::env::var("MIRRORNET_MEMORY_FILES").ok();

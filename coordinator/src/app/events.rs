@@ -375,7 +375,10 @@ pub(super) fn log(event: &Event) {
     let (kind, details) =
         (kind.as_str(), serde_json::to_string(&event.details).unwrap_or_default());
     match event.kind {
-        EventKind::RunFailed | EventKind::CloneSuspected | EventKind::CertificateEnding => {
+        EventKind::RunFailed
+        | EventKind::GenerationRefused
+        | EventKind::CloneSuspected
+        | EventKind::CertificateEnding => {
             tracing::error!(event = kind, number, subject, details, "{text}");
         }
         EventKind::GenerationHeld | EventKind::IdentitySilent | EventKind::IdentityRevoked => {

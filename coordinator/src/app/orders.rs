@@ -12,6 +12,6 @@ mod relay;
 pub use self::{
     agent::agent,
     concerned::{Among, concerned},
-    publisher::{publisher, trees_of},
+    publisher::{is_autonomous, publisher, rules, trees_of},
     relay::parties,
 };

@@ -18,14 +18,14 @@ use protocol::{
 };
 
 use super::{
-    App, Error, Picture, Refusal,
+    App, Error, Picture, Refusal, Write,
     admission::Caller,
     effective,
     events::Told,
-    orders::{parties, trees_of},
+    orders::{is_autonomous, parties, rules, trees_of},
     picture::{SYNC, TreeContents},
 };
-use crate::db::Topic;
+use crate::db::{StoredGeneration, Topic};
 
 /// Longest reason of a hold, in bytes.
 pub(super) const MAX_REASON: usize = 4096;
@@ -43,10 +43,10 @@ impl App {
         let mut write = self.write().await?;
         let statement: Statement = verified(&write.before, caller, tree, envelope)?;
         let contents = write.before.contents.tree(tree);
-        let epoch = write.before.root.root().epoch(tree);
-        match judge(contents, epoch, &statement, envelope, write.now)? {
-            Step::Known => return Ok(Accepted { revision: write.before.revision }),
-            Step::Next => {}
+        match judge(contents, Said::of(&write.before, tree), &statement, envelope, write.now) {
+            Ok(Step::Known) => return Ok(Accepted { revision: write.before.revision }),
+            Ok(Step::Next) => {}
+            Err(refusal) => return Err(self.refuse(write, caller, &statement, refusal).await),
         }
         write.tx.add_generation(&statement, envelope, &caller.name, write.now).await?;
         // An approval is for one step: whatever comes next is judged against this generation.
@@ -57,7 +57,13 @@ impl App {
             write.tx.audit(write.now, &who, "publish-approved", tree.as_str(), &detail).await?;
         }
         let version = Version { epoch: statement.epoch, generation: statement.generation };
-        let text = format!("tree {tree} has the new generation {version}");
+        let text = match alone(&statement) {
+            Some(since) => format!(
+                "tree {tree} has the new generation {version}, with which its publisher went on alone at {}, after {since}",
+                statement.created
+            ),
+            None => format!("tree {tree} has the new generation {version}"),
+        };
         let told = Told::new(EventKind::GenerationPublished, tree, text)
             .with("generation", version)
             .with("manifest", statement.manifest)
@@ -69,6 +75,32 @@ impl App {
             [Topic::Generations, Topic::Tree(tree.clone()), Topic::Publisher(caller.name.clone())];
         let revision = self.commit(write, &topics).await?;
         Ok(Accepted { revision })
+    }
+
+    /// Tells of what a publisher has pointed to and what is not taken: sites may hold it.
+    async fn refuse(
+        &self,
+        mut write: Write,
+        caller: &Caller,
+        statement: &Statement,
+        refusal: Refusal,
+    ) -> Error {
+        let Some(since) = alone(statement) else { return refusal.into() };
+        let tree = &statement.tree;
+        let version = Version { epoch: statement.epoch, generation: statement.generation };
+        let text = format!(
+            "tree {tree}: its publisher pointed to generation {version} while it was alone, after {since}, and it is not taken: {refusal}. Sites that followed it keep it until the publisher's next generation, which gets a higher number by itself; look at what the publisher holds or fails with (`publisher status` there)"
+        );
+        let told = Told::new(EventKind::GenerationRefused, tree, text)
+            .with("generation", version)
+            .with("manifest", statement.manifest)
+            .with("publisher", &caller.name)
+            .with("alone-since", since);
+        let told = match self.tell(&mut write, told).await {
+            Ok(()) => self.commit_quietly(write).await,
+            Err(error) => Err(error),
+        };
+        told.err().unwrap_or_else(|| refusal.into())
     }
 
     /// Takes an offer. It may come before or after the statement of its target.
@@ -217,19 +249,65 @@ enum Step {
     Next,
 }
 
+/// What definitions and root say of a tree.
+#[derive(Debug, Clone, Copy)]
+struct Said {
+    epoch: Epoch,
+    /// `None` where it is not defined.
+    rules: Option<Digest>,
+    autonomous: bool,
+}
+
+impl Said {
+    fn of(picture: &Picture, tree: &TreeName) -> Self {
+        let merged = effective::tree(&picture.wanted.definitions, tree);
+        Self {
+            epoch: picture.root.root().epoch(tree),
+            rules: merged.as_ref().map(rules),
+            autonomous: is_autonomous(picture, tree),
+        }
+    }
+}
+
+/// Numbers that one statement may leave out: as many as agents believe that a tree moved on by.
+const MAX_LEFT_OUT: u64 = 1 << 20;
+
+/// Since when the publisher was alone that pointed to this without us.
+fn alone(statement: &Statement) -> Option<Timestamp> {
+    statement.basis.as_ref()?.alone
+}
+
 /// Whether a statement follows the current one.
 fn judge(
     contents: &TreeContents,
-    epoch: Epoch,
+    Said { epoch, rules, autonomous }: Said,
     statement: &Statement,
     envelope: &Envelope,
     now: Timestamp,
 ) -> Result<Step, Refusal> {
     let current = contents.current();
-    if current.is_some_and(|c| c.statement.payload_digest() == envelope.payload_digest()) {
+    let digest = envelope.payload_digest();
+    // A publisher that was alone tells its generations again where an answer was lost, and of one that
+    // it had announced before, that it has pointed to it since.
+    let version = Version { epoch: statement.epoch, generation: statement.generation };
+    let is_known = |known: &StoredGeneration| {
+        let same = (known.version, known.manifest) == (version, statement.manifest);
+        known.statement.payload_digest() == digest || same && alone(statement).is_some()
+    };
+    if contents.generations.iter().any(is_known) {
         return Ok(Step::Known);
     }
     let tree = &statement.tree;
+    if alone(statement).is_some() && !autonomous {
+        return Err(Refusal::Forbidden(format!(
+            "tree {tree} is not autonomous (any longer), so that its publisher may not go on alone"
+        )));
+    }
+    if statement.basis.is_some_and(|basis| Some(basis.rules) != rules) {
+        return Err(Refusal::ParentMismatch(format!(
+            "the definition of tree {tree} has changed since the orders by which this was made; take the new ones and try again"
+        )));
+    }
     // In a new epoch everything begins anew.
     let before = current.filter(|current| current.version.epoch == epoch);
     let matches = match (before, &statement.parent) {
@@ -252,7 +330,14 @@ fn judge(
             }
         }));
     }
-    let number = before.map_or(Generation(1), |current| current.version.generation.next());
+    let next = before.map_or(Generation(1), |current| current.version.generation.next());
+    let above = statement.basis.and_then(|basis| basis.above).map_or(next, Generation::next);
+    if above.0.saturating_sub(next.0) > MAX_LEFT_OUT {
+        return Err(Refusal::Invalid(format!(
+            "generation {above} of tree {tree} would leave out more than {MAX_LEFT_OUT} numbers after {next}"
+        )));
+    }
+    let number = next.max(above);
     if (statement.epoch, statement.generation) != (epoch, number) {
         return Err(Refusal::Invalid(format!(
             "the next generation of tree {tree} is {epoch}.{number}, not {}.{}",

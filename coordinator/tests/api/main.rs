@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod access;
+mod alone;
 mod backups;
 mod configuration;
 mod definitions;

@@ -313,6 +313,7 @@ pub fn statement(tree: &str, number: u64, content: &str, parent: Option<&str>) -
         guard: GuardVerdict { removed_files: 0, removed_bytes: 0, approved_by: None },
         created: now,
         expires: now + SignedDuration::from_hours(24),
+        basis: None,
     }
 }
 

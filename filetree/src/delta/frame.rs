@@ -55,16 +55,21 @@ pub fn compress(bytes: &[u8], prefix_len: usize, level: i32) -> io::Result<Vec<u
 /// Unpacks one frame against `prefix`; `None` when it is damaged, was made with another prefix, or
 /// does not give exactly `raw_len` bytes.
 pub fn decompress(stored: &[u8], prefix: &[u8], raw_len: u32) -> Option<Vec<u8>> {
-    if u64::from(raw_len) > MAX_FRAME_RAW_BYTES {
+    decompress_at_most(stored, prefix, raw_len).filter(|raw| raw.len() == raw_len as usize)
+}
+
+/// The same for a frame that may give less.
+pub fn decompress_at_most(stored: &[u8], prefix: &[u8], most: u32) -> Option<Vec<u8>> {
+    if u64::from(most) > MAX_FRAME_RAW_BYTES {
         return None;
     }
     let mut context = DCtx::try_create()?;
     if !prefix.is_empty() {
         context.ref_prefix(prefix).ok()?;
     }
-    let mut raw = Vec::with_capacity(raw_len as usize);
+    let mut raw = Vec::with_capacity(most as usize);
     context.decompress(&mut raw, stored).ok()?;
-    (raw.len() == raw_len as usize).then_some(raw)
+    Some(raw)
 }
 
 fn zstd_error(code: usize) -> io::Error {

@@ -71,7 +71,7 @@ pub fn inspect(pack: &Path) -> Result<Inspection, Error> {
     while (raw.len() as u32) < index.frame_count() {
         let (_, frames) = index.frames_around(raw.len() as u32)?;
         for frame in frames {
-            frames_with_base += u64::from(matches!(frame.codec, Codec::ZstdPrefix { .. }));
+            frames_with_base += u64::from(!frame.bases().is_empty());
             raw.push(frame.raw_len);
         }
     }
@@ -225,7 +225,7 @@ pub fn extract_delta(pack: &Path, path: &TreePath) -> Result<(Vec<u8>, u64), Err
             Codec::Raw => Some(stored),
             Codec::Zstd => frame::decompress(&stored, &[], frame.raw_len),
             // Deltas share a frame with files that have a prefix only if both were chosen by size.
-            Codec::ZstdPrefix { .. } => None,
+            Codec::ZstdPrefix { .. } | Codec::Differences { .. } => None,
         };
         let raw =
             raw.ok_or_else(|| not_a_delta(": it shares a frame with deltas of other kinds"))?;

@@ -6,6 +6,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
+    latest::Pointer,
     spec::AssignmentName,
     v1::agent::{AssignmentOrder, Origin, PublisherOrigin},
 };
@@ -56,7 +57,7 @@ impl Agent {
         let mut newest: Option<(protocol::generation::Version, Found)> = None;
         for point in points.in_order() {
             let found = match pointer::fetch(point, &order.name.tree, self.patience).await {
-                Ok(statement) => Found { statement, offers: vec![] },
+                Ok(Pointer { statement, offers }) => Found { statement, offers },
                 Err(error) => {
                     let (point, error) = (&point.name, crate::chain(&error));
                     tracing::info!(assignment = %order.name, point, error, "no pointer from here");

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     apply, fetch, hooks,
-    ledger::{self, Record},
+    ledger::{self, GoesBack, Record},
     observed,
     orders::{self, Orders, Verified},
     published,
@@ -296,7 +296,7 @@ impl Agent {
                 // The publisher's own word is enough for this tree while there is no other.
                 stale = false;
             } else {
-                target = self.target(orders, order)?;
+                target = self.target(orders, order, record.as_ref())?;
             }
         }
         let situation = Situation {
@@ -363,8 +363,26 @@ impl Agent {
     }
 
     /// The target that the orders name.
-    fn target(&self, orders: &Orders, order: &AssignmentOrder) -> Result<Option<Verified>, Error> {
-        self.ledger.raise_marks(|marks| Ok(orders.target(order, marks)?))
+    fn target(
+        &self,
+        orders: &Orders,
+        order: &AssignmentOrder,
+        record: Option<&Record>,
+    ) -> Result<Option<Verified>, Error> {
+        let named = self.ledger.raise_marks(|marks| Ok(orders.target(order, marks)?));
+        let Err(Error::Orders(orders::Error::GoesBack(back))) = &named else { return named };
+        let found = record.and_then(|record| record.found.as_ref());
+        let ours = found.and_then(|found| orders.went_on_to(order, found));
+        if let GoesBack::Generation { held, offered, .. } = back
+            && ours == Some(*held)
+        {
+            tracing::info!(
+                assignment = %order.name, %held, named = %offered,
+                "the publisher went on alone, and the coordinator was not told yet; what is held stays"
+            );
+            return Ok(None);
+        }
+        named
     }
 
     /// The newer target that a point had, where the tree goes on by itself.

@@ -13,7 +13,7 @@ use protocol::{
     filter::Filter,
     manifest::{
         self, Block, BlockList, BlockRef, BlockSource, Entries, Entry, Manifest, PartList,
-        PartManifest, StoredManifest,
+        PartManifest, StoredManifest, write_blocks,
     },
     name::TreeName,
     origin,
@@ -153,10 +153,27 @@ impl Store {
     }
 
     /// Keeps a manifest.
-    pub fn put(&self, manifest: &Manifest) -> Result<Digest, Error> {
-        let put = |block: Block| self.put_block(&block).map(|()| BlockRef::of(&block));
-        let list = manifest.each_block().map(put).collect::<Result<BlockList, Error>>()?;
-        self.put_list(&list)
+    pub fn put(&self, manifest: &dyn Entries) -> Result<StoredManifest, Error> {
+        self.put_each(manifest.each().map(|entry| Ok::<_, Error>(entry?)))
+    }
+
+    /// Keeps what these entries make up, without ever holding more of it than a block.
+    pub fn put_each<E: From<Error> + From<manifest::Error>>(
+        &self,
+        entries: impl IntoIterator<Item = Result<Entry, E>>,
+    ) -> Result<StoredManifest, E> {
+        let manifest = self.put_blocks(entries)?;
+        self.put_list(manifest.list())?;
+        Ok(manifest)
+    }
+
+    /// The same without its list: whoever does not want it after all has nothing to take back.
+    pub fn put_blocks<E: From<Error> + From<manifest::Error>>(
+        &self,
+        entries: impl IntoIterator<Item = Result<Entry, E>>,
+    ) -> Result<StoredManifest, E> {
+        let list = write_blocks(entries, |block| Ok(self.put_block(&block)?))?;
+        Ok(self.at(list))
     }
 
     /// Removes every manifest that is not among these.

@@ -3,7 +3,7 @@
 //! Bounded like everything that comes from a point, and given out as it came: whoever follows it
 //! verifies it first.
 
-use protocol::{dsse::Envelope, name::TreeName, origin};
+use protocol::{latest::Pointer, name::TreeName, origin};
 
 use super::{
     points::Point,
@@ -11,8 +11,8 @@ use super::{
     retries::get_from,
 };
 
-/// Longest pointer that is read, in bytes: a signed statement, with room.
-pub const MAX_LEN: u64 = 1 << 20;
+/// Longest pointer that is read, in bytes: a signed statement and offers, with room.
+pub const MAX_LEN: u64 = protocol::latest::MAX_LEN;
 
 /// Why a point has no pointer for us.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +31,7 @@ pub enum Error {
 }
 
 /// Fetches the pointer of a tree from one point.
-pub async fn fetch(point: &Point, tree: &TreeName, patience: Patience) -> Result<Envelope, Error> {
+pub async fn fetch(point: &Point, tree: &TreeName, patience: Patience) -> Result<Pointer, Error> {
     let mut bytes = Vec::new();
     let ask = Ask::up_to(origin::latest_path(tree), MAX_LEN);
     get_from(point, &ask, patience, |piece| {

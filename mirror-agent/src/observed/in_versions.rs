@@ -5,14 +5,12 @@
 //! listed alone, so that one that cannot be read keeps no other waiting. Names are told to the
 //! daemon in rules and lists of files, never as part of a path, which it would take for a pattern.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+use std::{collections::BTreeSet, path::PathBuf};
 
 use filetree::fs::Dir;
 use protocol::{
     filter::{Filter, Level, Origin},
+    manifest,
     path::TreePath,
     v1::agent::{AssignmentOrder, RsyncdOrigin, RunResult, VersionsOrder},
 };
@@ -27,7 +25,7 @@ use crate::{
     published::{Outcome, held_of},
     report::Run,
     rsync::{
-        listing::{ListedKind, Listing, NANOS},
+        listing::{Listed, ListedKind, Listing, NANOS},
         source::Asked,
     },
     versions::{Directory, Done, MAX_STATUS, Shown, Top},
@@ -62,8 +60,9 @@ pub(super) async fn sync(
         Quick::ToBeListed(quick) => quick,
     };
     let shown = look.list_through(&top_filter(versions)?, &work).await?;
-    look.tell_refused(&shown);
-    let mut directory = Directory::new(site, order, versions, &rules, top(&shown), run)?;
+    look.tell_refused(&shown.refused);
+    let mut directory =
+        Directory::new(site, order, versions, &rules, block_in_place(|| top(&shown))?, run)?;
     // Another server may be behind, and lack what is newest here.
     directory.may_remove = recorded::is_usual_server(agent, order, from)?;
     let candidates = directory.candidates()?;
@@ -72,11 +71,10 @@ pub(super) async fn sync(
     if !taken.is_empty() && !run.is_dry() {
         directory.prepare()?;
     }
-    let mut listings = look.list_versions(&taken, &work).await;
+    let mut together = look.list_versions(&taken, &work).await;
     for version in &taken {
-        let listing = match listings.remove(&version.name) {
-            Some(Ok(listing)) => Ok(listing),
-            Some(Err(error)) => Err(error),
+        let listing = match look.of_version_in(&mut together, &version.name)? {
+            Some(listing) => listing,
             None => {
                 look.of_version(&version.name, &rules.of_version(&version.name))?.list(&work).await
             }
@@ -120,9 +118,9 @@ fn note_held(
     directory: &mut Directory<'_>,
     last: Option<protocol::generation::Version>,
 ) -> Result<Held, Error> {
-    let union = directory.held(&agent.manifests)?;
-    let manifest = union.manifest()?;
-    let digest = agent.manifests.put(&manifest)?;
+    let union = block_in_place(|| directory.held(&agent.manifests))?;
+    let manifest = block_in_place(|| agent.manifests.put(&union))?;
+    let digest = manifest.digest();
     let before = directory.site.applied()?;
     let version = match (before, last) {
         (Some(before), Some(last)) if before.manifest == digest => last,
@@ -136,6 +134,14 @@ fn note_held(
         directory.site.note_applied((version, digest), rules)?;
     }
     Ok(held_of(&manifest, version, digest, rules, true)?)
+}
+
+/// What came of listing all versions at once.
+enum Together {
+    Listed(Listing),
+    /// Nobody was reached: no other version is tried after the first.
+    Unreached(Error),
+    EachAlone,
 }
 
 impl Look<'_> {
@@ -162,12 +168,14 @@ impl Look<'_> {
             return Ok(BTreeSet::new());
         }
         let file = directory.versions.status_file.as_bytes();
-        let is_small = |path: &TreePath| {
-            let listed = shown.get(path).map(|listed| &listed.kind);
-            matches!(listed, Some(ListedKind::File { size }) if *size <= MAX_STATUS)
-        };
-        let path = |shown: &Shown| shown.name.child(file).ok().filter(is_small);
-        let paths: Vec<TreePath> = candidates.iter().filter_map(path).collect();
+        let mut paths: Vec<TreePath> = Vec::new();
+        for candidate in candidates {
+            let Ok(path) = candidate.name.child(file) else { continue };
+            let listed = block_in_place(|| shown.get(&path))?;
+            if listed.is_some_and(|listed| listed.is_file() && listed.size() <= MAX_STATUS) {
+                paths.push(path);
+            }
+        }
         if paths.is_empty() {
             return Ok(BTreeSet::new());
         }
@@ -198,15 +206,10 @@ impl Look<'_> {
     }
 
     /// Lists all versions that are worked on at once. Where that fails for another reason than
-    /// the connection, nothing is given for them, and each is to be listed alone.
-    async fn list_versions(
-        &self,
-        versions: &[Shown],
-        work: &std::path::Path,
-    ) -> BTreeMap<TreePath, Result<Listing, Error>> {
-        let mut listings = BTreeMap::new();
+    /// the connection, each is to be listed alone.
+    async fn list_versions(&self, versions: &[Shown], work: &std::path::Path) -> Together {
         if versions.is_empty() {
-            return listings;
+            return Together::EachAlone;
         }
         let all = match filter_of(self.order, versions.iter().map(|version| &version.name)) {
             Ok(filter) => self.list_through(&filter, work).await,
@@ -214,24 +217,35 @@ impl Look<'_> {
         };
         match all {
             Ok(all) => {
-                self.tell_refused(&all);
-                for Shown { name, .. } in versions {
-                    if all.get(name).is_some() {
-                        let own = all.below(name).without_links(self.rules.symlinks);
-                        listings.insert(name.clone(), Ok(own));
-                    }
-                }
+                self.tell_refused(&all.refused);
+                Together::Listed(all)
             }
-            Err(error) if !error.reached() => {
-                if let Some(first) = versions.first() {
-                    listings.insert(first.name.clone(), Err(error));
-                }
-            }
+            Err(error) if !error.reached() => Together::Unreached(error),
             Err(error) => {
                 tracing::info!(error = crate::chain(&error), "each version is listed alone");
+                Together::EachAlone
             }
         }
-        listings
+    }
+
+    /// What the listing of all versions shows of one; `None` where it has to be listed alone.
+    fn of_version_in(
+        &self,
+        together: &mut Together,
+        name: &TreePath,
+    ) -> Result<Option<Result<Listing, Error>>, Error> {
+        Ok(match std::mem::replace(together, Together::EachAlone) {
+            Together::Listed(all) => {
+                let own = block_in_place(|| match all.get(name)? {
+                    Some(_) => all.below(name)?.without_links(self.rules.symlinks).map(Some),
+                    None => Ok(None),
+                })?;
+                *together = Together::Listed(all);
+                own.map(Ok)
+            }
+            Together::Unreached(error) => Some(Err(error)),
+            Together::EachAlone => None,
+        })
     }
 
     async fn bring_version(
@@ -245,8 +259,11 @@ impl Look<'_> {
         let name = &version.name;
         let live = directory.site.live.join(apply::os_path(name));
         if self.run.is_dry() && !live.is_dir() {
-            for listed in listing.entries().iter().filter(|listed| !listed.is_dir()) {
-                self.run.foresee_transfer(&listed.path, Some(name));
+            for listed in listing.each() {
+                let listed = listed?;
+                if !listed.is_dir() {
+                    self.run.foresee_transfer(&listed.path, Some(name));
+                }
             }
             return Ok(Done::Changed);
         }
@@ -269,7 +286,7 @@ impl Look<'_> {
                 }
             }
         };
-        Ok(match look.bring_unit(&mut site, unit, work, &mut share).await? {
+        Ok(match look.bring_unit(&mut site, unit, work, Some(&mut share)).await? {
             Brought::Nothing => Done::UpToDate,
             Brought::Foreseen | Brought::Switched(..) => Done::Changed,
         })
@@ -316,23 +333,23 @@ fn rule_for(name: &TreePath) -> String {
     format!("+ /{escaped}/")
 }
 
-fn top(listing: &Listing) -> Top {
+fn top(listing: &Listing) -> Result<Top, manifest::Error> {
     let mut top = Top::default();
-    for listed in listing.entries().iter().filter(|listed| listed.path.parent().is_none()) {
-        top.names.insert(listed.path.clone());
-        match &listed.kind {
-            ListedKind::Dir => top.dirs.push(Shown {
-                name: listed.path.clone(),
-                mode: listed.mode,
-                mtime: listed.mtime.saturating_mul(NANOS),
-            }),
-            ListedKind::Symlink { target } => {
-                top.links.push((listed.path.clone(), target.clone()));
+    for listed in listing.each() {
+        let Listed { path: name, kind, mode, mtime } = listed?;
+        if name.parent().is_some() {
+            continue;
+        }
+        top.names.insert(name.clone());
+        match kind {
+            ListedKind::Dir => {
+                top.dirs.push(Shown { name, mode, mtime: mtime.saturating_mul(NANOS) });
             }
+            ListedKind::Symlink { target } => top.links.push((name, target)),
             ListedKind::File { .. } => {}
         }
     }
-    top
+    Ok(top)
 }
 
 fn small_file(dir: &Dir, path: &TreePath) -> Option<Vec<u8>> {

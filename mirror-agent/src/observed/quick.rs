@@ -9,13 +9,14 @@ use jiff::{SignedDuration, Timestamp};
 use protocol::{
     digest::{Digest, DigestWriter},
     filter::{Filter, Level, Origin},
+    manifest,
     v1::agent::AssignmentOrder,
 };
 
 use crate::{
     agent::Agent,
     ledger::{self, Quick, Record},
-    rsync::listing::{Listed, ListedKind},
+    rsync::listing::{ListedKind, Listing},
 };
 
 /// How long the small files are believed.
@@ -36,10 +37,11 @@ pub(super) fn filter(patterns: &[String]) -> Option<Filter> {
 }
 
 /// What the listing of the small files shows. `None` when there is no such file.
-pub(super) fn digest(listed: &[Listed]) -> Option<Digest> {
+pub(super) fn digest(listing: &Listing) -> Result<Option<Digest>, manifest::Error> {
     let mut digest = DigestWriter::new();
     let mut files = 0;
-    for listed in listed {
+    for listed in listing.each() {
+        let listed = listed?;
         let ListedKind::File { size } = listed.kind else { continue };
         digest.update(listed.path.as_bytes());
         digest.update(&[0]);
@@ -47,7 +49,7 @@ pub(super) fn digest(listed: &[Listed]) -> Option<Digest> {
         digest.update(&listed.mtime.to_le_bytes());
         files += 1;
     }
-    (files > 0).then(|| digest.finish())
+    Ok((files > 0).then(|| digest.finish()))
 }
 
 /// Whether they are as they were when the whole tree was listed, not long ago.

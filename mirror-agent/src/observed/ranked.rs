@@ -13,7 +13,7 @@
 
 use jiff::Timestamp;
 use protocol::{
-    manifest::Manifest,
+    manifest::{self, Entries, Entry},
     path::TreePath,
     v1::agent::{AssignmentOrder, Origin, RsyncdOrigin},
 };
@@ -24,7 +24,7 @@ use crate::{
     apply::Site,
     published::Outcome,
     report::Run,
-    rsync::listing::{Listed, ListedKind, Listing, NANOS},
+    rsync::listing::{Listing, NANOS},
 };
 
 /// Most servers that are asked beside the first.
@@ -93,7 +93,7 @@ pub(super) fn check_time(
     order: &AssignmentOrder,
     from: &RsyncdOrigin,
     listing: &Listing,
-    held: &Manifest,
+    held: &dyn Entries,
 ) -> Result<(), Error> {
     let record = agent.ledger.record(&order.name)?;
     let taken_from = record.and_then(|record| record.taken_from);
@@ -104,7 +104,7 @@ pub(super) fn check_time(
     if !taken_from.as_ref().is_some_and(counts) {
         return Ok(());
     }
-    match older(listing, held, &order.quick_list) {
+    match older(listing, held, &order.quick_list)? {
         None => Ok(()),
         Some((path, there, here)) => Err(Error::Behind {
             tree: order.name.tree.clone(),
@@ -116,34 +116,46 @@ pub(super) fn check_time(
     }
 }
 
-/// A file that shows that a listing is of an earlier time than what is held.
+/// A file that shows that a listing is of an earlier time than what is held, with its time there, or
+/// the newest there, and its time here.
+type Older = (TreePath, Timestamp, Timestamp);
+
+/// The first such file.
 fn older(
     listing: &Listing,
-    held: &Manifest,
+    held: &dyn Entries,
     quick_list: &[String],
-) -> Option<(TreePath, Timestamp, Timestamp)> {
+) -> Result<Option<Older>, manifest::Error> {
     let time = |seconds: i64| Timestamp::from_second(seconds).unwrap_or_default();
     let filter = quick::filter(quick_list).filter(|_| !quick_list.is_empty());
-    let quick: Vec<_> = held
-        .entries()
-        .iter()
-        .filter(|entry| entry.is_file())
-        .filter(|entry| filter.as_ref().is_some_and(|it| it.keeps(&entry.path, false)))
-        .filter_map(|entry| Some((entry, listing.get(&entry.path)?)))
-        .collect();
-    if !quick.is_empty() {
-        let is_older = |(entry, listed): &&(&protocol::manifest::Entry, &Listed)| {
-            listed.mtime < entry.mtime.div_euclid(NANOS)
-        };
-        let (entry, listed) = quick.iter().find(is_older)?;
-        let here = entry.mtime.div_euclid(NANOS);
-        return Some((entry.path.clone(), time(listed.mtime), time(here)));
+    let mut has_quick = false;
+    let mut newest: Option<Entry> = None;
+    for entry in held.each() {
+        let entry = entry?;
+        if !entry.is_file() {
+            continue;
+        }
+        if filter.as_ref().is_some_and(|filter| filter.keeps(&entry.path, false))
+            && let Some(listed) = listing.get(&entry.path)?
+        {
+            has_quick = true;
+            let here = entry.mtime.div_euclid(NANOS);
+            if listed.mtime < here {
+                return Ok(Some((entry.path, time(listed.mtime), time(here))));
+            }
+        }
+        if newest.as_ref().is_none_or(|newest| newest.mtime <= entry.mtime) {
+            newest = Some(entry);
+        }
     }
-    let is_file = |listed: &&Listed| matches!(listed.kind, ListedKind::File { .. });
-    let there = listing.entries().iter().filter(is_file).map(|listed| listed.mtime).max();
-    let newest =
-        held.entries().iter().filter(|entry| entry.is_file()).max_by_key(|entry| entry.mtime)?;
+    let Some(newest) = newest.filter(|_| !has_quick) else { return Ok(None) };
+    let mut there = i64::MIN;
+    for listed in listing.each() {
+        let listed = listed?;
+        if listed.is_file() {
+            there = there.max(listed.mtime);
+        }
+    }
     let here = newest.mtime.div_euclid(NANOS);
-    let there = there.unwrap_or(i64::MIN);
-    (there < here).then(|| (newest.path.clone(), time(there), time(here)))
+    Ok((there < here).then(|| (newest.path, time(there), time(here))))
 }

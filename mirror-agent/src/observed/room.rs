@@ -2,11 +2,8 @@
 
 use filetree::area::Footprint;
 
-use super::{Error, Look, STAGE, size};
-use crate::{
-    apply::{self, Site},
-    rsync::listing::{Listed, ListedKind, Listing},
-};
+use super::{Error, Look, STAGE, differences::Differing};
+use crate::apply::{self, Site};
 
 impl Look<'_> {
     /// Refuses a run that would fill the disk before anything is fetched for it: the files, the
@@ -14,18 +11,14 @@ impl Look<'_> {
     pub(super) fn check_room(
         &self,
         site: &Site,
-        listing: &Listing,
-        wanted: &[&Listed],
+        differing: &Differing<'_>,
         work: &std::path::Path,
     ) -> Result<(), Error> {
         let there = arrived_already(&work.join(STAGE));
         let staged = site.area().staging().held().map_err(apply::Error::from)?;
-        let bytes: u64 = wanted.iter().map(|listed| size(listed)).sum();
-        let others = listing.entries().iter();
-        let others = others.filter(|l| !matches!(l.kind, ListedKind::File { .. })).count() as u64;
         let footprint = Footprint {
-            bytes: bytes.saturating_sub(there + staged.0),
-            inodes: (wanted.len() as u64).saturating_sub(staged.1).saturating_add(others),
+            bytes: differing.bytes.saturating_sub(there + staged.0),
+            inodes: differing.files.saturating_sub(staged.1).saturating_add(differing.others),
         };
         Ok(site.check_room_for(footprint, &|notice| self.run.notice(notice))?)
     }

@@ -73,6 +73,7 @@ impl World {
             guard: GuardVerdict { removed_files: 0, removed_bytes: 0, approved_by: None },
             created: at(0),
             expires: at(9_000),
+            basis: None,
         };
         let head = Head {
             network: "net".parse().unwrap(),
@@ -421,6 +422,23 @@ fn an_autonomous_tree_follows_what_its_publisher_signed_and_no_admin_had_to_appr
     seen.raise_tree(&newer.tree, fifth, digest("five")).unwrap();
     let back = find(&world, &world.publisher_key, &newer, &seen, late);
     assert!(matches!(back, Err(Error::GoesBack(_))), "{back:?}");
+}
+
+#[test]
+fn what_was_gone_on_to_is_known_by_the_publishers_word_also_when_heads_are_good_again() {
+    let mut world = World::new();
+    let mut newer = world.statement.clone();
+    newer.generation = Generation(4);
+    let ask = |world: &World, key: &SigningKey| {
+        let orders = Orders::verify(world.orders(), &world.trust(), &mut Marks::default()).unwrap();
+        let found = Found { statement: claim(key, &newer), offers: vec![] };
+        orders.went_on_to(&orders.wanted.assignments[0], &found)
+    };
+    assert_eq!(ask(&world, &world.publisher_key), None, "the tree does not go on by itself");
+    world.autonomous = true;
+    let fourth = Version { epoch: Epoch::FIRST, generation: Generation(4) };
+    assert_eq!(ask(&world, &world.publisher_key), Some(fourth));
+    assert_eq!(ask(&world, &SigningKey::generate().unwrap()), None, "somebody else's word");
 }
 
 #[test]

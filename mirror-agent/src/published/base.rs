@@ -151,38 +151,6 @@ impl<M: Entries + From<Manifest>> Base<M> {
         Ok(())
     }
 
-    /// What a run takes away from here, and what it leaves.
-    pub(crate) fn removals(
-        &self,
-        want: &dyn Entries,
-        rules: &Rules,
-        signed: bool,
-        order: &AssignmentOrder,
-    ) -> Result<Removals, apply::Error> {
-        let all: (Manifest, Manifest);
-        // Rules are written for the whole tree, so a version is looked at as it lies in it.
-        let (have, want): (&dyn Entries, &dyn Entries) = match rules.version() {
-            None => (&self.manifest, want),
-            Some(version) => {
-                all = (within(&self.manifest, version)?, within(want, version)?);
-                (&all.0, &all.1)
-            }
-        };
-        let change = Change {
-            have,
-            have_filter: self.rules.as_ref().map(|rules| &rules.filter),
-            want,
-            filter: &rules.filter,
-            signed,
-            on_exclude: order.on_exclude,
-        };
-        let removals = change.removals()?;
-        Ok(match rules.version() {
-            None => removals,
-            Some(version) => removals.below(version),
-        })
-    }
-
     /// Leaves what was found and is not wanted out of the comparison: it is not ours to remove.
     fn narrow(&mut self, want: &dyn Entries, rules: &Rules) -> Result<(), apply::Error> {
         if self.rules.is_some() {
@@ -199,6 +167,40 @@ impl<M: Entries + From<Manifest>> Base<M> {
         // Parents of wanted paths are wanted, but one may be no directory here.
         self.manifest = Manifest::new(kept).unwrap_or_default().into();
         Ok(())
+    }
+}
+
+impl<M: Entries> Base<M> {
+    /// What a run takes away from here, and what it leaves.
+    pub(crate) fn removals(
+        &self,
+        want: &dyn Entries,
+        rules: &Rules,
+        signed: bool,
+        order: &AssignmentOrder,
+    ) -> Result<Removals, apply::Error> {
+        let all;
+        // Rules are written for the whole tree, so a version is looked at as it lies in it.
+        let (have, want): (&dyn Entries, &dyn Entries) = match rules.version() {
+            None => (&self.manifest, want),
+            Some(version) => {
+                all = (within(&self.manifest, version), within(want, version));
+                (&all.0, &all.1)
+            }
+        };
+        let change = Change {
+            have,
+            have_filter: self.rules.as_ref().map(|rules| &rules.filter),
+            want,
+            filter: &rules.filter,
+            signed,
+            on_exclude: order.on_exclude,
+        };
+        let removals = change.removals()?;
+        Ok(match rules.version() {
+            None => removals,
+            Some(version) => removals.below(version),
+        })
     }
 }
 

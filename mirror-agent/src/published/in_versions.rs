@@ -14,7 +14,7 @@ use filetree::{
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
-    manifest::{Entry, EntryKind, Manifest},
+    manifest::{self, Entries, Entry, EntryKind, Manifest, StoredManifest},
     path::TreePath,
     v1::agent::{AssignmentOrder, PublisherOrigin, VersionsOrder},
 };
@@ -63,17 +63,17 @@ pub(super) async fn sync(
     // Directories of versions are followed whole.
     let want =
         want.whole().ok_or(protocol::pack::Error::Partial).map_err(fetch::manifest::Error::Pack)?;
-    let want = block_in_place(|| want.load()).map_err(apply::Error::from)?;
-    let mut directory = Directory::new(site, order, versions, &rules, top(&want), run)?;
-    let held = directory.held(&agent.manifests)?;
+    let top = block_in_place(|| top(want)).map_err(apply::Error::from)?;
+    let mut directory = Directory::new(site, order, versions, &rules, top, run)?;
+    let held = block_in_place(|| directory.held(&agent.manifests))?;
     let rsync = rsync_source(agent, order, from, target.statement.generation, run);
     let round = Round {
         agent,
         order,
         target,
         run,
-        want: &want,
-        have: held.manifest()?,
+        want,
+        have: held,
         chain: &chain,
         no_pack: &no_pack,
         points: &points,
@@ -82,12 +82,13 @@ pub(super) async fn sync(
     let candidates = directory.candidates()?;
     let ready = round.ready(&directory, &candidates).await?;
     let taken = directory.take(candidates, &ready);
-    round.guard(&base, held, &taken, &rules).await?;
+    let parts = block_in_place(|| round.parts(&taken))?;
+    round.guard(&base, &taken, &parts, &rules).await?;
     if !taken.is_empty() && !run.is_dry() {
         directory.prepare()?;
     }
-    for version in &taken {
-        match round.bring(&directory, version).await {
+    for (version, want) in taken.iter().zip(parts) {
+        match round.bring(&directory, version, want).await {
             Ok(done) => directory.complete(version, done)?,
             Err(error) => directory.fail(version, crate::chain(&error)),
         }
@@ -96,7 +97,7 @@ pub(super) async fn sync(
     if run.is_dry() {
         return Ok((directory.tally.result(true), None));
     }
-    let union = directory.held(&agent.manifests)?;
+    let union = block_in_place(|| directory.held(&agent.manifests))?;
     directory.remember(&agent.ledger, &union)?;
     let result = directory.tally.result(false);
     if !directory.tally.is_whole() {
@@ -108,7 +109,7 @@ pub(super) async fn sync(
         directory.site.note_applied(generation, &rules)?;
     }
     // What is counted is what lies here; what it is called is what the publisher announced.
-    let held = held_of(&union.manifest()?, generation.0, generation.1, &rules, false)?;
+    let held = held_of(&union, generation.0, generation.1, &rules, false)?;
     Ok((result, Some(held)))
 }
 
@@ -118,9 +119,9 @@ struct Round<'a> {
     order: &'a AssignmentOrder,
     target: &'a Verified,
     run: &'a Run,
-    want: &'a Manifest,
+    want: &'a StoredManifest,
     /// What lies here, all versions together.
-    have: Manifest,
+    have: Union,
     chain: &'a [Link],
     no_pack: &'a NoPack,
     points: &'a Arc<crate::fetch::points::Points>,
@@ -161,14 +162,15 @@ impl Round<'_> {
         let mut unread = Vec::new();
         for Shown { name, .. } in candidates {
             let path = name.child(directory.versions.status_file.as_bytes()).ok();
-            let Some(entry) = path.and_then(|path| self.want.get(&path)) else { continue };
+            let found = path.map_or(Ok(None), |path| self.want.find(&path));
+            let Some(entry) = found.map_err(apply::Error::from)? else { continue };
             let Some(digest) = entry.digest().filter(|_| entry.size() <= MAX_STATUS) else {
                 continue;
             };
             if known.contains(&digest) {
                 ready.insert(name.clone());
             } else {
-                unread.push((name.clone(), entry.clone()));
+                unread.push((name.clone(), entry));
             }
         }
         for (name, entry) in unread {
@@ -199,38 +201,47 @@ impl Round<'_> {
         Ok(Some(text_of(&file)?))
     }
 
+    /// The manifests that these versions are to have, in the same order.
+    fn parts(&self, taken: &[Shown]) -> Result<Vec<StoredManifest>, fetch::manifest::Error> {
+        let of = |version: &Shown| {
+            let entries = part(self.want, &version.name)?;
+            self.agent.manifests.put_blocks(entries.map(|entry| Ok(entry?)))
+        };
+        taken.iter().map(of).collect()
+    }
+
     /// Stops the run before anything is fetched, if the versions together lose more than anybody's
     /// signature speaks of.
     async fn guard(
         &self,
         base: &Base,
-        held: Union,
         taken: &[Shown],
+        parts: &[StoredManifest],
         rules: &Rules,
     ) -> Result<(), Error> {
-        let mut wanted = held;
-        for version in taken {
-            let manifest =
-                part(self.want, &version.name).map_err(crate::fetch::manifest::Error::from)?;
-            wanted.insert(version.clone(), manifest);
+        let mut wanted = self.have.clone();
+        for (version, part) in taken.iter().zip(parts) {
+            wanted.insert(version, part.clone());
         }
-        let wanted = wanted.manifest()?;
-        let (digest, of_base) = (base.digest, base.rules.clone());
-        let manifest = (&self.have).into();
-        let have = Base { manifest, digest, rules: of_base, adopted: false };
+        let (manifest, digest) = (self.have.clone(), base.digest);
+        let have = Base { manifest, digest, rules: base.rules.clone(), adopted: false };
         let removals = block_in_place(|| have.removals(&wanted, rules, true, self.order))?;
         removals.notices().for_each(|notice| self.run.notice(notice));
         let Self { agent, order, target, .. } = *self;
-        let want_digest = wanted.digest();
-        let step = Step { agent, order, target, base: &have, want: &wanted, want_digest, rules };
+        let (have, held) = (&have.manifest, digest);
+        let step = Step { agent, order, target, have, held, want: &wanted, rules };
         step.guard(&removals, self.run).await
     }
 
-    async fn bring(&self, directory: &Directory<'_>, version: &Shown) -> Result<Done, Error> {
+    async fn bring(
+        &self,
+        directory: &Directory<'_>,
+        version: &Shown,
+        want: StoredManifest,
+    ) -> Result<Done, Error> {
         let Self { agent, order, run, .. } = *self;
         let name = &version.name;
         let rules = directory.rules.of_version(name);
-        let want = part(self.want, name).map_err(crate::fetch::manifest::Error::from)?;
         if let Some((held, held_rules)) = directory.site.version_held(name)?
             && held == want.digest()
             && held_rules.same_as(&rules)
@@ -239,9 +250,12 @@ impl Round<'_> {
         }
         let live: PathBuf = directory.site.live.join(apply::os_path(name));
         if run.is_dry() && !live.is_dir() {
-            let files = want.entries().iter().filter(|entry| !entry.is_dir());
-            let kept = files.filter(|entry| rules.keeps(&entry.path, false));
-            kept.for_each(|entry| run.foresee_transfer(&entry.path, Some(name)));
+            for entry in want.each() {
+                let entry = entry.map_err(apply::Error::from)?;
+                if !entry.is_dir() && rules.keeps(&entry.path, false) {
+                    run.foresee_transfer(&entry.path, Some(name));
+                }
+            }
             return Ok(Done::Changed);
         }
         let want = Arc::new(want);
@@ -271,7 +285,7 @@ impl Round<'_> {
         if !same {
             agent.tell_begun(run);
         }
-        agent.manifests.put(&want)?;
+        agent.manifests.put_list(want.list())?;
         let sources = self.sources();
         for part in plan.needs_in_parts(SHARED_AT_A_TIME) {
             let part = part.map_err(apply::Error::from)?;
@@ -298,7 +312,7 @@ impl Round<'_> {
         &self,
         site: &mut Site,
         plan: &filetree::plan::Plan,
-        want: &Manifest,
+        want: &StoredManifest,
         rules: &Rules,
     ) -> Result<filetree::switch::SwitchReport, apply::Error> {
         self.run.progress().phase("apply", "entries", plan.change_count());
@@ -318,18 +332,22 @@ impl Round<'_> {
     }
 }
 
-fn top(manifest: &Manifest) -> Top {
+fn top(manifest: &StoredManifest) -> Result<Top, manifest::Error> {
     let mut top = Top::default();
-    for entry in manifest.entries().iter().filter(|entry| entry.path.parent().is_none()) {
-        let name = entry.path.clone();
+    for entry in manifest.each() {
+        let entry = entry?;
+        if entry.path.parent().is_some() {
+            continue;
+        }
+        let name = entry.path;
         top.names.insert(name.clone());
-        match &entry.kind {
+        match entry.kind {
             EntryKind::Dir => top.dirs.push(Shown { name, mode: entry.mode, mtime: entry.mtime }),
-            EntryKind::Symlink { target } => top.links.push((name, target.clone())),
+            EntryKind::Symlink { target } => top.links.push((name, target)),
             EntryKind::File { .. } => {}
         }
     }
-    top
+    Ok(top)
 }
 
 fn text_of(file: &File) -> Result<Vec<u8>, apply::Error> {

@@ -15,7 +15,7 @@ use super::{
     child::{Call, Error, Limits, Needs, Passed, Programs, run},
     exit::Failure,
     figures::Figures,
-    listing::{Listing, OUT_FORMAT},
+    listing::{Lines, Listing, OUT_FORMAT},
     pipe::{Duplex, Pipe, new_token},
 };
 use crate::{line::Line, run_log::RunLog};
@@ -86,9 +86,11 @@ impl Source {
     /// Lists everything that `filter` keeps. `work` is a private directory. The bytes that passed
     /// are told in any case.
     pub async fn list(&self, filter: &Filter, work: &Path) -> (Passed, Result<Listing, Error>) {
-        let prepared = fresh_dir(work, "listing")
-            .and_then(|dir| Ok((dir, rule_arguments(filter, work)?, self.pipe(work)?)));
-        let (empty, rules, pipe) = match prepared {
+        let prepared = fresh_dir(work, "listing").and_then(|dir| {
+            let lines = Lines::begin(filter, work)?;
+            Ok((dir, rule_arguments(filter, work)?, self.pipe(work)?, lines))
+        });
+        let (empty, rules, pipe, mut lines) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => return (Passed::default(), Err(error)),
         };
@@ -102,7 +104,6 @@ impl Source {
         // What rsync cannot be told is left out by our own filter, below.
         args.extend(rules);
         args.extend(self.place(self.path.trim_matches('/'), &empty));
-        let mut listing = Listing::default();
         let mut needs = self.needs(LISTING_BYTES);
         needs.file_bytes = NOTES_BYTES;
         needs.read.extend([empty.clone(), work.join(RULES)]);
@@ -110,11 +111,18 @@ impl Source {
         let mut figures = Figures::default();
         let each = |line: &[u8]| match figures.take(line) {
             true => Ok(()),
-            false => listing.push_line(line),
+            false => lines.push_line(line),
         };
         let (passed, done) = run(call, pipe, each).await;
         let passed = Passed { figures, ..passed };
-        (passed, done.map(|()| listing.finish(|path, is_dir| filter.keeps(path, is_dir))))
+        if let Err(error) = done {
+            return (passed, Err(error));
+        }
+        // Of a large tree that is some seconds of work.
+        match tokio::task::spawn_blocking(move || lines.finish()).await {
+            Ok(listing) => (passed, listing.map_err(Error::from)),
+            Err(error) => (passed, Err(Error::Io(error.into()))),
+        }
     }
 
     /// Brings exactly these files into `stage`, an existing private directory, at the same paths.
@@ -132,22 +140,36 @@ impl Source {
         let mut passed = Passed::default();
         let mut compress = self.compress;
         for batch in files.chunks(BATCH_FILES) {
-            loop {
-                let (moved, result) = self.fetch_batch(batch, bases, stage, work, compress).await;
-                passed += moved;
-                match result {
-                    Err(Error::Failed(Failure::RefusedOption { .. })) if compress => {
-                        compress = false;
-                    }
-                    Err(error) => return (passed, Err(error)),
-                    Ok(()) => break,
-                }
+            let (moved, result) = self.fetch_batch(batch, bases, stage, work, &mut compress).await;
+            passed += moved;
+            if result.is_err() {
+                return (passed, result);
             }
         }
         (passed, Ok(()))
     }
 
-    async fn fetch_batch(
+    /// The same for at most [`BATCH_FILES`] files, of which more may follow: `compress` says whether to
+    /// ask for compression, and no longer does once the server has refused it.
+    pub async fn fetch_batch(
+        &self,
+        files: &[Asked],
+        bases: &[PathBuf],
+        stage: &Path,
+        work: &Path,
+        compress: &mut bool,
+    ) -> (Passed, Result<(), Error>) {
+        let (mut passed, mut result) = self.fetch_as(files, bases, stage, work, *compress).await;
+        if *compress && matches!(result, Err(Error::Failed(Failure::RefusedOption { .. }))) {
+            *compress = false;
+            let moved;
+            (moved, result) = self.fetch_as(files, bases, stage, work, false).await;
+            passed += moved;
+        }
+        (passed, result)
+    }
+
+    async fn fetch_as(
         &self,
         files: &[Asked],
         bases: &[PathBuf],

@@ -97,8 +97,7 @@ impl Repair<'_> {
                     Some(Need { path, ..need.clone() })
                 };
                 let needs = needs.iter().filter_map(named).collect();
-                let have = block_in_place(|| within(&**self.have, version));
-                (home, needs, Some(have.map_err(apply::Error::from)?))
+                (home, needs, Some(within(&**self.have, version)))
             }
         };
         let (points, rsync);

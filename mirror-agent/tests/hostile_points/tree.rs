@@ -219,6 +219,7 @@ fn tree_of(dir: &Path, sizes: &[usize], dirs: usize) -> Tree {
         guard: GuardVerdict { removed_files: 0, removed_bytes: 0, approved_by: None },
         created: jiff::Timestamp::UNIX_EPOCH,
         expires: jiff::Timestamp::MAX,
+        basis: None,
     };
     let me = concat!(
         r#"{"network":"net","role":"agent","name":"a","serial":"1","#,

@@ -36,6 +36,12 @@ pub enum Codec {
         /// Ranges of old files, at most [`MAX_BASES`] and [`MAX_PREFIX_BYTES`] together.
         bases: Vec<BaseRange>,
     },
+    /// One zstd frame with the same prefix; what it unpacks to says how the content is made of the
+    /// prefix: copies of it, byte by byte with a difference added, and new bytes between them.
+    Differences {
+        /// As in [`Codec::ZstdPrefix`].
+        bases: Vec<BaseRange>,
+    },
 }
 
 /// Some bytes of an old file, or of the plain text of a deflate stream in it.
@@ -76,13 +82,20 @@ impl Stream {
     }
 }
 
+impl Codec {
+    /// What is needed of old files.
+    pub fn bases(&self) -> &[BaseRange] {
+        match self {
+            Self::ZstdPrefix { bases } | Self::Differences { bases } => bases,
+            Self::Raw | Self::Zstd => &[],
+        }
+    }
+}
+
 impl Frame {
     /// What it is compressed against.
     pub fn bases(&self) -> &[BaseRange] {
-        match &self.codec {
-            Codec::ZstdPrefix { bases } => bases,
-            Codec::Raw | Codec::Zstd => &[],
-        }
+        self.codec.bases()
     }
 }
 
@@ -91,6 +104,9 @@ const ZSTD: u8 = 1;
 const ZSTD_PREFIX: u8 = 2;
 /// As [`ZSTD_PREFIX`], with bases in the plain text of streams.
 const ZSTD_INSIDE: u8 = 3;
+const DIFFERENCES: u8 = 4;
+/// As [`DIFFERENCES`], with bases in the plain text of streams.
+const DIFFERENCES_INSIDE: u8 = 5;
 
 // In which stream a base is.
 const NO_STREAM: u64 = 0;
@@ -116,9 +132,15 @@ impl Context {
                 rows.byte(ZSTD).varint(u64::from(frame.stored_len));
                 rows.varint(u64::from(frame.raw_len));
             }
-            Codec::ZstdPrefix { bases } => {
+            Codec::ZstdPrefix { bases } | Codec::Differences { bases } => {
                 let is_inside = bases.iter().any(|base| base.stream.is_some());
-                rows.byte(if is_inside { ZSTD_INSIDE } else { ZSTD_PREFIX });
+                let of_differences = matches!(frame.codec, Codec::Differences { .. });
+                rows.byte(match (of_differences, is_inside) {
+                    (false, false) => ZSTD_PREFIX,
+                    (false, true) => ZSTD_INSIDE,
+                    (true, false) => DIFFERENCES,
+                    (true, true) => DIFFERENCES_INSIDE,
+                });
                 rows.varint(u64::from(frame.stored_len));
                 rows.varint(u64::from(frame.raw_len)).varint(bases.len() as u64);
                 let rows = &mut to.content;
@@ -158,12 +180,16 @@ impl Context {
         let (codec, raw_len) = match code {
             RAW => (Codec::Raw, stored_len),
             ZSTD => (Codec::Zstd, read_raw_len(rows)?),
-            ZSTD_PREFIX | ZSTD_INSIDE => {
+            ZSTD_PREFIX | ZSTD_INSIDE | DIFFERENCES | DIFFERENCES_INSIDE => {
                 let raw_len = read_raw_len(rows)?;
                 let count = rows.varint_up_to("frame's bases", MAX_BASES as u64)?;
-                let bases =
-                    self.read_bases(count, code == ZSTD_INSIDE, &mut from.content, from_entries)?;
-                (Codec::ZstdPrefix { bases }, raw_len)
+                let is_inside = matches!(code, ZSTD_INSIDE | DIFFERENCES_INSIDE);
+                let bases = self.read_bases(count, is_inside, &mut from.content, from_entries)?;
+                let codec = match code {
+                    ZSTD_PREFIX | ZSTD_INSIDE => Codec::ZstdPrefix { bases },
+                    _ => Codec::Differences { bases },
+                };
+                (codec, raw_len)
             }
             _ => return Err(rows.invalid("kind of frame")),
         };

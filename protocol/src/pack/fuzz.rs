@@ -74,6 +74,7 @@ impl Rows {
         let directory = header::Directory {
             placed: false,
             inside: random.below(2) == 0,
+            differences: random.below(2) == 0,
             ops: vec![header::OpBlockRef {
                 first: self.first.clone(),
                 block: ops,

@@ -18,7 +18,11 @@ const PLACED: u32 = 2;
 ///
 /// [`Content::Inside`]: super::Content::Inside
 const INSIDE: u32 = 4;
-const KNOWN_FLAGS: u32 = SHARED | PLACED | INSIDE;
+/// Required flag: some frames are differences to old content ([`Codec::Differences`]).
+///
+/// [`Codec::Differences`]: super::Codec::Differences
+const DIFFERENCES: u32 = 8;
+const KNOWN_FLAGS: u32 = SHARED | PLACED | INSIDE | DIFFERENCES;
 const MAX_DIRECTORY_BYTES: u64 = 32 << 20;
 /// Most bytes of the paths that a directory names: they share beginnings, so a small one can unfold
 /// to a large one.
@@ -91,6 +95,8 @@ pub(super) struct Directory {
     pub(super) placed: bool,
     /// Whether some content is the plain text of deflate streams; only for writing.
     pub(super) inside: bool,
+    /// Whether some frames are differences to old content; only for writing.
+    pub(super) differences: bool,
     /// Blocks of operations.
     pub(super) ops: Vec<OpBlockRef>,
     /// Blocks of frames, each with the stored bytes of its frames: first those of the pack itself.
@@ -298,7 +304,9 @@ impl Header {
         let mut writer = Writer::new();
         let shared = if directory.shared.is_empty() { 0 } else { SHARED };
         let placed = if directory.placed { PLACED } else { 0 };
-        let flags = shared | placed | if directory.inside { INSIDE } else { 0 };
+        let inside = if directory.inside { INSIDE } else { 0 };
+        let differences = if directory.differences { DIFFERENCES } else { 0 };
+        let flags = shared | placed | inside | differences;
         writer.raw(Self::MAGIC).raw(&u32::to_le_bytes(flags));
         match &self.from {
             None => writer.byte(0),

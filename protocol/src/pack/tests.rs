@@ -120,8 +120,10 @@ pub(super) fn sample() -> (Manifest, Manifest, Vec<Op>, Vec<Frame>) {
     ];
     let frames = vec![
         frame(b"new alinked", 11, Codec::Raw),
-        frame(b"stored", 400, Codec::ZstdPrefix { bases }),
-        frame(b"plain text", 400, Codec::ZstdPrefix { bases: inside }),
+        frame(b"stored", 400, Codec::ZstdPrefix { bases: bases.clone() }),
+        frame(b"plain text", 400, Codec::ZstdPrefix { bases: inside.clone() }),
+        frame(b"differences", 400, Codec::Differences { bases }),
+        frame(b"inside", 400, Codec::Differences { bases: inside }),
     ];
     (from, to, ops, frames)
 }
@@ -159,12 +161,13 @@ fn every_kind_of_operation_and_frame_survives_and_leads_to_the_target() {
     let read: Vec<Op> = index.ops().map(|op| op.unwrap().1).collect();
     assert_eq!(read, ops);
     let (first, read) = index.frames_around(1).unwrap();
-    assert_eq!((first, read.len()), (0, 3));
+    assert_eq!((first, read.len()), (0, 5));
     assert_eq!(read[0].offset, index.len());
     assert_eq!(read[1].offset, index.len() + 11);
-    assert_eq!(read[1].codec, frames[1].codec);
-    assert_eq!(read[2].codec, frames[2].codec);
-    assert_eq!(index.pack_len(), index.len() + 27);
+    for (read, written) in read.iter().zip(&frames) {
+        assert_eq!(read.codec, written.codec);
+    }
+    assert_eq!(index.pack_len(), index.len() + 44);
     assert_eq!(target_manifest(&index, &from), Ok(to.clone()));
     assert_eq!(
         target_manifest(&index, &to),
@@ -215,8 +218,8 @@ fn an_index_that_is_not_the_announced_one_is_refused() {
 #[test]
 fn unknown_required_flags_are_refused() {
     let mut bytes = sample_bytes();
-    bytes[5] = 8;
-    assert_eq!(Index::parse_unsigned(bytes).err(), Some(Error::UnknownFlags(8)));
+    bytes[5] = 16;
+    assert_eq!(Index::parse_unsigned(bytes).err(), Some(Error::UnknownFlags(16)));
 }
 
 #[test]
@@ -270,7 +273,7 @@ fn references_to_what_does_not_exist_are_refused() {
     let refused = [
         (file(Content::Copy { from_entry: 7 }), "an old entry"),
         (file(Content::Same { op: 0 }), "an earlier operation"),
-        (file(slices(vec![slice(3, 0, 5)])), "a frame"),
+        (file(slices(vec![slice(5, 0, 5)])), "a frame"),
         (file(slices(vec![slice(0, 7, 5)])), "bytes of a frame"),
         (file(slices(vec![slice(1, 0, 2), slice(0, 0, 3)])), "a frame in order"),
         (file(slices(vec![Slice::Base { entry: 7, offset: 0, len: 5 }])), "an old entry"),
@@ -364,6 +367,7 @@ fn an_index_of_nothing_but_bombs_is_refused_before_one_goes_off() {
     let directory = header::Directory {
         placed: false,
         inside: false,
+        differences: false,
         ops: Vec::new(),
         frames: (0..1025).map(|n| (1, header::BlockRef { count: 1, ..block(n) })).collect(),
         shared: Vec::new(),
@@ -467,7 +471,8 @@ fn plain_text_is_announced_and_bounded() {
     let (from, to, ops, frames) = sample();
     let header = header(&from, &to);
     let bytes = build(&header, &ops, &frames);
-    assert_eq!(bytes[5], 4, "the flag that older programs refuse");
+    assert_eq!(bytes[5], 4 | 8, "the flags that older programs refuse");
+    assert_eq!(build(&header, &ops, &frames[..3])[5], 4);
     assert_eq!(build(&header, &ops[..1], &frames[..1])[5], 0);
     let read = |content| {
         let op = Op::Put { entry: file("f", b"12345"), content: Some(content) };

@@ -48,6 +48,8 @@ pub enum EventKind {
     GenerationPublished,
     /// A guard stopped a generation, or a step of one site.
     GenerationHeld,
+    /// What a publisher had pointed to while it was alone is not taken into the history.
+    GenerationRefused,
     /// An admin let it pass.
     HoldApproved,
     /// An admin refused it.
@@ -71,13 +73,14 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind that is told.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::RunStarted,
         Self::RunFinished,
         Self::RunFailed,
         Self::RunRecovered,
         Self::GenerationPublished,
         Self::GenerationHeld,
+        Self::GenerationRefused,
         Self::HoldApproved,
         Self::HoldRejected,
         Self::IdentitySilent,
@@ -97,6 +100,7 @@ impl EventKind {
             Self::RunRecovered => "run-recovered",
             Self::GenerationPublished => "generation-published",
             Self::GenerationHeld => "generation-held",
+            Self::GenerationRefused => "generation-refused",
             Self::HoldApproved => "hold-approved",
             Self::HoldRejected => "hold-rejected",
             Self::IdentitySilent => "identity-silent",

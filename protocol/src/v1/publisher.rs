@@ -78,6 +78,12 @@ pub struct TreeOrder {
     pub guard: GuardSpec,
     /// The tree's epoch.
     pub epoch: Epoch,
+    /// Names what the definitions say of what may be published of the tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Digest>,
+    /// Whether the publisher goes on, by these orders, while the coordinator cannot be reached.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub autonomous: bool,
     /// Signed [`Statement`](crate::statement::Statement) that is current.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<Envelope>,

@@ -10,7 +10,7 @@ use tracing::info;
 use super::{ConfigArgs, FAILED, Output, PublishArgs, StatusArgs, print, setup};
 use crate::{
     control::{self, Answer, Request, Status},
-    publish::Outcome,
+    publish::{Outcome, TreeStatus},
 };
 
 /// Runs a command that waits.
@@ -90,6 +90,11 @@ fn print_status(status: &Status) {
     let or_never = |time: Option<jiff::Timestamp>| time.map_or("never".into(), local);
     facts.add_row(["certificate until".into(), local(status.certificate_until)]);
     facts.add_row(["coordinator heard".into(), or_never(status.coordinator_heard)]);
+    if let Some(since) = status.coordinator_silent_since {
+        facts.add_row(["coordinator silent since".into(), local(since)]);
+        facts.add_row(["autonomous trees alone from".into(), or_never(status.alone_from)]);
+        facts.add_row(["autonomous trees alone until".into(), or_never(status.alone_until)]);
+    }
     facts.add_row(["readers served until".into(), or_never(status.readers_until)]);
     facts.add_row([
         "rsync".to_owned(),
@@ -103,10 +108,21 @@ fn print_status(status: &Status) {
             tree.to_string(),
             status.generation.map_or("-".into(), |number| number.to_string()),
             or_never(status.at),
-            status.last.as_ref().map_or_else(|| "-".into(), outcome),
+            status.last.as_ref().map_or_else(|| "-".into(), outcome) + &untold(status),
         ]);
     }
     print::line(trees);
+}
+
+/// What the coordinator does not know yet.
+fn untold(status: &TreeStatus) -> String {
+    let since = |since| format!(", coordinator unreachable since {}", local(since));
+    let alone = status.alone.map(since).unwrap_or_default();
+    match status.untold {
+        0 => alone,
+        1 => format!("{alone}; 1 generation to be told when it is back"),
+        some => format!("{alone}; {some} generations to be told when it is back"),
+    }
 }
 
 fn outcome(outcome: &Outcome) -> String {
@@ -114,6 +130,12 @@ fn outcome(outcome: &Outcome) -> String {
         Outcome::Unchanged { generation } => format!("unchanged since generation {generation}"),
         Outcome::Announced { generation, entries, bytes, pack_bytes } => format!(
             "generation {generation} announced: {entries} entries, {}, packs of {}",
+            ByteSize(*bytes),
+            ByteSize(*pack_bytes)
+        ),
+        Outcome::Alone { generation, entries, bytes, pack_bytes, since } => format!(
+            "went on alone as generation {generation} (coordinator unreachable since {}): {entries} entries, {}, packs of {}",
+            local(*since),
             ByteSize(*bytes),
             ByteSize(*pack_bytes)
         ),

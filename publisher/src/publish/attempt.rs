@@ -11,12 +11,11 @@ use jiff::{SignedDuration, Timestamp};
 use protocol::{
     digest::Digest,
     dsse::Envelope,
-    error::ProblemKind,
     filter::{Filter, Level, Origin, Side, Walk},
     generation::{Generation, Version},
     manifest::{Manifest, StoredManifest},
     path::TreePath,
-    statement::{Claim, GuardVerdict, Parent, Statement},
+    statement::{Basis, Claim, GuardVerdict, Parent, Statement},
     v1::publisher::TreeOrder,
 };
 
@@ -27,12 +26,11 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    catalog::{Served, ServedTree},
     config::RetainMode,
     generate::Stored,
     guard::{self, Figures, Reason, Step, Verdict},
-    ledger::{self, Kept, KeptOffer, Ledger},
-    points::{Kind, Point as _},
+    ledger::{self, Kept, KeptOffer, Ledger, Sent},
+    points::Kind,
     settle::{self, Look},
     view::{self, View},
 };
@@ -47,14 +45,14 @@ pub(super) struct Standing {
     /// A private tree that was made for a generation that is not announced yet.
     pub(super) prepared: Option<Prepared>,
     /// Packs that were made for it.
-    packs: Option<PreparedPacks>,
+    pub(super) packs: Option<PreparedPacks>,
     /// The coordinator may list a hold that is over.
     pub(super) hold_may_stand: bool,
     /// The coordinator was told of what is held since this process began.
     pub(super) hold_told: bool,
     /// Shared objects that announced generations referred to since this process began: who plans a
     /// transfer may still come for them when the pack that named them is no longer offered.
-    announced_objects: HashSet<Digest>,
+    pub(super) announced_objects: HashSet<Digest>,
     /// Content could mostly be neither shared with the source nor linked to it.
     pub(super) copies: bool,
 }
@@ -67,7 +65,7 @@ pub(super) struct Prepared {
 }
 
 #[derive(Debug, Clone)]
-struct PreparedPacks {
+pub(super) struct PreparedPacks {
     from: Option<Digest>,
     to: Digest,
     packs: Vec<KeptOffer>,
@@ -136,8 +134,16 @@ impl Worker {
             self.serve()?;
         }
         for _ in 0..STARTS {
-            let (order, revision) = self.order()?;
-            match self.start(&order, revision)? {
+            let (mut order, revision) = self.order()?;
+            self.find_alone(&mut order)?;
+            if self.alone.is_none() && self.tell_untold()? {
+                continue;
+            }
+            let progress = match self.conclude_sent(&order)? {
+                Some(progress) => progress,
+                None => self.start(&order, revision)?,
+            };
+            match progress {
                 Progress::Done(outcome) => {
                     let standing = self.standing()?;
                     if order.publish_requests > standing.ledger.publish_requests {
@@ -171,6 +177,8 @@ impl Worker {
         revision: protocol::generation::Revision,
     ) -> Result<Progress, Error> {
         let base = self.base(order, revision)?;
+        self.check_alone(order, base.as_ref())?;
+        let (_, above) = self.next_number(order, base.as_ref());
         if let Some(progress) = self.publish_approved(order, base.as_ref())? {
             return Ok(progress);
         }
@@ -195,6 +203,8 @@ impl Worker {
         drop(record);
         if let Some(base) = &base
             && (base.statement.manifest, base.statement.epoch) == (digest, order.epoch)
+            // What sites may have followed instead has to be outnumbered, be it by the same content.
+            && above.is_none()
         {
             self.adopt(order, base, &scanned)?;
             self.expire(order)?;
@@ -212,6 +222,11 @@ impl Worker {
                     .map(Progress::Done);
             }
         };
+        if self.alone.is_some() && order.rejected.contains(&digest) {
+            let (reason, manifest) =
+                ("an admin has rejected exactly this".into(), digest.to_string());
+            return Ok(Progress::Done(Outcome::Held { reason, manifest }));
+        }
         let step = self.publish(order, base.as_ref(), &scanned, verdict, root);
         match step {
             Err(Error::View(view::Error::Moved { path })) => {
@@ -223,20 +238,34 @@ impl Worker {
         }
     }
 
-    /// What the coordinator calls current; our own newest, until it has heard of that.
+    /// What the coordinator calls current; our own newest, until it has heard of that, and while it
+    /// cannot be asked: then orders may be older than what it last took.
     fn base(
         &mut self,
         order: &TreeOrder,
         revision: protocol::generation::Revision,
     ) -> Result<Option<Base>, Error> {
         let accepted = self.accepted;
+        let is_alone = self.alone.is_some();
         let newest = self.standing()?.ledger.newest().map(|kept| kept.statement.clone());
-        let envelope = match &order.current {
-            _ if revision < accepted => newest,
-            current => current.clone(),
+        let read = |envelope: Option<Envelope>| {
+            let read =
+                |envelope| Ok(Base { statement: read_statement(&self.tree, &envelope)?, envelope });
+            envelope.map(read).transpose()
         };
-        let Some(envelope) = envelope else { return Ok(None) };
-        Ok(Some(Base { statement: read_statement(&self.tree, &envelope)?, envelope }))
+        if revision < accepted {
+            return read(newest);
+        }
+        let current = read(order.current.clone())?;
+        if !is_alone {
+            return Ok(current);
+        }
+        let version = |base: &Base| (base.statement.epoch, base.statement.generation);
+        let newest = read(newest)?;
+        Ok(match (newest, current) {
+            (Some(newest), Some(current)) if version(&newest) <= version(&current) => Some(current),
+            (newest, current) => newest.or(current),
+        })
     }
 
     fn scan(&mut self, order: &TreeOrder, base: Option<&Base>) -> Result<Scan, Error> {
@@ -329,10 +358,9 @@ impl Worker {
             generation: base.statement.generation,
             manifest: base.statement.manifest,
         });
-        let generation = parent.as_ref().map_or(Generation(1), |parent| parent.generation.next());
+        let (generation, above) = self.next_number(order, base);
         let shared = self.retain(order, generation, target, Spare::Use)?;
-        let mut packs = self.prepare_packs(order, base, (generation, shared), target)?;
-        let pack_bytes = packs.iter().map(|kept| kept.offer.total_length()).sum();
+        let packs = self.prepare_packs(order, base, (generation, shared), target)?;
         let Stored { manifest, length } = self.state.places.store_manifest(&self.tree, target)?;
         let target_list = self.state.places.load_list(&self.tree, &manifest, length)?;
         let mut new: Vec<_> = packs.iter().flat_map(KeptOffer::objects).collect();
@@ -354,28 +382,15 @@ impl Worker {
             guard,
             created: now,
             expires: now.checked_add(lifetime).unwrap_or(Timestamp::MAX),
+            basis: order.rules.filter(|_| order.autonomous || above.is_some()).map(|rules| Basis {
+                rules,
+                alone: self.alone,
+                above,
+            }),
         };
         let identity = self.state.identity.current();
         let envelope =
             signing::sign_json(&identity.signing_key, Statement::PAYLOAD_TYPE, &statement)?;
-        // The statement wakes the agents: whatever they will ask for is offered and served before.
-        self.tell_of(&mut packs);
-        let next = Served { generation, manifest, list: Arc::new(target_list), shared };
-        self.serve_also(Some((next, &packs)))?;
-        let announced = self.state.client.announce_statement(&self.tree, &envelope);
-        let accepted = match self.handle.block_on(announced) {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                self.serve()?;
-                if error.problem().map(|p| p.kind) == Some(ProblemKind::ParentMismatch) {
-                    tracing::info!(tree = %self.tree, %generation, "another statement is current; starting over");
-                    self.handle.block_on(self.state.orders.refresh())?;
-                    return Ok(Progress::Again);
-                }
-                return Err(error.into());
-            }
-        };
-        self.accepted = accepted.revision;
         let kept = Kept {
             root: Some(root),
             content: true,
@@ -384,13 +399,12 @@ impl Worker {
             copied: self.standing()?.copies,
             ..Kept::new(&statement, envelope, now)
         };
-        self.announced(order, kept, packs)?;
-        Ok(Progress::Done(Outcome::Announced {
-            generation: generation.0,
-            entries: statement.entries,
-            bytes: statement.bytes,
-            pack_bytes,
-        }))
+        if order.autonomous {
+            let standing = self.standing()?;
+            standing.ledger.sent = Some(Sent { kept: kept.clone(), packs: packs.clone() });
+            standing.ledger.save(&standing.dir)?;
+        }
+        self.conclude(order, kept, packs)
     }
 
     /// Makes the packs of a generation, unless an earlier attempt has made them.
@@ -483,8 +497,16 @@ impl Worker {
         let held = |kept: &Kept| {
             kept.version == version && kept.manifest == base.statement.manifest && kept.content
         };
-        if standing.ledger.newest().is_some_and(held) {
-            return Ok(());
+        if let Some(newest) = standing.ledger.newest().filter(|kept| held(kept)) {
+            if newest.statement == base.envelope {
+                return Ok(());
+            }
+            // The coordinator had taken it from an earlier statement, whose answer was lost.
+            let (statement, of) = (base.envelope.clone(), newest.version);
+            for kept in standing.ledger.generations.iter_mut().filter(|kept| kept.version == of) {
+                kept.statement.clone_from(&statement);
+            }
+            return Ok(standing.ledger.save(&standing.dir)?);
         }
         tracing::info!(tree = %self.tree, generation = %version, "taking up the announced generation");
         let shared = self.retain(order, version.generation, manifest, Spare::Use)?;
@@ -498,7 +520,7 @@ impl Worker {
     }
 
     /// Writes down what was announced, serves it, moves the pointers, and tidies.
-    fn announced(
+    pub(super) fn announced(
         &mut self,
         order: &TreeOrder,
         kept: Kept,
@@ -511,6 +533,7 @@ impl Worker {
         standing.hold_may_stand = false;
         let ledger = &mut standing.ledger;
         ledger.held = None;
+        ledger.sent = None;
         ledger.generations.retain(|other| other.version != kept.version);
         // Numbers start over with an epoch, and private trees are named by number.
         let number = kept.version.generation;
@@ -526,73 +549,6 @@ impl Worker {
         self.point_to_newest()?;
         self.announce_offers();
         self.remove(&gone, number)
-    }
-
-    /// Tells the server which generations it may serve.
-    pub(super) fn serve(&mut self) -> Result<(), Error> {
-        self.serve_also(None)
-    }
-
-    /// Tells the server which generations it may serve, and the one that is about to be announced.
-    fn serve_also(&mut self, next: Option<(Served, &[KeptOffer])>) -> Result<(), Error> {
-        let state = Arc::clone(&self.state);
-        let tree = self.tree.clone();
-        let limit = self.order().map(|(order, _)| order.limit).unwrap_or_default();
-        let mut generations = Vec::new();
-        for kept in self.standing()?.ledger.generations.iter().filter(|kept| kept.content) {
-            let list = state.places.load_list(&tree, &kept.manifest, kept.manifest_length)?;
-            generations.push(Served {
-                generation: kept.version.generation,
-                manifest: kept.manifest,
-                list: Arc::new(list),
-                shared: kept.shared,
-            });
-        }
-        let there: HashSet<Digest> =
-            state.places.origin.list(&tree, Kind::Object)?.into_iter().collect();
-        let shared = |packs: &[KeptOffer]| -> Vec<Digest> {
-            packs.iter().flat_map(|kept| &kept.shared).map(|object| object.name).collect()
-        };
-        let standing = self.standing()?;
-        standing.announced_objects.extend(shared(&standing.ledger.offers));
-        standing.announced_objects.retain(|object| there.contains(object));
-        let mut objects = standing.announced_objects.clone();
-        if let Some((next, packs)) = next {
-            generations.retain(|served| served.generation != next.generation);
-            generations.push(next);
-            objects.extend(shared(packs));
-        }
-        state.catalog.set(tree, ServedTree { generations, limit, objects });
-        Ok(())
-    }
-
-    /// After a restart: private trees that someone removed are not served; those that nobody
-    /// announced are removed, and so is what a crash left unfinished.
-    fn tidy(&mut self) -> Result<(), Error> {
-        let state = Arc::clone(&self.state);
-        let tree = self.tree.clone();
-        state.places.origin.remove_unfinished(&tree)?;
-        let there = state.views.generations(&tree)?;
-        let ledger = &mut self.standing()?.ledger;
-        if let Some(held) = &ledger.held
-            && held.content.is_some_and(|content| !there.contains(&content.generation))
-        {
-            ledger.held = None;
-        }
-        for kept in &mut ledger.generations {
-            kept.content &= there.contains(&kept.version.generation);
-        }
-        let known: Vec<Generation> = ledger
-            .generations
-            .iter()
-            .filter(|kept| kept.content)
-            .map(|kept| kept.version.generation)
-            .chain(ledger.held.as_ref().and_then(|held| held.content).map(|c| c.generation))
-            .collect();
-        for generation in there.into_iter().filter(|generation| !known.contains(generation)) {
-            state.views.remove(&tree, generation)?;
-        }
-        Ok(())
     }
 }
 

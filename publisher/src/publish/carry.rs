@@ -3,7 +3,13 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use protocol::{digest::Digest, dsse::Envelope, generation::Version, name::TreeName};
+use protocol::{
+    digest::Digest,
+    dsse::Envelope,
+    generation::Version,
+    latest::{self, Pointer},
+    name::TreeName,
+};
 use tracing::{info, warn};
 
 use super::{Error, read_statement, worker::Worker};
@@ -64,18 +70,27 @@ impl Worker {
     pub(super) fn point_to_newest(&mut self) -> Result<(), Error> {
         let places = self.state.places.clone();
         let tree = self.tree.clone();
+        // Nobody but the pointer can tell agents of packs while the coordinator is gone.
+        let is_autonomous = self.order().is_ok_and(|(order, _)| order.autonomous);
+        let most = if is_autonomous { latest::MAX_OFFERS } else { 0 };
         let ledger = &self.standing()?.ledger;
         let Some(newest) = ledger.newest() else { return Ok(()) };
-        let pointer = serde_json::to_vec(&newest.statement).map_err(std::io::Error::other)?;
+        let offers = ledger.offers_to_newest(most).into_iter().map(|kept| kept.envelope.clone());
+        let pointer = Pointer { statement: newest.statement.clone(), offers: offers.collect() };
+        let pointer = serde_json::to_vec(&pointer).map_err(std::io::Error::other)?;
         let version = newest.version;
         let wanted = retention::needed_in_order(&places, &tree, ledger)?;
-        // A publisher that lost its data must not take readers back; a higher epoch may.
-        let read_tree = tree.clone();
+        // A publisher that lost its data must not take readers back; a higher epoch may, and so may
+        // whoever knows that what is there was not taken.
+        let (read_tree, refused) = (tree.clone(), ledger.clone());
         let may_replace = move |there: &[u8]| {
             let envelope: Option<Envelope> = serde_json::from_slice(there).ok();
             let statement =
                 envelope.and_then(|envelope| read_statement(&read_tree, &envelope).ok());
-            statement.is_none_or(|s| (s.epoch, s.generation) <= (version.epoch, version.generation))
+            statement.is_none_or(|s| {
+                let there = Version { epoch: s.epoch, generation: s.generation };
+                there <= version || refused.is_refused(there, &s.manifest)
+            })
         };
         let own: &Directory = &places.origin;
         if let Err(error) = own.move_latest(&tree, &pointer, &may_replace) {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use filetree::fs::FileId;
 use protocol::{
     digest::Digest,
-    generation::Generation,
     manifest::Manifest,
     v1::publisher::{Difference, HoldReport, TreeOrder},
 };
@@ -22,7 +21,7 @@ use super::{
 use crate::{
     generate::Places,
     guard::{self, Reason, Stop, Verdict},
-    ledger::{HeldContent, HeldScan},
+    ledger::{Fate, HeldContent, HeldScan},
     view,
 };
 
@@ -52,11 +51,13 @@ impl Worker {
     ) -> Result<Outcome, Error> {
         let reason = stop.to_string();
         let outcome = Outcome::Held { reason: reason.clone(), manifest: manifest.to_string() };
+        let is_alone = self.alone.is_some();
         let standing = self.standing()?;
         let known = standing.ledger.held.as_ref();
         let is_known =
             known.is_some_and(|held| (held.manifest, &held.reason) == (manifest, &reason));
-        if is_known && standing.hold_told {
+        // Alone there is nobody to tell; it is done when the coordinator is back.
+        if is_known && (standing.hold_told || is_alone) {
             return Ok(outcome);
         }
         if let Some(first) = known.filter(|held| waits(order, held) && held.manifest != manifest) {
@@ -81,10 +82,13 @@ impl Worker {
             difference: self.difference(base, seen)?,
             unseen: seen.is_none(),
         };
-        self.handle.block_on(self.state.client.report_hold(&self.tree, &report))?;
+        if !is_alone {
+            self.handle.block_on(self.state.client.report_hold(&self.tree, &report))?;
+        }
         let standing = self.standing()?;
-        (standing.hold_may_stand, standing.hold_told) = (true, true);
-        standing.ledger.held = Some(HeldScan { manifest, reason, content });
+        (standing.hold_may_stand, standing.hold_told) = (true, !is_alone);
+        let untold = is_alone;
+        standing.ledger.held = Some(HeldScan { manifest, reason, content, untold });
         standing.ledger.save(&standing.dir)?;
         Ok(outcome)
     }
@@ -113,8 +117,7 @@ impl Worker {
         base: Option<&Base>,
         seen: Seen<'_>,
     ) -> Result<HeldContent, Error> {
-        let same_epoch = base.filter(|base| base.statement.epoch == order.epoch);
-        let generation = same_epoch.map_or(Generation(1), |base| base.statement.generation.next());
+        let (generation, _) = self.next_number(order, base);
         let shared = self.retain(order, generation, seen.scanned, Spare::Keep)?;
         let own = Places { origin: Arc::clone(&self.state.places.origin), further: Vec::new() };
         let stored = own.store_manifest(&self.tree, seen.scanned)?;
@@ -129,14 +132,13 @@ impl Worker {
         base: Option<&Base>,
     ) -> Result<Option<Progress>, Error> {
         let (state, tree) = (Arc::clone(&self.state), self.tree.clone());
+        let (next, _) = self.next_number(order, base);
         let standing = self.standing()?;
         let held = standing.ledger.held.as_ref().filter(|held| is_approved(order, held));
         let Some((manifest, content)) = held.and_then(|held| Some((held.manifest, held.content?)))
         else {
             return Ok(None);
         };
-        let same_epoch = base.filter(|base| base.statement.epoch == order.epoch);
-        let next = same_epoch.map_or(Generation(1), |base| base.statement.generation.next());
         if next != content.generation {
             // Another generation became current meanwhile; what is there now is judged beside it.
             return Ok(None);
@@ -166,6 +168,9 @@ impl Worker {
             return Ok(());
         }
         self.drop_held()?;
+        if self.alone.is_some() {
+            return Ok(());
+        }
         self.handle.block_on(self.state.client.end_holds(&self.tree))?;
         self.standing()?.hold_may_stand = false;
         Ok(())
@@ -194,7 +199,8 @@ impl Worker {
     /// has another number after a restart. A root with exactly that content is the right one.
     pub(super) fn note_root(&mut self, manifest: &Digest, root: FileId) -> Result<(), Error> {
         let standing = self.standing()?;
-        let newest = standing.ledger.generations.last_mut();
+        let mut known = standing.ledger.generations.iter_mut().rev();
+        let newest = known.find(|kept| kept.fate != Fate::Refused);
         if let Some(kept) = newest.filter(|k| k.manifest == *manifest && k.root != Some(root)) {
             kept.root = Some(root);
             standing.ledger.save(&standing.dir)?;
@@ -213,6 +219,8 @@ pub(super) fn is_approved(order: &TreeOrder, held: &HeldScan) -> bool {
 /// nothing that would be lost.
 fn waits(order: &TreeOrder, held: &HeldScan) -> bool {
     held.content.is_some()
+        // Nobody was shown what was held while there was nobody to tell.
+        && !held.untold
         && held.manifest != Manifest::empty().digest()
         && !order.rejected.contains(&held.manifest)
 }

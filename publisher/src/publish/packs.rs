@@ -17,7 +17,7 @@ use filetree::{
 };
 use protocol::{
     digest::Digest,
-    generation::Generation,
+    generation::{Generation, Version},
     manifest::{Entry, Manifest},
     name::TreeName,
     path::TreePath,
@@ -121,13 +121,20 @@ impl Worker {
         shared: bool,
         target: &Manifest,
     ) -> Result<Vec<KeptOffer>, Error> {
-        let from = match base {
-            Some(base) => self.standing()?.ledger.with_manifest(&base.statement.manifest).cloned(),
-            None => None,
-        };
+        let (to, (_, above)) = (target.digest(), self.next_number(order, base));
+        let ledger = &self.standing()?.ledger;
+        let base = base.and_then(|base| ledger.with_manifest(&base.statement.manifest));
+        // Sites may have followed what the coordinator did not take.
+        let refused = above.and_then(|above| {
+            let of_number =
+                |kept: &&Kept| kept.version == Version { epoch: order.epoch, generation: above };
+            ledger.generations.iter().find(of_number).filter(|kept| kept.content || kept.signed)
+        });
+        let bases: Vec<Kept> =
+            base.into_iter().chain(refused).filter(|from| from.manifest != to).cloned().collect();
         let mut packs = Vec::new();
-        if let Some(from) = &from {
-            packs.extend(self.pack(order, Some(from), (generation, shared), target, &[])?);
+        for from in &bases {
+            packs.extend(self.pack(order, Some(from), (generation, shared), target, &packs)?);
         }
         if order.initial_pack {
             packs.extend(self.pack(order, None, (generation, shared), target, &packs)?);
@@ -292,6 +299,9 @@ impl Worker {
 
     /// Tells the coordinator of packs that it does not know yet; what fails is told again later.
     pub(super) fn announce_offers(&mut self) {
+        if self.alone.is_some() {
+            return;
+        }
         let Some(mut standing) = self.standing.take() else { return };
         if self.tell_of(&mut standing.ledger.offers)
             && let Err(error) = standing.ledger.save(&standing.dir)

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::tz::TimeZone;
+use jiff::{Timestamp, tz::TimeZone};
 use protocol::{
     digest::Digest, generation::Revision, hub::Published, name::TreeName, v1::publisher::TreeOrder,
 };
@@ -40,7 +40,7 @@ pub(super) struct Worker {
     /// Orders older than this do not know our newest statement yet.
     pub(super) accepted: Revision,
     requests: mpsc::Receiver<Command>,
-    following: Following,
+    pub(super) following: Following,
     /// What the agent on this host has published.
     neighbors: watch::Receiver<Option<Published>>,
     /// The manifest that it had at this tree's root when that was last looked at.
@@ -49,6 +49,8 @@ pub(super) struct Worker {
     turns: Arc<Semaphore>,
     statuses: Arc<Mutex<BTreeMap<TreeName, TreeStatus>>>,
     due: Instant,
+    /// Since when the coordinator was not reached, where this attempt goes on without it.
+    pub(super) alone: Option<Timestamp>,
     /// Attempts since every further point had everything.
     pub(super) behind: u32,
 }
@@ -93,6 +95,7 @@ impl Worker {
             turns,
             statuses,
             due: Instant::now(),
+            alone: None,
             behind: 0,
         }
     }
@@ -216,6 +219,11 @@ impl Worker {
             Outcome::Announced { generation, entries, bytes, pack_bytes } => info!(
                 tree = %self.tree, generation, entries, bytes, pack_bytes, "generation announced"
             ),
+            Outcome::Alone { generation, entries, bytes, pack_bytes, since } => warn!(
+                tree = %self.tree, generation, entries, bytes, pack_bytes,
+                "coordinator unreachable since {since}: went on alone, and the points lead to this \
+                 generation; the coordinator is told when it is back"
+            ),
             Outcome::Held { reason, manifest } => warn!(
                 tree = %self.tree, reason, manifest,
                 "held: nothing is published until an admin approves it"
@@ -230,6 +238,8 @@ impl Worker {
                 .map(|kept| kept.version.generation.0),
             last: Some(outcome.clone()),
             at: Some(self.state.now()),
+            alone: self.alone,
+            untold: self.standing.as_ref().map_or(0, |it| it.ledger.untold().count() as u64),
         };
         let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
         statuses.insert(self.tree.clone(), status);

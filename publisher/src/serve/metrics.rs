@@ -44,6 +44,10 @@ impl Metrics {
             text.gauge("mirrornet_coordinator_heard_seconds", help, orders.confirmed.as_second());
             text.gauge("mirrornet_revision", "Number of the orders.", orders.orders.revision.0);
         }
+        let silence = state.orders.silence();
+        let help = "How long the coordinator has not answered, in seconds; 0 while it does.";
+        let lasts = silence.map_or(0, |silence| silence.lasts.as_secs());
+        text.gauge("mirrornet_coordinator_silent_seconds", help, lasts);
         let help = "Whether readers are served: the coordinator was heard recently enough.";
         text.gauge("mirrornet_ready", help, u8::from(is_ready(state).is_ok()));
         let trees = state.catalog.trees();
@@ -58,6 +62,12 @@ impl Metrics {
         for (tree, served) in &trees {
             let (tree, kept) = (tree.to_string(), served.generations.len());
             text.sample("mirrornet_kept_generations", &[("tree", &tree)], kept);
+        }
+        let help = "Generations that points lead to and that the coordinator was not told of yet.";
+        text.family("mirrornet_untold_generations", Kind::Gauge, help);
+        for (tree, served) in &trees {
+            let tree = tree.to_string();
+            text.sample("mirrornet_untold_generations", &[("tree", &tree)], served.untold);
         }
         text.finish()
     }

@@ -14,7 +14,7 @@ use protocol::{
     v1::agent::{AgentOrders, AssignmentOrder, Origin, Target},
 };
 
-use super::relay;
+use super::{publisher::is_autonomous, relay};
 use crate::app::picture::Picture;
 
 /// Everything that one agent has to do, with a head that counts for `head_life`. An agent whose head
@@ -106,12 +106,7 @@ fn head(
             statement: target.statement.payload_digest(),
             manifest: current.manifest,
             min: confirmed(picture, &order.name),
-            autonomous: picture
-                .wanted
-                .definitions
-                .trees
-                .get(&order.name.tree)
-                .is_some_and(|t| t.autonomous),
+            autonomous: is_autonomous(picture, &order.name.tree),
         };
         Some((order.name.tree.clone(), place))
     };

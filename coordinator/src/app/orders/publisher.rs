@@ -44,10 +44,26 @@ pub fn trees_of(picture: &Picture, publisher: &IdentityName) -> Vec<EffectiveTre
     trees.filter(|tree| tree.publisher() == Some(publisher)).collect()
 }
 
+/// Names what the definitions say of what may be published of a tree: what was made by other rules may
+/// have what an admin has hidden since.
+pub fn rules(tree: &EffectiveTree) -> Digest {
+    let EffectiveTree { path, layout, limit, symlinks, private, guard, .. } = tree;
+    let said = serde_json::to_vec(&(path, layout, limit, symlinks, private, guard));
+    // Plain values always have a JSON form.
+    Digest::of(&said.unwrap_or_default())
+}
+
+/// Whether the publisher of a tree may go on without its coordinator.
+pub fn is_autonomous(picture: &Picture, tree: &TreeName) -> bool {
+    picture.wanted.definitions.trees.get(tree).is_some_and(|tree| tree.autonomous)
+}
+
 fn order(picture: &Picture, tree: EffectiveTree, now: Timestamp) -> TreeOrder {
     let contents = picture.contents.tree(&tree.name);
     let current = contents.current();
     TreeOrder {
+        rules: Some(rules(&tree)),
+        autonomous: is_autonomous(picture, &tree.name),
         path: tree.path,
         layout: tree.layout,
         limit: tree.limit,

@@ -59,6 +59,7 @@ fn statement(name: &str, number: u64) -> Statement {
         guard: GuardVerdict { removed_files: 0, removed_bytes: 0, approved_by: None },
         created: now(),
         expires: now(),
+        basis: None,
     }
 }
 

@@ -8,7 +8,7 @@ use protocol::{
 };
 
 use super::{Bases, Failure, FrameSource, PackIndex, streams::Streams};
-use crate::delta::frame;
+use crate::delta::{differences, frame};
 
 /// Unpacked frames that are kept: small files of one directory may lie in one frame per filter
 /// class.
@@ -117,6 +117,11 @@ impl<'a> Frames<'a> {
                 let prefix = self.prefix(&frame)?;
                 let raw = frame::decompress(&stored, &prefix, frame.raw_len);
                 // The stored bytes are right, so it is the prefix that is not.
+                (raw.ok_or(NoDelta::WrongBase)?, true)
+            }
+            Codec::Differences { .. } => {
+                let prefix = self.prefix(&frame)?;
+                let raw = differences::unpack(&stored, &prefix, frame.raw_len);
                 (raw.ok_or(NoDelta::WrongBase)?, true)
             }
         };

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use protocol::{manifest::Entry, pack::Encoder};
+use protocol::{
+    manifest::Entry,
+    pack::{Codec, Encoder},
+};
 
 use super::support::*;
 use crate::{
@@ -17,8 +20,8 @@ fn fixture(format: u32) -> PathBuf {
 }
 
 /// Format 1 has an index that is read whole, format 2 one that is read in parts, format 3 plain text
-/// of deflate streams.
-const NEWEST: u32 = 3;
+/// of deflate streams, format 4 differences.
+const NEWEST: u32 = 4;
 
 /// Holds the content of some files and the signatures of others.
 struct Mixed(DirSource);
@@ -59,6 +62,11 @@ fn trees(format: u32) -> Trees {
             trees.write(side, "text.gz", &fs::read(file).unwrap());
         }
     }
+    if format > 3 {
+        let table = numbers(14, 40_000);
+        trees.write("old", "table", &table);
+        trees.write("new", "table", &grown(&table));
+    }
     trees
 }
 
@@ -86,7 +94,10 @@ fn reads(format: u32) {
         let expected = fs::read(trees.path("new").join(path)).unwrap();
         assert!(content.as_ref() == Ok(&expected), "{path}");
     }
-    assert_eq!(made.files.len(), if format < 3 { 9 } else { 10 });
+    assert_eq!(made.files.len(), [9, 9, 10, 11][format as usize - 1]);
+    let frames = trees.index().frames_around(0).unwrap().1;
+    let differ = frames.iter().any(|frame| matches!(frame.codec, Codec::Differences { .. }));
+    assert_eq!(differ, format > 3);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use protocol::{
 };
 
 use crate::{
-    delta::{ReadAt, frame, inside},
+    delta::{ReadAt, differences::Differences, frame, inside},
     mutate::{Random, try_many},
     pack::read::{Bases, FileSink, FrameSource, PackIndex, Rebuilder},
 };
@@ -77,27 +77,31 @@ fn some_frame(random: &mut Random, old: &[u8]) -> (Vec<u8>, u32, Codec) {
     }
     let len = 1 + random.below(OLD_LEN);
     let offset = random.below(OLD_LEN + 20) as u64;
-    let codec = match random.below(3) {
+    let entry = random.below(3) as u64;
+    let bases = vec![BaseRange { entry, offset, len: len as u32, stream: None }];
+    let codec = match random.below(4) {
         0 => Codec::Raw,
         1 => Codec::Zstd,
-        _ => {
-            let entry = random.below(3) as u64;
-            Codec::ZstdPrefix {
-                bases: vec![BaseRange { entry, offset, len: len as u32, stream: None }],
-            }
-        }
+        2 => Codec::ZstdPrefix { bases },
+        _ => Codec::Differences { bases },
     };
-    let prefix = match &codec {
-        Codec::ZstdPrefix { .. } => {
+    let prefix = match codec.bases() {
+        [] => &[],
+        _ => {
             let at = (offset as usize).min(old.len());
             &old[at..(at + len).min(old.len())]
         }
-        Codec::Raw | Codec::Zstd => &[],
     };
     let raw_len = raw.len() as u32;
     let mut stored = match &codec {
         Codec::Raw => raw,
-        _ => frame::compress(&[prefix, &raw].concat(), prefix.len(), 1).unwrap(),
+        Codec::Differences { .. } => {
+            let differences = Differences::find(prefix, &raw);
+            differences.map_or_else(|| b"no recipe".to_vec(), |found| found.pack(1).unwrap())
+        }
+        Codec::Zstd | Codec::ZstdPrefix { .. } => {
+            frame::compress(&[prefix, &raw].concat(), prefix.len(), 1).unwrap()
+        }
     };
     if random.below(4) == 0 && codec != Codec::Raw {
         random.damage(&mut stored);

@@ -11,6 +11,7 @@ use protocol::{
         Op, Slice, Stream,
     },
     path::TreePath,
+    wire::Writer,
 };
 
 use super::support::*;
@@ -45,6 +46,26 @@ fn a_wrong_base_gives_a_reason_and_never_wrong_bytes() {
         assert_eq!(made.files["data/elsewhere/kept.bin"], Err(NoDelta::WrongBase));
         assert!(rebuilt.failed[&NoDelta::WrongBase] >= 15);
     }
+}
+
+#[test]
+fn a_wrong_base_of_differences_spoils_only_what_copies_from_it() {
+    let trees = Trees::new();
+    for (n, name) in ["a", "b", "c"].into_iter().enumerate() {
+        let old = numbers(n as u64, 20_000);
+        trees.write("old", name, &old);
+        trees.write("new", name, &grown(&old));
+        trees.write("wrong", name, &old);
+    }
+    trees.pack(EncoderChoice::Auto);
+    let frames = trees.index().frames_around(0).unwrap().1;
+    assert!(matches!(&frames[..], [Frame { codec: Codec::Differences { .. }, .. }]), "{frames:?}");
+    let mut wrong = fs::read(trees.path("old/b")).unwrap();
+    wrong[7_000] ^= 1;
+    trees.write("wrong", "b", &wrong);
+    let (made, ..) = rebuild(&trees, "wrong", |_| true);
+    assert!(made.files["a"].is_ok() && made.files["c"].is_ok());
+    assert_eq!(made.files["b"], Err(NoDelta::WrongBase));
 }
 
 #[test]
@@ -175,8 +196,17 @@ fn hostile_frames_and_deltas_end_cleanly() {
     let delta = |len| Content::RsyncDelta { base_entry: 0, slices: slices(len) };
     let raw = |bytes: &[u8]| (bytes.to_vec(), bytes.len() as u32, Codec::Raw);
     let bomb = frame::compress(&vec![0; 32 << 20], 0, 3).unwrap();
-    let prefix = |offset| Codec::ZstdPrefix {
-        bases: vec![BaseRange { entry: 0, offset, len: 500, stream: None }],
+    let bases = |offset| vec![BaseRange { entry: 0, offset, len: 500, stream: None }];
+    let prefix = |offset| Codec::ZstdPrefix { bases: bases(offset) };
+    let differences = |offset| Codec::Differences { bases: bases(offset) };
+    // Eight bytes from there.
+    let recipe = |at: i64| {
+        let mut seeks = Writer::new();
+        seeks.signed(at);
+        let mut recipe = Writer::new();
+        recipe.bytes(&[8]).bytes(&[0]).bytes(seeks.as_slice());
+        recipe.bytes(b"").bytes(b"").bytes(b"");
+        frame::compress(recipe.as_slice(), 0, 3).unwrap()
     };
     // A delta that copies its base for ever.
     let mut endless = b"rs\x02\x36".to_vec();
@@ -189,7 +219,11 @@ fn hostile_frames_and_deltas_end_cleanly() {
         ("no delta", delta(8), raw(b"nonsense"), NoDelta::Corrupt),
         ("endless delta", delta(17), raw(&endless[..17]), NoDelta::Corrupt),
         ("delta outside", delta(8), raw(b"rs\x02\x36\x46\xff\x03\xe8"), NoDelta::Corrupt),
-        ("base outside", whole(8), (bomb, 8, prefix(900)), NoDelta::WrongBase),
+        ("base outside", whole(8), (bomb.clone(), 8, prefix(900)), NoDelta::WrongBase),
+        ("bomb of differences", whole(8), (bomb, 8, differences(0)), NoDelta::WrongBase),
+        ("no recipe", whole(8), (b"garbage!".to_vec(), 8, differences(0)), NoDelta::WrongBase),
+        ("other old bytes", whole(8), (recipe(8), 8, differences(0)), NoDelta::WrongBase),
+        ("copy from outside", whole(8), (recipe(600), 8, differences(0)), NoDelta::WrongBase),
     ];
     for (what, content, frame, reason) in cases {
         let (pack, _) = forged(content, expected, vec![frame], &from);

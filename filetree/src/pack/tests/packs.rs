@@ -4,7 +4,7 @@ use std::{fs, process::Command, sync::atomic::AtomicBool, time::SystemTime};
 
 use proptest::prelude::*;
 use protocol::{
-    pack::{Codec, Encoder, NoDelta},
+    pack::{Encoder, NoDelta},
     path::TreePath,
 };
 
@@ -281,9 +281,7 @@ fn where_little_changed_only_that_is_compressed_against_what_was_there() {
     let (mut content, mut prefix) = (0, 0);
     for frame in index.frames_around(0).unwrap().1 {
         content += u64::from(frame.raw_len);
-        if let Codec::ZstdPrefix { bases } = &frame.codec {
-            prefix += bases.iter().map(|base| u64::from(base.len)).sum::<u64>();
-        }
+        prefix += frame.bases().iter().map(|base| u64::from(base.len)).sum::<u64>();
     }
     // Whole segments against whole ranges would be 16 MiB against more than as much.
     assert!(content < 200_000 && prefix < 3 << 20, "{content} bytes against {prefix}");

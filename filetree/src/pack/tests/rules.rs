@@ -171,3 +171,30 @@ fn as_many_threads_encode_at_the_same_time_as_there_are_cores_and_memory_for() {
         assert_eq!(there, expected, "{threads} threads within {memory} bytes");
     }
 }
+
+#[test]
+fn where_numbers_changed_all_over_a_file_their_differences_travel() {
+    for (len, encoder) in [(60_000, Encoder::Group), (9 * MIB, Encoder::Patch)] {
+        let old = numbers(5, len);
+        let (made, summary) = of_one_file(&old, &grown(&old), EncoderChoice::Auto);
+        assert_eq!(made, encoder);
+        // Every record has another number: as bytes that end matches they would take a tenth.
+        assert!(summary.length < 900 + len as u64 / 1_000, "{} of {len} bytes", summary.length);
+    }
+    let trees = Trees::new();
+    let old = numbers(5, 60_000);
+    let texts = [text(6, 60_000), [text(6, 30_000), text(7, 9), text(6, 60_000)].concat()];
+    for (name, old, new) in [("d/numbers", &old, &grown(&old)), ("t/text", &texts[0], &texts[1])] {
+        trees.write("old", name, old);
+        trees.write("new", name, new);
+    }
+    let class = |path: &TreePath| path.as_bytes()[0];
+    trees
+        .pack_with(&trees.source("old"), &PackOptions { class: &class, ..PackOptions::new() })
+        .unwrap();
+    trees.assert_round_trip(Some("old"));
+    let codecs = codecs(&trees);
+    let [Codec::Differences { .. }, Codec::ZstdPrefix { .. }] = &codecs[..] else {
+        panic!("{codecs:?}");
+    };
+}

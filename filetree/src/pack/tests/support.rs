@@ -40,6 +40,25 @@ pub(super) fn noise(seed: u64, len: usize) -> Vec<u8> {
     (0..len).map(step).collect()
 }
 
+/// What is full of numbers that refer to places, as programs and indexes are.
+pub(super) fn numbers(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = text(seed, len);
+    for (n, place) in bytes.chunks_exact_mut(24).enumerate() {
+        place[..4].copy_from_slice(&(1_000_000 + 24 * n as u32).to_le_bytes());
+    }
+    bytes
+}
+
+/// The same when something grew before all of the places.
+pub(super) fn grown(numbers: &[u8]) -> Vec<u8> {
+    let mut bytes = numbers.to_vec();
+    for place in bytes.chunks_exact_mut(24) {
+        let number = u32::from_le_bytes([place[0], place[1], place[2], place[3]]);
+        place[..4].copy_from_slice(&(number + 24).to_le_bytes());
+    }
+    bytes
+}
+
 /// Text that compresses as source code does.
 pub(super) fn text(seed: u64, len: usize) -> Vec<u8> {
     let words = ["fn ", "let ", "match ", "self", ".unwrap()", "{\n", "}\n", "    ", "return "];

@@ -9,6 +9,7 @@ use crate::{
     delta::{
         ReadAt,
         choose::DELTA_WORTH_SHARE,
+        differences::Differences,
         frame,
         inside::{Part, View},
         whole,
@@ -105,16 +106,51 @@ pub(super) fn best(
     let content = &bytes[prefix_len..];
     let raw_len = content.len() as u32;
     if prefix_len > 0 {
-        let stored = frame::compress(bytes, prefix_len, level).map_err(Error::Compress)?;
+        let (stored, is_differences) = with_prefix(bytes, prefix_len, level)?;
         // Content that shrinks to a tenth against its old version would not do so by itself.
         let is_obvious = stored.len() * 10 < content.len();
         if is_obvious || {
             let (_, alone) = whole::pack(content, level.min(9)).map_err(Error::Compress)?;
             is_worth_a_base(stored.len(), alone.len())
         } {
-            return Ok(Packed { stored, raw_len, codec: Codec::ZstdPrefix { bases } });
+            let codec = match is_differences {
+                true => Codec::Differences { bases },
+                false => Codec::ZstdPrefix { bases },
+            };
+            return Ok(Packed { stored, raw_len, codec });
         }
     }
     let (codec, stored) = whole::pack(content, level).map_err(Error::Compress)?;
     Ok(Packed { stored, raw_len, codec })
+}
+
+/// A level that costs little.
+const QUICK_LEVEL: i32 = 6;
+/// No level takes less of what that one gives.
+const REACHED_SHARE: f64 = 0.7;
+
+/// Compresses what follows the prefix with it, or its differences to it, whichever is smaller; whether
+/// it is differences. The highest levels are tried only where they may win.
+fn with_prefix(bytes: &[u8], prefix_len: usize, level: i32) -> Result<(Vec<u8>, bool), Error> {
+    let matched = |level| frame::compress(bytes, prefix_len, level).map_err(Error::Compress);
+    let (old, new) = bytes.split_at(prefix_len);
+    let Some(differences) = Differences::find(old, new) else {
+        return Ok((matched(level)?, false));
+    };
+    let quick_level = level.min(QUICK_LEVEL);
+    let quick = matched(quick_level)?;
+    let alone = differences.pack_alone(quick_level).map_err(Error::Compress)?;
+    if alone.len() > quick.len() {
+        let packed = if level > quick_level { matched(level)? } else { quick };
+        return Ok((packed, false));
+    }
+    let differences = differences.pack(level).map_err(Error::Compress)?;
+    if (differences.len() as f64) < quick.len() as f64 * REACHED_SHARE {
+        return Ok((differences, true));
+    }
+    let packed = if level > quick_level { matched(level)? } else { quick };
+    match differences.len() < packed.len() {
+        true => Ok((differences, true)),
+        false => Ok((packed, false)),
+    }
 }

@@ -230,7 +230,7 @@ impl Context<'_> {
 
     fn add_compressed(&self, payloads: &[Payload<'_>], batch: &mut Batch) -> Result<(), Error> {
         let packed = self.compress_together(payloads, self.levels.of(FrameKind::Small))?;
-        let against_old = matches!(packed.codec, Codec::ZstdPrefix { .. });
+        let against_old = !packed.codec.bases().is_empty();
         let encoder = match (against_old, self.options.encoders) {
             (false, _) => Encoder::Whole,
             (true, EncoderChoice::Patch) => Encoder::Patch,

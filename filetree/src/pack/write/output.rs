@@ -163,7 +163,7 @@ impl<'a> Output<'a> {
         let frame = self.open.frames.len() as u32;
         if let Some(packed) = segment.frame {
             self.open.stored_bytes += packed.stored.len() as u64;
-            self.open.uses_old |= matches!(packed.codec, Codec::ZstdPrefix { .. });
+            self.open.uses_old |= !packed.codec.bases().is_empty();
             let stored = self.store(packed)?;
             self.open.frames.push(stored);
         }

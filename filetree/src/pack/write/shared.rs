@@ -173,12 +173,13 @@ fn frames(index: &PackIndex) -> Option<Vec<Frame>> {
 
 /// The same, made from the old entry `number` instead of the one that it was made from.
 fn frame_rebased(frame: Frame, number: u64) -> Frame {
+    let rebased = |bases: Vec<BaseRange>| {
+        bases.into_iter().map(|base| BaseRange { entry: number, ..base }).collect()
+    };
     let codec = match frame.codec {
-        Codec::ZstdPrefix { bases } => {
-            let rebase = |base: BaseRange| BaseRange { entry: number, ..base };
-            Codec::ZstdPrefix { bases: bases.into_iter().map(rebase).collect() }
-        }
-        codec => codec,
+        Codec::ZstdPrefix { bases } => Codec::ZstdPrefix { bases: rebased(bases) },
+        Codec::Differences { bases } => Codec::Differences { bases: rebased(bases) },
+        codec @ (Codec::Raw | Codec::Zstd) => codec,
     };
     Frame { codec, ..frame }
 }

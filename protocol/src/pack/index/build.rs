@@ -8,7 +8,7 @@ use crate::{
 };
 
 use super::super::{
-    Content, Error, Frame, Header, MAX_FRAMES, MAX_INDEX_BYTES, Op, Place,
+    Codec, Content, Error, Frame, Header, MAX_FRAMES, MAX_INDEX_BYTES, Op, Place,
     columns::Columns,
     frame,
     header::{BlockRef, Directory, MAX_BLOCK_RAW, MAX_BLOCK_ROWS, OpBlockRef, SharedRef},
@@ -181,6 +181,7 @@ impl IndexBuilder {
             return Err(Error::TooLarge("4,000,000 frames"));
         }
         self.directory.inside |= frame.bases().iter().any(|base| base.stream.is_some());
+        self.directory.differences |= matches!(frame.codec, Codec::Differences { .. });
         let block = &mut self.frames;
         block.context.write(frame, &mut block.block.columns);
         block.block.count += 1;

@@ -5,6 +5,7 @@ use protocol::{
 };
 
 use super::*;
+use crate::ledger::Fate;
 
 fn digest(generation: u64) -> Digest {
     Digest::of(&generation.to_le_bytes())
@@ -22,6 +23,7 @@ fn ledger() -> Ledger {
         manifest_length: 0,
         statement: envelope(),
         announced: Timestamp::UNIX_EPOCH,
+        fate: Fate::Taken,
         root: None,
         content: generation > 1,
         shared: false,
