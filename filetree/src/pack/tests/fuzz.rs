@@ -183,23 +183,51 @@ fn no_pack_gives_anything_but_what_it_should_or_panics() {
     assert!(made.into_inner() > 0, "nothing was sound enough to be made");
 }
 
+/// A file that is made of a recipe and a view.
+struct Sound {
+    entry: Entry,
+    header: Header,
+    view: Vec<u8>,
+    recipe_len: u64,
+}
+
+impl Sound {
+    fn of(file: Vec<u8>) -> Self {
+        let path = TreePath::parse(b"f").unwrap();
+        let (size, digest) = (file.len() as u64, Digest::of(&file));
+        let kind = EntryKind::File { size, digest, link_group: None };
+        let entry = Entry { path, mode: 0o644, mtime: 0, kind };
+        let to = Manifest::new(vec![entry.clone()]).unwrap();
+        let header = Header { from: None, from_entries: 0, to: to.digest(), to_entries: 1 };
+        let new = inside::File { content: Box::new(file), len: size };
+        let views = inside::look(new, None, &|| Ok(inside::Store::Memory(1 << 20))).unwrap();
+        let view = views.new.range(0, views.new.len() as usize).unwrap();
+        Self { entry, header, view, recipe_len: views.recipe_len }
+    }
+}
+
+/// What gzip makes of a file.
+fn gzipped(plain: &[u8]) -> Vec<u8> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, plain).unwrap();
+    let made = std::process::Command::new("gzip").arg("-nc").arg(file.path()).output().unwrap();
+    assert!(made.status.success());
+    made.stdout
+}
+
 #[test]
 fn no_recipe_gives_anything_but_the_file_or_panics() {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/pack-3-new.gz");
-    let file = std::fs::read(file).unwrap();
-    let new = inside::File { content: Box::new(file.clone()), len: file.len() as u64 };
-    let views = inside::look(new, None, &|| Ok(inside::Store::Memory(1 << 20))).unwrap();
-    let sound = views.new.range(0, views.new.len() as usize).unwrap();
-    let path = TreePath::parse(b"f").unwrap();
-    let kind =
-        EntryKind::File { size: file.len() as u64, digest: Digest::of(&file), link_group: None };
-    let entry = Entry { path, mode: 0o644, mtime: 0, kind };
-    let to = Manifest::new(vec![entry.clone()]).unwrap();
-    let header = Header { from: None, from_entries: 0, to: to.digest(), to_entries: 1 };
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/pack-3-new.gz");
+    // Two members with little in each, so that as much is tried as can be; now and then a real file.
+    let words: Vec<u8> = (0..120u32).flat_map(|n| format!("{:x} ", n * n).into_bytes()).collect();
+    let small =
+        Sound::of([gzipped(&words), gzipped(b"a few words, and again a few words")].concat());
+    let large = Sound::of(std::fs::read(fixture).unwrap());
     let made = std::sync::atomic::AtomicUsize::new(0);
-    try_many("recipe", 300, |random| {
-        let mut view = sound.clone();
-        let mut recipe_len = views.recipe_len;
+    try_many("recipe", 3_000, |random| {
+        let sound = if random.below(1_000) == 0 { &large } else { &small };
+        let mut view = sound.view.clone();
+        let mut recipe_len = sound.recipe_len;
         if random.below(16) > 0 {
             // Mostly the recipe itself, which is a small part of both.
             let mut recipe: Vec<u8> = view.drain(..recipe_len as usize).collect();
@@ -217,8 +245,8 @@ fn no_recipe_gives_anything_but_the_file_or_panics() {
         builder.push_frame(&frame).unwrap();
         let slices = vec![Slice::Frame { frame: 0, offset: 0, len }];
         let content = Some(Content::Inside { recipe_len, slices });
-        builder.push_op(&Op::Put { entry: entry.clone(), content }).unwrap();
-        let index = PackIndex::parse_unsigned(builder.finish(&header).unwrap()).unwrap();
+        builder.push_op(&Op::Put { entry: sound.entry.clone(), content }).unwrap();
+        let index = PackIndex::parse_unsigned(builder.finish(&sound.header).unwrap()).unwrap();
         let selection = index.select(|_| true).unwrap();
         let (bases, mut sink) = (Old(Vec::new()), Checked::default());
         let rebuilder = Rebuilder::new(&index, &bases);

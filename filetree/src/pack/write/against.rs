@@ -126,6 +126,8 @@ pub(super) fn best(
 
 /// A level that costs little.
 const QUICK_LEVEL: i32 = 6;
+/// Up to this level it is the prefix that costs, which every level loads alike.
+const PREFIX_LEVEL: i32 = 12;
 /// No level takes less of what that one gives.
 const REACHED_SHARE: f64 = 0.7;
 
@@ -137,7 +139,7 @@ fn with_prefix(bytes: &[u8], prefix_len: usize, level: i32) -> Result<(Vec<u8>, 
     let Some(differences) = Differences::find(old, new) else {
         return Ok((matched(level)?, false));
     };
-    let quick_level = level.min(QUICK_LEVEL);
+    let quick_level = if level > PREFIX_LEVEL { QUICK_LEVEL } else { level };
     let quick = matched(quick_level)?;
     let alone = differences.pack_alone(quick_level).map_err(Error::Compress)?;
     if alone.len() > quick.len() {
