@@ -279,6 +279,19 @@ impl Staging {
         self.flush(&mut self.lock())
     }
 
+    /// Bytes that were staged since everything was made durable.
+    pub fn unsealed_bytes(&self) -> u64 {
+        self.lock().batch_bytes
+    }
+
+    /// Has the disk write what was staged so far, to be called by another thread. Nothing is durable by
+    /// that, but [`Self::seal`] has less to wait for. An error is seen by that as well, which has
+    /// its directory open for longer.
+    pub fn writing(&self) -> Result<impl FnOnce() -> fs::Result<()> + Send + use<>, Error> {
+        let dir = self.dir.reopen()?;
+        Ok(move || dir.sync_fs())
+    }
+
     /// Bytes and files that are staged, verified or not.
     pub fn held(&self) -> Result<(u64, u64), Error> {
         let mut held = (0, 0);

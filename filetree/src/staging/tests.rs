@@ -125,6 +125,19 @@ fn what_a_sync_failed_for_is_not_taken_even_if_it_could_not_be_dropped_and_reads
 }
 
 #[test]
+fn what_the_disk_was_told_to_write_is_not_durable_before_it_is_sealed() {
+    let (_temp, work) = work();
+    let staging = Staging::open(&work).unwrap();
+    stage(&staging, b"hello").unwrap();
+    staging.writing().unwrap()().unwrap();
+    assert_eq!(staging.unsealed_bytes(), 5);
+    assert!(Staging::open(&work).unwrap().lock().unproven.contains(&key(b"hello", 7)));
+    staging.seal().unwrap();
+    assert_eq!(staging.unsealed_bytes(), 0);
+    assert!(Staging::open(&work).unwrap().lock().unproven.is_empty());
+}
+
+#[test]
 fn several_attributes_of_one_content_become_several_files() {
     let (_temp, work) = work();
     let staging = Staging::open(&work).unwrap();

@@ -20,7 +20,7 @@ use filetree::{
         self,
         read::{Bases, FileSink, FrameSource, OpBlocks, PackIndex, Rebuilder, Rebuilding, Step},
     },
-    staging::StagedWriter,
+    staging::{StagedWriter, Staging},
 };
 
 use protocol::{
@@ -30,7 +30,7 @@ use protocol::{
     path::TreePath,
     transfer::{Encoder, NoDelta, Way},
 };
-use tokio::task::block_in_place;
+use tokio::task::{JoinHandle, block_in_place, spawn_blocking};
 
 use super::{BESIDE_BYTES, Error, Failures, Gather, Link, Meanwhile, Pending};
 use crate::{
@@ -166,6 +166,7 @@ impl Gather<'_> {
         let mut fetching = pin!(fetching);
         let mut fetched = None;
         let mut meanwhile = self.sources.meanwhile;
+        let mut writing = Writing::default();
         loop {
             let seen = arrivals.changes();
             let most_bytes = if fetched.is_none() { BESIDE_BYTES } else { u64::MAX };
@@ -178,6 +179,9 @@ impl Gather<'_> {
             };
             let idle = waits && !block_in_place(|| still_working(&mut meanwhile))?;
             if fetched.is_none() {
+                if waits {
+                    writing.go_on(self.stage.staging())?;
+                }
                 fetched = poll_fn(|context| match fetching.as_mut().poll(context) {
                     Poll::Ready(result) => Poll::Ready(Some(result)),
                     Poll::Pending if idle && arrivals.changes() == seen => Poll::Pending,
@@ -206,6 +210,38 @@ impl Gather<'_> {
 /// How long files are made before the transfer is looked after again. What comes meanwhile waits in
 /// the connection's window, which is larger than what long links bring in this time.
 const MOMENT: Duration = Duration::from_millis(20);
+
+/// Has the disk write what was made while more is awaited: the tree is switched when all of it is
+/// durable, and whoever waits for that waits for the last part alone.
+#[derive(Default)]
+struct Writing {
+    /// What was staged, and not durable, when it was last begun.
+    begun_bytes: u64,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Writing {
+    /// So much is worth the trouble: others who write to the same disk pay for it, too.
+    const LEAST_BYTES: u64 = 32 << 20;
+
+    /// Begins if there is enough. It takes as long as the disk does, so it never keeps a transfer waiting.
+    fn go_on(&mut self, staging: &Staging) -> Result<(), Error> {
+        let bytes = staging.unsealed_bytes();
+        self.begun_bytes = self.begun_bytes.min(bytes);
+        let is_under_way = self.task.as_ref().is_some_and(|task| !task.is_finished());
+        if is_under_way || bytes - self.begun_bytes < Self::LEAST_BYTES {
+            return Ok(());
+        }
+        self.begun_bytes = bytes;
+        let write = staging.writing().map_err(to_io).map_err(Error::Stage)?;
+        self.task = Some(spawn_blocking(move || {
+            if let Err(error) = write() {
+                tracing::debug!(%error, "the disk does not write yet what was staged");
+            }
+        }));
+        Ok(())
+    }
+}
 
 fn for_a_moment(making: &mut Rebuilding<'_>, most_bytes: u64) -> Result<Step, pack::Error> {
     let start = Instant::now();
