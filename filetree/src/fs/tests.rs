@@ -192,6 +192,10 @@ const APART: &[(&str, &str)] = &[
     ("mirror-agent/src/gather", "downloads"),
     ("mirror-agent/src/observed", "the stage of rsync"),
     (
+        "mirror-agent/src/spool.rs",
+        "what a server lists, in a file without a name beside that stage",
+    ),
+    (
         "mirror-agent/src/relay/cache",
         "what is kept for others, in the work directory beside those of trees",
     ),
