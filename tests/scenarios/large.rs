@@ -13,15 +13,17 @@ use tests::{
 
 const SMALL: u64 = 4_000;
 const LARGE: u64 = 24_000;
+/// Where each file takes several steps at both sides, there is no time for as many.
+const FEWER: u64 = 1_000;
+const FEW: u64 = 9_000;
 /// Bytes for each further entry, half as much again as was measured: of an agent mostly what it knows of
 /// contents while it plans, which does not grow beyond 100,000 of them, and the index of a pack.
 const AGENT: u64 = 600;
 /// Of a publisher what it found, what it has read, and two records of that.
 const PUBLISHER: u64 = 950;
 /// Of an agent that compares what a stock daemon lists, or versions, with what it holds, and changes next
-/// to nothing of it: half as much again as was measured. Most of it is what is sorted at a time, which
-/// does not grow beyond 16,384 entries.
-const COMPARED: u64 = 130;
+/// to nothing of it: twice what was measured at most. One that holds them takes 388 and 720.
+const COMPARED: u64 = 250;
 
 /// Peaks of the agent and the publisher around a first sync, in bytes.
 fn peaks(files: u64) -> [u64; 2] {
@@ -107,16 +109,16 @@ fn versions_peak(files: u64) -> u64 {
 
 #[test]
 fn what_a_stock_daemon_lists_is_not_held_in_memory() {
-    let (small, large) = (stock_peak(SMALL), stock_peak(LARGE));
-    let per_entry = large.saturating_sub(small) / (LARGE - SMALL);
+    let (small, large) = (stock_peak(FEWER), stock_peak(FEW));
+    let per_entry = large.saturating_sub(small) / (FEW - FEWER);
     eprintln!("{per_entry} bytes for each entry, of {small} and {large} in all");
     assert!(per_entry <= COMPARED, "the agent takes {per_entry} bytes for each entry");
 }
 
 #[test]
 fn versions_are_not_held_in_memory() {
-    let (small, large) = (versions_peak(SMALL), versions_peak(LARGE));
-    let per_entry = large.saturating_sub(small) / (LARGE - SMALL);
+    let (small, large) = (versions_peak(FEWER), versions_peak(FEW));
+    let per_entry = large.saturating_sub(small) / (FEW - FEWER);
     eprintln!("{per_entry} bytes for each entry, of {small} and {large} in all");
     assert!(per_entry <= COMPARED, "the agent takes {per_entry} bytes for each entry");
 }
