@@ -85,7 +85,7 @@ fn stock_peak(files: u64) -> u64 {
     (0..files).for_each(|n| write(&file(n), n.to_string()));
     let rsyncd = Rsyncd::start(&testbed.path("rsyncd"), &[("pub", &*testbed.path("upstream"))], "");
     let assignment = "keep-withdrawn = \"0s\"";
-    testbed.apply(&mirrored(&rsyncd, "", "interval = \"1m\"", assignment));
+    testbed.apply(&mirrored(&rsyncd, "", "interval = \"15s\"", assignment));
     let agent = testbed.enroll_agent("agent", "site");
     let peak = peak_of_update(&testbed, &agent, || write(&file(7), "changed"));
     compare::assert_same(&tree, &agent.published("tree"), &[]);
