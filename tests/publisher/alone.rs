@@ -6,11 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tests::{
-    Daemon,
-    programs::{program, told},
-    wait_until,
-};
+use tests::{programs::told, wait_until};
 
 use super::pointers::{World, leads_to_whole};
 
@@ -33,17 +29,7 @@ fn look(places: &[PathBuf], seen: &mut Seen, when: &str) {
 
 /// Runs a publisher that is disturbed there until it has gone on alone, or has ended. Whether it ended.
 fn run_alone(world: &World, fail_at: Option<&str>, steps: &Path) -> bool {
-    let publisher = &world.served.publisher;
-    let listen = publisher.data.join("listen");
-    let _ = fs::remove_file(&listen);
-    let mut command = program("publisher");
-    command.args(["run", "--config"]).arg(&publisher.config).env("FILETREE_FAIL_SITES", steps);
-    if let Some(fail_at) = fail_at {
-        command.env("MIRRORNET_FAIL_AT", fail_at);
-    }
-    let log = world.served.testbed.path("alone.log");
-    let mut daemon = Daemon::start("publisher", &mut command, &log);
-    wait_until("the publisher to listen, or to end", || daemon.has_ended() || listen.exists());
+    let mut daemon = world.start_disturbed(fail_at, steps);
     let mut said = String::new();
     wait_until("the publisher to go on alone, or to end", || {
         said = told(&world.publish());

@@ -201,6 +201,23 @@ impl World {
         assert!(output.status.success(), "{}", told(&output));
     }
 
+    /// Starts a publisher that is killed, or whose disk fails, at a step; the steps are noted. It listens
+    /// then, or has ended.
+    pub(crate) fn start_disturbed(&self, fail_at: Option<&str>, steps: &Path) -> Daemon {
+        let publisher = &self.served.publisher;
+        let listen = publisher.data.join("listen");
+        let _ = fs::remove_file(&listen);
+        let mut command = program("publisher");
+        command.args(["run", "--config"]).arg(&publisher.config).env("FILETREE_FAIL_SITES", steps);
+        if let Some(fail_at) = fail_at {
+            command.env("MIRRORNET_FAIL_AT", fail_at);
+        }
+        let log = self.served.testbed.path("disturbed.log");
+        let mut daemon = Daemon::start("publisher", &mut command, &log);
+        wait_until("the publisher to listen, or to end", || daemon.has_ended() || listen.exists());
+        daemon
+    }
+
     /// Whether the coordinator has heard of the generation that is under way.
     fn is_announced(&self) -> bool {
         let list = self.served.testbed.ctl_json(&["get", "generations", "one"]);
@@ -283,17 +300,7 @@ fn no_pointer_of_an_object_store_leads_to_what_is_not_whole_whatever_fails() {
 /// Starts a publisher that is disturbed there, has it publish what is new, and ends it. It may come to
 /// its end by itself at any moment; whether it did.
 fn publish_disturbed(world: &World, fail_at: Option<&str>, steps: &Path) -> bool {
-    let publisher = &world.served.publisher;
-    let listen = publisher.data.join("listen");
-    let _ = fs::remove_file(&listen);
-    let mut command = program("publisher");
-    command.args(["run", "--config"]).arg(&publisher.config).env("FILETREE_FAIL_SITES", steps);
-    if let Some(fail_at) = fail_at {
-        command.env("MIRRORNET_FAIL_AT", fail_at);
-    }
-    let log = world.served.testbed.path("disturbed.log");
-    let mut daemon = Daemon::start("publisher", &mut command, &log);
-    wait_until("the publisher to listen, or to end", || daemon.has_ended() || listen.exists());
+    let mut daemon = world.start_disturbed(fail_at, steps);
     let output = world.publish();
     assert!(fail_at.is_some() || output.status.success(), "{}", told(&output));
     let has_ended = !output.status.success() && daemon.has_ended();

@@ -128,7 +128,7 @@ pub(super) fn best(
 const QUICK_LEVEL: i32 = 6;
 /// Up to this level it is the prefix that costs, which every level loads alike.
 const PREFIX_LEVEL: i32 = 12;
-/// No level takes less of what that one gives.
+/// The highest level takes hardly less of what that one gives: 0.63 of it at least, in what was measured.
 const REACHED_SHARE: f64 = 0.7;
 
 /// Compresses what follows the prefix with it, or its differences to it, whichever is smaller; whether
