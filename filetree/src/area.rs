@@ -343,9 +343,9 @@ impl Area {
 
     /// Copies what the live tree has with other attributes, and sees to it that the rest is there.
     fn complete_staging(&self, plan: &Plan, options: &SwitchOptions<'_>) -> Result<(), Error> {
-        let mut copying = self.copying(plan, u64::MAX);
-        while copying.step()? {}
-        let mut missing = copying.missing;
+        let copying = self.copying(plan, u64::MAX);
+        copying.steps(&|| true)?;
+        let mut missing = copying.into_missing();
         for need in plan.needs() {
             let need = need?;
             if !self.staging.has(&need)? {

@@ -512,5 +512,20 @@ pub(crate) fn digest_file(
     }
 }
 
+/// Makes an empty file hold what `from` holds; gives its length and digest. What is copied is digested
+/// on its way, what is shared is read.
+pub(crate) fn fill_digested(file: &fs::File, from: &fs::File) -> fs::Result<(u64, Digest)> {
+    let (mut digest, mut length) = (protocol::digest::DigestWriter::new(), 0);
+    let is_shared = file.fill_from(from, &mut |bytes| {
+        digest.update(bytes);
+        length += bytes.len() as u64;
+    })?;
+    if is_shared {
+        length = file.meta()?.size;
+        return Ok((length, digest_file(file, length, &mut |_| {})?));
+    }
+    Ok((length, digest.finish()))
+}
+
 #[cfg(test)]
 mod tests;

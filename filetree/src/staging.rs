@@ -35,7 +35,7 @@ use crate::{
     fs::{self, Attribute, Dir, File, FileId},
     plan::{FileKey, Need},
     record,
-    scan::digest_file,
+    scan::{digest_file, fill_digested},
     switch::remove::remove_all,
 };
 
@@ -199,7 +199,7 @@ impl Staging {
     /// it, and moves it here. Nobody may still have it open for writing.
     pub fn take(&self, need: &Need, dir: &Dir, name: &[u8]) -> Result<Staged, Error> {
         let file = dir.open_file(name)?;
-        self.check(need, &file)?;
+        check(need, &file)?;
         let Some(key) = need.keys.first() else { return Ok(need.staged()) };
         self.own(dir, name)?;
         file.set_mode(key.mode)?;
@@ -212,10 +212,7 @@ impl Staging {
     pub fn copy(&self, need: &Need, from: &File) -> Result<Staged, Error> {
         let name = self.temporary();
         let file = self.dir.create_file(&name)?;
-        let copied = file.fill_from(from).map_err(Error::from).and_then(|()| {
-            self.check(need, &file)?;
-            self.place(need, &file, &name)
-        });
+        let copied = fill(need, &file, from).and_then(|()| self.place(need, &file, &name));
         if copied.is_err() {
             self.drop_temporary(&name);
         }
@@ -257,7 +254,7 @@ impl Staging {
         if (meta.uid, meta.gid) != (own.uid, own.gid) {
             return Ok(false);
         }
-        match self.check(need, &file) {
+        match check(need, &file) {
             Err(Error::Mismatch { .. } | Error::Length { .. }) => return Ok(false),
             other => other?,
         }
@@ -379,19 +376,6 @@ impl Staging {
         Ok(false)
     }
 
-    fn check(&self, need: &Need, file: &File) -> Result<(), Error> {
-        let (path, size) = (&need.path, file.meta()?.size);
-        if size != need.size {
-            let (expected, actual) = (need.size, size);
-            return Err(Error::Length { path: path.clone(), expected, actual });
-        }
-        let actual = digest_file(file, size, &mut |_| {})?;
-        if actual != need.digest {
-            return Err(Error::Mismatch { path: path.clone(), expected: need.digest, actual });
-        }
-        Ok(())
-    }
-
     /// Gives a verified temporary file its name.
     fn place(&self, need: &Need, file: &File, name: &[u8]) -> Result<Staged, Error> {
         let Some(key) = need.keys.first() else {
@@ -486,6 +470,18 @@ impl Staging {
     }
 }
 
+/// Makes an empty file hold what `from` holds, if that is the content that is needed.
+fn fill(need: &Need, file: &File, from: &File) -> Result<(), Error> {
+    let (length, digest) = fill_digested(file, from)?;
+    need.check_length(length)?;
+    need.check_digest(digest)
+}
+
+fn check(need: &Need, file: &File) -> Result<(), Error> {
+    need.check_length(file.meta()?.size)?;
+    need.check_digest(digest_file(file, need.size, &mut |_| {})?)
+}
+
 /// Does something to all names that are meant, some at a time; says whether there were any. What is
 /// done to them has to take them away.
 fn some_names(
@@ -516,6 +512,22 @@ fn some_names(
 impl Need {
     fn staged(&self) -> Staged {
         Staged { digest: self.digest, size: self.size }
+    }
+
+    fn check_length(&self, actual: u64) -> Result<(), Error> {
+        let (path, expected) = (&self.path, self.size);
+        if actual == expected {
+            return Ok(());
+        }
+        Err(Error::Length { path: path.clone(), expected, actual })
+    }
+
+    fn check_digest(&self, actual: Digest) -> Result<(), Error> {
+        let (path, expected) = (&self.path, self.digest);
+        if actual == expected {
+            return Ok(());
+        }
+        Err(Error::Mismatch { path: path.clone(), expected, actual })
     }
 }
 

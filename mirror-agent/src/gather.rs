@@ -88,12 +88,12 @@ pub struct Sources<'a> {
     pub meanwhile: Option<Meanwhile<'a>>,
 }
 
-/// Does a small piece of work; `false` where nothing is left of it.
-type Piece<'a> = dyn Fn() -> Result<bool, apply::Error> + Sync + 'a;
+/// Works for as long as what it gets says `true`; `false` where nothing is left to do.
+type Work<'a> = dyn Fn(&(dyn Fn() -> bool + Sync)) -> Result<bool, apply::Error> + Sync + 'a;
 
 /// Work that waits for nothing.
 #[derive(Clone, Copy)]
-pub struct Meanwhile<'a>(pub &'a Piece<'a>);
+pub struct Meanwhile<'a>(pub &'a Work<'a>);
 
 impl std::fmt::Debug for Meanwhile<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -5,7 +5,7 @@ mod guarded;
 mod in_versions;
 mod sources;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use filetree::{plan::Need, scan::ScanRecord};
 use jiff::Timestamp;
@@ -272,8 +272,8 @@ pub(crate) async fn prepare(
     let rsync = rsync_source(agent, order, from, target.statement.generation, run);
     let mut ready = Ready { site, plan, rules, base, want, points, chain, no_pack, rsync };
     let goes_on = ready.plan.need_count() > gather::AT_A_TIME as u64;
-    let copying = Mutex::new(ready.site.area().copying(&ready.plan, gather::BESIDE_BYTES));
-    let copy = || Ok(copying.lock().unwrap_or_else(PoisonError::into_inner).step()?);
+    let copying = ready.site.area().copying(&ready.plan, gather::BESIDE_BYTES);
+    let copy = |goes_on: &(dyn Fn() -> bool + Sync)| Ok(copying.steps(goes_on)?);
     let mut parts = ready.plan.needs_in_parts(gather::AT_A_TIME);
     while let Some(part) = block_in_place(|| parts.next()) {
         let part = part.map_err(apply::Error::from)?;

@@ -16,6 +16,8 @@ use crate::safe_path;
 
 /// How much a plain copy moves at once.
 const COPY_BYTES: usize = 256 * 1024;
+/// So much of each file is copied first.
+const FIRST_COPY_BYTES: usize = 16 * 1024;
 
 /// An open directory: the only place from which names are reached.
 ///
@@ -393,21 +395,29 @@ impl File {
     }
 
     /// Makes this empty file hold what `from` holds: by sharing its blocks where the file system
-    /// can, else by copying.
+    /// can, else by copying. `copied` is shown the bytes that are copied, in order.
+    ///
+    /// # Returns
+    /// Whether blocks are shared, so that nothing was shown.
     #[track_caller]
-    pub fn fill_from(&self, from: &File) -> Result<()> {
+    pub fn fill_from(&self, from: &File, copied: &mut dyn FnMut(&[u8])) -> Result<bool> {
         if self.run(Op::Clone, |b, h| b.clone_file(&from.handle, h)).is_ok() {
-            return Ok(());
+            return Ok(true);
         }
-        let mut buffer = vec![0; COPY_BYTES];
+        // Most files are small, and there may be a million.
+        let mut buffer = vec![0; FIRST_COPY_BYTES];
         let mut offset = 0;
         loop {
             let read = from.read_at(offset, &mut buffer)?;
             if read == 0 {
-                return Ok(());
+                return Ok(false);
             }
+            copied(&buffer[..read]);
             self.write_at(offset, &buffer[..read])?;
             offset += read as u64;
+            if read == buffer.len() {
+                buffer.resize(COPY_BYTES, 0);
+            }
         }
     }
 

@@ -141,10 +141,12 @@ fn filling_one_file_from_another_copies_everything() {
     let from = dir.create_file(b"from").unwrap();
     from.write_at(0, &content).unwrap();
     let to = dir.create_file(b"to").unwrap();
-    to.fill_from(&from).unwrap();
+    let mut shown = Vec::new();
+    let is_shared = to.fill_from(&from, &mut |bytes| shown.extend_from_slice(bytes)).unwrap();
     let mut copied = Vec::new();
     std::io::Read::read_to_end(&mut to.reader(), &mut copied).unwrap();
     assert_eq!(copied, content);
+    assert_eq!(shown, if is_shared { &[][..] } else { &content });
 }
 
 /// What the standard library and the kernel's interface offer for changing a disk.

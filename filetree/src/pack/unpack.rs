@@ -27,7 +27,7 @@ use super::{
 use crate::{
     delta::ReadAt,
     fs::{Dir, File, Fs, Kind},
-    scan::{Keep, Scan, ScanOptions, ScanRecord, scan},
+    scan::{Keep, Scan, ScanOptions, ScanRecord, fill_digested, scan},
 };
 
 /// Zeros that are worth a hole.
@@ -296,11 +296,8 @@ impl Tree<'_> {
             || Error::Incomplete { count: 1, path: entry.path.clone(), reason: NoDelta::WrongBase };
         let base = self.base.as_ref().ok_or_else(wrong)?.open_path(&entry.path)?;
         let file = self.root.open_parent(&entry.path)?.create_file(entry.path.name())?;
-        file.fill_from(&base)?;
-        let mut digest = protocol::digest::DigestWriter::new();
-        let copied = io::copy(&mut file.reader(), &mut digest);
-        let copied = copied.map_err(|source| Error::Write { path: entry.path.clone(), source })?;
-        if copied != entry.size() || Some(digest.finish()) != entry.digest() {
+        let (length, digest) = fill_digested(&file, &base)?;
+        if length != entry.size() || Some(digest) != entry.digest() {
             return Err(wrong());
         }
         settle(&file, entry)

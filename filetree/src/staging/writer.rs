@@ -52,7 +52,7 @@ impl<'a> StagedWriter<'a> {
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         let total = self.len().saturating_add(bytes.len() as u64);
         if total > self.need.size {
-            return Err(self.wrong_length(total));
+            return self.need.check_length(total);
         }
         while !bytes.is_empty() {
             let room = (HOLE - self.pending.len()).min(bytes.len());
@@ -68,14 +68,8 @@ impl<'a> StagedWriter<'a> {
     /// Verifies length and digest, and stages the content under every key of its need.
     pub fn finish(mut self) -> Result<Staged, Error> {
         self.drain()?;
-        if self.written != self.need.size {
-            return Err(self.wrong_length(self.written));
-        }
-        let actual = self.digest.finish();
-        if actual != self.need.digest {
-            let (path, expected) = (self.need.path.clone(), self.need.digest);
-            return Err(Error::Mismatch { path, expected, actual });
-        }
+        self.need.check_length(self.written)?;
+        self.need.check_digest(self.digest.finish())?;
         let Some(file) = &self.file else { return Ok(self.need.staged()) };
         // Only where it is needed: xfs writes out all of a new file whose length is set, and waits.
         if self.ends_in_hole {
@@ -100,10 +94,6 @@ impl<'a> StagedWriter<'a> {
         self.written += self.pending.len() as u64;
         self.pending.clear();
         Ok(())
-    }
-
-    fn wrong_length(&self, actual: u64) -> Error {
-        Error::Length { path: self.need.path.clone(), expected: self.need.size, actual }
     }
 }
 

@@ -253,7 +253,7 @@ fn link(
 fn copy(staging: &Staging, item: &Item, from: &Dir, name: &[u8]) -> fs::Result<Vec<u8>> {
     let temporary = staging.temporary();
     let copy = staging.dir().create_file(&temporary)?;
-    copy.fill_from(&from.open_file(name)?)?;
+    copy.fill_from(&from.open_file(name)?, &mut |_| {})?;
     staging.own(staging.dir(), &temporary)?;
     copy.set_mode(item.mode)?;
     copy.set_mtime(item.entry.mtime)?;

@@ -255,15 +255,13 @@ fn for_a_moment(making: &mut Rebuilding<'_>, most_bytes: u64) -> Result<Step, pa
 
 /// Does what else there is to do for a moment; whether there may be more of it.
 fn still_working(meanwhile: &mut Option<Meanwhile<'_>>) -> Result<bool, Error> {
-    let Some(Meanwhile(piece)) = meanwhile else { return Ok(false) };
+    let Some(Meanwhile(work)) = meanwhile else { return Ok(false) };
     let start = Instant::now();
-    while start.elapsed() < MOMENT {
-        if !piece()? {
-            *meanwhile = None;
-            return Ok(false);
-        }
+    let more = work(&|| start.elapsed() < MOMENT)?;
+    if !more {
+        *meanwhile = None;
     }
-    Ok(true)
+    Ok(more)
 }
 
 /// Stored bytes of each encoder's files: of a frame that several share, each bears its part.
