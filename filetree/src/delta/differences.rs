@@ -27,7 +27,7 @@ use std::io;
 use protocol::wire::{Malformed, Reader, Writer};
 
 use super::frame;
-use likeness::Stretch;
+use likeness::{Stretch, equal_run};
 
 /// New bytes are compressed with the old content as prefix if they are more than this share: to
 /// load the prefix takes time.
@@ -86,20 +86,23 @@ fn write(old: &[u8], new: &[u8], stretches: &[Stretch]) -> Vec<u8> {
         seeks.signed(stretch.old_at as i64 - old_end as i64);
         old_end = stretch.old_at + stretch.copied;
         let copied_to = at + stretch.copied;
-        for (old, new) in old[stretch.old_at..old_end].iter().zip(&new[at..copied_to]) {
-            if old == new {
-                if changed_run > 0 {
-                    changed.varint(changed_run - 1);
-                    (same_run, changed_run) = (0, 0);
-                }
-                same_run += 1;
-            } else {
+        let (mut source, mut made) = (&old[stretch.old_at..old_end], &new[at..copied_to]);
+        while !made.is_empty() {
+            let equal = equal_run(source, made);
+            if equal > 0 && changed_run > 0 {
+                changed.varint(changed_run - 1);
+                (same_run, changed_run) = (0, 0);
+            }
+            same_run += equal as u64;
+            if let (Some(old), Some(new)) = (source.get(equal), made.get(equal)) {
                 if changed_run == 0 {
                     same.varint(same_run);
                 }
                 changed_run += 1;
                 values.push(new.wrapping_sub(*old));
             }
+            let passed = made.len().min(equal + 1);
+            (source, made) = (&source[passed..], &made[passed..]);
         }
         at = copied_to + stretch.new;
         bytes.extend_from_slice(&new[copied_to..at]);
