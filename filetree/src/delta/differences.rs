@@ -27,29 +27,52 @@ use std::io;
 use protocol::wire::{Malformed, Reader, Writer};
 
 use super::frame;
-use likeness::Stretch;
+use likeness::{Stretch, equal_run};
 
 /// New bytes are compressed with the old content as prefix if they are more than this share: to
 /// load the prefix takes time.
 const NEW_SHARE: usize = 64;
 
+/// A level that costs next to nothing.
+const GLANCE_LEVEL: i32 = 3;
+
 /// The differences of some content to old content.
 pub struct Differences<'a> {
     old: &'a [u8],
     recipe: Vec<u8>,
+    /// Where the new bytes begin in the recipe.
+    news_at: usize,
     has_news: bool,
+    /// Runs of bytes that change, all over what is copied.
+    changes: usize,
 }
 
 impl<'a> Differences<'a> {
     /// Finds the differences of `new` to `old`; `None` where there would be more of them than content.
     pub fn find(old: &'a [u8], new: &[u8]) -> Option<Self> {
         let stretches = likeness::stretches(old, new);
-        let recipe = write(old, new, &stretches);
+        let (recipe, changes) = write(old, new, &stretches);
         if recipe.len() > new.len() {
             return None;
         }
         let news: usize = stretches.iter().map(|stretch| stretch.new).sum();
-        Some(Self { old, recipe, has_news: news > new.len() / NEW_SHARE })
+        let news_at = recipe.len() - news;
+        Some(Self { old, recipe, news_at, has_news: news > new.len() / NEW_SHARE, changes })
+    }
+
+    /// Whether nearly all of the content are copies.
+    pub fn is_copied(&self) -> bool {
+        !self.has_news
+    }
+
+    /// About how many bytes they take beside the new ones, for each run of bytes that change: what ends
+    /// matches without them.
+    ///
+    /// # Errors
+    /// What compressing gives.
+    pub fn bytes_per_change(&self) -> io::Result<f64> {
+        let changes = frame::compress(&self.recipe[..self.news_at], 0, GLANCE_LEVEL)?;
+        Ok(changes.len() as f64 / self.changes.max(1) as f64)
     }
 
     /// Packs them at a zstd level.
@@ -74,32 +97,38 @@ pub fn unpack(stored: &[u8], prefix: &[u8], raw_len: u32) -> Option<Vec<u8>> {
     make(&recipe, prefix, raw_len as usize).ok()
 }
 
-fn write(old: &[u8], new: &[u8], stretches: &[Stretch]) -> Vec<u8> {
+/// The recipe, and how many runs of bytes change in what is copied.
+fn write(old: &[u8], new: &[u8], stretches: &[Stretch]) -> (Vec<u8>, usize) {
     let [mut copies, mut news, mut seeks, mut same, mut changed]: [Writer; 5] = Default::default();
     let (mut values, mut bytes) = (Vec::new(), Vec::new());
     let (mut at, mut old_end) = (0, 0);
     // Runs go on over stretches.
     let (mut same_run, mut changed_run) = (0u64, 0u64);
+    let mut runs = 0;
     for stretch in stretches {
         copies.varint(stretch.copied as u64);
         news.varint(stretch.new as u64);
         seeks.signed(stretch.old_at as i64 - old_end as i64);
         old_end = stretch.old_at + stretch.copied;
         let copied_to = at + stretch.copied;
-        for (old, new) in old[stretch.old_at..old_end].iter().zip(&new[at..copied_to]) {
-            if old == new {
-                if changed_run > 0 {
-                    changed.varint(changed_run - 1);
-                    (same_run, changed_run) = (0, 0);
-                }
-                same_run += 1;
-            } else {
+        let (mut source, mut made) = (&old[stretch.old_at..old_end], &new[at..copied_to]);
+        while !made.is_empty() {
+            let equal = equal_run(source, made);
+            if equal > 0 && changed_run > 0 {
+                changed.varint(changed_run - 1);
+                (same_run, changed_run) = (0, 0);
+            }
+            same_run += equal as u64;
+            if let (Some(old), Some(new)) = (source.get(equal), made.get(equal)) {
                 if changed_run == 0 {
+                    runs += 1;
                     same.varint(same_run);
                 }
                 changed_run += 1;
                 values.push(new.wrapping_sub(*old));
             }
+            let passed = made.len().min(equal + 1);
+            (source, made) = (&source[passed..], &made[passed..]);
         }
         at = copied_to + stretch.new;
         bytes.extend_from_slice(&new[copied_to..at]);
@@ -112,7 +141,7 @@ fn write(old: &[u8], new: &[u8], stretches: &[Stretch]) -> Vec<u8> {
         recipe.bytes(part.as_slice());
     }
     recipe.bytes(&values).raw(&bytes);
-    recipe.into_bytes()
+    (recipe.into_bytes(), runs)
 }
 
 /// Makes content of a recipe, which may say anything.

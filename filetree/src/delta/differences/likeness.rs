@@ -67,24 +67,35 @@ impl Copy {
     /// Where in `new`, which ends where another copy begins, it is no longer worth going on: the place
     /// up to which equal bytes outnumber those that differ by most.
     fn forward(&self, old: &[u8], new: &[u8]) -> usize {
-        let pairs = self.source(old, self.new_at).iter().zip(&new[self.new_at..]);
-        self.new_at + best_length(pairs)
+        let (old, new) = (self.source(old, self.new_at), &new[self.new_at..]);
+        let most = old.len().min(new.len());
+        self.new_at + best_length(most, |at| equal_run(&old[at..], &new[at..]))
     }
 
     /// The same in the other direction, to `least` at most.
     fn backward(&self, old: &[u8], new: &[u8], least: usize) -> usize {
-        let pairs = old[..self.old_at].iter().rev().zip(new[least..self.new_at].iter().rev());
-        self.new_at - best_length(pairs)
+        let (old, new) = (&old[..self.old_at], &new[least..self.new_at]);
+        let most = old.len().min(new.len());
+        let run = |at| equal_run_back(&old[..old.len() - at], &new[..new.len() - at]);
+        self.new_at - best_length(most, run)
     }
 }
 
-fn best_length<'a>(pairs: impl Iterator<Item = (&'a u8, &'a u8)>) -> usize {
-    let (mut surplus, mut most, mut best) = (0i64, 0, 0);
-    for (index, (old, new)) in pairs.enumerate() {
-        surplus += if old == new { 1 } else { -1 };
-        if surplus > most {
-            (most, best) = (surplus, index + 1);
+/// The length, at most this, at which equal bytes outnumber those that differ by most; `equal` tells how
+/// many are equal from a length on.
+fn best_length(most: usize, equal: impl Fn(usize) -> usize) -> usize {
+    let (mut surplus, mut highest, mut best) = (0i64, 0, 0);
+    let mut at = 0;
+    while at < most {
+        let run = equal(at);
+        at += run;
+        surplus += run as i64;
+        if surplus > highest {
+            (highest, best) = (surplus, at);
         }
+        // The one behind differs.
+        surplus -= 1;
+        at += 1;
     }
     best
 }
@@ -108,6 +119,9 @@ fn parting(old: &[u8], new: &[u8], copies: (Copy, Copy), range: std::ops::Range<
 /// Old places by what is there: the latest of each kind, and for each place the one before.
 struct Places<'a> {
     old: &'a [u8],
+    /// For each kind which of eight shades of it there are, a bit each. Most of what is looked for is
+    /// nowhere, and this is a quarter of what `latest` is: more of it is near.
+    shades: Vec<u8>,
     latest: Vec<u32>,
     before: Vec<u32>,
     shift: u32,
@@ -118,12 +132,14 @@ impl<'a> Places<'a> {
         let count = (old.len() / STEP + 1).next_power_of_two().clamp(1 << 10, 1 << 22);
         let mut places = Self {
             old,
+            shades: vec![0; count],
             latest: vec![0; count],
             before: vec![0; old.len() / STEP + 1],
             shift: u64::BITS - count.ilog2(),
         };
         for (number, anchor) in old.windows(ANCHOR_BYTES).step_by(STEP).enumerate() {
-            let kind = places.kind(anchor);
+            let (kind, shade) = places.kind(anchor);
+            places.shades[kind] |= shade;
             places.before[number] = places.latest[kind];
             // 0 is none.
             places.latest[kind] = number as u32 + 1;
@@ -131,11 +147,13 @@ impl<'a> Places<'a> {
         places
     }
 
-    fn kind(&self, anchor: &[u8]) -> usize {
+    /// The kind of 16 bytes, and the bit of their shade.
+    fn kind(&self, anchor: &[u8]) -> (usize, u8) {
         const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
         let (front, back) = (word(anchor), word(&anchor[8..]));
         let mixed = front.wrapping_mul(MIX) ^ back.rotate_left(29);
-        (mixed.wrapping_mul(MIX) >> self.shift) as usize
+        let mixed = mixed.wrapping_mul(MIX);
+        ((mixed >> self.shift) as usize, 1 << (mixed >> (self.shift - 3) & 7))
     }
 
     /// The next place of `new` from `at` on, where `at` is then, for which there is a better old place
@@ -163,8 +181,12 @@ impl<'a> Places<'a> {
 
     /// The old place with the longest run of bytes equal to `rest`, and that run, up to what is compared.
     fn longest(&self, anchor: &[u8], rest: &[u8]) -> Option<(usize, usize)> {
+        let (kind, shade) = self.kind(anchor);
+        if self.shades[kind] & shade == 0 {
+            return None;
+        }
         let rest = &rest[..rest.len().min(COMPARED_BYTES)];
-        let mut place = self.latest[self.kind(anchor)];
+        let mut place = self.latest[kind];
         let mut best = None;
         let mut most = ANCHOR_BYTES - 1;
         for _ in 0..MOST_TRIED {
@@ -180,12 +202,15 @@ impl<'a> Places<'a> {
     }
 }
 
+/// Runs are mostly long: bytes that are compared at once.
+const BLOCK_BYTES: usize = 32;
+
 /// How many bytes are equal at the front.
-fn equal_run(a: &[u8], b: &[u8]) -> usize {
-    let words = a.chunks_exact(8).zip(b.chunks_exact(8));
-    let mut run = 0;
-    for (a, b) in words {
-        let differing = word(a) ^ word(b);
+pub(super) fn equal_run(a: &[u8], b: &[u8]) -> usize {
+    let blocks = a.as_chunks::<BLOCK_BYTES>().0.iter().zip(b.as_chunks::<BLOCK_BYTES>().0);
+    let mut run = blocks.take_while(|(a, b)| a == b).count() * BLOCK_BYTES;
+    for (a, b) in a[run..].as_chunks().0.iter().zip(b[run..].as_chunks().0) {
+        let differing = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
         if differing != 0 {
             return run + differing.trailing_zeros() as usize / 8;
         }
@@ -195,9 +220,64 @@ fn equal_run(a: &[u8], b: &[u8]) -> usize {
     run + rest.take_while(|(a, b)| a == b).count()
 }
 
+/// How many bytes are equal at the end.
+fn equal_run_back(a: &[u8], b: &[u8]) -> usize {
+    let blocks = a.as_rchunks::<BLOCK_BYTES>().1.iter().rev();
+    let blocks = blocks.zip(b.as_rchunks::<BLOCK_BYTES>().1.iter().rev());
+    let mut run = blocks.take_while(|(a, b)| a == b).count() * BLOCK_BYTES;
+    let words = a[..a.len() - run].as_rchunks().1.iter().rev();
+    for (a, b) in words.zip(b[..b.len() - run].as_rchunks().1.iter().rev()) {
+        let differing = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if differing != 0 {
+            return run + differing.leading_zeros() as usize / 8;
+        }
+        run += 8;
+    }
+    let rest = a[..a.len() - run].iter().rev().zip(b[..b.len() - run].iter().rev());
+    run + rest.take_while(|(a, b)| a == b).count()
+}
+
 /// The first eight bytes.
 fn word(bytes: &[u8]) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[..8]);
     u64::from_le_bytes(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mutate::Random;
+
+    /// As plain as can be.
+    fn plain_length<'a>(pairs: impl Iterator<Item = (&'a u8, &'a u8)>) -> usize {
+        let (mut surplus, mut most, mut best) = (0, 0, 0);
+        for (index, (old, new)) in pairs.enumerate() {
+            surplus += if old == new { 1 } else { -1 };
+            if surplus > most {
+                (most, best) = (surplus, index + 1);
+            }
+        }
+        best
+    }
+
+    #[test]
+    fn copies_end_where_they_would_if_every_byte_were_looked_at() {
+        let mut random = Random::new(3);
+        for _ in 0..2_000 {
+            let len = random.below(300);
+            let old: Vec<u8> = (0..len).map(|_| random.below(256) as u8).collect();
+            let mut new = old.clone();
+            new.truncate(len - random.below(len + 1).min(40));
+            let often = 1 + random.below(40);
+            for byte in &mut new {
+                *byte ^= u8::from(random.below(often) == 0);
+            }
+            let copy = Copy { old_at: 0, new_at: 0 };
+            assert_eq!(copy.forward(&old, &new), plain_length(old.iter().zip(&new)));
+            let end = Copy { old_at: old.len(), new_at: new.len() };
+            let back = plain_length(old.iter().rev().zip(new.iter().rev()));
+            assert_eq!(end.backward(&old, &new, 0), new.len() - back);
+        }
+    }
 }

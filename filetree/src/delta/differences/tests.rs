@@ -169,7 +169,7 @@ mod fuzz {
     #[test]
     fn no_recipe_makes_more_than_it_declares_or_panics() {
         let (old, new) = (program(12, None), program(12, Some(5)));
-        let recipe = write(&old, &new, &likeness::stretches(&old, &new));
+        let (recipe, _) = write(&old, &new, &likeness::stretches(&old, &new));
         assert_eq!(make(&recipe, &old, new.len()).as_ref(), Ok(&new));
         try_many("recipe of differences", 20_000, |random| {
             let mut recipe = recipe.clone();
