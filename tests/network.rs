@@ -13,6 +13,7 @@ use crate::{
     Daemon, Host, encoders,
     programs::{program, succeed, told},
     rsyncd::free_port,
+    valve::Valve,
     wait_for,
 };
 
@@ -225,8 +226,18 @@ impl Testbed {
 
     /// Starts an enrolled publisher and waits until it listens.
     pub fn run_publisher(&self, publisher: &Publisher) -> Daemon {
-        let _ = fs::remove_file(publisher.data.join("listen"));
+        self.run_publisher_by(program("publisher"), publisher)
+    }
+
+    /// The same of one that reaches others through a valve alone.
+    pub fn run_publisher_behind(&self, publisher: &Publisher, valve: &Valve) -> Daemon {
         let mut command = program("publisher");
+        command.env("HTTPS_PROXY", valve.url());
+        self.run_publisher_by(command, publisher)
+    }
+
+    fn run_publisher_by(&self, mut command: Command, publisher: &Publisher) -> Daemon {
+        let _ = fs::remove_file(publisher.data.join("listen"));
         command.args(["run", "--config"]).arg(&publisher.config);
         let log = self.path(&format!("publisher-{}.log", publisher.name));
         let mut daemon = Daemon::start("publisher", &mut self.origin.run(&command), &log);

@@ -25,12 +25,16 @@ struct State {
     changed: Condvar,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Counts {
     passed: u64,
     limit: u64,
     /// At the limit connections end, instead of waiting.
     cuts: bool,
+    /// Nobody reaches the limited address.
+    severed: bool,
+    /// Connections to it.
+    open: Vec<TcpStream>,
 }
 
 impl Valve {
@@ -38,7 +42,7 @@ impl Valve {
     pub fn start(limited: SocketAddr, limit: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let counts = Mutex::new(Counts { passed: 0, limit, cuts: false });
+        let counts = Mutex::new(Counts { limit, ..Counts::default() });
         let state = Arc::new(State { limited, counts, changed: Condvar::new() });
         let shared = Arc::clone(&state);
         thread::spawn(move || {
@@ -53,7 +57,24 @@ impl Valve {
 
     /// The line that has an agent use it.
     pub fn setting(&self) -> String {
-        format!("proxy = \"http://127.0.0.1:{}\"\n", self.port)
+        format!("proxy = \"{}\"\n", self.url())
+    }
+
+    /// Its address as a proxy.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends every connection to the limited address, and lets nobody reach it until it is mended; or
+    /// mends it. Everything else passes.
+    pub fn sever(&self, severed: bool) {
+        let mut counts = self.state.counts.lock().unwrap();
+        counts.severed = severed;
+        if severed {
+            for connection in counts.open.drain(..) {
+                connection.shutdown(Shutdown::Both).ok();
+            }
+        }
     }
 
     /// Bytes that have passed from the limited address.
@@ -98,8 +119,15 @@ impl State {
         }
         let target = request.split(' ').nth(1).unwrap_or_default().to_owned();
         let server = TcpStream::connect(&target)?;
-        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
         let is_limited = server.peer_addr()? == self.limited;
+        if is_limited {
+            let mut counts = self.counts.lock().unwrap();
+            if counts.severed {
+                return Ok(());
+            }
+            counts.open.push(server.try_clone()?);
+        }
+        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
         let (from, mut to) = (server.try_clone()?, client.try_clone()?);
         thread::scope(|scope| {
             scope.spawn(|| {

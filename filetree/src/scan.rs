@@ -15,6 +15,7 @@
 //!   because a second change within one tick of the clock would leave no trace;
 //! - a scan with problems is an error, not a smaller tree: what cannot be read is not gone.
 
+mod parts;
 mod read;
 mod record;
 mod walk;
@@ -33,8 +34,12 @@ use protocol::{
     symlinks::Symlinks,
 };
 
+pub(crate) use self::parts::count;
 use self::record::Content;
-pub use self::record::{RecordDamaged, ScanRecord};
+pub use self::{
+    parts::{Part, Records, scan_in_parts},
+    record::{RecordDamaged, ScanRecord},
+};
 use crate::fs::{self, Dir, FileId, Kind, Meta};
 
 /// Decides which paths belong to the tree: the path, and whether it is a directory. A directory
@@ -228,9 +233,17 @@ pub(crate) fn scan_what_can_be_read(
 ) -> Result<(Scan, Vec<Problem>), Error> {
     let root_id = root.meta().map_err(Error::Root)?.id;
     let mut walked = walk::walk(root, options)?;
-    let expected = Expected::of(&walked, previous, options);
+    let mut earlier = Earlier::new(previous.each(), options);
+    let mut expected = Expecting::default();
+    walked.each().for_each(|found| expected.look(found, &mut earlier));
+    let expected = expected.finish();
     let (mut problems, count) = (std::mem::take(&mut walked.problems), walked.len());
-    let mut merge = Merge::new(previous, options, &expected, count);
+    let earlier = Earlier::new(previous.each(), options);
+    let mut merge = Merge {
+        entries: Vec::with_capacity(count),
+        record: ScanRecord::as_long_as(previous),
+        ..Merge::new(earlier, options, &expected)
+    };
     let progress = read::Begun::new(count as u64, expected.bytes);
     let mut found = walked.take();
     loop {
@@ -248,18 +261,6 @@ pub(crate) fn scan_what_can_be_read(
     scan.left_out.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     scan.stats.vanished_names += walked.vanished;
     Ok((scan, problems))
-}
-
-/// How many entries belong to whom, and the first of each; nothing is opened.
-pub(crate) fn owners(
-    root: &Dir,
-    options: &ScanOptions<'_>,
-) -> Result<std::collections::BTreeMap<u32, (u64, TreePath)>, Error> {
-    let mut owners = std::collections::BTreeMap::new();
-    for found in walk::walk(root, options)?.take() {
-        owners.entry(found.meta.uid).or_insert((0, found.path)).0 += 1;
-    }
-    Ok(owners)
 }
 
 /// One name that the walk found, with its attributes.
@@ -280,26 +281,39 @@ struct Expected {
     bytes: u64,
 }
 
-impl Expected {
-    fn of(walked: &walk::Walked, previous: &ScanRecord, options: &ScanOptions<'_>) -> Self {
-        // Where a private tree has a second name of each file, that is all of them.
-        let linked = walked.each().filter(|found| has_twins(&found.meta));
-        let mut ids: Vec<FileId> = linked.map(|found| found.meta.id).collect();
-        ids.sort_unstable_by_key(|id| (id.dev, id.ino));
-        let several = ids.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
-        let several: HashSet<FileId> = several.collect();
-        drop(ids);
-        let mut earlier = Earlier::new(previous, options);
-        let (mut seen, mut bytes) = (HashSet::new(), 0);
-        for found in walked.each() {
-            let is_known = earlier.content(found).is_some();
-            let id = found.meta.id;
-            let is_twin = has_twins(&found.meta) && several.contains(&id) && !seen.insert(id);
-            if found.meta.kind == Kind::File && !is_known && !is_twin {
-                bytes += found.meta.size;
+/// What leads there, as names pass in path order.
+#[derive(Default)]
+struct Expecting {
+    bytes: u64,
+    /// Files that have several names somewhere, and what has to be read of each if it is for this
+    /// one. Where a private tree has a second name of each file, that is all of them.
+    linked: Vec<(FileId, u64)>,
+}
+
+impl Expecting {
+    fn look(&mut self, found: &Found, earlier: &mut Earlier<'_>) {
+        if found.meta.kind != Kind::File {
+            return;
+        }
+        let bytes = if earlier.content(found).is_some() { 0 } else { found.meta.size };
+        if has_twins(&found.meta) {
+            self.linked.push((found.meta.id, bytes));
+        } else {
+            self.bytes += bytes;
+        }
+    }
+
+    fn finish(mut self) -> Expected {
+        // Stable: of several names the first one is read.
+        self.linked.sort_by_key(|(id, _)| (id.dev, id.ino));
+        let (mut several, mut bytes) = (HashSet::new(), self.bytes);
+        for names in self.linked.chunk_by(|one, two| one.0 == two.0) {
+            bytes += names[0].1;
+            if names.len() > 1 {
+                several.insert(names[0].0);
             }
         }
-        Self { several, bytes }
+        Expected { several, bytes }
     }
 }
 
@@ -310,13 +324,14 @@ fn has_twins(meta: &Meta) -> bool {
 
 /// What is known of a tree's content without reading it, asked for in path order.
 struct Earlier<'a> {
-    previous: std::iter::Peekable<record::Each<'a>>,
+    previous: std::iter::Peekable<Box<dyn Iterator<Item = record::Known> + 'a>>,
     vouched: Option<&'a Manifest>,
 }
 
 impl<'a> Earlier<'a> {
-    fn new(previous: &'a ScanRecord, options: &ScanOptions<'a>) -> Self {
-        Self { previous: previous.each().peekable(), vouched: options.vouched }
+    fn new(previous: impl Iterator<Item = record::Known> + 'a, options: &ScanOptions<'a>) -> Self {
+        let previous: Box<dyn Iterator<Item = _>> = Box::new(previous);
+        Self { previous: previous.peekable(), vouched: options.vouched }
     }
 
     fn content(&mut self, found: &Found) -> Option<Content> {
@@ -382,20 +397,15 @@ fn unread(part: &[Pending]) -> Vec<(usize, &Found)> {
 }
 
 impl<'a> Merge<'a> {
-    fn new(
-        previous: &'a ScanRecord,
-        options: &ScanOptions<'a>,
-        expected: &'a Expected,
-        count: usize,
-    ) -> Self {
+    fn new(earlier: Earlier<'a>, options: &ScanOptions<'_>, expected: &'a Expected) -> Self {
         Self {
-            earlier: Earlier::new(previous, options),
+            earlier,
             now: options.now,
             symlinks: options.symlinks,
             several: &expected.several,
             firsts: HashMap::new(),
-            entries: Vec::with_capacity(count),
-            record: ScanRecord::as_long_as(previous),
+            entries: Vec::new(),
+            record: ScanRecord::empty(),
             left_out: Vec::new(),
             stats: ScanStats::default(),
         }
@@ -469,6 +479,11 @@ impl<'a> Merge<'a> {
         } else {
             self.left_out.push(LeftOut { path, why: self.symlinks.why() });
         }
+    }
+
+    /// What was taken since this was asked the last time.
+    fn give(&mut self) -> (Vec<Entry>, ScanRecord) {
+        (std::mem::take(&mut self.entries), std::mem::take(&mut self.record))
     }
 
     fn finish(mut self, root: FileId) -> Result<Scan, Error> {

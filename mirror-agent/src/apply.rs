@@ -15,7 +15,7 @@ use filetree::{
     },
     fs::{self as disk, Fs},
     plan::{Grace, Modes, Plan, View},
-    scan::{ScanOptions, ScanRecord, scan},
+    scan::{ScanOptions, scan_in_parts},
     staging,
     switch::{SwitchOptions, SwitchReport, WantedMode},
 };
@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use protocol::{
     digest::Digest,
     generation::Version,
-    manifest::{self, Entries, Entry, Manifest},
+    manifest::{self, Entries, Entry, StoredManifest},
     path::TreePath,
     spec::Switch as WantedSwitch,
     symlinks::Symlinks,
@@ -37,8 +37,13 @@ pub use self::{
     rules::Rules,
 };
 use crate::{
-    config::Config, group, ledger::Withdrawn, modes::InvalidChmod, removal::Removals,
+    config::Config,
+    group,
+    ledger::Withdrawn,
+    modes::InvalidChmod,
+    removal::Removals,
     report::Progress,
+    spool::{ScanRecords, Spool},
 };
 
 /// Why the disk does not do what is wanted.
@@ -68,6 +73,9 @@ pub enum Error {
     /// A manifest cannot be read where it is kept.
     #[error(transparent)]
     Manifest(#[from] manifest::Error),
+    /// What was found cannot be noted.
+    #[error("what lies at the published path cannot be noted")]
+    Spool(#[from] crate::fetch::manifest::Error),
     /// A mode change that is none.
     #[error(transparent)]
     Chmod(#[from] InvalidChmod),
@@ -190,36 +198,53 @@ impl Site {
         Ok(dir.path().to_owned())
     }
 
-    /// Reads and digests what is published; `keep` leaves out what is not looked at.
+    /// Reads and digests what is published; `keep` leaves out what is not looked at. What was found,
+    /// and what spares reading it again, lies in a file below the work directory.
     pub fn scan(
         &self,
         keep: filetree::scan::Keep<'_>,
         progress: &Arc<Progress>,
         now: Timestamp,
-    ) -> Result<(Manifest, ScanRecord), Error> {
+    ) -> Result<(StoredManifest, ScanRecords), Error> {
         let root = fs().open_root(&self.live)?;
         let tell = |scan: filetree::scan::Progress| progress.set(scan.bytes, scan.total_bytes);
         let options = ScanOptions { keep, progress: &tell, ..ScanOptions::new(nanoseconds(now)) };
-        let scan = scan(&root, &ScanRecord::empty(), &options)?;
-        Ok((scan.manifest, scan.record))
+        let spool = self.spool()?;
+        let (mut found, mut records) = (spool.writer(), ScanRecords::begin(&spool));
+        let nothing = || -> Box<dyn Iterator<Item = _>> { Box::new(std::iter::empty()) };
+        scan_in_parts(&root, &nothing, &options, &mut |part| {
+            part.entries.iter().try_for_each(|entry| found.push(entry))?;
+            Ok::<_, Error>(spool.keep_record(&mut records, &part.record)?)
+        })?;
+        Ok((found.finish()?, records))
     }
 
-    /// Takes over what lies at the published path; nothing in it changes. `record` spares reading
-    /// what was read already.
+    /// A file for manifests that this run alone needs.
+    pub fn spool(&self) -> Result<Arc<Spool>, Error> {
+        Ok(Spool::begin(&self.scratch()?)?)
+    }
+
+    /// Takes over what lies at the published path; nothing in it changes. `records` spare reading
+    /// what was read already. Gives what lies there of the wanted tree, too.
     pub fn adopt(
         &mut self,
         want: &Arc<impl Entries + 'static>,
         rules: &Rules,
-        record: &ScanRecord,
+        records: &ScanRecords,
         progress: &Arc<Progress>,
         now: Timestamp,
-    ) -> Result<Adopted, Error> {
+    ) -> Result<(StoredManifest, Adopted), Error> {
         progress.phase("adopt", "bytes", 0);
         let keep = |path: &TreePath, is_dir: bool| rules.decides(path, is_dir);
         let view = View { keep: &keep, modes: rules.modes, symlinks: rules.symlinks };
         let tell = |scan: filetree::scan::Progress| progress.set(scan.bytes, scan.total_bytes);
         let options = ScanOptions { progress: &tell, ..ScanOptions::new(nanoseconds(now)) };
-        Ok(self.area.adopt(want, view, record, &options)?)
+        let earlier = || -> Box<dyn Iterator<Item = _>> { Box::new(records.each()) };
+        let mut have = self.spool()?.writer();
+        let adopted = self.area.adopt_into(want, view, &earlier, &options, &mut |entry| {
+            Ok::<_, Error>(have.push(&entry)?)
+        })?;
+        Ok((have.finish()?, adopted))
     }
 
     /// Plans the way from what was applied to what is wanted; `removals` are those between the two.

@@ -223,6 +223,12 @@ async fn answer(stream: UnixStream, agent: &Arc<Agent>) -> io::Result<()> {
             }
         };
     }
+    if let Request::Hub(Question::Vouched { assignment }) = &request {
+        return match hub::vouched(agent, assignment) {
+            Err(error) => send(&mut to, &Line::Error(crate::chain(&error))).await,
+            Ok(manifest) => hub::tell_vouched(&mut to, &manifest).await,
+        };
+    }
     let progress = Arc::new(Progress::default());
     let work = perform(agent, &request);
     tokio::pin!(work);
@@ -294,8 +300,9 @@ pub async fn perform(agent: &Arc<Agent>, request: &Request) -> Result<serde_json
         Request::Hub(Question::Published { known, wait }) => {
             Ok(value(serde_json::to_value(hub::published(agent, *known, *wait).await?)))
         }
+        // The manifest itself goes over the socket alone.
         Request::Hub(Question::Vouched { assignment }) => {
-            Ok(value(serde_json::to_value(hub::vouched(agent, assignment)?)))
+            Ok(value(serde_json::to_value(hub::vouched(agent, assignment)?.digest())))
         }
         Request::Trash { tree } => Ok(value(serde_json::to_value(agent.trash(tree.as_deref())?))),
         Request::Undelete { tree, what } => {

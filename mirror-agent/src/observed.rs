@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
 };
 
-use filetree::{fs::Dir, plan::Need, scan::ScanRecord};
+use filetree::{fs::Dir, plan::Need};
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
@@ -52,7 +52,7 @@ use crate::{
         listing::{Listed, Listing, Refused},
         source::Source,
     },
-    spool::Spool,
+    spool::{ScanRecords, Spool},
     versions::SHARED_AT_A_TIME,
     withdraw,
 };
@@ -197,12 +197,12 @@ impl Look<'_> {
         let same_rules = applied.as_ref().is_some_and(|applied| applied.rules.same_as(rules));
         let kept = |held: &Applied| block_in_place(|| agent.manifests.get(&held.manifest));
         let mut base: Base<StoredManifest> = Base::find_by(kept, site, applied, rules, run)?;
-        let mut record = ScanRecord::empty();
+        let mut records = ScanRecords::none();
         if base.adopted {
             // The listing has no digests, so what lies here has to be read before it is compared.
             let found;
-            (found, record) = read(site, &filetree::scan::keep_all, run)?;
-            base.manifest = found.into();
+            (found, records) = read(site, &filetree::scan::keep_all, run)?;
+            base.manifest = found;
         }
         if !base.adopted {
             let check = || ranked::check_time(agent, order, self.from, listing, &base.manifest);
@@ -227,7 +227,7 @@ impl Look<'_> {
         }
         let want = block_in_place(|| self.digest(listing, &base.manifest, &differing, work))?;
         let (want, digest) = (Arc::new(want.clone()), want.digest());
-        base.adopt(site, &want, rules, &record, run)?;
+        base.adopt(site, &want, rules, &records, run)?;
         let removals = block_in_place(|| base.removals(&*want, rules, false, order))?;
         let plan = block_in_place(|| {
             let grace = apply::grace(order, Timestamp::now());

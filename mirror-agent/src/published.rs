@@ -7,7 +7,7 @@ mod sources;
 
 use std::sync::Arc;
 
-use filetree::{plan::Need, scan::ScanRecord};
+use filetree::plan::Need;
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
@@ -37,6 +37,7 @@ use crate::{
     orders::Verified,
     report::{Came, Run},
     rsync::source::Source,
+    spool::ScanRecords,
     versions, withdraw,
 };
 
@@ -237,7 +238,7 @@ pub(crate) async fn prepare(
         );
         return Ok(Prepared::Done((RunResult::CompletedDryRun, None)));
     }
-    base.adopt(&mut site, &want, &rules, &ScanRecord::empty(), run)?;
+    base.adopt(&mut site, &want, &rules, &ScanRecords::none(), run)?;
     let removals = block_in_place(|| base.removals(&want, &rules, true, order))?;
     removals.notices().for_each(|notice| run.notice(notice));
     let refused = block_in_place(|| rules.refused_links(&want)).map_err(apply::Error::from)?;

@@ -13,10 +13,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use filetree::scan::ScanRecord;
 use protocol::{
     digest::Digest,
     manifest::{
-        self, Block, BlockBuilder, BlockList, BlockRef, BlockSource, Entry, EntryKind,
+        self, Block, BlockBuilder, BlockList, BlockRef, BlockSource, BlockWriter, Entry, EntryKind,
         StoredManifest, write_blocks,
     },
     wire,
@@ -102,6 +103,22 @@ impl Spool {
         Ok(StoredManifest::new(list, self.clone()))
     }
 
+    /// The same for one entry after the other.
+    pub fn writer(self: &Arc<Self>) -> SpoolWriter {
+        SpoolWriter { spool: self.clone(), blocks: BlockWriter::default() }
+    }
+
+    /// Keeps what a scan remembers for the next one, part after part.
+    pub fn keep_record(&self, records: &mut ScanRecords, part: &ScanRecord) -> Result<(), Error> {
+        let bytes = part.encode();
+        let mut places = self.lock();
+        let failed = |source| Error::Store { path: self.dir.clone(), source };
+        self.file.write_all_at(&bytes, places.end).map_err(failed)?;
+        records.places.push((places.end, bytes.len()));
+        places.end += bytes.len() as u64;
+        Ok(())
+    }
+
     fn put(&self, block: &Block) -> Result<(), Error> {
         let failed = |source| Error::Store { path: self.dir.clone(), source };
         let mut places = self.lock();
@@ -118,6 +135,55 @@ impl Spool {
 
     fn lock(&self) -> MutexGuard<'_, Places> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes a manifest into such a file.
+#[derive(Debug)]
+pub struct SpoolWriter {
+    spool: Arc<Spool>,
+    blocks: BlockWriter,
+}
+
+impl SpoolWriter {
+    /// Takes the next entry.
+    pub fn push(&mut self, entry: &Entry) -> Result<(), Error> {
+        self.blocks.push(entry, &mut |block| self.spool.put(&block))
+    }
+
+    /// What the entries make up.
+    pub fn finish(self) -> Result<StoredManifest, Error> {
+        let list = self.blocks.finish(&mut |block| self.spool.put(&block))?;
+        Ok(StoredManifest::new(list, self.spool))
+    }
+}
+
+/// What a scan remembers for the next one, in such a file.
+#[derive(Debug, Default)]
+pub struct ScanRecords {
+    spool: Option<Arc<Spool>>,
+    places: Vec<(u64, usize)>,
+}
+
+impl ScanRecords {
+    /// Records that know nothing.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// None yet, to be kept in this file.
+    pub fn begin(spool: &Arc<Spool>) -> Self {
+        Self { spool: Some(spool.clone()), places: Vec::new() }
+    }
+
+    /// One after the other. A part that cannot be read any more is passed over: what it knew is read
+    /// again.
+    pub fn each(&self) -> impl Iterator<Item = ScanRecord> {
+        self.places.iter().filter_map(|(at, len)| {
+            let mut bytes = vec![0; *len];
+            self.spool.as_ref()?.file.read_exact_at(&mut bytes, *at).ok()?;
+            ScanRecord::from_bytes(bytes).ok()
+        })
     }
 }
 
@@ -184,6 +250,26 @@ mod tests {
         assert!(sizes.max() <= Some(PIECE_BYTES as u64 + 4096));
         assert_eq!(pieces.each().collect::<Result<Vec<_>, _>>().unwrap(), all);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn entry_after_entry_makes_up_the_same_and_records_lie_between_its_blocks() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::begin(dir.path()).unwrap();
+        let (all, record) = (entries(20_000), ScanRecord::empty());
+        let (mut writer, mut records) = (spool.writer(), ScanRecords::begin(&spool));
+        for (number, entry) in all.iter().enumerate() {
+            writer.push(entry).unwrap();
+            if number % 7_000 == 0 {
+                spool.keep_record(&mut records, &record).unwrap();
+            }
+        }
+        let kept = writer.finish().unwrap();
+        assert_eq!(kept.load().unwrap(), Manifest::new(all).unwrap());
+        assert_eq!(records.each().collect::<Vec<_>>(), [(); 3].map(|()| record.clone()));
+        spool.file.write_all_at(b"damage", records.places[1].0).unwrap();
+        assert_eq!(records.each().count(), 2);
+        assert_eq!(ScanRecords::none().each().count(), 0);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Digest,
-    manifest::{self, Block, BlockList, Manifest},
+    manifest::{self, Block, BlockList, Manifest, StoredManifest},
     spec::AssignmentName,
 };
 
@@ -89,14 +89,19 @@ pub enum NotVouched {
 }
 
 impl Vouched {
-    /// Takes a manifest apart.
-    pub fn of(manifest: &Manifest) -> Self {
-        let blocks = manifest.blocks();
-        let encode = |bytes: &[u8]| data_encoding::BASE64.encode(bytes);
-        Self {
-            list: encode(&BlockList::of(&blocks).encode()),
-            blocks: blocks.iter().map(|block| encode(block.bytes())).collect(),
-        }
+    /// The JSON of a manifest taken apart, one piece after the other: whoever tells it holds one block
+    /// at a time. Ends after the first error.
+    pub fn pieces(
+        manifest: &StoredManifest,
+    ) -> impl Iterator<Item = Result<String, manifest::Error>> {
+        let list = data_encoding::BASE64.encode(&manifest.list().encode());
+        let begin = format!(r#"{{"list":"{list}","blocks":["#);
+        let blocks = manifest.each_block().enumerate().map(|(number, block)| {
+            let separator = if number == 0 { "" } else { "," };
+            let block = data_encoding::BASE64.encode(block?.bytes());
+            Ok(format!(r#"{separator}"{block}""#))
+        });
+        std::iter::once(Ok(begin)).chain(blocks).chain(std::iter::once(Ok("]}".to_owned())))
     }
 
     /// Puts it together again.
@@ -129,10 +134,14 @@ mod tests {
         };
         let entries = (0..20_000).map(|n| entry(format!("f{n:05}"))).collect();
         let manifest = Manifest::new(entries).unwrap();
-        let vouched = Vouched::of(&manifest);
-        assert!(vouched.blocks.len() > 1);
-        let text = serde_json::to_string(&vouched).unwrap();
-        let read: Vouched = serde_json::from_str(&text).unwrap();
+        let blocks = manifest.blocks();
+        let stored = StoredManifest::from(&manifest);
+        let pieces: Vec<String> = Vouched::pieces(&stored).collect::<Result<_, _>>().unwrap();
+        // What is held at a time is a block and no more: the rest is what stands around all blocks.
+        assert!(blocks.len() > 2);
+        assert_eq!(pieces.len(), blocks.len() + 2);
+        let read: Vouched = serde_json::from_str(&pieces.concat()).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), pieces.concat());
         assert_eq!(read.manifest().unwrap(), manifest);
         let mut swapped = read.clone();
         swapped.blocks.swap(0, 1);
@@ -140,6 +149,35 @@ mod tests {
         let mut damaged = read;
         damaged.list.push('!');
         assert!(damaged.manifest().is_err());
+    }
+
+    #[test]
+    fn an_empty_manifest_is_told_as_well() {
+        let empty = StoredManifest::empty();
+        let text: String = Vouched::pieces(&empty).collect::<Result<_, _>>().unwrap();
+        let read: Vouched = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.manifest().unwrap(), Manifest::empty());
+    }
+
+    #[test]
+    fn a_block_that_cannot_be_read_ends_what_is_told() {
+        #[derive(Debug)]
+        struct Lost;
+        impl manifest::BlockSource for Lost {
+            fn read(&self, block: &manifest::BlockRef) -> Result<Vec<u8>, manifest::Error> {
+                Err(manifest::Error::Unreadable(block.digest.to_string()))
+            }
+        }
+        let entry = Entry {
+            path: TreePath::parse(b"f").unwrap(),
+            mode: 0o644,
+            mtime: 7,
+            kind: EntryKind::File { size: 3, digest: Digest::of(b"abc"), link_group: None },
+        };
+        let list = Manifest::new(vec![entry]).unwrap().list();
+        let lost = StoredManifest::new(list, std::sync::Arc::new(Lost));
+        let told: Result<String, _> = Vouched::pieces(&lost).collect();
+        assert!(matches!(told, Err(manifest::Error::Unreadable(_))));
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub use entry::{Entry, EntryKind, LinkGroup};
 pub use list::{BlockList, BlockRef, MAX_BLOCKS};
 pub use part::{Numbers, PartList, PartManifest};
 pub use stored::{BlockSource, StoredManifest};
-pub use write::write_blocks;
+pub use write::{BlockWriter, write_blocks};
 
 use std::sync::Arc;
 

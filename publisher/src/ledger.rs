@@ -191,6 +191,15 @@ impl Ledger {
         self.generations.iter().filter(|kept| kept.fate == Fate::Untold)
     }
 
+    /// What the coordinator took in an epoch and does not know any more, where it knows nothing after
+    /// `current`; oldest first.
+    pub fn forgotten(&self, epoch: Epoch, current: Option<Version>) -> impl Iterator<Item = &Kept> {
+        self.generations.iter().filter(move |kept| {
+            let is_known = current.is_some_and(|current| kept.version <= current);
+            kept.fate == Fate::Taken && kept.version.epoch == epoch && !is_known
+        })
+    }
+
     /// Whether exactly this was refused by the coordinator.
     pub fn is_refused(&self, version: Version, manifest: &Digest) -> bool {
         let of = |kept: &&Kept| (kept.version, &kept.manifest) == (version, manifest);
@@ -203,11 +212,15 @@ impl Ledger {
         refused.map(|kept| kept.version).filter(|v| v.epoch == epoch).map(|v| v.generation).max()
     }
 
-    /// Gives up what the coordinator is not told of any more. It stays before all others: the last
-    /// one is the newest.
-    pub fn give_up_untold(&mut self) {
-        for kept in self.generations.iter_mut().filter(|kept| kept.fate == Fate::Untold) {
-            kept.fate = Fate::Refused;
+    /// Gives up what the coordinator is not told of any more, from one generation on. It stays before
+    /// all others: the last one is the newest.
+    pub fn give_up(&mut self, from: Version) {
+        let epoch = from.epoch;
+        let later = |version: Version| version.epoch == epoch && version >= from;
+        for kept in self.generations.iter_mut() {
+            if kept.fate == Fate::Untold || later(kept.version) {
+                kept.fate = Fate::Refused;
+            }
         }
         self.generations.sort_by_key(|kept| kept.fate != Fate::Refused);
     }

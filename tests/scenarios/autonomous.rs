@@ -1,5 +1,9 @@
 //! Trees that go on by their publisher's word alone, and those that do not.
 
+mod cut_off;
+mod in_a_bucket;
+mod restored;
+
 use std::{fs, path::PathBuf};
 
 use serde_json::Value;
@@ -8,6 +12,7 @@ use tests::{
     fixture::prose,
     network::{Agent, Publisher, bytes_by},
     programs::{program, succeed, told},
+    valve::Valve,
     wait_until,
 };
 
@@ -22,12 +27,37 @@ struct Net {
     publisher: Publisher,
     publishing: Option<Daemon>,
     agent: Agent,
+    /// What lies between the publisher and the coordinator, if anything does.
+    valve: Option<Valve>,
+}
+
+/// What is different from the usual.
+#[derive(Default)]
+struct Setup<'a> {
+    /// Further lines for the publisher's configuration.
+    publisher: &'a str,
+    /// Further lines of the autonomous tree's definition.
+    free: &'a str,
+    /// Further lines for the agent's configuration.
+    agent: &'a str,
+    /// What lies between the publisher and the coordinator.
+    valve: Option<Valve>,
+}
+
+/// A network in which what the coordinator says counts for a short time.
+fn testbed() -> Testbed {
+    Testbed::start_with(&format!("head-life = \"{HEAD_LIFE}\""))
 }
 
 impl Net {
     /// Starts it, with these further lines for the publisher's configuration.
     fn start(config: &str) -> Self {
-        let testbed = Testbed::start_with(&format!("head-life = \"{HEAD_LIFE}\""));
+        Self::start_in(testbed(), Setup { publisher: config, ..Setup::default() })
+    }
+
+    /// The same in a network that runs already.
+    fn start_in(testbed: Testbed, setup: Setup<'_>) -> Self {
+        let Setup { publisher: config, free, agent: more, valve } = setup;
         for tree in ["free", "bound"] {
             let dir = testbed.make_dir(&format!("upstream/{tree}"));
             for number in 0..FILES {
@@ -40,9 +70,11 @@ impl Net {
             fs::write(&net.config, format!("{text}settle = \"0s\"\n{config}\n")).unwrap();
             net
         };
-        define(&testbed, "");
+        define(&testbed, free);
         let agent = testbed.enroll_agent("agent", "site");
-        let mut net = Self { testbed, publisher, publishing: None, agent };
+        let text = fs::read_to_string(&agent.config).unwrap();
+        fs::write(&agent.config, format!("{text}{more}")).unwrap();
+        let mut net = Self { testbed, publisher, publishing: None, agent, valve };
         net.write(1);
         net.start_publisher();
         net.publish();
@@ -52,7 +84,11 @@ impl Net {
     }
 
     fn start_publisher(&mut self) {
-        self.publishing = Some(self.testbed.run_publisher(&self.publisher));
+        let (testbed, publisher) = (&self.testbed, &self.publisher);
+        self.publishing = Some(match &self.valve {
+            None => testbed.run_publisher(publisher),
+            Some(valve) => testbed.run_publisher_behind(publisher, valve),
+        });
     }
 
     fn stop_publisher(&mut self) {
@@ -104,17 +140,12 @@ impl Net {
 
     /// Which content the mirror of a tree has.
     fn held(&self, tree: &str) -> Option<u64> {
-        let file = fs::read_to_string(self.agent.published(tree).join("file")).unwrap();
-        (1..10).find(|&number| file == prose(number, 40_000))
+        held(&self.agent, tree)
     }
 
     /// Has the agent look until the tree `free` has that content.
     fn wait_for_content(&self, number: u64) {
-        let mut said = String::new();
-        wait_until(&format!("the autonomous tree to have content {number}"), || {
-            said = told(&self.agent.command(&["sync"]).output().unwrap());
-            self.held("free") == Some(number)
-        });
+        wait_for_content(&self.agent, number);
     }
 
     /// The numbers that the coordinator knows, the newest first.
@@ -123,6 +154,21 @@ impl Net {
         let numbers = list.as_array().unwrap().iter();
         numbers.filter_map(|one| one["version"]["generation"].as_u64()).collect()
     }
+}
+
+/// Which content an agent's mirror of a tree has.
+fn held(agent: &Agent, tree: &str) -> Option<u64> {
+    let file = fs::read_to_string(agent.published(tree).join("file")).unwrap();
+    (1..10).find(|&number| file == prose(number, 40_000))
+}
+
+/// Has an agent look until the tree `free` has that content.
+fn wait_for_content(agent: &Agent, number: u64) {
+    let mut said = String::new();
+    wait_until(&format!("the autonomous tree to have content {number}"), || {
+        said = told(&agent.command(&["sync"]).output().unwrap());
+        held(agent, "free") == Some(number)
+    });
 }
 
 /// Defines both trees; `free` are further lines of the autonomous one.

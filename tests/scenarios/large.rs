@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -11,6 +12,7 @@ use tests::{
     PATIENCE, Rsyncd, Testbed, compare,
     fixture::{OneTree, mirrored, write},
     network::Agent,
+    programs::succeed,
 };
 
 const SMALL: u64 = 4_000;
@@ -135,4 +137,61 @@ fn versions_are_not_held_in_memory() {
     let per_entry = large.saturating_sub(small) / (MORE_LINKS - FEWER_LINKS);
     eprintln!("{per_entry} bytes for each entry, of {small} and {large} in all");
     assert!(per_entry <= COMPARED, "the agent takes {per_entry} bytes for each entry");
+}
+
+/// Entries of a tree that lies at the site already: links, which are made fast.
+const FEWER_ADOPTED: u64 = 10_000;
+const FEW_ADOPTED: u64 = 60_000;
+/// Bytes for each of them: what was measured, and what two runs of an agent differ by. One that holds
+/// them takes 343 and 412.
+const ADOPTED: u64 = 150;
+
+/// Makes a tree of links, and a copy of it where an agent publishes.
+fn lie_there(tree: &Path, links: u64, agent: &Agent) {
+    links_to_one_file(tree, links, |n| format!("v0/d{:02}", n % 50));
+    let mirror = agent.published("tree");
+    fs::create_dir_all(mirror.parent().unwrap()).unwrap();
+    succeed(Command::new("cp").arg("-a").arg(tree).arg(&mirror));
+}
+
+/// The peak of an agent that adopts such a tree, in bytes.
+fn adopting_peak(testbed: &Testbed, agent: &Agent, tree: &Path) -> u64 {
+    let adopting = testbed.run_agent(agent);
+    wait_for(testbed, 1);
+    let run = testbed.runs("tree@site").pop().unwrap();
+    assert_eq!(run["kind"], "adopt", "{run}");
+    compare::assert_same(tree, &agent.published("tree"), &[]);
+    peak(adopting.pid())
+}
+
+#[test]
+fn what_lies_at_a_site_already_is_not_held_in_memory_while_it_is_adopted() {
+    let peak = |links| {
+        let net = OneTree::start("", "");
+        lie_there(&net.upstream, links, &net.agent);
+        net.publish();
+        adopting_peak(&net.testbed, &net.agent, &net.upstream)
+    };
+    let (small, large) = (peak(FEWER_ADOPTED), peak(FEW_ADOPTED));
+    let per_entry = large.saturating_sub(small) / (FEW_ADOPTED - FEWER_ADOPTED);
+    eprintln!("{per_entry} bytes for each entry, of {small} and {large} in all");
+    assert!(per_entry <= ADOPTED, "the agent takes {per_entry} bytes for each entry");
+}
+
+#[test]
+fn nor_is_it_where_a_stock_daemon_has_the_tree() {
+    let peak = |links| {
+        let testbed = Testbed::start();
+        let tree = testbed.make_dir("upstream/tree");
+        let dir = testbed.path("rsyncd");
+        let rsyncd = Rsyncd::start(&dir, &[("pub", &*testbed.path("upstream"))], "");
+        testbed.apply(&mirrored(&rsyncd, "", "interval = \"1h\"", "keep-withdrawn = \"0s\""));
+        let agent = testbed.enroll_agent("agent", "site");
+        lie_there(&tree, links, &agent);
+        adopting_peak(&testbed, &agent, &tree)
+    };
+    let (small, large) = (peak(FEWER_ADOPTED), peak(FEW_ADOPTED));
+    let per_entry = large.saturating_sub(small) / (FEW_ADOPTED - FEWER_ADOPTED);
+    eprintln!("{per_entry} bytes for each entry, of {small} and {large} in all");
+    assert!(per_entry <= ADOPTED, "the agent takes {per_entry} bytes for each entry");
 }

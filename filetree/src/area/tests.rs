@@ -1,6 +1,7 @@
 //! Scenarios on real directories. What is compared in the end is always the whole published tree,
 //! read again from the disk, with a manifest: nothing may be missing, changed or there too much.
 
+mod adopting;
 mod blocks;
 mod cost;
 mod crash;

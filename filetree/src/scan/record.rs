@@ -145,6 +145,17 @@ impl ScanRecord {
         Each { items: self.items.as_slice(), at: 0, last: None }
     }
 
+    /// The same, of a record that nobody needs any more.
+    pub(super) fn into_each(self) -> impl Iterator<Item = Known> {
+        let (mut at, mut last) = (0, None);
+        std::iter::from_fn(move || {
+            let mut each = Each { items: self.items.as_slice(), at, last: last.take() };
+            let next = each.next();
+            (at, last) = (each.at, each.last);
+            next
+        })
+    }
+
     /// Remembers an entry, unless it changed so recently that it may change again unnoticed. Entries
     /// come in path order.
     pub(super) fn note(&mut self, path: &TreePath, meta: &Meta, content: &Content, now: i64) {

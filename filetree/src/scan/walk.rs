@@ -1,7 +1,8 @@
 //! Lists a tree and looks at every entry, with several threads, and returns it in path order.
 //!
 //! Threads share a stack of directories. A stack, not a queue: depth first keeps the number of
-//! open directories near depth × threads, however wide the tree is.
+//! open directories near depth × threads, however wide the tree is. Where a tree is too large to be
+//! held, one thread goes through it in that order ([`InOrder`]).
 
 use std::{
     io::{self, Read},
@@ -195,86 +196,16 @@ impl Walk<'_> {
 
     fn list(&self, job: &Job) -> Listed {
         let mut listed = Listed::default();
-        let opened = match &job.path {
-            None => job.parent.reopen(),
-            Some(path) => job.parent.open_child(path.name()),
-        };
-        let (dir, entries) = match opened.and_then(|dir| Ok((dir.entries()?, dir))) {
-            Ok((entries, dir)) => (dir, entries),
-            Err(error) if error.is_not_found() && job.path.is_some() => {
-                listed.vanished += 1;
-                return listed;
-            }
-            Err(error) => {
-                listed.problems.push(error.into());
-                return listed;
-            }
-        };
-        if let Some(above) = &job.rules {
-            let read = |name: &[u8]| read_rule_file(&dir, &entries, name);
-            match above.below(job.path.as_ref(), read) {
-                Ok(rules) => listed.rules = Some(Arc::new(rules)),
-                Err(error) => {
-                    listed.problems.push(error.into());
-                    return listed;
-                }
-            }
-        }
+        let Some((dir, entries)) = listed.open(job) else { return listed };
         listed.found.reserve(entries.len());
         for entry in &entries {
-            self.look(&dir, job.path.as_ref(), entry, &mut listed);
+            listed.look(self.options, &dir, job.path.as_ref(), entry);
         }
         listed.dir = Some(dir);
         let entries = entries.len() as u64;
         let entries = self.entries.fetch_add(entries, Ordering::Relaxed) + entries;
         (self.options.progress)(Progress { entries, ..Progress::default() });
         listed
-    }
-
-    fn look(&self, dir: &Dir, above: Option<&TreePath>, entry: &DirEntry, listed: &mut Listed) {
-        let path = match above {
-            None => TreePath::parse(&entry.name),
-            Some(above) => above.child(&entry.name),
-        };
-        let path = match path {
-            Ok(path) => path,
-            Err(source) => {
-                listed.problems.push(Problem::Name { dir: above.cloned(), source });
-                return;
-            }
-        };
-        if safe_path::is_reserved(&path) {
-            listed.left_out.push(LeftOut { path, why: "reserved for the mirror's own work" });
-            return;
-        }
-        let keep = |is_dir| match &listed.rules {
-            Some(rules) => rules.decide(&path, is_dir).kept,
-            None => (self.options.keep)(&path, is_dir),
-        };
-        // What the listing says is enough to leave a name out without a further look.
-        if entry.is_dir.is_some_and(|is_dir| !keep(is_dir)) {
-            return;
-        }
-        let meta = match dir.stat(&entry.name) {
-            Ok(Some(meta)) => meta,
-            Ok(None) => {
-                listed.vanished += 1;
-                return;
-            }
-            Err(error) => {
-                listed.problems.push(error.into());
-                return;
-            }
-        };
-        let is_dir = meta.kind == Kind::Dir;
-        if entry.is_dir != Some(is_dir) && !keep(is_dir) {
-            return;
-        }
-        if meta.kind == Kind::Special {
-            listed.left_out.push(LeftOut { path, why: "a fifo, socket or device" });
-            return;
-        }
-        listed.found.push(Found { path, meta });
     }
 }
 
@@ -288,6 +219,160 @@ struct Listed {
     left_out: Vec<LeftOut>,
     problems: Vec<Problem>,
     vanished: u64,
+}
+
+impl Listed {
+    /// Opens and lists a directory, with what its rule files say.
+    fn open(&mut self, job: &Job) -> Option<(Dir, Vec<DirEntry>)> {
+        let opened = match &job.path {
+            None => job.parent.reopen(),
+            Some(path) => job.parent.open_child(path.name()),
+        };
+        let (dir, entries) = match opened.and_then(|dir| Ok((dir.entries()?, dir))) {
+            Ok((entries, dir)) => (dir, entries),
+            Err(error) if error.is_not_found() && job.path.is_some() => {
+                self.vanished += 1;
+                return None;
+            }
+            Err(error) => {
+                self.problems.push(error.into());
+                return None;
+            }
+        };
+        if let Some(above) = &job.rules {
+            let read = |name: &[u8]| read_rule_file(&dir, &entries, name);
+            match above.below(job.path.as_ref(), read) {
+                Ok(rules) => self.rules = Some(Arc::new(rules)),
+                Err(error) => {
+                    self.problems.push(error.into());
+                    return None;
+                }
+            }
+        }
+        Some((dir, entries))
+    }
+
+    /// Looks at one name of the directory.
+    fn look(
+        &mut self,
+        options: &ScanOptions<'_>,
+        dir: &Dir,
+        above: Option<&TreePath>,
+        entry: &DirEntry,
+    ) {
+        let path = match above {
+            None => TreePath::parse(&entry.name),
+            Some(above) => above.child(&entry.name),
+        };
+        let path = match path {
+            Ok(path) => path,
+            Err(source) => {
+                self.problems.push(Problem::Name { dir: above.cloned(), source });
+                return;
+            }
+        };
+        if safe_path::is_reserved(&path) {
+            self.left_out.push(LeftOut { path, why: "reserved for the mirror's own work" });
+            return;
+        }
+        let keep = |is_dir| match &self.rules {
+            Some(rules) => rules.decide(&path, is_dir).kept,
+            None => (options.keep)(&path, is_dir),
+        };
+        // What the listing says is enough to leave a name out without a further look.
+        if entry.is_dir.is_some_and(|is_dir| !keep(is_dir)) {
+            return;
+        }
+        let meta = match dir.stat(&entry.name) {
+            Ok(Some(meta)) => meta,
+            Ok(None) => {
+                self.vanished += 1;
+                return;
+            }
+            Err(error) => {
+                self.problems.push(error.into());
+                return;
+            }
+        };
+        let is_dir = meta.kind == Kind::Dir;
+        if entry.is_dir != Some(is_dir) && !keep(is_dir) {
+            return;
+        }
+        if meta.kind == Kind::Special {
+            self.left_out.push(LeftOut { path, why: "a fifo, socket or device" });
+            return;
+        }
+        self.found.push(Found { path, meta });
+    }
+}
+
+/// Goes through a tree in path order and holds no more of it than the names in the directories above
+/// the one that it is in, each of which is open.
+pub(super) struct InOrder<'a> {
+    options: &'a ScanOptions<'a>,
+    open: Vec<Opened>,
+    listed: Listed,
+    entries: u64,
+}
+
+/// A directory, and what is still to be looked at in it.
+struct Opened {
+    dir: Arc<Dir>,
+    path: Option<TreePath>,
+    rules: Option<Arc<filter::Walk>>,
+    rest: std::vec::IntoIter<DirEntry>,
+}
+
+/// What such a walk met beside entries.
+pub(super) struct Beside {
+    pub(super) left_out: Vec<LeftOut>,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl<'a> InOrder<'a> {
+    pub(super) fn begin(root: &Dir, options: &'a ScanOptions<'a>) -> Result<Self, Error> {
+        let parent = Arc::new(root.reopen().map_err(Error::Root)?);
+        let rules = options.rule_files.cloned().map(Arc::new);
+        let mut walk = Self { options, open: Vec::new(), listed: Listed::default(), entries: 0 };
+        walk.enter(Job { parent, path: None, listing: 0, rules });
+        Ok(walk)
+    }
+
+    fn enter(&mut self, job: Job) {
+        self.listed.rules = None;
+        let Some((dir, entries)) = self.listed.open(&job) else { return };
+        self.entries += entries.len() as u64;
+        (self.options.progress)(Progress { entries: self.entries, ..Progress::default() });
+        let (dir, rules) = (Arc::new(dir), self.listed.rules.take());
+        self.open.push(Opened { dir, path: job.path, rules, rest: entries.into_iter() });
+    }
+
+    pub(super) fn finish(self) -> Beside {
+        Beside { left_out: self.listed.left_out, problems: self.listed.problems }
+    }
+}
+
+impl Iterator for InOrder<'_> {
+    type Item = Found;
+
+    fn next(&mut self) -> Option<Found> {
+        while !stopped(self.options.cancel) {
+            let opened = self.open.last_mut()?;
+            let Some(entry) = opened.rest.next() else {
+                self.open.pop();
+                continue;
+            };
+            self.listed.rules.clone_from(&opened.rules);
+            self.listed.look(self.options, &opened.dir, opened.path.as_ref(), &entry);
+            let Some(found) = self.listed.found.pop() else { continue };
+            if found.meta.kind == Kind::Dir {
+                let (parent, rules) = (Arc::clone(&opened.dir), opened.rules.clone());
+                self.enter(Job { parent, path: Some(found.path.clone()), listing: 0, rules });
+            }
+            return Some(found);
+        }
+        None
+    }
 }
 
 /// The rule file `name` of a directory, if it has one. A link is an error: it could lead out of the

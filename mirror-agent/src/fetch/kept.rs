@@ -68,6 +68,12 @@ impl Default for KeptManifest {
     }
 }
 
+impl From<StoredManifest> for KeptManifest {
+    fn from(manifest: StoredManifest) -> Self {
+        Self::Whole(manifest)
+    }
+}
+
 impl From<Manifest> for KeptManifest {
     fn from(manifest: Manifest) -> Self {
         Self::Whole(manifest.into())

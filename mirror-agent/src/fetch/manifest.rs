@@ -12,8 +12,8 @@ use protocol::{
     digest::Digest,
     filter::Filter,
     manifest::{
-        self, Block, BlockList, BlockRef, BlockSource, Entries, Entry, Manifest, PartList,
-        PartManifest, StoredManifest, write_blocks,
+        self, Block, BlockList, BlockRef, BlockSource, Entries, Entry, PartList, PartManifest,
+        StoredManifest, write_blocks,
     },
     name::TreeName,
     origin,
@@ -137,14 +137,10 @@ impl Store {
         write(&self.parts.join(part_name(&part.of, &part.filter)), &bytes)
     }
 
-    /// [`Store::get`], all of it in memory.
-    pub fn load(&self, digest: &Digest) -> Option<Manifest> {
-        self.at(self.list(digest)?).load().ok()
-    }
-
-    /// The manifest of that digest, or of it the part that the filter of that digest keeps, in memory.
-    pub fn load_for(&self, digest: &Digest, filter: &Digest) -> Option<Manifest> {
-        self.load(digest).or_else(|| self.part(digest, filter)?.kept().load().ok())
+    /// The manifest of that digest, or of it the part that the filter of that digest keeps, as a
+    /// manifest of its own.
+    pub fn get_alone(&self, digest: &Digest, filter: &Digest) -> Option<StoredManifest> {
+        self.get(digest).or_else(|| Some(self.part(digest, filter)?.kept().clone()))
     }
 
     /// The manifest of a list whose blocks are kept.

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use filetree::scan::ScanRecord;
 use jiff::Timestamp;
 use protocol::{
     digest::Digest,
     filter::Filter,
-    manifest::{Entries, Manifest},
+    manifest::{self, Entries, StoredManifest},
     path::TreePath,
     v1::agent::{AssignmentOrder, RunKind},
 };
@@ -16,9 +15,10 @@ use tokio::task::block_in_place;
 use crate::{
     agent::Agent,
     apply::{self, Applied, Rules, Site},
-    fetch::kept::KeptManifest,
+    fetch::{kept::KeptManifest, manifest::Error as Unkept},
     removal::{Change, Removals},
     report::Run,
+    spool::ScanRecords,
     versions::within,
 };
 
@@ -87,7 +87,7 @@ impl Base {
     }
 }
 
-impl<M: Entries + From<Manifest>> Base<M> {
+impl<M: Entries + From<StoredManifest>> Base<M> {
     /// The same, with the manifest as `kept` gives it.
     pub(crate) fn find_by(
         kept: impl FnOnce(&Applied) -> Option<M>,
@@ -104,12 +104,12 @@ impl<M: Entries + From<Manifest>> Base<M> {
             return Ok(Self { manifest, digest, rules, adopted: false });
         }
         if !site.is_published()? {
-            let manifest = Manifest::empty().into();
+            let manifest = StoredManifest::empty().into();
             return Ok(Self { manifest, digest: None, rules: None, adopted: false });
         }
         if applied.is_none() {
             run.set_kind(RunKind::Adopt);
-            let manifest = Manifest::empty().into();
+            let manifest = StoredManifest::empty().into();
             return Ok(Self { manifest, digest: None, rules: None, adopted: true });
         }
         let keep = |path: &TreePath, is_dir: bool| rules.decides(path, is_dir);
@@ -123,15 +123,16 @@ impl<M: Entries + From<Manifest>> Base<M> {
         site: &mut Site,
         want: &Arc<impl Entries + 'static>,
         rules: &Rules,
-        record: &ScanRecord,
+        records: &ScanRecords,
         run: &Run,
     ) -> Result<(), apply::Error> {
         if !self.adopted {
-            return self.narrow(want, rules);
+            return self.narrow(site, want, rules);
         }
         let now = Timestamp::now();
-        let adopted = block_in_place(|| site.adopt(want, rules, record, run.progress(), now))?;
-        self.manifest = adopted.have.into();
+        let (have, adopted) =
+            block_in_place(|| site.adopt(want, rules, records, run.progress(), now))?;
+        self.manifest = have.into();
         if let Some(foreign) = &adopted.foreign {
             let filetree::area::ForeignFiles { entries, first, uid, command } = foreign;
             run.notice(format!(
@@ -152,21 +153,41 @@ impl<M: Entries + From<Manifest>> Base<M> {
     }
 
     /// Leaves what was found and is not wanted out of the comparison: it is not ours to remove.
-    fn narrow(&mut self, want: &dyn Entries, rules: &Rules) -> Result<(), apply::Error> {
-        if self.rules.is_some() {
+    fn narrow(
+        &mut self,
+        site: &Site,
+        want: &dyn Entries,
+        rules: &Rules,
+    ) -> Result<(), apply::Error> {
+        if self.rules.is_some() || self.manifest.count() == 0 {
             return Ok(());
         }
-        let mut kept = Vec::new();
+        let narrowed = self.narrowed(site, want, rules)?;
+        self.manifest = narrowed.into();
+        Ok(())
+    }
+
+    fn narrowed(
+        &self,
+        site: &Site,
+        want: &dyn Entries,
+        rules: &Rules,
+    ) -> Result<StoredManifest, apply::Error> {
+        let mut kept = site.spool()?.writer();
         for entry in self.manifest.each() {
             let entry = entry?;
             let wanted = want.find(&entry.path)?;
             if wanted.is_some_and(|wanted| rules.keeps(&entry.path, wanted.is_dir())) {
-                kept.push(entry);
+                match kept.push(&entry) {
+                    // Parents of wanted paths are wanted, but one may be no directory here.
+                    Err(Unkept::Manifest(manifest::Error::NoParent { .. })) => {
+                        return Ok(StoredManifest::empty());
+                    }
+                    other => other?,
+                }
             }
         }
-        // Parents of wanted paths are wanted, but one may be no directory here.
-        self.manifest = Manifest::new(kept).unwrap_or_default().into();
-        Ok(())
+        Ok(kept.finish()?)
     }
 }
 
@@ -209,7 +230,7 @@ pub(crate) fn read(
     site: &Site,
     keep: filetree::scan::Keep<'_>,
     run: &Run,
-) -> Result<(Manifest, ScanRecord), apply::Error> {
+) -> Result<(StoredManifest, ScanRecords), apply::Error> {
     run.progress().phase("scan", "bytes", 0);
     let path = site.live.display();
     tracing::info!(assignment = %run.assignment(), %path, "reading what lies there");

@@ -9,7 +9,6 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 use filetree::{
     fs::File,
     plan::{self, Need, View},
-    scan::ScanRecord,
 };
 use jiff::Timestamp;
 use protocol::{
@@ -28,6 +27,7 @@ use crate::{
     gather::{AT_A_TIME, Link, Sources, gather},
     orders::Verified,
     report::Run,
+    spool::ScanRecords,
     versions::{Directory, Done, MAX_STATUS, SHARED_AT_A_TIME, Shown, Top, Union, part},
 };
 
@@ -268,7 +268,7 @@ impl Round<'_> {
             ));
             return Ok(Done::Changed);
         }
-        base.adopt(&mut site, &want, &rules, &ScanRecord::empty(), run)?;
+        base.adopt(&mut site, &want, &rules, &ScanRecords::none(), run)?;
         let removals = block_in_place(|| base.removals(&want, &rules, true, order))?;
         let plan = block_in_place(|| {
             let grace = apply::grace(order, Timestamp::now());

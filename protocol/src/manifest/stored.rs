@@ -114,6 +114,12 @@ impl StoredManifest {
         }
     }
 
+    /// Its blocks, each read when it is its turn and checked against its digest.
+    pub fn each_block(&self) -> impl Iterator<Item = Result<Block, Error>> {
+        let blocks = self.list().blocks();
+        blocks.iter().map(|named| Ok(Block::named(named, self.block(named)?)))
+    }
+
     pub(crate) fn read_block(&self, number: usize) -> Result<Option<Block>, Error> {
         let Some(named) = self.list().blocks().get(number) else { return Ok(None) };
         Ok(Some(Block::named(named, self.block(named)?)))

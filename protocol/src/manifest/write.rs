@@ -2,6 +2,55 @@
 
 use super::{Block, BlockBuilder, BlockList, BlockRef, Entry, Error, MAX_ENTRIES, ParentCheck};
 
+/// Takes entry after entry, and keeps no more of them than one block.
+#[derive(Debug, Default)]
+pub struct BlockWriter {
+    parents: ParentCheck,
+    builder: BlockBuilder,
+    blocks: Vec<BlockRef>,
+    count: u64,
+}
+
+impl BlockWriter {
+    /// Takes the next entry; `keep` takes a block once it is full.
+    ///
+    /// # Errors
+    /// That of `keep`; an entry that is not in path order, lies in no directory that came before, or
+    /// comes after [`MAX_ENTRIES`] others.
+    pub fn push<E: From<Error>>(
+        &mut self,
+        entry: &Entry,
+        keep: &mut impl FnMut(Block) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.count += 1;
+        if self.count > MAX_ENTRIES {
+            return Err(Error::TooLarge("20,000,000 entries").into());
+        }
+        self.parents.admit(entry)?;
+        self.builder.push(entry).map_or(Ok(()), |block| self.full(block, keep))
+    }
+
+    /// The list of all blocks, after the last one.
+    pub fn finish<E>(
+        mut self,
+        keep: &mut impl FnMut(Block) -> Result<(), E>,
+    ) -> Result<BlockList, E> {
+        if let Some(block) = std::mem::take(&mut self.builder).finish() {
+            self.full(block, keep)?;
+        }
+        Ok(self.blocks.into_iter().collect())
+    }
+
+    fn full<E>(
+        &mut self,
+        block: Block,
+        keep: &mut impl FnMut(Block) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.blocks.push(BlockRef::of(&block));
+        keep(block)
+    }
+}
+
 /// Cuts entries into blocks, each of which `keep` takes once it is full, and gives the list that names
 /// them. Takes the memory of one block and of the list.
 ///
@@ -12,25 +61,11 @@ pub fn write_blocks<E: From<Error>>(
     entries: impl IntoIterator<Item = Result<Entry, E>>,
     mut keep: impl FnMut(Block) -> Result<(), E>,
 ) -> Result<BlockList, E> {
-    let mut parents = ParentCheck::default();
-    let mut builder = BlockBuilder::default();
-    let mut blocks = Vec::new();
-    let mut count = 0u64;
-    let mut full = |block: Block| {
-        blocks.push(BlockRef::of(&block));
-        keep(block)
-    };
+    let mut writer = BlockWriter::default();
     for entry in entries {
-        let entry = entry?;
-        count += 1;
-        if count > MAX_ENTRIES {
-            return Err(Error::TooLarge("20,000,000 entries").into());
-        }
-        parents.admit(&entry)?;
-        builder.push(&entry).map_or(Ok(()), &mut full)?;
+        writer.push(&entry?, &mut keep)?;
     }
-    builder.finish().map_or(Ok(()), &mut full)?;
-    Ok(blocks.into_iter().collect())
+    writer.finish(&mut keep)
 }
 
 #[cfg(test)]

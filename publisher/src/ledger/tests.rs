@@ -65,7 +65,7 @@ fn what_is_given_up_is_the_newest_no_more_and_its_number_stays_known() {
     assert_eq!(numbers(ledger.untold()), [3, 4]);
     assert_eq!(numbers(ledger.newest().into_iter()), [4]);
     assert_eq!(ledger.refused(Epoch(1)), None);
-    ledger.give_up_untold();
+    ledger.give_up(version(3));
     assert_eq!(numbers(ledger.untold()), [0; 0]);
     assert_eq!(numbers(ledger.newest().into_iter()), [2]);
     assert_eq!(numbers(ledger.generations.last().into_iter()), [2], "the last is the newest");
@@ -76,6 +76,22 @@ fn what_is_given_up_is_the_newest_no_more_and_its_number_stays_known() {
     assert!(
         !ledger.is_refused(version(3), &digest(4)) && !ledger.is_refused(version(2), &digest(2))
     );
+}
+
+#[test]
+fn what_was_taken_above_what_is_known_is_forgotten_and_given_up_from_where_it_is_refused() {
+    let mut ledger = ledger(&[4]);
+    let forgotten =
+        |current: Option<u64>| numbers(ledger.forgotten(Epoch(1), current.map(version)));
+    assert_eq!(forgotten(None), [1, 2, 3]);
+    assert_eq!(forgotten(Some(1)), [2, 3]);
+    assert_eq!(forgotten(Some(3)), [0; 0], "what was never told is not forgotten");
+    assert_eq!(numbers(ledger.forgotten(Epoch(2), None)), [0; 0]);
+    ledger.give_up(version(2));
+    assert_eq!(numbers(ledger.generations.iter()), [2, 3, 4, 1]);
+    assert_eq!(numbers(ledger.newest().into_iter()), [1]);
+    assert_eq!(ledger.refused(Epoch(1)), Some(Generation(4)));
+    assert_eq!(numbers(ledger.forgotten(Epoch(1), Some(version(1)))), [0; 0]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use protocol::{
     client,
     error::ProblemKind,
-    generation::Generation,
+    generation::{Generation, Version},
     statement::{Claim as _, Statement},
     v1::publisher::TreeOrder,
 };
@@ -20,7 +20,7 @@ use super::{
     Error, Outcome,
     attempt::{Base, Progress},
     read_statement,
-    worker::Worker,
+    worker::{Known, Worker},
 };
 use crate::{
     ledger::{Fate, Kept, KeptOffer},
@@ -124,21 +124,49 @@ impl Worker {
         }
     }
 
-    /// Has the coordinator told, in order, of what was pointed to without it. Whether it said no to
-    /// any: then all is to be looked at anew.
-    pub(super) fn tell_untold(&mut self) -> Result<bool, Error> {
-        let untold: Vec<Kept> = self.standing()?.ledger.untold().cloned().collect();
+    /// What the coordinator took and has forgotten, by orders that are not older than what it took
+    /// last: agents that hold it follow nothing below it. Packs that lead there are offered anew.
+    fn forgotten(&mut self, order: &TreeOrder, known: Known) -> Result<Vec<Kept>, Error> {
+        if known < self.accepted {
+            return Ok(Vec::new());
+        }
+        let current = order.current.as_ref();
+        let current = current.map(|envelope| read_statement(&self.tree, envelope)).transpose()?;
+        let current = current.map(|it| Version { epoch: it.epoch, generation: it.generation });
+        let standing = self.standing()?;
+        let forgotten: Vec<Kept> =
+            standing.ledger.forgotten(order.epoch, current).cloned().collect();
+        for offer in &mut standing.ledger.offers {
+            if forgotten.iter().any(|kept| kept.manifest == offer.offer.to) {
+                offer.announced = false;
+            }
+        }
+        if let (Some(first), Some(last)) = (forgotten.first(), forgotten.last()) {
+            warn!(
+                tree = %self.tree, first = %first.version, last = %last.version,
+                "the coordinator took these and does not know them any more (was it restored from \
+                 a backup?); it is told again"
+            );
+        }
+        Ok(forgotten)
+    }
+
+    /// Has the coordinator told, in order, of what was pointed to without it, after what it took
+    /// before and has forgotten. Whether it said no to any: then all is to be looked at anew.
+    pub(super) fn tell_behind(&mut self, order: &TreeOrder, known: Known) -> Result<bool, Error> {
+        let mut untold = self.forgotten(order, known)?;
+        untold.extend(self.standing()?.ledger.untold().cloned());
         let (Some(first), Some(last)) = (untold.first(), untold.last()) else { return Ok(false) };
         info!(
             tree = %self.tree, first = %first.version, last = %last.version,
-            "telling the coordinator what was pointed to without it"
+            "telling the coordinator what it does not know"
         );
         self.announce_offers();
         for kept in &untold {
             let told = self.state.client.announce_statement(&self.tree, &kept.statement);
             match self.handle.block_on(told) {
                 Ok(accepted) => {
-                    self.accepted = accepted.revision;
+                    self.accepted = self.known(accepted.revision);
                     let standing = self.standing()?;
                     let known = &mut standing.ledger.generations;
                     for known in known.iter_mut().filter(|known| known.version == kept.version) {
@@ -150,11 +178,11 @@ impl Worker {
                     let reason = error_chain(&refusal);
                     error!(
                         tree = %self.tree, from = %kept.version, to = %last.version, reason,
-                        "the coordinator does not take what was pointed to without it; sites that \
-                         followed it keep it until the next generation, which gets a higher number"
+                        "the coordinator does not take what sites may have followed already; they \
+                         keep it until the next generation, which gets a higher number"
                     );
                     let standing = self.standing()?;
-                    standing.ledger.give_up_untold();
+                    standing.ledger.give_up(kept.version);
                     (standing.prepared, standing.packs) = (None, None);
                     standing.ledger.save(&standing.dir)?;
                     self.handle.block_on(self.state.orders.refresh())?;
@@ -250,7 +278,7 @@ impl Worker {
                 return Err(error.into());
             }
         };
-        self.accepted = accepted.revision;
+        self.accepted = self.known(accepted.revision);
         self.announced(order, Kept { announced: now, ..kept }, packs)?;
         Ok(Progress::Done(Outcome::Announced { generation, entries, bytes, pack_bytes }))
     }

@@ -23,7 +23,7 @@ use super::{
     Error, Outcome,
     hold::{Seen, is_approved},
     read_statement,
-    worker::Worker,
+    worker::{Known, Worker},
 };
 use crate::{
     config::RetainMode,
@@ -134,14 +134,14 @@ impl Worker {
             self.serve()?;
         }
         for _ in 0..STARTS {
-            let (mut order, revision) = self.order()?;
+            let (mut order, known) = self.order()?;
             self.find_alone(&mut order)?;
-            if self.alone.is_none() && self.tell_untold()? {
+            if self.alone.is_none() && self.tell_behind(&order, known)? {
                 continue;
             }
             let progress = match self.conclude_sent(&order)? {
                 Some(progress) => progress,
-                None => self.start(&order, revision)?,
+                None => self.start(&order, known)?,
             };
             match progress {
                 Progress::Done(outcome) => {
@@ -171,12 +171,8 @@ impl Worker {
         self.standing.as_mut().ok_or(Error::Stopping)
     }
 
-    fn start(
-        &mut self,
-        order: &TreeOrder,
-        revision: protocol::generation::Revision,
-    ) -> Result<Progress, Error> {
-        let base = self.base(order, revision)?;
+    fn start(&mut self, order: &TreeOrder, known: Known) -> Result<Progress, Error> {
+        let base = self.base(order, known)?;
         self.check_alone(order, base.as_ref())?;
         let (_, above) = self.next_number(order, base.as_ref());
         if let Some(progress) = self.publish_approved(order, base.as_ref())? {
@@ -240,11 +236,7 @@ impl Worker {
 
     /// What the coordinator calls current; our own newest, until it has heard of that, and while it
     /// cannot be asked: then orders may be older than what it last took.
-    fn base(
-        &mut self,
-        order: &TreeOrder,
-        revision: protocol::generation::Revision,
-    ) -> Result<Option<Base>, Error> {
+    fn base(&mut self, order: &TreeOrder, known: Known) -> Result<Option<Base>, Error> {
         let accepted = self.accepted;
         let is_alone = self.alone.is_some();
         let newest = self.standing()?.ledger.newest().map(|kept| kept.statement.clone());
@@ -253,7 +245,7 @@ impl Worker {
                 |envelope| Ok(Base { statement: read_statement(&self.tree, &envelope)?, envelope });
             envelope.map(read).transpose()
         };
-        if revision < accepted {
+        if known < accepted {
             return read(newest);
         }
         let current = read(order.current.clone())?;

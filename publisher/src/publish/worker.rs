@@ -9,7 +9,11 @@ use std::{
 
 use jiff::{Timestamp, tz::TimeZone};
 use protocol::{
-    digest::Digest, generation::Revision, hub::Published, name::TreeName, v1::publisher::TreeOrder,
+    digest::Digest,
+    generation::{RestoreEpoch, Revision},
+    hub::Published,
+    name::TreeName,
+    v1::publisher::TreeOrder,
 };
 use tokio::{
     runtime::Handle,
@@ -38,7 +42,7 @@ pub(super) struct Worker {
     /// What this worker knows of its tree; loaded by the first attempt.
     pub(super) standing: Option<Standing>,
     /// Orders older than this do not know our newest statement yet.
-    pub(super) accepted: Revision,
+    pub(super) accepted: Known,
     requests: mpsc::Receiver<Command>,
     pub(super) following: Following,
     /// What the agent on this host has published.
@@ -54,6 +58,9 @@ pub(super) struct Worker {
     /// Attempts since every further point had everything.
     pub(super) behind: u32,
 }
+
+/// A state of the coordinator: how often it came back from a backup, and its revision.
+pub(super) type Known = (RestoreEpoch, Revision);
 
 /// Why a worker looks at its tree.
 enum Wake {
@@ -86,7 +93,7 @@ impl Worker {
             handle,
             cancel,
             standing: None,
-            accepted: Revision(0),
+            accepted: Known::default(),
             requests,
             following,
             neighbors,
@@ -134,11 +141,18 @@ impl Worker {
     }
 
     /// The order for this tree, as it is now.
-    pub(super) fn order(&self) -> Result<(TreeOrder, Revision), Error> {
+    pub(super) fn order(&self) -> Result<(TreeOrder, Known), Error> {
         let orders = self.following.borrow();
         let orders = orders.as_ref().ok_or_else(|| Error::NotOrdered(self.tree.clone()))?;
         let order = orders.tree(&self.tree).ok_or_else(|| Error::NotOrdered(self.tree.clone()))?;
-        Ok((order.clone(), orders.orders.revision))
+        Ok((order.clone(), (orders.orders.restore_epoch, orders.orders.revision)))
+    }
+
+    /// What the coordinator knows at this revision of it. Of one that comes back from a backup
+    /// revisions begin anew.
+    pub(super) fn known(&self, revision: Revision) -> Known {
+        let orders = self.following.borrow();
+        (orders.as_ref().map(|it| it.orders.restore_epoch).unwrap_or_default(), revision)
     }
 
     async fn wait(&mut self) -> Wake {
