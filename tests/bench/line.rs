@@ -4,6 +4,10 @@
 //! Bytes are IP bytes, both ways, that the line itself counts: handshakes, orders, receipts and all.
 //! An update's time ends when a reader of the tree finds the new generation, as rsync's ends when
 //! its last file is in place.
+//!
+//! Nothing is removed between two measurements: file systems without a journal look at each inode that
+//! was freed within the last minutes before they make another, which makes files slow for whoever
+//! comes next.
 
 use std::{
     fs,
@@ -33,10 +37,11 @@ pub(crate) fn update() -> Vec<Figure> {
     let mut figures = Vec::new();
     let rsync_az = peer(&corpus.old, &corpus.new, &["-az"]);
     let rsync_a = peer(&corpus.old, &corpus.new, &["-a"]);
-    println!("rsync -az: {rsync_az:?}\nrsync -a: {rsync_a:?}");
+    println!("rsync -az: {:?}\nrsync -a: {:?}", rsync_az.cost, rsync_a.cost);
     let solid = solid_patch(&corpus.old, &corpus.new);
     println!("one solid zstd --patch-from -19: {} B, {:.1} s of CPU", solid.0, solid.1);
 
+    let mut kept = Vec::new();
     for open in [true, false] {
         let link = Link::new(Line::THIN).unwrap();
         let net = OneTree::start_over(&link, GUARD, "");
@@ -103,6 +108,8 @@ pub(crate) fn update() -> Vec<Figure> {
             peer: Some(("rsync -az", rsync_az.seconds)),
             most: if open { 0.27 } else { 0.34 },
         });
+        drop(agent);
+        kept.push((net, link));
     }
     figures
 }
@@ -122,7 +129,8 @@ pub(crate) fn first() -> Vec<Figure> {
     net.publish();
     let (used, (_, traffic, took)) = share_used(&link, || link.measure(|| net.agent.sync()));
     net.assert_same();
-    println!("rsync -az: {theirs:?}\nours: {traffic:?} {took:?}\n{:#}", net.last_run()["ways"]);
+    println!("rsync -az: {:?}\nours: {traffic:?} {took:?}", theirs.cost);
+    println!("{:#}", net.last_run()["ways"]);
     let figure = |what: &str, unit, ours, peer, most| Figure {
         what: format!("first sync of {FILES} small files, {what}"),
         ours,
@@ -202,7 +210,7 @@ pub(crate) fn idle() -> Vec<Figure> {
     let added = (longer.one_way - Line::THIN.one_way).as_secs_f64() * 2.0;
     let round_trips = ((took_longer - took) / added).round();
     let theirs = peer(&net.upstream, &net.upstream, &["-az"]);
-    println!("ours: {took} s, {took_longer} s, {bytes:?} B\nrsync -az: {theirs:?}");
+    println!("ours: {took} s, {took_longer} s, {bytes:?} B\nrsync -az: {:?}", theirs.cost);
     let wire = crate::figure::median(bytes);
     let plain = |what: &str, unit, ours, most| Figure {
         what: format!("nothing changed in {files} files, a fresh process, {what}"),
@@ -235,14 +243,29 @@ const FAST: Line = Line {
 /// A release may replace whatever it likes.
 const GUARD: &str = "guard = { max-delete-files = \"50%\", max-delete-bytes = \"50%\" }";
 
+/// What something took.
 #[derive(Debug)]
 struct Cost {
     traffic: Traffic,
     seconds: f64,
 }
 
+/// What rsync took, and the copy that it made, to be removed when all is measured.
+struct Peer {
+    cost: Cost,
+    _copy: tempfile::TempDir,
+}
+
+impl std::ops::Deref for Peer {
+    type Target = Cost;
+
+    fn deref(&self) -> &Cost {
+        &self.cost
+    }
+}
+
 /// What rsync needs over the same line, from a daemon.
-fn peer(old: &Path, new: &Path, options: &[&str]) -> Cost {
+fn peer(old: &Path, new: &Path, options: &[&str]) -> Peer {
     let link = Link::new(Line::THIN).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let copy = dir.path().join("copy");
@@ -253,7 +276,7 @@ fn peer(old: &Path, new: &Path, options: &[&str]) -> Cost {
     isolate(&mut rsync);
     rsync.args(options).arg("--delete").arg(format!("{}tree/", rsyncd.url())).arg(&copy);
     let (_, traffic, took) = link.measure(|| succeed(&mut link.site().run(&rsync)));
-    Cost { traffic, seconds: took.as_secs_f64() }
+    Peer { cost: Cost { traffic, seconds: took.as_secs_f64() }, _copy: dir }
 }
 
 /// Bytes and CPU seconds of one patch between two archives of the trees.

@@ -3,6 +3,7 @@
 
 mod adopting;
 mod blocks;
+mod copying;
 mod cost;
 mod crash;
 mod errors;
