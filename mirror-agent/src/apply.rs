@@ -74,7 +74,7 @@ pub enum Error {
     #[error(transparent)]
     Manifest(#[from] manifest::Error),
     /// What was found cannot be noted.
-    #[error("what lies at the published path cannot be noted")]
+    #[error("a list of what lies at the published path cannot be kept in the work directory")]
     Spool(#[from] crate::fetch::manifest::Error),
     /// A mode change that is none.
     #[error(transparent)]

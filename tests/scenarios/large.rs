@@ -123,20 +123,22 @@ fn versions_peak(links: u64) -> u64 {
     peak
 }
 
+/// Compares the peaks of an agent for few and for many entries.
+fn assert_grows_little(peak: impl Fn(u64) -> u64, (few, many): (u64, u64), most_bytes: u64) {
+    let (small, large) = (peak(few), peak(many));
+    let per_entry = large.saturating_sub(small) / (many - few);
+    eprintln!("{per_entry} bytes for each entry, of {small} and {large} in all");
+    assert!(per_entry <= most_bytes, "the agent takes {per_entry} bytes for each entry");
+}
+
 #[test]
 fn what_a_stock_daemon_lists_is_not_held_in_memory() {
-    let (small, large) = (stock_peak(FEWER_LINKS), stock_peak(MORE_LINKS));
-    let per_entry = large.saturating_sub(small) / (MORE_LINKS - FEWER_LINKS);
-    eprintln!("{per_entry} bytes for each entry, of {small} and {large} in all");
-    assert!(per_entry <= COMPARED, "the agent takes {per_entry} bytes for each entry");
+    assert_grows_little(stock_peak, (FEWER_LINKS, MORE_LINKS), COMPARED);
 }
 
 #[test]
 fn versions_are_not_held_in_memory() {
-    let (small, large) = (versions_peak(FEWER_LINKS), versions_peak(MORE_LINKS));
-    let per_entry = large.saturating_sub(small) / (MORE_LINKS - FEWER_LINKS);
-    eprintln!("{per_entry} bytes for each entry, of {small} and {large} in all");
-    assert!(per_entry <= COMPARED, "the agent takes {per_entry} bytes for each entry");
+    assert_grows_little(versions_peak, (FEWER_LINKS, MORE_LINKS), COMPARED);
 }
 
 /// Entries of a tree that lies at the site already: links, which are made fast.
@@ -172,10 +174,7 @@ fn what_lies_at_a_site_already_is_not_held_in_memory_while_it_is_adopted() {
         net.publish();
         adopting_peak(&net.testbed, &net.agent, &net.upstream)
     };
-    let (small, large) = (peak(FEWER_ADOPTED), peak(FEW_ADOPTED));
-    let per_entry = large.saturating_sub(small) / (FEW_ADOPTED - FEWER_ADOPTED);
-    eprintln!("{per_entry} bytes for each entry, of {small} and {large} in all");
-    assert!(per_entry <= ADOPTED, "the agent takes {per_entry} bytes for each entry");
+    assert_grows_little(peak, (FEWER_ADOPTED, FEW_ADOPTED), ADOPTED);
 }
 
 #[test]
@@ -190,8 +189,5 @@ fn nor_is_it_where_a_stock_daemon_has_the_tree() {
         lie_there(&tree, links, &agent);
         adopting_peak(&testbed, &agent, &tree)
     };
-    let (small, large) = (peak(FEWER_ADOPTED), peak(FEW_ADOPTED));
-    let per_entry = large.saturating_sub(small) / (FEW_ADOPTED - FEWER_ADOPTED);
-    eprintln!("{per_entry} bytes for each entry, of {small} and {large} in all");
-    assert!(per_entry <= ADOPTED, "the agent takes {per_entry} bytes for each entry");
+    assert_grows_little(peak, (FEWER_ADOPTED, FEW_ADOPTED), ADOPTED);
 }

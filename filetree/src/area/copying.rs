@@ -3,7 +3,10 @@
 
 use std::{
     panic::resume_unwind,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use super::{Area, Error};
@@ -75,11 +78,14 @@ impl Copying<'_> {
     /// may be more.
     ///
     /// # Errors
-    /// As [`Self::step`].
+    /// As [`Self::step`]; after the first no thread begins another file.
     pub fn steps(&self, goes_on: &(dyn Fn() -> bool + Sync)) -> Result<bool, Error> {
+        // A disk that is full for one is not to be filled up by the others.
+        let failed = AtomicBool::new(false);
         let work = || {
-            while goes_on() {
-                if !self.step()? {
+            while goes_on() && !failed.load(Ordering::Relaxed) {
+                let more = self.step().inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+                if !more {
                     return Ok::<_, Error>(false);
                 }
             }

@@ -1,10 +1,15 @@
 //! Files of which only the attributes change.
 
+use std::sync::Arc;
+
 use super::{
     model::{Node, Spec, manifest, target},
     *,
 };
-use crate::switch::SwitchOptions;
+use crate::{
+    fs::{FailPlan, Fs},
+    switch::SwitchOptions,
+};
 
 const FILES: usize = 300;
 
@@ -48,4 +53,23 @@ fn retouched_files_are_copied_on_several_threads_and_what_is_damaged_is_not() {
     model::stage(&area, &needs, &retouched).unwrap();
     area.switch(&plan, &target(2, &want), &options).unwrap();
     model::assert_same(&site.read(), &want);
+}
+
+#[test]
+fn when_the_disk_is_full_for_one_thread_the_others_stop() {
+    let mut site = Site::new();
+    site.sync(spec(LATER));
+    let want = manifest(&spec(LATER + 1_000_000_000));
+    site.fs = Fs::disk();
+    drop(site.open());
+    let to_open = site.fs.counters().snapshot().count(Op::Create);
+    let full = Arc::new(format!("create:{}:28", to_open + 1).parse::<FailPlan>().unwrap());
+    site.fs = Fs::disk_failing(full.clone());
+    let area = site.open();
+    assert!(!full.fired());
+    let plan = area.plan(&site.have, View::AS_IS, &want, View::AS_IS).unwrap();
+    let error = area.copying(&plan, u64::MAX).steps(&|| true).unwrap_err();
+    assert!(matches!(&error, Error::Fs(error) if error.is_full()), "{error}");
+    let staged = plan.all_copies().iter().filter(|(n, _)| area.staging().has(n).unwrap()).count();
+    assert!(staged < FILES / 2, "{staged} files were copied all the same");
 }
