@@ -5,7 +5,9 @@
 //! further than that, must keep moving, and is believed only after its digest was checked. What
 //! breaks off is resumed; what is wrong is asked for elsewhere.
 
+pub mod ahead;
 pub mod allowed;
+pub mod arrivals;
 pub mod kept;
 pub mod manifest;
 pub mod pack;
@@ -14,5 +16,4 @@ pub mod points;
 pub mod ranges;
 pub mod retries;
 pub mod sealed;
-
 pub mod whole;

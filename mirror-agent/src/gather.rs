@@ -9,7 +9,7 @@ mod packs;
 use std::{
     collections::{HashMap, HashSet},
     io,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Instant,
 };
 
@@ -30,6 +30,7 @@ pub use self::arrived::{Arrived, Taken, stage_dir};
 use crate::{
     apply::{self, PlanStage, Site, to_io},
     fetch::{
+        ahead::Ahead,
         points::{ORIGIN, Points},
         ranges::Patience,
         whole::{self, Beginnings},
@@ -57,6 +58,8 @@ pub struct Link {
     pub index: PackIndex,
     /// The manifest that it leads from.
     pub from: SharedEntries,
+    /// Frames of it that were asked for together with the index.
+    pub ahead: Mutex<Option<Ahead>>,
 }
 
 /// Everything by which contents may come.

@@ -5,7 +5,7 @@ mod guarded;
 mod in_versions;
 mod sources;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use filetree::plan::Need;
 use jiff::Timestamp;
@@ -230,7 +230,7 @@ pub(crate) async fn prepare(
     run.set_points(&points);
     let mut base = Base::find(agent, &site, applied, &rules, run)?;
     let (want, chain, no_pack) =
-        target_of(agent, order, target, &base, &rules, &points, run).await?;
+        target_of(agent, order, target, &base, &rules, (&site, &points), run).await?;
     let want = Arc::new(want);
     if run.is_dry() && base.adopted {
         run.notice(
@@ -320,7 +320,7 @@ pub(crate) async fn from_everything(
     };
     let (start, before) = (std::time::Instant::now(), sources.points.mark());
     let nothing = KeptManifest::default();
-    let chain = follow(agent, sources.tree, &[offer], &nothing, None, sources.points).await;
+    let chain = follow(agent, sources.tree, &[offer], &nothing, None, (sources.points, None)).await;
     note_metadata(sources.points, &before, start, run);
     let chain = match chain {
         Ok(Some((_, chain))) => chain,
@@ -359,26 +359,29 @@ async fn target_of(
     target: &Verified,
     base: &Base,
     rules: &Rules,
-    points: &Points,
+    (site, points): (&Site, &Arc<Points>),
     run: &Run,
 ) -> Result<(KeptManifest, Vec<Link>, NoPack), Error> {
     run.progress().phase("plan", "bytes", 0);
     let tree = &order.name.tree;
     let start = std::time::Instant::now();
-    let before = points.mark();
+    let mut before = points.mark();
     let wanted = target.statement.manifest;
     let share = block_in_place(|| base.share(rules))?;
     let nothing = KeptManifest::default();
     let start_from = base.start(rules);
     let offers = target.chain(start_from.and(base.digest), share);
     let (held, filter) = start_from.unwrap_or((&nothing, None));
-    let mut followed = follow(agent, tree, &offers, held, filter, points).await;
+    let ahead = Some(points).filter(|_| {
+        !run.is_dry() && takes_all(agent, order, target, base, rules) && is_untouched(site, &offers)
+    });
+    let mut followed = follow(agent, tree, &offers, held, filter, (points, ahead)).await;
     if let Err((NoDelta::Corrupt, detail)) = &followed
         && filter.is_some()
         && held.whole().is_some()
     {
         tracing::warn!(%tree, detail, "the index of a pack cannot be used in parts");
-        followed = follow(agent, tree, &offers, held, None, points).await;
+        followed = follow(agent, tree, &offers, held, None, (points, None)).await;
     }
     let (chain, no_pack) = match followed {
         Ok(chain) => (chain, None),
@@ -409,8 +412,37 @@ async fn target_of(
             (KeptManifest::Whole(fetched), Vec::new())
         }
     };
+    for link in &result.1 {
+        let ahead = link.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        ahead.iter().for_each(|ahead| ahead.count(&mut before, true));
+    }
     note_metadata(points, &before, start, run);
     Ok((result.0, result.1, no_pack))
+}
+
+/// Whether a site is likely to need nearly all that a pack brings: it keeps the whole tree in one piece,
+/// holds what was announced before, or nothing, and was not kept from going on to this.
+fn takes_all(
+    agent: &Agent,
+    order: &AssignmentOrder,
+    target: &Verified,
+    base: &Base,
+    rules: &Rules,
+) -> bool {
+    let holds_all = match &base.rules {
+        Some(held) => held.filter.is_all(),
+        None => !base.adopted && base.manifest.count() == 0,
+    };
+    let failed = agent.ledger.record(&order.name).ok().flatten().and_then(|r| r.failed_target);
+    let keeps_all = rules.filter.is_all() && order.versions.is_none();
+    keeps_all && holds_all && failed != Some(target.statement.manifest)
+}
+
+/// Whether there is one pack to draw from, of which an earlier run has fetched nothing.
+fn is_untouched(site: &Site, offers: &[&Offer]) -> bool {
+    let [offer] = offers else { return false };
+    let work_file = site.scratch().map(|dir| dir.join("packs").join(offer.pack.hex()));
+    work_file.is_ok_and(|file| !file.exists())
 }
 
 /// Reports what came since `before` as what had to be known first.
@@ -425,14 +457,15 @@ fn note_metadata(points: &Points, before: &[u64], start: std::time::Instant, run
 type NoPack = Option<(NoDelta, String)>;
 
 /// Reads the indexes of a chain of packs, one leading on from the other: where there is a filter, what
-/// of them concerns whoever keeps what it keeps.
+/// of them concerns whoever keeps what it keeps. Frames are asked for together with an index at the
+/// points `ahead`, which are the same.
 async fn follow(
     agent: &Agent,
     tree: &protocol::name::TreeName,
     offers: &[&Offer],
     base: &KeptManifest,
     filter: Option<&Filter>,
-    points: &Points,
+    (points, ahead): (&Points, Option<&Arc<Points>>),
 ) -> Result<Option<(KeptManifest, Vec<Link>)>, (NoDelta, String)> {
     if offers.is_empty() {
         return Ok(None);
@@ -443,11 +476,12 @@ async fn follow(
     let mut chain = Vec::new();
     for &offer in offers {
         let remote = Remote { points, tree, offer, patience: agent.patience };
-        let index = match &keeps {
-            Some(keeps) => remote.index_for(&at, keeps).await,
-            None => remote.index().await,
+        let index = match (&keeps, ahead) {
+            (Some(keeps), _) => remote.index_for(&at, keeps).await.map(|index| (index, None)),
+            (None, Some(points)) => remote.index_and_more(points).await,
+            (None, None) => remote.index().await.map(|index| (index, None)),
         };
-        let index = index.map_err(|error| {
+        let (index, ahead) = index.map_err(|error| {
             let damaged = matches!(
                 &error,
                 crate::fetch::pack::Error::Fetch {
@@ -474,7 +508,7 @@ async fn follow(
         });
         let to = to.map_err(|error: manifest::Error| (NoDelta::Corrupt, crate::chain(&error)))?;
         let from = Arc::new(std::mem::replace(&mut at, to));
-        chain.push(Link { offer: offer.clone(), index, from });
+        chain.push(Link { offer: offer.clone(), index, from, ahead: Mutex::new(ahead) });
     }
     Ok(Some((at, chain)))
 }

@@ -27,8 +27,9 @@ use futures_util::{StreamExt, stream};
 use mirror_agent::{
     fetch::{
         allowed::{Allowed, PointsConfig},
+        arrivals::Arrivals,
         manifest::{Store, fetch as fetch_manifest},
-        pack::{Arrivals, Remote, open_work_file},
+        pack::{Remote, open_work_file},
         pointer,
         points::{ORIGIN, Point, Points},
         ranges::{Ask, Patience},
@@ -80,7 +81,7 @@ fn point(tree: &Tree, name: &str, base: &str) -> Point {
 
 /// Fetches one object of that kind, and compares it. Gives what went wrong, and how many bytes may
 /// have been read.
-async fn fetch(tree: &Tree, kind: Kind, points: &Points) -> Result<(), String> {
+async fn fetch(tree: &Tree, kind: Kind, points: &Arc<Points>) -> Result<(), String> {
     fetch_with(FAST, tree, kind, points).await
 }
 
@@ -88,7 +89,7 @@ async fn fetch_with(
     patience: Patience,
     tree: &Tree,
     kind: Kind,
-    points: &Points,
+    points: &Arc<Points>,
 ) -> Result<(), String> {
     let dir = tempfile::tempdir().unwrap();
     let offer = &tree.offer;
@@ -103,8 +104,12 @@ async fn fetch_with(
                 .map_err(|error| told(&error))
         }
         Kind::Index => remote.index().await.map(drop).map_err(|error| told(&error)),
-        Kind::Frame | Kind::Object => {
-            let good = remote.index().await.map_err(|error| told(&error))?;
+        Kind::Frame | Kind::Object | Kind::Pack => {
+            let found = match kind {
+                Kind::Pack => remote.index_and_more(points).await,
+                _ => remote.index().await.map(|index| (index, None)),
+            };
+            let (good, mut ahead) = found.map_err(|error| told(&error))?;
             let all = |number: &u32| {
                 let (first, frames) = good.frames_around(*number).unwrap();
                 let part = good.shared_part(&frames[(number - first) as usize]);
@@ -114,11 +119,11 @@ async fn fetch_with(
             assert!(!all.is_empty());
             let file = open_work_file(dir.path(), &offer.pack).unwrap();
             remote
-                .frames(&good, &all, &file, &Arrivals::default(), &|_| {})
+                .frames(&good, (&all, &mut ahead), &file, &Arrivals::default(), &|_| {})
                 .await
                 .map_err(|error| told(&error))?;
             let at = |offset: u64, len: usize| file.range(offset, len).unwrap();
-            if kind == Kind::Frame {
+            if kind != Kind::Object {
                 let pack = &tree.files[&origin::pack_path(&tree.name, &offer.pack)];
                 let begin = usize::try_from(offer.index_length).unwrap();
                 assert_eq!(at(offer.index_length, pack.len() - begin), pack[begin..]);
@@ -206,7 +211,7 @@ fn signed(tree: &Tree, kind: Kind) -> u64 {
             packed(tree.statement.manifest_length) + blocks
         }
         Kind::Index => tree.offer.index_length,
-        Kind::Frame | Kind::Object => tree.offer.total_length(),
+        Kind::Frame | Kind::Object | Kind::Pack => tree.offer.total_length(),
         Kind::Pointer => pointer::MAX_LEN,
         Kind::Whole => tree.content.size,
         Kind::Word | Kind::Orders | Kind::Roots => protocol::client::MAX_ANSWER as u64,
@@ -225,7 +230,7 @@ fn is_harmless(kind: Kind, fault: Fault) -> bool {
 async fn case(tree: &Arc<Tree>, kind: Kind, fault: Fault) {
     let bad = Server::start(tree, kind, fault).await;
     let base = format!("http://{}", bad.address);
-    let alone = Points::new(vec![point(tree, ORIGIN, &base)]);
+    let alone = Arc::new(Points::new(vec![point(tree, ORIGIN, &base)]));
     let begun = Instant::now();
     let fetched = tokio::time::timeout(SOON, fetch(tree, kind, &alone));
     let fetched = fetched.await.unwrap_or_else(|_| panic!("{kind:?} {fault:?} hangs"));
@@ -244,10 +249,10 @@ async fn case(tree: &Arc<Tree>, kind: Kind, fault: Fault) {
 
     let good = Server::start(tree, kind, Fault::None).await;
     let again = Server::start(tree, kind, fault).await;
-    let both = Points::new(vec![
+    let both = Arc::new(Points::new(vec![
         point(tree, "bad", &format!("http://{}", again.address)),
         point(tree, "good", &format!("http://{}", good.address)),
-    ]);
+    ]));
     let fetched = tokio::time::timeout(SOON, fetch(tree, kind, &both));
     let fetched = fetched.await.unwrap_or_else(|_| panic!("{kind:?} {fault:?} hangs"));
     assert_eq!(fetched, Ok(()), "{kind:?} {fault:?} with a good point behind");
@@ -328,7 +333,8 @@ async fn combination(tree: &Arc<Tree>, number: u64) {
     let mut good: Vec<Kind> = Vec::new();
     for at in 0..1 + random.below(3) {
         let mut faults = Vec::new();
-        for kind in KINDS {
+        // A pack is spoiled by what its parts are.
+        for kind in KINDS.into_iter().filter(|kind| *kind != Kind::Pack) {
             match random.below(3) {
                 0 => good.push(kind),
                 _ => faults.push((kind, random.fault())),
@@ -338,7 +344,7 @@ async fn combination(tree: &Arc<Tree>, number: u64) {
         points.push(point(tree, &format!("point{at}"), &format!("http://{}", server.address)));
         servers.push((server, faults));
     }
-    let points = Points::new(points);
+    let points = Arc::new(Points::new(points));
     let said = |what: &str| -> String {
         let faults: Vec<_> = servers.iter().map(|(_, faults)| faults).collect();
         format!("combination {number}: {what}: {faults:?}")
@@ -349,10 +355,11 @@ async fn combination(tree: &Arc<Tree>, number: u64) {
         // Frames and objects need the index, blocks the list.
         let needs: &[Kind] = match kind {
             Kind::Frame | Kind::Object => &[Kind::Index],
+            Kind::Pack => &[Kind::Index, Kind::Frame],
             Kind::List | Kind::Block => &[Kind::List, Kind::Block],
             _ => &[],
         };
-        if good.contains(&kind) && needs.iter().all(|kind| good.contains(kind)) {
+        if (kind == Kind::Pack || good.contains(&kind)) && needs.iter().all(|kind| good.contains(kind)) {
             assert_eq!(fetched, Ok(()), "{}", said(&format!("{kind:?}")));
         }
     }
@@ -380,10 +387,10 @@ async fn a_lie_costs_one_frame_once_more_and_is_counted_for_the_one_who_told_it(
     let tree = Arc::new(tree(dir.path()));
     let liar = Server::start(&tree, Kind::Frame, Fault::Flip(At::Last)).await;
     let good = Server::start(&tree, Kind::Frame, Fault::None).await;
-    let points = Points::new(vec![
+    let points = Arc::new(Points::new(vec![
         point(&tree, "liar", &format!("http://{}", liar.address)),
         point(&tree, "good", &format!("http://{}", good.address)),
-    ]);
+    ]));
     fetch(&tree, Kind::Frame, &points).await.unwrap();
     let reports = points.reports();
     assert_eq!((reports[0].wrong, reports[0].failed), (1, 0), "{reports:?}");
@@ -405,13 +412,14 @@ async fn ranges_of_a_pack_and_of_its_objects_are_under_way_at_the_same_time() {
     let wanted = 1 + tree.objects.len();
     let together = [Kind::Frame, Kind::Object].map(|kind| (kind, Fault::Together(wanted)));
     let server = Server::start_with(&tree, &together).await;
-    let points = Points::new(vec![point(&tree, "point", &format!("http://{}", server.address))]);
+    let points = Arc::new(Points::new(vec![point(&tree, "point", &format!("http://{}", server.address))]));
     let patience = Patience { silence: SOON, minimum_rate: 0 };
     let remote = Remote { points: &points, tree: &tree.name, offer: &tree.offer, patience };
     let index = remote.index().await.unwrap();
     let all: Vec<u32> = (0..index.frame_count()).collect();
     let file = open_work_file(dir.path(), &tree.offer.pack).unwrap();
-    remote.frames(&index, &all, &file, &Arrivals::default(), &|_| {}).await.unwrap();
+    let to = (&file, &Arrivals::default());
+    remote.frames(&index, (&all, &mut None), to.0, to.1, &|_| {}).await.unwrap();
     let most = server.most_waiting.load(Ordering::SeqCst);
     assert_eq!(most, wanted, "{:?}", server.paths.lock().unwrap());
 }
@@ -446,7 +454,7 @@ async fn blocks_of_an_index_are_verified_one_by_one_whatever_a_point_says() {
     let tree = Arc::new(wide_tree(dir.path()));
     let good = Server::start(&tree, Kind::Frame, Fault::None).await;
     let good = format!("http://{}", good.address);
-    let points = Points::new(vec![point(&tree, "good", &good)]);
+    let points = Arc::new(Points::new(vec![point(&tree, "good", &good)]));
     let index = fetch_part(&tree, &points).await.unwrap();
     assert!(!index.is_whole());
     let (all, fetched) = (tree.offer.index_length, points.reports()[0].received_bytes);
@@ -467,7 +475,7 @@ async fn blocks_of_an_index_are_verified_one_by_one_whatever_a_point_says() {
                 assert!(!index.is_whole(), "{fault:?}");
                 let read = points.reports()[0].received_bytes;
                 assert!(read <= 3 * most, "{fault:?}: {read} bytes were read");
-                let alone = Points::new(vec![point(&tree, "bad", &bad)]);
+                let alone = Arc::new(Points::new(vec![point(&tree, "bad", &bad)]));
                 let ended = tokio::time::timeout(SOON, fetch_part(&tree, &alone)).await;
                 if let Err(why) = ended.unwrap_or_else(|_| panic!("{fault:?} hangs")) {
                     assert!(why.contains("pack"), "{fault:?}: {why}");
@@ -484,7 +492,7 @@ async fn a_server_without_tls_is_not_spoken_to_as_if_it_had() {
     let dir = tempfile::tempdir().unwrap();
     let tree = Arc::new(tree(dir.path()));
     let plain = Server::start(&tree, Kind::List, Fault::None).await;
-    let points = Points::new(vec![point(&tree, "cdn", &format!("https://{}", plain.address))]);
+    let points = Arc::new(Points::new(vec![point(&tree, "cdn", &format!("https://{}", plain.address))]));
     let why = fetch(&tree, Kind::List, &points).await.unwrap_err();
     assert!(why.contains("https://"), "{why}");
     assert_eq!(points.reports()[0].received_bytes, 0);
@@ -495,7 +503,8 @@ async fn a_wrong_answer_instead_of_the_coordinators_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let tree = Arc::new(tree(dir.path()));
     let ask = |server: &Server| {
-        Points::new(vec![point(&tree, ORIGIN, &format!("http://{}", server.address))])
+        let origin = point(&tree, ORIGIN, &format!("http://{}", server.address));
+        Arc::new(Points::new(vec![origin]))
     };
     for kind in [Kind::Word, Kind::Orders, Kind::Roots] {
         let good = Server::start(&tree, kind, Fault::None).await;
@@ -518,5 +527,47 @@ async fn a_wrong_answer_instead_of_the_coordinators_is_refused() {
             let why = answer.unwrap_or_else(|_| panic!("{kind:?} {fault:?} hangs")).unwrap_err();
             assert!(why.contains("coordinator"), "{kind:?} {fault:?}: {why}");
         }
+    }
+}
+
+#[tokio::test]
+async fn frames_behind_an_index_come_with_it_in_parts_and_what_a_point_lies_about_once_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = Arc::new(tree(dir.path()));
+    let is_own = |index: &Index, number: &u32| {
+        let (first, frames) = index.frames_around(*number).unwrap();
+        index.shared_part(&frames[(number - first) as usize]).is_none()
+    };
+    for (fault, asked) in [(Fault::None, 1), (Fault::Flip(At::Last), 1)] {
+        let (bad, good) = (
+            Server::start(&tree, Kind::Pack, fault).await,
+            Server::start(&tree, Kind::Pack, Fault::None).await,
+        );
+        let points = Arc::new(Points::new(vec![
+            point(&tree, "first", &format!("http://{}", bad.address)),
+            point(&tree, "second", &format!("http://{}", good.address)),
+        ]));
+        let remote =
+            Remote { points: &points, tree: &tree.name, offer: &tree.offer, patience: FAST };
+        let (index, mut ahead) = remote.index_and_more(&points).await.unwrap();
+        assert!(ahead.is_some());
+        let own: Vec<u32> = (0..index.frame_count()).filter(|n| is_own(&index, n)).collect();
+        let (one, rest) = own.split_at(own.len() / 2);
+        assert!(!one.is_empty() && !rest.is_empty(), "the test needs several frames");
+        let work = tempfile::tempdir().unwrap();
+        let file = open_work_file(work.path(), &tree.offer.pack).unwrap();
+        for part in [one, rest] {
+            let numbers = (part, &mut ahead);
+            remote.frames(&index, numbers, &file, &Arrivals::default(), &|_| {}).await.unwrap();
+        }
+        let pack = &tree.files[&origin::pack_path(&tree.name, &tree.offer.pack)];
+        let begin = usize::try_from(tree.offer.index_length).unwrap();
+        let came = file.range(tree.offer.index_length, pack.len() - begin).unwrap();
+        assert_eq!(came, pack[begin..]);
+        assert_eq!(bad.paths.lock().unwrap().len(), asked, "all of it is one answer");
+        let lies = u64::from(fault != Fault::None);
+        let reports = points.reports();
+        assert_eq!((reports[0].wrong, reports[0].failed), (lies, 0), "{reports:?}");
+        assert_eq!(good.paths.lock().unwrap().len() as u64, lies);
     }
 }

@@ -123,7 +123,12 @@ impl App {
         if !write.tx.add_offer(&offer, envelope, write.now).await? {
             return Ok(Accepted { revision: write.before.revision });
         }
-        let topics = [Topic::Generations, Topic::Tree(tree.clone())];
+        // What leads to a generation that is still to be announced is in nobody's orders: its
+        // statement wakes those whom it concerns, and they need not ask twice over a long line.
+        let contents = write.before.contents.tree(tree);
+        let leads_somewhere = contents.generations.iter().any(|known| known.manifest == offer.to);
+        let mut topics = vec![Topic::Generations];
+        topics.extend(leads_somewhere.then(|| Topic::Tree(tree.clone())));
         let revision = self.commit(write, &topics).await?;
         Ok(Accepted { revision })
     }

@@ -34,6 +34,22 @@ async fn a_new_generation_wakes_those_who_hold_the_tree_and_no_others() {
 }
 
 #[tokio::test]
+async fn a_pack_wakes_nobody_before_the_generation_that_it_leads_to_is_there() {
+    let (_network, build, lisbon, _) = Network::with_peers().await;
+    build.state("alpha", 1, "one", None).await.unwrap();
+    let known = lisbon.orders().await.revision;
+    let offer = build.offer("alpha", Some("one"), "two").await;
+    assert_eq!(lisbon.client.agent_orders(known, AT_ONCE).await.unwrap(), None);
+    build.state("alpha", 2, "two", Some("one")).await.unwrap();
+    let orders = lisbon.client.agent_orders(known, AT_ONCE).await.unwrap().expect("it is there");
+    assert_eq!(orders.assignments[0].target.as_ref().unwrap().offers, [offer]);
+    // One more, to what is current, is news at once.
+    build.offer("alpha", None, "two").await;
+    let orders = lisbon.client.agent_orders(orders.revision, AT_ONCE).await.unwrap();
+    assert_eq!(orders.expect("a way more").assignments[0].target.as_ref().unwrap().offers.len(), 2);
+}
+
+#[tokio::test]
 async fn a_changed_definition_wakes_only_those_whose_orders_differ() {
     let (network, _, lisbon, oslo) = Network::with_peers().await;
     let at_lisbon = waiting(&network, &lisbon).await;

@@ -283,7 +283,7 @@ async fn fetch_list(
         }
         BlockList::parse(&bytes).map_err(|_| "it is no manifest")
     };
-    let fetched = get_accepted(points, &ask, patience, accept).await;
+    let fetched = get_accepted(points.all_in_order(), &ask, patience, accept).await;
     fetched.map(|(list, _)| list).map_err(|source| Error::Fetch { tree: tree.clone(), source })
 }
 
@@ -305,7 +305,7 @@ async fn fetch_block(
         }
         Block::parse(bytes).map_err(|_| "it is no block of a manifest")
     };
-    let fetched = get_accepted(points, &ask, patience, accept).await;
+    let fetched = get_accepted(points.all_in_order(), &ask, patience, accept).await;
     let (fetched, _) = fetched.map_err(|source| Error::Fetch { tree: tree.clone(), source })?;
     store.put_block(&fetched)
 }

@@ -7,17 +7,17 @@
 use std::{
     collections::HashSet,
     fs::File,
-    io::{self, Write},
+    io,
     ops::Range,
     os::unix::fs::FileExt,
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use protocol::{
-    digest::{Digest, DigestWriter},
+    digest::Digest,
     manifest::Entries,
     name::TreeName,
     origin,
@@ -28,8 +28,10 @@ use protocol::{
 use tokio::sync::Semaphore;
 
 use super::{
+    ahead::Ahead,
+    arrivals::{Arrivals, Arriving, To},
     points::{Point, Points},
-    ranges::{self, Ask, Patience, not_signed},
+    ranges::{self, Ask, Patience},
     retries::{get_accepted, get_from},
 };
 
@@ -98,18 +100,73 @@ impl Remote<'_> {
 
     /// The index: everything before the first frame, verified by the digest that the offer signs.
     pub async fn index(&self) -> Result<Index, Error> {
+        self.index_from(self.points.all_in_order()).await
+    }
+
+    async fn index_from(&self, points: Vec<&Point>) -> Result<Index, Error> {
         let offer = self.offer;
-        let length = offer.index_length;
-        if length > pack::MAX_INDEX_BYTES || length > offer.length {
-            return Err(pack::Error::TooLarge("1 GiB of index").into());
-        }
         let accept = |bytes: Vec<u8>| {
             if Digest::of(&bytes) == offer.index { Ok(bytes) } else { Err("it is damaged") }
         };
-        let bytes = self.part(0..length, &accept).await?;
-        let index = Index::parse(bytes, offer.index)?;
+        let bytes = self.part(points, 0..self.index_length()?, &accept).await?;
+        self.parse(bytes)
+    }
+
+    fn index_length(&self) -> Result<u64, Error> {
+        let length = self.offer.index_length;
+        if length > pack::MAX_INDEX_BYTES || length > self.offer.length {
+            return Err(pack::Error::TooLarge("1 GiB of index").into());
+        }
+        Ok(length)
+    }
+
+    fn parse(&self, bytes: Vec<u8>) -> Result<Index, Error> {
+        let index = Index::parse(bytes, self.offer.index)?;
         self.check_lengths(&index)?;
         Ok(index)
+    }
+
+    /// The index, and the frames behind it on their way, for whoever is likely to need nearly all of
+    /// them. `points` are those of this pack.
+    pub async fn index_and_more(
+        &self,
+        points: &Arc<Points>,
+    ) -> Result<(Index, Option<Ahead>), Error> {
+        let length = self.index_length()?;
+        let Some(first) = points.in_order().next() else {
+            return Ok((self.index().await?, None));
+        };
+        let end = self.offer.length.min(length + MAX_RANGE);
+        let ask = Ask { total: Some(self.offer.length), ..Ask::part(self.path(), 0..end) };
+        let start = Instant::now();
+        let mut ahead = Ahead::ask(points, first, ask, self.patience);
+        let error = match ahead.exactly(length).await {
+            Ok(bytes) if Digest::of(&bytes) == self.offer.index => {
+                first.note_good(length, start.elapsed());
+                return Ok((self.parse(bytes)?, Some(ahead)));
+            }
+            Ok(_) => {
+                let url = format!("{}{}", first.base, self.path());
+                ranges::Error::Wrong { url, what: "it is damaged" }
+            }
+            // It may well give it a moment later.
+            Err(error) if error.is_transient() => return Ok((self.index().await?, None)),
+            Err(error) => error,
+        };
+        first.note_failure(&error);
+        let pack = self.offer.pack;
+        if error.is_local() || first.is_relay() && matches!(error, ranges::Error::Missing { .. }) {
+            return Err(Error::Fetch { pack, source: error });
+        }
+        let mut others = points.all_in_order();
+        others.retain(|point| point.name != first.name);
+        match self.index_from(others).await {
+            // What the first one said says more.
+            Err(Error::Fetch { source: ranges::Error::Missing { .. }, .. }) => {
+                Err(Error::Fetch { pack, source: error })
+            }
+            found => Ok((found?, None)),
+        }
     }
 
     /// What of the index concerns a site that keeps a part of the tree: all of it where that is hardly
@@ -128,7 +185,8 @@ impl Remote<'_> {
         let accept = |bytes: Vec<u8>| {
             if Digest::of(&bytes) == front.digest { Ok(bytes) } else { Err("it is damaged") }
         };
-        let bytes = self.part(0..front.length, &accept).await?;
+        let points = self.points.all_in_order();
+        let bytes = self.part(points, 0..front.length, &accept).await?;
         let mut outline = Outline::parse(&bytes, front.digest, offer.index_length)?;
         let mut ranges = tokio::task::block_in_place(|| outline.concerning(from, keeps))?;
         let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
@@ -158,17 +216,18 @@ impl Remote<'_> {
         let accept = |bytes: Vec<u8>| {
             if outline.is_right(start, &bytes) { Ok(bytes) } else { Err("it is damaged") }
         };
-        Ok((start, self.part(range, &accept).await?))
+        Ok((start, self.part(self.points.all_in_order(), range, &accept).await?))
     }
 
     /// A part of the index that `accept` accepts.
     async fn part(
         &self,
+        points: Vec<&Point>,
         range: Range<u64>,
         accept: &(dyn Fn(Vec<u8>) -> Result<Vec<u8>, &'static str> + Sync),
     ) -> Result<Vec<u8>, Error> {
         let ask = Ask { total: Some(self.offer.length), ..Ask::part(self.path(), range) };
-        let fetched = get_accepted(self.points, &ask.optional(), self.patience, accept).await;
+        let fetched = get_accepted(points, &ask.optional(), self.patience, accept).await;
         let (bytes, _) =
             fetched.map_err(|source| Error::Fetch { pack: self.offer.pack, source })?;
         Ok(bytes)
@@ -187,13 +246,14 @@ impl Remote<'_> {
     ///
     /// Each range of frames goes from point to point by itself, and is left at the first frame that
     /// is not the signed one, so that a point that lies costs that frame once more and no other.
+    /// What is on its way already is `ahead`; of that, what was not needed yet is left there.
     ///
     /// # Errors
     /// When some frame could not be had from any point; the others are in the file.
     pub async fn frames(
         &self,
         index: &Index,
-        numbers: &[u32],
+        (numbers, ahead): (&[u32], &mut Option<Ahead>),
         file: &File,
         arrivals: &Arrivals,
         progress: &(dyn Fn(u64) + Send + Sync),
@@ -203,16 +263,22 @@ impl Remote<'_> {
         arrivals.wait_for(&missing);
         let absent = Absent::default();
         let room = Semaphore::new(UNDER_WAY as usize);
-        let batches = batches(&missing);
-        let mut fetching = Vec::with_capacity(batches.len());
-        for batch in batches {
+        let mut coming = ahead.take();
+        let brought = coming.as_ref().map_or(0..0, |coming| coming.brings(&missing));
+        let coming = coming.take_if(|_| !brought.is_empty()).map(|coming| (coming, ahead));
+        let others = [&missing[..brought.start], &missing[brought.end..]];
+        let others = others.into_iter().flat_map(batches).map(|batch| (batch, None));
+        let first = coming.map(|coming| (&missing[brought], Some(coming)));
+        let mut fetching = Vec::new();
+        for (batch, coming) in first.into_iter().chain(others) {
             let largest = batch.iter().map(|frame| frame.stored_len).max().unwrap_or(0);
             let turn = room.acquire_many(largest.min(UNDER_WAY));
             let place = self.place(batch.first().and_then(|frame| index.shared_part(frame)));
-            fetching.push(async {
+            let (absent, to) = (&absent, To { file, arrivals, progress });
+            fetching.push(async move {
                 // Nobody closes it.
                 let _turn = turn.await;
-                let result = self.batch(place, batch, &absent, (file, arrivals), progress).await;
+                let result = self.batch(place, batch, coming, absent, to).await;
                 // What no point gave is not waited for.
                 arrivals.settle(batch);
                 result
@@ -243,27 +309,46 @@ impl Remote<'_> {
         }
     }
 
-    /// Brings neighboring frames, asking point after point for those that are still missing. Gives
-    /// how many are, where there are any.
+    /// Brings neighboring frames: from an answer that brings them already, and asking point after point
+    /// for those that are still missing. Gives how many are, where there are any.
     async fn batch(
         &self,
         place: Place<'_>,
         mut frames: &[Frame],
+        coming: Option<(Ahead, &mut Option<Ahead>)>,
         absent: &Absent,
-        (file, arrivals): (&File, &Arrivals),
-        progress: &(dyn Fn(u64) + Send + Sync),
+        to: To<'_>,
     ) -> Result<(), (usize, ranges::Error)> {
-        let mut asked: Vec<&str> = Vec::new();
+        let mut asked: Vec<String> = Vec::new();
         let mut last = None;
+        if let Some((mut coming, left)) = coming {
+            let (verified, result) = coming.bring(frames, to).await;
+            frames = &frames[verified..];
+            match result {
+                Ok(()) => *left = Some(coming),
+                Err(error) if error.is_local() => return Err((frames.len(), error)),
+                // It stood still while others worked, which is not its fault.
+                Err(error) if error.is_transient() => {
+                    tracing::debug!(error = crate::chain(&error), "frames are asked for once more");
+                }
+                Err(error) => {
+                    if let Some(point) = coming.point() {
+                        point.note_failure(&error);
+                        asked.push(point.name.clone());
+                    }
+                    last = Some(error);
+                }
+            }
+        }
         // The order is looked at anew for each: what another range saw counts at once.
         while let Some(point) =
-            self.points.in_order().find(|point| !asked.contains(&point.name.as_str()))
+            self.points.in_order().find(|point| !asked.contains(&point.name))
         {
             let Some((first, end)) = frames.first().map(|f| f.offset).zip(frames.last().map(end))
             else {
                 break;
             };
-            asked.push(&point.name);
+            asked.push(point.name.clone());
             if let Some(error) = absent.at(point, &place.path) {
                 last = last.or(Some(error));
                 match point.is_relay() {
@@ -273,14 +358,12 @@ impl Remote<'_> {
                 }
             }
             let ask = place.ask(first..end);
-            let mut arriving = Arriving::new(frames, file, arrivals);
+            let mut arriving = Arriving::new(first, frames, to);
             let start = Instant::now();
-            let result = get_from(point, &ask, self.patience, |piece| {
-                progress(piece.len() as u64);
-                arriving.take(piece)
-            });
+            let result =
+                get_from(point, &ask, self.patience, |piece| arriving.take(piece).map(drop));
             let result = result.await;
-            frames = &frames[arriving.verified..];
+            frames = &frames[arriving.verified()..];
             match result {
                 Ok(()) => point.note_good(end - first, start.elapsed()),
                 Err(error) if error.is_local() => return Err((frames.len(), error)),
@@ -326,54 +409,6 @@ impl Place<'_> {
     }
 }
 
-/// Which frames are still to come: files are made of the others in the meantime.
-#[derive(Debug, Default)]
-pub struct Arrivals(Mutex<Expected>);
-
-#[derive(Debug, Default)]
-struct Expected {
-    /// Offsets of frames that may still come; `None` before it is known which have to.
-    offsets: Option<HashSet<u64>>,
-    /// How often frames settled.
-    changes: u64,
-}
-
-impl Arrivals {
-    fn lock(&self) -> MutexGuard<'_, Expected> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait_for(&self, frames: &[Frame]) {
-        let mut expected = self.lock();
-        expected.offsets = Some(frames.iter().map(|frame| frame.offset).collect());
-        expected.changes += 1;
-    }
-
-    /// They have come, or will not.
-    fn settle(&self, frames: &[Frame]) {
-        let mut expected = self.lock();
-        let Expected { offsets: Some(offsets), changes } = &mut *expected else { return };
-        for frame in frames {
-            *changes += u64::from(offsets.remove(&frame.offset));
-        }
-    }
-
-    /// No frame is waited for any longer.
-    pub fn settle_all(&self) {
-        self.lock().offsets = Some(HashSet::new());
-    }
-
-    /// Whether a frame has come, or will not.
-    pub fn is_settled(&self, frame: &Frame) -> bool {
-        self.lock().offsets.as_ref().is_some_and(|offsets| !offsets.contains(&frame.offset))
-    }
-
-    /// A number that is another one whenever frames have settled.
-    pub fn changes(&self) -> u64 {
-        self.lock().changes
-    }
-}
-
 /// Points that do not have a pack, or an object of it: they are asked for it once.
 #[derive(Debug, Default)]
 struct Absent(Mutex<HashSet<String>>);
@@ -392,52 +427,6 @@ impl Absent {
 
 fn url(point: &Point, path: &str) -> String {
     format!("{}{path}", point.base)
-}
-
-/// Frames that arrive in one range: each is verified when its last byte is there.
-struct Arriving<'a> {
-    frames: &'a [Frame],
-    /// How many of them are there, from the first.
-    verified: usize,
-    at: u64,
-    digest: DigestWriter,
-    file: &'a File,
-    arrivals: &'a Arrivals,
-}
-
-impl<'a> Arriving<'a> {
-    fn new(frames: &'a [Frame], file: &'a File, arrivals: &'a Arrivals) -> Self {
-        let at = frames.first().map_or(0, |frame| frame.offset);
-        Self { frames, verified: 0, at, digest: DigestWriter::new(), file, arrivals }
-    }
-
-    /// Takes the next bytes of the range.
-    fn take(&mut self, mut piece: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(piece, self.at)?;
-        while let Some(frame) = self.frames.get(self.verified) {
-            let is_gap = self.at < frame.offset;
-            let until = if is_gap { frame.offset } else { end(frame) };
-            let len = usize::try_from(until - self.at).unwrap_or(usize::MAX).min(piece.len());
-            let (now, rest) = piece.split_at(len);
-            (piece, self.at) = (rest, self.at + len as u64);
-            if !is_gap {
-                self.digest.write_all(now)?;
-                if self.at == until {
-                    let digest = std::mem::replace(&mut self.digest, DigestWriter::new()).finish();
-                    if digest != frame.digest {
-                        return Err(not_signed());
-                    }
-                    self.verified += 1;
-                    self.arrivals.settle(std::slice::from_ref(frame));
-                    continue;
-                }
-            }
-            if piece.is_empty() {
-                break;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Cuts frames into runs of neighbors, each of which is asked for by one range.
@@ -467,7 +456,8 @@ pub fn open_work_file(dir: &Path, pack: &Digest) -> io::Result<File> {
 /// Longest range that is asked for at once: a long one is cut so that parts come in parallel.
 const MAX_RANGE: u64 = 64 << 20;
 
-fn end(frame: &Frame) -> u64 {
+/// Where a frame ends in its pack.
+pub(super) fn end(frame: &Frame) -> u64 {
     frame.offset + u64::from(frame.stored_len)
 }
 

@@ -284,14 +284,31 @@ impl Points {
         order(&healths, Instant::now()).into_iter().map(|number| &self.0[number])
     }
 
+    /// [`Points::in_order`], together.
+    pub fn all_in_order(&self) -> Vec<&Point> {
+        self.in_order().collect()
+    }
+
     /// All of them, in the admin's order.
     pub fn iter(&self) -> impl Iterator<Item = &Point> {
         self.0.iter()
     }
 
+    /// The one with that name.
+    pub fn named(&self, name: &str) -> Option<&Point> {
+        self.0.iter().find(|point| point.name == name)
+    }
+
     /// Bytes that came from each, for what came since ([`Points::since`]).
     pub fn mark(&self) -> Vec<u64> {
         self.0.iter().map(Point::received).collect()
+    }
+
+    /// Has some bytes of a point count as what came before the mark, or after it if there are less than
+    /// none.
+    pub fn shift(&self, mark: &mut [u64], point: &str, bytes: i64) {
+        let marked = self.0.iter().zip(mark).filter(|(known, _)| known.name == point);
+        marked.for_each(|(_, at)| *at = at.saturating_add_signed(bytes));
     }
 
     /// Names with the bytes that came since the mark, those that gave none left out.
@@ -315,7 +332,7 @@ impl Points {
 
     /// The publisher itself.
     pub fn origin(&self) -> Option<&Point> {
-        self.0.iter().find(|point| point.is_origin())
+        self.named(ORIGIN)
     }
 
     /// What each of them did; those that were not asked are left out.

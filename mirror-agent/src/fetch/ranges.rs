@@ -258,12 +258,7 @@ pub(super) async fn get_plain(
         point.count(chunk.len());
         let room = usize::try_from(expected - got.received).unwrap_or(usize::MAX);
         let piece = &chunk[..chunk.len().min(room)];
-        sink(piece).map_err(|source| match source.kind() {
-            std::io::ErrorKind::InvalidData => {
-                Error::Wrong { url: url.clone(), what: "it is damaged" }
-            }
-            _ => Error::Sink { url: url.clone(), source },
-        })?;
+        sink(piece).map_err(|source| not_kept(&url, source))?;
         got.received += piece.len() as u64;
         if got.received == expected && more_follows {
             return Ok(());
@@ -291,6 +286,15 @@ pub(super) async fn get_plain(
 /// What a sink says of bytes that are not those that were signed.
 pub fn not_signed() -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::InvalidData, "it is damaged")
+}
+
+/// Why a sink did not take what came.
+pub(super) fn not_kept(url: &str, source: std::io::Error) -> Error {
+    let url = url.to_owned();
+    match source.kind() {
+        std::io::ErrorKind::InvalidData => Error::Wrong { url, what: "it is damaged" },
+        _ => Error::Sink { url, source },
+    }
 }
 
 fn request(client: &reqwest::Client, url: &str, ask: &Ask) -> reqwest::RequestBuilder {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    points::{Point, Points},
+    points::Point,
     ranges::{Ask, Error, Got, Patience, get},
 };
 
@@ -90,13 +90,13 @@ const MOST_RESERVED: u64 = 256 << 20;
 /// Asks point after point for something small, until one gave what `accept` accepts. Gives the
 /// last error when none did; one that says more than that it is missing, where there is one.
 pub async fn get_accepted<T>(
-    points: &Points,
+    points: Vec<&Point>,
     ask: &Ask,
     patience: Patience,
     accept: impl Fn(Vec<u8>) -> Result<T, &'static str>,
 ) -> Result<(T, String), Error> {
     let mut last = None;
-    for point in points.in_order() {
+    for point in points {
         // An index may have a hundred megabytes: a buffer that grows would take twice as much.
         let likely = ask.range.end.saturating_sub(ask.range.start).min(MOST_RESERVED);
         let mut bytes = Vec::with_capacity(usize::try_from(likely).unwrap_or_default());

@@ -8,7 +8,7 @@ use std::{
     io,
     os::unix::fs::FileExt,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     task::Poll,
     time::{Duration, Instant},
 };
@@ -37,7 +37,8 @@ use crate::{
     apply::{self, PlanStage, Site, to_io},
     fetch::{
         self,
-        pack::{Arrivals, Remote, open_work_file},
+        arrivals::Arrivals,
+        pack::{Remote, open_work_file},
     },
     report::{Came, Run},
 };
@@ -79,11 +80,14 @@ impl Gather<'_> {
             offer: &link.offer,
             patience: self.sources.patience,
         };
-        let before = self.sources.points.mark();
+        let mut ahead = link.ahead.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut before = self.sources.points.mark();
+        if let Some(ahead) = &ahead {
+            ahead.count(&mut before, false);
+        }
         let progress = Arc::clone(self.run.progress());
         let count = |bytes| progress.add(bytes);
         let arrivals = Arrivals::default();
-        let fetching = remote.frames(&link.index, &selection.frames, &file, &arrivals, &count);
         let bases = HeldBases { gather: self, made, from: &*link.from };
         let mut sink = Sink {
             stage: &self.stage,
@@ -96,12 +100,17 @@ impl Gather<'_> {
         let mut frames = WorkFile { file: &file, arrivals: &arrivals };
         let rebuilder = Rebuilder::new(&link.index, &bases);
         let (fetched, rebuilt) = {
+            let numbers = (&*selection.frames, &mut ahead);
+            let fetching = remote.frames(&link.index, numbers, &file, &arrivals, &count);
             let making = block_in_place(|| rebuilder.start(selection, &mut frames, &mut sink));
             match making {
                 Ok(making) => self.make_what_comes(fetching, &arrivals, making).await?,
                 Err(error) => (Ok(()), Err(error)),
             }
         };
+        if self.sources.goes_on {
+            *link.ahead.lock().unwrap_or_else(PoisonError::into_inner) = ahead;
+        }
         // Frames that are missing are found so by those who need them.
         let detail = match fetched {
             Ok(()) => None,

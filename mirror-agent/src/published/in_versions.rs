@@ -59,7 +59,7 @@ pub(super) async fn sync(
         adopted: false,
     };
     let (want, chain, no_pack) =
-        target_of(agent, order, target, &base, &rules, &points, run).await?;
+        target_of(agent, order, target, &base, &rules, (&site, &points), run).await?;
     // Directories of versions are followed whole.
     let want =
         want.whole().ok_or(protocol::pack::Error::Partial).map_err(fetch::manifest::Error::Pack)?;

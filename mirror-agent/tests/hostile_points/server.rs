@@ -141,6 +141,8 @@ pub(crate) enum Kind {
     Frame,
     /// A frame that lies in an object of its own.
     Object,
+    /// A pack from its beginning: the head, and the frames behind it.
+    Pack,
     /// The pointer to the newest generation.
     Pointer,
     /// A whole file.
@@ -153,8 +155,16 @@ pub(crate) enum Kind {
     Roots,
 }
 
-pub(crate) const KINDS: [Kind; 7] =
-    [Kind::List, Kind::Block, Kind::Index, Kind::Frame, Kind::Object, Kind::Pointer, Kind::Whole];
+pub(crate) const KINDS: [Kind; 8] = [
+    Kind::List,
+    Kind::Block,
+    Kind::Index,
+    Kind::Frame,
+    Kind::Object,
+    Kind::Pack,
+    Kind::Pointer,
+    Kind::Whole,
+];
 
 /// What the coordinator is asked.
 pub(crate) const WORD: &str = "/v1/whoami";
@@ -202,8 +212,9 @@ impl Server {
         let is_of = |kind| match kind {
             Kind::List => path.contains("/manifests/"),
             Kind::Block => path.contains("/blocks/"),
-            Kind::Index => path.contains("/packs/") && range.is_some_and(|(first, _)| first == 0),
-            Kind::Frame => path.contains("/packs/") && range.is_none_or(|(first, _)| first > 0),
+            Kind::Index => path.contains("/packs/") && range.is_none_or(|(first, _)| first == 0),
+            Kind::Frame => path.contains("/packs/") && range.is_some_and(|(first, _)| first > 0),
+            Kind::Pack => path.contains("/packs/"),
             Kind::Object => path.contains("/objects/"),
             Kind::Pointer => path.ends_with("/latest"),
             Kind::Whole => path.contains("/content/"),
