@@ -49,14 +49,15 @@ pub(crate) fn update() -> Vec<Figure> {
         net.publish();
         link.set_line(FAST);
         net.sync();
+        link.set_line(Line::THIN);
         let agent = open.then(|| net.testbed.run_agent(&net.agent));
         if agent.is_some() {
-            // What opens the connections.
+            // What opens the connections, over the line that they are used over: what TCP learns of a
+            // shorter one makes it repeat what is merely on its way.
             net.write("opened", "");
             net.publish();
             net.testbed.wait_for_generation("tree@site", 2);
         }
-        link.set_line(Line::THIN);
         replace(&corpus.new, &net.upstream);
         let cpu = cpu_seconds(net.publishing.pid());
         let switched = Switched::watch(net.agent.published("tree"));
