@@ -47,10 +47,10 @@ fn compress_with(
         // Levels size their tables for the content alone; a prefix that they do not cover is
         // carried in vain.
         let (chain, hash) = match level {
-            _ if is_copied => (COPIED_TABLE_LOG, window.min(COPIED_TABLE_LOG + 1)),
+            _ if is_copied => (COPIED_TABLE_LOG, window.min(COPIED_TABLE_LOG)),
             16.. => ((window + 1).min(24), window.min(22)),
             13.. => (window.min(23), window.min(22)),
-            5.. => (window.min(23), window.min(23)),
+            5.. => (window.min(23), window.min(22)),
             _ => (window.min(22), window.min(22)),
         };
         set(CParameter::ChainLog(chain))?;
