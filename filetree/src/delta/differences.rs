@@ -45,6 +45,8 @@ pub struct Differences<'a> {
     has_news: bool,
     /// Runs of bytes that change, all over what is copied.
     changes: usize,
+    /// Bytes of the content.
+    len: usize,
 }
 
 impl<'a> Differences<'a> {
@@ -57,12 +59,18 @@ impl<'a> Differences<'a> {
         }
         let news: usize = stretches.iter().map(|stretch| stretch.new).sum();
         let news_at = recipe.len() - news;
-        Some(Self { old, recipe, news_at, has_news: news > new.len() / NEW_SHARE, changes })
+        let has_news = news > new.len() / NEW_SHARE;
+        Some(Self { old, recipe, news_at, has_news, changes, len: new.len() })
     }
 
     /// Whether nearly all of the content are copies.
     pub fn is_copied(&self) -> bool {
         !self.has_news
+    }
+
+    /// Bytes of content for each run of bytes that change.
+    pub fn bytes_per_run(&self) -> usize {
+        self.len / self.changes.max(1)
     }
 
     /// About how many bytes they take beside the new ones, for each run of bytes that change: what ends

@@ -141,6 +141,11 @@ const REACHED_SHARE: f64 = 0.7;
 const LEAST_PER_MATCH: f64 = 2.0;
 const LEAST_AT_HIGH_LEVELS: f64 = 1.0;
 const MOST_PER_MATCH: f64 = 3.0;
+/// Where something changes in so few bytes that nobody could tell, as in the lines of a log, old content
+/// is not what became new but what it looks like. So many bytes of it that are near say nearly all: all
+/// of it takes half as long again at the highest levels, for 7 % fewer bytes of the log that was measured.
+const SHORT_RUNS: usize = 64;
+const NEAR_BYTES: usize = 1 << 20;
 /// Of more bytes than this, which take a while, so many are not compressed for each byte that is left.
 const FEW_BYTES: usize = 1 << 20;
 const WORTH_A_BYTE: usize = 1024;
@@ -166,7 +171,12 @@ fn with_prefix(bytes: &[u8], prefix_len: usize, level: i32) -> Result<(Vec<u8>, 
         return Ok((packed(level)?, true));
     }
     if is_high && differences.is_copied() && per_change > MOST_PER_MATCH {
-        return Ok((matched(level)?, false));
+        let near = match differences.bytes_per_run() < SHORT_RUNS {
+            true => prefix_len.min(NEAR_BYTES),
+            false => prefix_len,
+        };
+        let packed = frame::compress(&bytes[prefix_len - near..], near, level);
+        return Ok((packed.map_err(Error::Compress)?, false));
     }
     let quick = match !is_high && differences.is_copied() {
         true => frame::compress_copied(bytes, prefix_len, level).map_err(Error::Compress)?,
@@ -256,5 +266,23 @@ mod tests {
         let (old, new) = (log(1), log(2));
         assert_eq!(loaded(&old, &new, 12), (1, false));
         assert_eq!(loaded(&old, &new, 19), (1, false));
+    }
+
+    #[test]
+    fn of_old_content_that_only_looks_like_the_new_one_the_near_part_is_enough() {
+        let (old, new) = (log(1), log(2));
+        let far = old.len() - NEAR_BYTES;
+        let near_alone = [&old[far..], &new].concat();
+        let all = [&old[..], &new].concat();
+        let packed = |bytes: &[u8], level| with_prefix(bytes, bytes.len() - new.len(), level);
+        assert!(packed(&all, 19).unwrap() == packed(&near_alone, 19).unwrap());
+        // Levels that cost little take what there is.
+        assert!(packed(&all, 12).unwrap() != packed(&near_alone, 12).unwrap());
+        // What became the new content is looked at as a whole, however far away it is.
+        let mut random = Random::new(4);
+        let between: Vec<u8> = (0..NEAR_BYTES).map(|_| random.below(256) as u8).collect();
+        let moved = [&old[..], &between, &old].concat();
+        let (packed, _) = with_prefix(&moved, moved.len() - old.len(), 19).unwrap();
+        assert!(packed.len() < 1_000, "{} bytes", packed.len());
     }
 }
