@@ -45,8 +45,8 @@ pub struct Differences<'a> {
     has_news: bool,
     /// Runs of bytes that change, all over what is copied.
     changes: usize,
-    /// Bytes of the content.
-    len: usize,
+    /// Bytes of content for each place that it is copied from.
+    bytes_per_copy: usize,
 }
 
 impl<'a> Differences<'a> {
@@ -60,7 +60,8 @@ impl<'a> Differences<'a> {
         let news: usize = stretches.iter().map(|stretch| stretch.new).sum();
         let news_at = recipe.len() - news;
         let has_news = news > new.len() / NEW_SHARE;
-        Some(Self { old, recipe, news_at, has_news, changes, len: new.len() })
+        let bytes_per_copy = new.len() / stretches.len().max(1);
+        Some(Self { old, recipe, news_at, has_news, changes, bytes_per_copy })
     }
 
     /// Whether nearly all of the content are copies.
@@ -68,9 +69,9 @@ impl<'a> Differences<'a> {
         !self.has_news
     }
 
-    /// Bytes of content for each run of bytes that change.
-    pub fn bytes_per_run(&self) -> usize {
-        self.len / self.changes.max(1)
+    /// Bytes of content for each old place that some are copied from.
+    pub fn bytes_per_copy(&self) -> usize {
+        self.bytes_per_copy
     }
 
     /// About how many bytes they take beside the new ones, for each run of bytes that change: what ends
