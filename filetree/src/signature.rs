@@ -194,6 +194,12 @@ impl Signature {
         (0..len / block).take_while(is_equal).count() as u64 * block
     }
 
+    /// The rolling sums of its blocks, in order.
+    pub(crate) fn rolling_sums(&self) -> impl Iterator<Item = u32> {
+        let sums = self.bytes[HEADER_LEN..].chunks_exact(WEAK_LEN + self.strong_len as usize);
+        sums.filter_map(|sums| sums.first_chunk()).map(|sum| u32::from_be_bytes(*sum))
+    }
+
     /// What fast_rsync makes of it.
     pub(crate) fn decoded(&self) -> Result<fast_rsync::Signature, Error> {
         fast_rsync::Signature::deserialize(self.bytes.clone()).map_err(|_| Error::Damaged)

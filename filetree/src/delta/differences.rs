@@ -45,6 +45,8 @@ pub struct Differences<'a> {
     has_news: bool,
     /// Runs of bytes that change, all over what is copied.
     changes: usize,
+    /// Bytes of content for each place that it is copied from.
+    bytes_per_copy: usize,
 }
 
 impl<'a> Differences<'a> {
@@ -57,12 +59,19 @@ impl<'a> Differences<'a> {
         }
         let news: usize = stretches.iter().map(|stretch| stretch.new).sum();
         let news_at = recipe.len() - news;
-        Some(Self { old, recipe, news_at, has_news: news > new.len() / NEW_SHARE, changes })
+        let has_news = news > new.len() / NEW_SHARE;
+        let bytes_per_copy = new.len() / stretches.len().max(1);
+        Some(Self { old, recipe, news_at, has_news, changes, bytes_per_copy })
     }
 
     /// Whether nearly all of the content are copies.
     pub fn is_copied(&self) -> bool {
         !self.has_news
+    }
+
+    /// Bytes of content for each old place that some are copied from.
+    pub fn bytes_per_copy(&self) -> usize {
+        self.bytes_per_copy
     }
 
     /// About how many bytes they take beside the new ones, for each run of bytes that change: what ends

@@ -11,7 +11,7 @@ use zstd::zstd_safe::{CCtx, CParameter, DCtx, Strategy, get_error_name};
 /// Most bytes of content that a writer puts into one frame.
 pub const FRAME_BYTES: usize = 4 << 20;
 
-/// Logarithm of the chain table where long runs have a table of their own.
+/// Logarithm of the places of each table, at most, where long runs have a table of their own.
 const COPIED_TABLE_LOG: u32 = 20;
 
 /// Compresses what follows the first `prefix_len` bytes of `bytes`, with those as prefix.
@@ -47,10 +47,9 @@ fn compress_with(
         // Levels size their tables for the content alone; a prefix that they do not cover is
         // carried in vain.
         let (chain, hash) = match level {
-            _ if is_copied => (COPIED_TABLE_LOG, window.min(COPIED_TABLE_LOG + 1)),
+            _ if is_copied => (COPIED_TABLE_LOG, window.min(COPIED_TABLE_LOG)),
             16.. => ((window + 1).min(24), window.min(22)),
-            13.. => (window.min(23), window.min(22)),
-            5.. => (window.min(23), window.min(23)),
+            5.. => (window.min(23), window.min(22)),
             _ => (window.min(22), window.min(22)),
         };
         set(CParameter::ChainLog(chain))?;

@@ -5,10 +5,13 @@
 //! windows, joined, are one delta. What a window could not match at its end is kept for the next
 //! one, so that a window's edge costs nothing.
 
+mod find;
+
 use std::{io, ops::Range};
 
 use protocol::digest::{Digest, DigestWriter};
 
+use self::find::Sums;
 use super::{
     ReadAt,
     librsync::{self, Command},
@@ -69,13 +72,12 @@ impl Delta {
     ) -> Result<Self, Error> {
         let block = signature.block_size() as usize;
         let decoded = signature.decoded()?;
-        let index = decoded.index();
+        let (index, sums) = (decoded.index(), Sums::of(signature));
         let window = window.max(2 * block);
         let mut buffer = vec![0; usize::try_from(len).unwrap_or(window).min(window)];
         let mut gathered = Gathered::new(signature);
         // `buffer[..kept]` is what the window before could not match; it lies at `at`.
         let (mut at, mut kept) = (0u64, 0);
-        let mut diff = Vec::new();
         while at < len {
             if !go_on() {
                 return Err(Error::Canceled);
@@ -84,11 +86,7 @@ impl Delta {
             new.read_exact_at(&mut buffer[kept..filled], at + kept as u64)?;
             gathered.digest.update(&buffer[kept..filled]);
             let bytes = &buffer[..filled];
-            diff.clear();
-            fast_rsync::diff(&index, bytes, &mut diff)
-                .map_err(|error| Error::Diff(error.to_string()))?;
-            let commands =
-                librsync::commands(&diff).map_err(|error| Error::Diff(error.to_string()))?;
+            let commands = sums.commands(&index, bytes)?;
             let last = at + filled as u64 == len;
             kept = gathered.add(&commands, bytes, at, if last { 0 } else { block - 1 });
             at += (filled - kept) as u64;

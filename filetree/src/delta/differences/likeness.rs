@@ -23,6 +23,9 @@ const COMPARED_BYTES: usize = 256;
 /// Another old place is taken up if it has so many equal bytes more than where the copy goes on:
 /// what a stretch costs.
 const BETTER_BYTES: usize = 8;
+/// A copy goes no farther once so many more bytes differ than are equal behind its best end: without that,
+/// each place that is found would be compared back over all of a long copy before it.
+const PATIENCE: i64 = 256;
 
 /// Describes `new` by stretches, the first one from its beginning. Takes time in proportion to the
 /// lengths, whatever is in them.
@@ -81,12 +84,12 @@ impl Copy {
     }
 }
 
-/// The length, at most this, at which equal bytes outnumber those that differ by most; `equal` tells how
-/// many are equal from a length on.
+/// The length, at most this, at which equal bytes outnumber those that differ by most, as far as
+/// patience goes; `equal` tells how many are equal from a length on.
 fn best_length(most: usize, equal: impl Fn(usize) -> usize) -> usize {
     let (mut surplus, mut highest, mut best) = (0i64, 0, 0);
     let mut at = 0;
-    while at < most {
+    while at < most && highest - surplus < PATIENCE {
         let run = equal(at);
         at += run;
         surplus += run as i64;
@@ -253,6 +256,9 @@ mod tests {
     fn plain_length<'a>(pairs: impl Iterator<Item = (&'a u8, &'a u8)>) -> usize {
         let (mut surplus, mut most, mut best) = (0, 0, 0);
         for (index, (old, new)) in pairs.enumerate() {
+            if most - surplus >= PATIENCE {
+                break;
+            }
             surplus += if old == new { 1 } else { -1 };
             if surplus > most {
                 (most, best) = (surplus, index + 1);
@@ -262,10 +268,22 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_is_not_followed_where_nothing_is_equal_any_more() {
+        let calls = std::cell::Cell::new(0);
+        // A thousand equal bytes, and then a million of which every third is equal.
+        let length = best_length(1 << 20, |at| {
+            calls.set(calls.get() + 1);
+            if at == 0 { 1_000 } else { at % 3 / 2 }
+        });
+        assert_eq!(length, 1_000);
+        assert!(calls.get() < 1_000, "looked {} times", calls.get());
+    }
+
+    #[test]
     fn copies_end_where_they_would_if_every_byte_were_looked_at() {
         let mut random = Random::new(3);
         for _ in 0..2_000 {
-            let len = random.below(300);
+            let len = random.below(1_500);
             let old: Vec<u8> = (0..len).map(|_| random.below(256) as u8).collect();
             let mut new = old.clone();
             new.truncate(len - random.below(len + 1).min(40));

@@ -310,8 +310,8 @@ impl Context<'_> {
             }
             Way::Rsync { delta, .. } => {
                 let (bytes, literals) = delta.range(&*file.new, range).map_err(read)?;
-                let literals = literals.into_iter().flat_map(|range| &bytes[range]).copied();
-                let literals = literals.collect();
+                let literals = literals.into_iter().map(|range| &bytes[range]);
+                let literals = literals.collect::<Vec<_>>().concat();
                 Ok(Segment::of(self.pack_whole(&bytes)?, literals))
             }
             Way::Patch { alignment, old, number } => {
@@ -360,7 +360,7 @@ impl Context<'_> {
                 Part::New(part) => Some(within(part, range.start)),
                 Part::Kept { .. } => None,
             });
-            let changed: Vec<u8> = changed.flat_map(|part| &new[part]).copied().collect();
+            let changed = changed.map(|part| &new[part]).collect::<Vec<_>>().concat();
             let frame = match changed.is_empty() {
                 true => None,
                 false => Some(against(&sparse.bases, old, &changed, level)?),
@@ -405,7 +405,7 @@ impl Context<'_> {
 impl Batch {
     /// Adds contents as they are.
     pub(super) fn add_raw(&mut self, payloads: &[Payload<'_>]) {
-        let bytes: Vec<u8> = payloads.iter().flat_map(|payload| &payload.bytes).copied().collect();
+        let bytes = payloads.iter().map(|payload| &payload.bytes[..]).collect::<Vec<_>>().concat();
         let packed = Packed { raw_len: bytes.len() as u32, stored: bytes, codec: Codec::Raw };
         self.add(packed, payloads, Encoder::Whole);
     }
