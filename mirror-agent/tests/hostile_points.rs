@@ -359,7 +359,9 @@ async fn combination(tree: &Arc<Tree>, number: u64) {
             Kind::List | Kind::Block => &[Kind::List, Kind::Block],
             _ => &[],
         };
-        if (kind == Kind::Pack || good.contains(&kind)) && needs.iter().all(|kind| good.contains(kind)) {
+        if (kind == Kind::Pack || good.contains(&kind))
+            && needs.iter().all(|kind| good.contains(kind))
+        {
             assert_eq!(fetched, Ok(()), "{}", said(&format!("{kind:?}")));
         }
     }
@@ -412,7 +414,8 @@ async fn ranges_of_a_pack_and_of_its_objects_are_under_way_at_the_same_time() {
     let wanted = 1 + tree.objects.len();
     let together = [Kind::Frame, Kind::Object].map(|kind| (kind, Fault::Together(wanted)));
     let server = Server::start_with(&tree, &together).await;
-    let points = Arc::new(Points::new(vec![point(&tree, "point", &format!("http://{}", server.address))]));
+    let points =
+        Arc::new(Points::new(vec![point(&tree, "point", &format!("http://{}", server.address))]));
     let patience = Patience { silence: SOON, minimum_rate: 0 };
     let remote = Remote { points: &points, tree: &tree.name, offer: &tree.offer, patience };
     let index = remote.index().await.unwrap();
@@ -492,7 +495,8 @@ async fn a_server_without_tls_is_not_spoken_to_as_if_it_had() {
     let dir = tempfile::tempdir().unwrap();
     let tree = Arc::new(tree(dir.path()));
     let plain = Server::start(&tree, Kind::List, Fault::None).await;
-    let points = Arc::new(Points::new(vec![point(&tree, "cdn", &format!("https://{}", plain.address))]));
+    let points =
+        Arc::new(Points::new(vec![point(&tree, "cdn", &format!("https://{}", plain.address))]));
     let why = fetch(&tree, Kind::List, &points).await.unwrap_err();
     assert!(why.contains("https://"), "{why}");
     assert_eq!(points.reports()[0].received_bytes, 0);

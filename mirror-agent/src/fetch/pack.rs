@@ -341,9 +341,7 @@ impl Remote<'_> {
             }
         }
         // The order is looked at anew for each: what another range saw counts at once.
-        while let Some(point) =
-            self.points.in_order().find(|point| !asked.contains(&point.name))
-        {
+        while let Some(point) = self.points.in_order().find(|point| !asked.contains(&point.name)) {
             let Some((first, end)) = frames.first().map(|f| f.offset).zip(frames.last().map(end))
             else {
                 break;

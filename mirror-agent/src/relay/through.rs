@@ -84,7 +84,8 @@ impl Fetch for Through {
         let accept = |bytes: Vec<u8>| {
             if bytes.len() as u64 == wanted { Ok(bytes) } else { Err("it is shorter than it was") }
         };
-        let fetched = get_accepted(self.points.all_in_order(), &ask, self.agent.patience, accept).await;
+        let fetched =
+            get_accepted(self.points.all_in_order(), &ask, self.agent.patience, accept).await;
         fetched.map(|(bytes, _)| bytes).map_err(io::Error::other)
     }
 }
