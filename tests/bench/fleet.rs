@@ -50,7 +50,9 @@ pub(crate) fn packs() -> Vec<Figure> {
         for n in 0..FILES {
             let path = net.upstream.join(format!("part{}/f{n}", n % PARTS));
             let new = path.with_extension("new");
-            write(&new, format!("{}generation {generation}\n", prose(n, 4_000)));
+            // Something new in each, which no old content helps with.
+            let news = noise(generation * FILES + n, 400);
+            write(&new, [prose(n, 4_000).as_bytes(), &news].concat());
             fs::rename(new, path).unwrap();
         }
     };
