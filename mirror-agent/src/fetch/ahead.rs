@@ -22,6 +22,7 @@ use super::{
     pack::end,
     points::{Point, Points},
     ranges::{Ask, Error, Got, Patience, get, not_kept},
+    retries::room_for,
 };
 
 type Transfer = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
@@ -121,17 +122,15 @@ impl Ahead {
     /// # Errors
     /// As [`get`], also when it ends before.
     pub async fn exactly(&mut self, length: u64) -> Result<Vec<u8>, Error> {
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let mut bytes = Vec::new();
-        while bytes.len() < length {
-            match self.next().await? {
-                Some(more) => bytes.extend_from_slice(&more),
-                // An answer that is too short has ended with an error.
-                None => return Ok(bytes),
-            }
+        let mut bytes = room_for(length);
+        while let left @ 1.. = length - bytes.len() as u64 {
+            // An answer that is too short has ended with an error.
+            let Some(more) = self.next().await? else { break };
+            let (wanted, rest) =
+                more.split_at(more.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
+            bytes.extend_from_slice(wanted);
+            self.put_back(rest);
         }
-        let rest = bytes.split_off(length);
-        self.put_back(&rest);
         Ok(bytes)
     }
 

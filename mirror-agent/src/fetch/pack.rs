@@ -263,9 +263,11 @@ impl Remote<'_> {
         arrivals.wait_for(&missing);
         let absent = Absent::default();
         let room = Semaphore::new(UNDER_WAY as usize);
-        let mut coming = ahead.take();
-        let brought = coming.as_ref().map_or(0..0, |coming| coming.brings(&missing));
-        let coming = coming.take_if(|_| !brought.is_empty()).map(|coming| (coming, ahead));
+        // An answer that brings nothing of it is given up at once.
+        let coming = ahead.take().map(|coming| (coming.brings(&missing), coming));
+        let coming = coming.filter(|(brought, _)| !brought.is_empty());
+        let (brought, coming) =
+            coming.map_or((0..0, None), |(brought, by)| (brought, Some((by, ahead))));
         let others = [&missing[..brought.start], &missing[brought.end..]];
         let others = others.into_iter().flat_map(batches).map(|batch| (batch, None));
         let first = coming.map(|coming| (&missing[brought], Some(coming)));

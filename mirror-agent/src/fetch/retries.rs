@@ -87,6 +87,12 @@ async fn get_with_retries(
 /// Room that is set aside before anything came; it is taken as it fills.
 const MOST_RESERVED: u64 = 256 << 20;
 
+/// A buffer for so many bytes. An index may have a hundred megabytes: one that grows would take twice as
+/// much.
+pub(super) fn room_for(bytes: u64) -> Vec<u8> {
+    Vec::with_capacity(usize::try_from(bytes.min(MOST_RESERVED)).unwrap_or_default())
+}
+
 /// Asks point after point for something small, until one gave what `accept` accepts. Gives the
 /// last error when none did; one that says more than that it is missing, where there is one.
 pub async fn get_accepted<T>(
@@ -97,9 +103,7 @@ pub async fn get_accepted<T>(
 ) -> Result<(T, String), Error> {
     let mut last = None;
     for point in points {
-        // An index may have a hundred megabytes: a buffer that grows would take twice as much.
-        let likely = ask.range.end.saturating_sub(ask.range.start).min(MOST_RESERVED);
-        let mut bytes = Vec::with_capacity(usize::try_from(likely).unwrap_or_default());
+        let mut bytes = room_for(ask.range.end.saturating_sub(ask.range.start));
         let start = Instant::now();
         let result = get_from(point, ask, patience, |piece| {
             bytes.extend_from_slice(piece);

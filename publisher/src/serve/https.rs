@@ -56,8 +56,9 @@ use crate::{
     view,
 };
 
-/// How much is read at once; bodies of at most this length are sent in one piece. Of more, where the C
-/// library is set up as units do it, each piece would be a mapping of its own, which costs more than reading it.
+/// How much is read at once; bodies of at most this length are sent in one piece. Less than 64 KiB: from
+/// there on the C library, as units set it up, maps memory anew for each piece, which costs more CPU than
+/// reading it.
 const PIECE: u64 = 60 * 1024;
 /// Largest manifest list or block that is served.
 const MAX_METADATA: u64 = 128 << 20;
