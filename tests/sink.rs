@@ -40,6 +40,9 @@ struct State {
 }
 
 impl Sink {
+    /// In place of a status: what comes is taken and never answered.
+    pub const SILENT: u16 = 0;
+
     /// Starts it; every request is answered with `status` until [`Sink::answer`] says otherwise.
     pub fn start(status: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -69,7 +72,7 @@ impl Sink {
         format!("http://{}", self.address)
     }
 
-    /// Answers with `status` from now on.
+    /// Answers with `status` from now on; [`Sink::SILENT`] for no answer.
     pub fn answer(&self, status: u16) {
         self.state.status.store(status, Ordering::Release);
     }
@@ -114,6 +117,11 @@ impl State {
         let mut got = self.got.lock().unwrap_or_else(PoisonError::into_inner);
         got.push(Got { request, headers, body, status });
         drop(got);
+        if status == Sink::SILENT {
+            // Until whoever sent it has enough.
+            reader.read_to_end(&mut Vec::new()).ok();
+            return;
+        }
         let location = if status / 100 == 3 { "location: /elsewhere\r\n" } else { "" };
         let answer = format!(
             "HTTP/1.1 {status} As-Told\r\n{location}content-length: 0\r\nconnection: close\r\n\r\n"

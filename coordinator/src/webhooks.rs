@@ -36,8 +36,9 @@ use crate::{
 const TICK: Duration = Duration::from_secs(1);
 /// How long a receiver has to take an event.
 const DEADLINE: Duration = Duration::from_secs(15);
-/// How long a replica may hold a delivery; after that another one tries.
-const CLAIM: SignedDuration = SignedDuration::from_secs(60);
+/// How long a replica may hold a delivery; after that another one tries, or the same one after it
+/// was killed: little longer than a receiver has.
+const CLAIM: SignedDuration = SignedDuration::from_secs(20);
 /// Deliveries of one webhook at a time.
 const AT_ONCE: u64 = 4;
 /// First and longest pause before another try, and after what time none is made.

@@ -1,6 +1,6 @@
 //! Events: told once when something turns, also when the receiver or the coordinator was away.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _};
 
 use serde_json::Value;
 use tests::{
@@ -36,11 +36,14 @@ fn event(got: &Got) -> Value {
     serde_json::from_str(&got.body).unwrap()
 }
 
-/// Kinds and subjects of what was taken, in the order in which it came.
+/// Kinds and subjects of what was taken, in the order in which it came first: who is killed before it
+/// noted an answer sends it again.
 fn taken(sink: &Sink) -> Vec<String> {
-    let taken = sink.got().into_iter().filter(|got| got.status == 200);
+    let mut known = BTreeSet::new();
+    let mut taken: Vec<_> = sink.got().into_iter().filter(|got| got.status == 200).collect();
+    taken.retain(|got| known.insert(got.headers["webhook-id"].clone()));
     let told = |event: Value| format!("{} {}", event["kind"].as_str().unwrap(), event["subject"]);
-    taken.map(|got| told(event(&got)).replace('"', "")).collect()
+    taken.iter().map(|got| told(event(got)).replace('"', "")).collect()
 }
 
 fn assert_signed(got: &Got) {
@@ -122,6 +125,20 @@ fn what_a_receiver_did_not_take_is_told_again_in_order_also_by_a_coordinator_tha
     net.agent.sync();
     let again = net.testbed.ctl_json(&["events", "--subject", "tree@site"]);
     assert_eq!(again, events);
+}
+
+#[test]
+fn what_was_being_sent_when_a_coordinator_was_killed_is_sent_again_soon() {
+    let sink = Sink::start(Sink::SILENT);
+    let (mut net, _secret) = start(&sink);
+    net.write("f", prose(1, 3_000));
+    net.publish();
+    let first = sink.wait_for("a try", |got| got.body.contains("generation-published"));
+    net.testbed.kill_coordinator();
+    sink.answer(200);
+    net.testbed.start_coordinator();
+    let again = sink.wait_for("another try", |got| got.status == 200);
+    assert_eq!(again.headers["webhook-id"], first.headers["webhook-id"]);
 }
 
 #[test]
