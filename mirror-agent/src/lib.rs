@@ -48,7 +48,7 @@ pub mod withdraw;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use protocol::{generation::Revision, spec::AssignmentName, v1::agent::RunReport};
+use protocol::{spec::AssignmentName, v1::agent::RunReport};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -220,7 +220,7 @@ pub(crate) async fn activate_once(
 ) -> Result<Vec<RunReport>, Failure> {
     // Nobody else renews for an agent that is run by a timer.
     agent.renew_if_due().await;
-    match tokio::time::timeout(ASK * 3, agent.ask(Revision(0), Duration::ZERO)).await {
+    match tokio::time::timeout(ASK * 3, agent.ask(agent.newest(), Duration::ZERO)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) if error.is_revoked() => return Err(Failure::Revoked),
         Ok(Err(error)) if error.is_refusal() => return Err(Failure::Refused(error)),

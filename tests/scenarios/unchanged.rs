@@ -15,7 +15,7 @@ fn traced(net: &OneTree, command: &Command) -> (Output, String) {
     let trace = net.testbed.path("trace");
     let mut strace = Command::new("strace");
     isolate(&mut strace);
-    strace.args(["-f", "-y", "-qq", "-e", "trace=file,desc", "-o"]).arg(&trace);
+    strace.args(["-f", "-y", "-qq", "-e", "trace=file,desc,connect", "-o"]).arg(&trace);
     strace.arg(command.get_program()).args(command.get_args());
     let output = strace.output().unwrap();
     (output, String::from_utf8_lossy(&fs::read(trace).unwrap()).into_owned())
@@ -41,8 +41,15 @@ fn a_process_start_asks_once_and_neither_opens_nor_stats_anything_in_an_unchange
     let inside = format!("{}/", tree.display());
     let touched: Vec<&str> = trace.lines().filter(|line| line.contains(&inside)).collect();
     assert_eq!(touched, Vec::<&str>::new(), "calls inside the tree");
+    let connected =
+        trace.lines().filter(|line| line.contains("connect(") && line.contains("AF_INET"));
+    assert_eq!(connected.count(), 1, "connections of the agent");
+    // An answer without orders is not logged.
     let log = net.testbed.coordinator().log();
-    let asked = &of_agent(&log)[before..];
-    assert!(asked.len() == 1 && asked[0].contains("path=\"/v1/agent/orders\""), "{asked:#?}");
+    assert_eq!(
+        of_agent(&log)[before..],
+        Vec::<String>::new(),
+        "orders that it has were sent again"
+    );
     assert_eq!(net.publishing.log().len(), served, "the publisher was asked for something");
 }

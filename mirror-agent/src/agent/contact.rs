@@ -213,7 +213,7 @@ impl Agent {
 
     /// The revision to ask after; everything is asked for again when the head has lived half of
     /// its life, so that it is replaced before it expires.
-    fn newest(&self) -> Revision {
+    pub(crate) fn newest(&self) -> Revision {
         let Some(orders) = self.orders() else { return Revision(0) };
         let head = &orders.head;
         let life = head.expires.duration_since(head.issued);
