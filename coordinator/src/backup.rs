@@ -4,8 +4,9 @@
 //! a file beside it, which is to be kept elsewhere, or with a secret that the admin names. Before it
 //! is sealed it lies in the data directory, where the keys lie anyway, and nowhere else.
 //!
-//! A restored coordinator knows less than its agents: revisions and heads have gone back. So the
-//! restore epoch is raised, which agents obey and show, and certificates that were issued after the
+//! A restored coordinator knows less than its agents: definitions and heads have gone back. So the
+//! restore epoch is raised, which agents obey and show; revisions go on far above those that were lost,
+//! so that whoever asks for newer ones hears of it, also long after; and certificates that were issued after the
 //! backup are unknown and refused until their holders enroll again. What must not come back is taken
 //! care of: invites that were open end, because they may have been used since, and what was revoked
 //! since is revoked again from the [journal](crate::journal).
@@ -160,7 +161,8 @@ async fn go_on(database: &Database, revoked: &[Revocation]) -> Result<usize, Err
     }
     let detail = format!("restore epoch {epoch}");
     tx.audit(now, "coordinator", "restore", "coordinator", &detail).await?;
-    tx.next_revision(&[Topic::Identities]).await?;
+    // The roots concern everybody: agents and publishers are told.
+    tx.next_revision(&[Topic::Identities, Topic::Roots]).await?;
     tx.commit().await?;
     Ok(again)
 }

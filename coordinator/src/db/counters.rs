@@ -10,6 +10,9 @@ use protocol::{
 
 use super::{Error, Transaction, execute, from_bigint, from_micros, row, rows, to_micros};
 
+/// More revisions than a coordinator makes between a backup and the loss of its database.
+const MOST_REVISIONS_LOST: i64 = 1_000_000_000;
+
 /// Counters that are no revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counter {
@@ -113,8 +116,10 @@ impl Transaction {
         self.value("restore-epoch").await.map(|value| RestoreEpoch(from_bigint(value)))
     }
 
-    /// Raises the restore epoch.
+    /// Raises the restore epoch, and puts the next revision above all that the lost database can have
+    /// told: whoever asks for what is newer than that is told of the restore, whenever it asks.
     pub async fn raise_restore_epoch(&mut self) -> Result<RestoreEpoch, Error> {
+        self.raise_by("revision", MOST_REVISIONS_LOST).await?;
         self.raise("restore-epoch").await.map(|value| RestoreEpoch(from_bigint(value)))
     }
 
@@ -161,8 +166,12 @@ impl Transaction {
     }
 
     pub(super) async fn raise(&mut self, name: &'static str) -> Result<i64, Error> {
-        let sql = "UPDATE counters SET value = value + 1 WHERE name = $1 RETURNING value";
-        let found = row!(self, (i64,), sql, name)?;
+        self.raise_by(name, 1).await
+    }
+
+    async fn raise_by(&mut self, name: &'static str, by: i64) -> Result<i64, Error> {
+        let sql = "UPDATE counters SET value = value + $2 WHERE name = $1 RETURNING value";
+        let found = row!(self, (i64,), sql, name, by)?;
         found.map(|(value,)| value).ok_or_else(|| Error::corrupt("counter", name))
     }
 

@@ -126,7 +126,9 @@ async fn times_and_epochs_are_kept(test: &TestDatabase) {
     let now = "2026-01-02T03:04:05.678901Z".parse().unwrap();
     let mut tx = test.database.write().await.unwrap();
     let epoch = tx.restore_epoch().await.unwrap();
+    let told = Revision(tx.revision().await.unwrap().0 + 1_000_000);
     assert_eq!(tx.raise_restore_epoch().await.unwrap(), epoch.next());
+    assert!(tx.revision().await.unwrap() > told, "what the lost database told is passed");
     tx.set_time(Counter::HeadRenewed, now).await.unwrap();
     let head = tx.head_number().await.unwrap();
     tx.next_revision(&[]).await.unwrap();
