@@ -81,14 +81,24 @@ pub struct Sources<'a> {
     pub rsync: Result<&'a Source, NoDelta>,
     /// Whether whole files are asked for at the publisher.
     pub whole: bool,
-    /// More is brought after these contents, and may need frames that these need, too.
-    pub goes_on: bool,
+    /// Whether these contents are a part of more.
+    pub part: Part,
     /// What is held, whole.
     pub have: &'a dyn Entries,
     /// What of it is there; all where there is no filter.
     pub kept: Option<&'a Filter>,
     /// Work on the disk that can be done while content is on its way.
     pub meanwhile: Option<Meanwhile<'a>>,
+}
+
+/// What is brought before and after some contents, in the order of paths. It may need frames that these
+/// need, too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Part {
+    /// Others came before.
+    pub is_later: bool,
+    /// Others follow.
+    pub goes_on: bool,
 }
 
 /// Works for as long as what it gets says `true`; `false` where nothing is left to do.
@@ -215,6 +225,7 @@ fn decide(
         no_rsync: sources.rsync.err(),
         whole: sources.whole && sources.points.with_content().next().is_some(),
         first_sync: !is_published,
+        part: sources.part != Part::default(),
     };
     let mut candidates: Vec<Candidate> = needs
         .iter()
@@ -227,7 +238,7 @@ fn decide(
     let held = |path: &TreePath, digest: &Digest| {
         is_published && sources.holds(path, digest) || staged(digest)
     };
-    let draw = block_in_place(|| draw(needs, &candidates, &means, sources.chain, &held));
+    let draw = block_in_place(|| draw(needs, &candidates, &means, sources, &held));
     for (candidate, made_by) in candidates.iter_mut().zip(&draw.made_by) {
         (candidate.in_pack, candidate.no_pack) = (made_by.is_ok(), made_by.err());
     }
@@ -260,12 +271,13 @@ fn draw(
     needs: &[Need],
     candidates: &[Candidate],
     means: &Means,
-    links: &[Link],
+    sources: &Sources<'_>,
     held: &dyn Fn(&TreePath, &Digest) -> bool,
 ) -> Draw {
+    let links = sources.chain.iter();
     let links: Vec<chain::Link<'_>> =
-        links.iter().map(|link| chain::Link { index: &link.index, from: &*link.from }).collect();
-    let wanted: Vec<Wanted<'_>> = needs
+        links.map(|link| chain::Link { index: &link.index, from: &*link.from }).collect();
+    let mut wanted: Vec<Wanted<'_>> = needs
         .iter()
         .zip(candidates)
         .map(|(need, candidate)| Wanted {
@@ -274,6 +286,14 @@ fn draw(
             otherwise: route::without_pack(candidate, means),
         })
         .collect();
+    // The frame that has the last files of a part has the first ones of the next, too. Few on either
+    // side would not be worth it alone, but the others fetch it anyway.
+    if let Some(first) = wanted.first_mut().filter(|_| sources.part.is_later) {
+        first.otherwise = None;
+    }
+    if let Some(last) = wanted.last_mut().filter(|_| sources.part.goes_on) {
+        last.otherwise = None;
+    }
     chain::draw(&links, &wanted, held).unwrap_or_else(|error| {
         // All of it was read when it came, so this is the memory's or the disk's fault.
         tracing::warn!(error = crate::chain(&error), "no pack is used");

@@ -31,7 +31,7 @@ use crate::{
     agent::Agent,
     apply::{self, Applied, Rules, Site},
     fetch::{kept::KeptManifest, manifest, pack::Remote, points::Points},
-    gather::{self, Link, Meanwhile, Sources, gather},
+    gather::{self, Link, Meanwhile, Part, Sources, gather},
     guard,
     ledger::Held,
     orders::Verified,
@@ -139,7 +139,7 @@ impl Ready {
         needs: &[Need],
         run: &Run,
     ) -> Result<(), gather::Error> {
-        self.bring_part(agent, order, target, (needs, false, None), run).await
+        self.bring_part(agent, order, target, (needs, Part::default(), None), run).await
     }
 
     /// The same, where more may follow.
@@ -148,7 +148,7 @@ impl Ready {
         agent: &Agent,
         order: &AssignmentOrder,
         target: &Verified,
-        (needs, goes_on, meanwhile): (&[Need], bool, Option<Meanwhile<'_>>),
+        (needs, part, meanwhile): (&[Need], Part, Option<Meanwhile<'_>>),
         run: &Run,
     ) -> Result<(), gather::Error> {
         let sources = Sources {
@@ -160,7 +160,7 @@ impl Ready {
             no_pack: self.no_pack.clone(),
             rsync: self.rsync.as_ref().map_err(|reason| *reason),
             whole: true,
-            goes_on,
+            part,
             have: &self.base.manifest,
             kept: self.base.rules.as_ref().map(|rules| &rules.filter),
             meanwhile,
@@ -272,18 +272,22 @@ pub(crate) async fn prepare(
     agent.tell_begun(run);
     let rsync = rsync_source(agent, order, from, target.statement.generation, run);
     let mut ready = Ready { site, plan, rules, base, want, points, chain, no_pack, rsync };
-    let goes_on = ready.plan.need_count() > gather::AT_A_TIME as u64;
+    let all = ready.plan.need_count();
+    let mut brought = 0;
     let copying = ready.site.area().copying(&ready.plan, gather::BESIDE_BYTES);
     let copy = |goes_on: &(dyn Fn() -> bool + Sync)| Ok(copying.steps(goes_on)?);
     let mut parts = ready.plan.needs_in_parts(gather::AT_A_TIME);
-    while let Some(part) = block_in_place(|| parts.next()) {
-        let part = part.map_err(apply::Error::from)?;
+    while let Some(needs) = block_in_place(|| parts.next()) {
+        let needs = needs.map_err(apply::Error::from)?;
+        let until = brought + needs.len() as u64;
+        let part = Part { is_later: brought > 0, goes_on: until < all };
         let meanwhile = Some(Meanwhile(&copy));
-        ready.bring_part(agent, order, target, (&part, goes_on, meanwhile), run).await?;
+        ready.bring_part(agent, order, target, (&needs, part, meanwhile), run).await?;
+        brought = until;
     }
     drop(parts);
     drop(copying);
-    if goes_on {
+    if all > gather::AT_A_TIME as u64 {
         gather::drop_frames(&ready.site, &ready.chain)?;
         // The index of a large pack takes as much as the switch does. Should content be missing after
         // all, it comes by other ways, or the pack of everything is asked for its index again.
@@ -338,7 +342,7 @@ pub(crate) async fn from_everything(
         no_pack: None,
         rsync,
         whole: false,
-        goes_on: false,
+        part: Part::default(),
         ..sources.clone()
     };
     gather(site, staging, needs, &sources, run).await?;

@@ -47,6 +47,8 @@ pub struct Means {
     pub whole: bool,
     /// Nothing of the tree is held yet.
     pub first_sync: bool,
+    /// The candidates are a part of more, with which they share what comes of packs.
+    pub part: bool,
 }
 
 /// The ways of each candidate, the cheapest first, and what all of it will cost.
@@ -144,7 +146,7 @@ fn pack_verdict(candidates: &[Candidate], means: &Means) -> Option<NoDelta> {
     let carried = candidates.iter().filter(|c| c.in_pack && !c.local);
     let whole: u64 =
         carried.map(|c| c.size.saturating_add(REQUEST_BYTES)).fold(0, u64::saturating_add);
-    (means.whole && pack_bytes > whole).then_some(NoDelta::LargerThanWhole)
+    (means.whole && !means.part && pack_bytes > whole).then_some(NoDelta::LargerThanWhole)
 }
 
 fn rsync_bytes(candidate: &Candidate) -> u64 {
@@ -199,6 +201,7 @@ mod tests {
         no_rsync: None,
         whole: true,
         first_sync: false,
+        part: false,
     };
 
     fn file(size: u64) -> Candidate {

@@ -24,6 +24,7 @@ mod enrollment;
 mod events;
 mod fallback;
 mod filters;
+mod first_sync;
 mod group;
 mod guards;
 mod hooks;

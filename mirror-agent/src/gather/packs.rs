@@ -108,7 +108,11 @@ impl Gather<'_> {
                 Err(error) => (Ok(()), Err(error)),
             }
         };
-        if self.sources.goes_on {
+        if self.sources.part.goes_on {
+            if let Some(ahead) = &ahead {
+                // It counts when it is taken.
+                ahead.count(&mut before, true);
+            }
             *link.ahead.lock().unwrap_or_else(PoisonError::into_inner) = ahead;
         }
         // Frames that are missing are found so by those who need them.
@@ -153,7 +157,7 @@ impl Gather<'_> {
             ..Came::default()
         };
         self.add_way(Way::Pack, &before, LOCAL, sum, start);
-        if failed.is_empty() && !self.sources.goes_on {
+        if failed.is_empty() && !self.sources.part.goes_on {
             // It served its purpose; what is left of it would only take room.
             std::fs::remove_file(dir.join(link.offer.pack.hex())).ok();
         }

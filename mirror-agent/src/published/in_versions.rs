@@ -24,7 +24,7 @@ use crate::{
     agent::Agent,
     apply::{self, Rules, Site},
     fetch::{self, kept::KeptManifest},
-    gather::{AT_A_TIME, Link, Sources, gather},
+    gather::{AT_A_TIME, Link, Part, Sources, gather},
     orders::Verified,
     report::Run,
     spool::ScanRecords,
@@ -140,7 +140,7 @@ impl Round<'_> {
             rsync: self.rsync,
             have: &self.have,
             whole: true,
-            goes_on: false,
+            part: Part::default(),
             kept: None,
             meanwhile: None,
         }

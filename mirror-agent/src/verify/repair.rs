@@ -124,7 +124,7 @@ impl Repair<'_> {
             no_pack: None,
             rsync: rsync.as_ref().map_err(|reason| *reason),
             whole: true,
-            goes_on: false,
+            part: gather::Part::default(),
             have: match &have {
                 Some(have) => have,
                 None => &**self.have,
