@@ -101,6 +101,13 @@ pub struct Part {
     pub goes_on: bool,
 }
 
+impl Part {
+    /// The next `count` of `all`, of which `before` were brought.
+    pub fn of(all: u64, before: u64, count: usize) -> Self {
+        Self { is_later: before > 0, goes_on: before + (count as u64) < all }
+    }
+}
+
 /// Works for as long as what it gets says `true`; `false` where nothing is left to do.
 type Work<'a> = dyn Fn(&(dyn Fn() -> bool + Sync)) -> Result<bool, apply::Error> + Sync + 'a;
 

@@ -279,11 +279,10 @@ pub(crate) async fn prepare(
     let mut parts = ready.plan.needs_in_parts(gather::AT_A_TIME);
     while let Some(needs) = block_in_place(|| parts.next()) {
         let needs = needs.map_err(apply::Error::from)?;
-        let until = brought + needs.len() as u64;
-        let part = Part { is_later: brought > 0, goes_on: until < all };
+        let part = Part::of(all, brought, needs.len());
         let meanwhile = Some(Meanwhile(&copy));
         ready.bring_part(agent, order, target, (&needs, part, meanwhile), run).await?;
-        brought = until;
+        brought += needs.len() as u64;
     }
     drop(parts);
     drop(copying);

@@ -29,13 +29,12 @@ fn sizes() -> Vec<usize> {
     sizes
 }
 
-#[test]
-fn what_parts_share_comes_once_and_nothing_is_asked_for_by_itself() {
-    let net = OneTree::start("initial-pack = true", "");
+fn parts_share(layout: &str, dir: &str) {
+    let net = OneTree::start(&format!("initial-pack = true\n{layout}"), "");
     for (number, size) in sizes().into_iter().enumerate() {
         let mut text = prose(number as u64 + 1, size);
         text.truncate(size);
-        net.write(&format!("f{number:05}"), text);
+        net.write(&format!("{dir}f{number:05}"), text);
     }
     net.publish();
     let run = net.sync();
@@ -47,4 +46,14 @@ fn what_parts_share_comes_once_and_nothing_is_asked_for_by_itself() {
     let pack = packs.map(|pack| pack.unwrap().metadata().unwrap().size()).max().unwrap();
     let came = bytes_by(&run, "pack") + bytes_by(&run, "metadata");
     assert!(came <= pack + 1_000, "{came} of {pack}");
+}
+
+#[test]
+fn what_parts_share_comes_once_and_nothing_is_asked_for_by_itself() {
+    parts_share("", "");
+}
+
+#[test]
+fn what_parts_of_a_version_share_comes_once() {
+    parts_share("layout = \"versioned\"", "1.0/");
 }

@@ -24,7 +24,7 @@ use crate::{
     agent::Agent,
     apply::{self, Rules, Site},
     fetch::{self, kept::KeptManifest},
-    gather::{AT_A_TIME, Link, Part, Sources, gather},
+    gather::{AT_A_TIME, Link, Part, Sources, drop_frames, gather},
     orders::Verified,
     report::Run,
     spool::ScanRecords,
@@ -287,13 +287,20 @@ impl Round<'_> {
         }
         agent.manifests.put_list(want.list())?;
         let sources = self.sources();
-        for part in plan.needs_in_parts(SHARED_AT_A_TIME) {
-            let part = part.map_err(apply::Error::from)?;
-            block_in_place(|| directory.share(name, &site, &part, &agent.manifests))?;
-            for part in part.chunks(AT_A_TIME) {
-                let needs = self.in_tree(part, name);
+        let (all, mut brought) = (plan.need_count(), 0);
+        for shared in plan.needs_in_parts(SHARED_AT_A_TIME) {
+            let shared = shared.map_err(apply::Error::from)?;
+            block_in_place(|| directory.share(name, &site, &shared, &agent.manifests))?;
+            for needs in shared.chunks(AT_A_TIME) {
+                let part = Part::of(all, brought, needs.len());
+                let (needs, sources) =
+                    (self.in_tree(needs, name), Sources { part, ..sources.clone() });
                 gather(&directory.site, site.area().staging(), &needs, &sources, run).await?;
+                brought += needs.len() as u64;
             }
+        }
+        if all > AT_A_TIME as u64 {
+            drop_frames(&directory.site, self.chain)?;
         }
         site.leave(&removals.apart)?;
         let report = match self.switch(&mut site, &plan, &want, &rules) {
