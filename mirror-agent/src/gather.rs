@@ -13,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use filetree::{pack::read::PackIndex, plan::Need, staging::Staging};
+use filetree::{delta::group::MEMBER_BYTES, pack::read::PackIndex, plan::Need, staging::Staging};
 use protocol::{
     digest::Digest,
     filter::Filter,
@@ -293,13 +293,13 @@ fn draw(
             otherwise: route::without_pack(candidate, means),
         })
         .collect();
-    // The frame that has the last files of a part has the first ones of the next, too. Few on either
-    // side would not be worth it alone, but the others fetch it anyway.
-    if let Some(first) = wanted.first_mut().filter(|_| sources.part.is_later) {
-        first.otherwise = None;
-    }
-    if let Some(last) = wanted.last_mut().filter(|_| sources.part.goes_on) {
-        last.otherwise = None;
+    // The frame that has the last small files of a part has the first ones of the next, too. Few on
+    // either side would not be worth it alone, but the others fetch it anyway.
+    let is_small = |at: &usize| needs[*at].size <= MEMBER_BYTES;
+    let first = sources.part.is_later.then_some(0);
+    let last = sources.part.goes_on.then_some(needs.len() - 1);
+    for at in first.into_iter().chain(last).filter(is_small) {
+        wanted[at].otherwise = None;
     }
     chain::draw(&links, &wanted, held).unwrap_or_else(|error| {
         // All of it was read when it came, so this is the memory's or the disk's fault.
