@@ -25,7 +25,7 @@ use certs::{
 use crate::{
     authorities::{NEXT, PREVIOUS},
     config::{Config, FILE},
-    db::{self, DATABASE_FILE, Database, Topic, backed_up_files, forget_backed_up_files},
+    db::{self, Counter, DATABASE_FILE, Database, Topic, backed_up_files, forget_backed_up_files},
     init::{self, ADMIN, AUTHORITY, HEAD_KEY, ROOT_KEY},
     journal::{self, Revocation},
 };
@@ -145,6 +145,7 @@ async fn go_on(database: &Database, revoked: &[Revocation]) -> Result<usize, Err
     let now = jiff::Timestamp::now();
     let mut tx = database.write().await?;
     let epoch = tx.raise_restore_epoch().await?;
+    tx.set_time(Counter::Restored, now).await?;
     tx.end_open_invites(now).await?;
     let mut again = 0;
     for Revocation { role, name, at, reason } in revoked {

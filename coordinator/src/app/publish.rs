@@ -25,7 +25,7 @@ use super::{
     orders::{is_autonomous, parties, rules, trees_of},
     picture::{SYNC, TreeContents},
 };
-use crate::db::{StoredGeneration, Topic};
+use crate::db::{Counter, StoredGeneration, Topic};
 
 /// Longest reason of a hold, in bytes.
 pub(super) const MAX_REASON: usize = 4096;
@@ -77,7 +77,8 @@ impl App {
         Ok(Accepted { revision })
     }
 
-    /// Tells of what a publisher has pointed to and what is not taken: sites may hold it.
+    /// Tells of what sites may hold and what is not taken: a publisher has pointed to it alone, or it was
+    /// taken by the database that was lost.
     async fn refuse(
         &self,
         mut write: Write,
@@ -85,17 +86,35 @@ impl App {
         statement: &Statement,
         refusal: Refusal,
     ) -> Error {
-        let Some(since) = alone(statement) else { return refusal.into() };
+        let restored = match write.tx.time_of(Counter::Restored).await {
+            Ok(at) => Some(at).filter(|at| statement.created < *at),
+            Err(error) => return error.into(),
+        };
         let tree = &statement.tree;
         let version = Version { epoch: statement.epoch, generation: statement.generation };
+        let (what, since) = match (alone(statement), restored) {
+            (Some(since), _) => (
+                format!(
+                    "its publisher pointed to generation {version} while it was alone, after {since}"
+                ),
+                ("alone-since", since),
+            ),
+            (None, Some(at)) => (
+                format!(
+                    "generation {version} was made before this coordinator was restored at {at}, from a backup that does not have it"
+                ),
+                ("restored", at),
+            ),
+            (None, None) => return refusal.into(),
+        };
         let text = format!(
-            "tree {tree}: its publisher pointed to generation {version} while it was alone, after {since}, and it is not taken: {refusal}. Sites that followed it keep it until the publisher's next generation, which gets a higher number by itself; look at what the publisher holds or fails with (`publisher status` there)"
+            "tree {tree}: {what}, and it is not taken: {refusal}. Sites that followed it keep it until the publisher's next generation, which gets a higher number by itself; look at what the publisher holds or fails with (`publisher status` there)"
         );
         let told = Told::new(EventKind::GenerationRefused, tree, text)
             .with("generation", version)
             .with("manifest", statement.manifest)
             .with("publisher", &caller.name)
-            .with("alone-since", since);
+            .with(since.0, since.1);
         let told = match self.tell(&mut write, told).await {
             Ok(()) => self.commit_quietly(write).await,
             Err(error) => Err(error),

@@ -20,6 +20,8 @@ pub enum Counter {
     LookedAt,
     /// Time at which the heads were last renewed for their age.
     HeadRenewed,
+    /// Time at which the database was last restored from a backup.
+    Restored,
 }
 
 impl Counter {
@@ -27,6 +29,7 @@ impl Counter {
         match self {
             Self::LookedAt => "looked-at",
             Self::HeadRenewed => "head-renewed",
+            Self::Restored => "restored",
         }
     }
 }

@@ -20,6 +20,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("0051_mandates", include_str!("migrations/0051_mandates.sql")),
     ("0065_imported", include_str!("migrations/0065_imported.sql")),
     ("0066_begun", include_str!("migrations/0066_begun.sql")),
+    ("0067_restored", include_str!("migrations/0067_restored.sql")),
 ];
 
 /// Any number; it only has to be the same in every replica.

@@ -2,10 +2,13 @@
 
 use coordinator::{back_up, journal, key_file_of, restore, start, verify};
 use protocol::{
-    error::ProblemKind, generation::Revision, role::Role, v1::identities::RevokeRequest,
+    error::ProblemKind,
+    generation::Revision,
+    role::Role,
+    v1::{events::EventKind, identities::RevokeRequest},
 };
 
-use crate::support::{AT_ONCE, Network, client, config, kind};
+use crate::support::{AT_ONCE, Network, client, config, kind, statement};
 
 #[tokio::test]
 async fn a_backup_made_while_it_runs_gives_the_network_back_under_a_higher_epoch() {
@@ -19,6 +22,7 @@ async fn a_backup_made_while_it_runs_gives_the_network_back_under_a_higher_epoch
     assert_eq!(mode & 0o777, 0o600);
     // After the backup: forgotten by it.
     build.state("alpha", 2, "two", Some("one")).await.unwrap();
+    let lost = build.sign(&statement("alpha", 3, "three", Some("two")));
     let late = network.peer(Role::Viewer, "late", None).await;
     let before = lisbon.orders().await;
     network.stop().await;
@@ -43,7 +47,18 @@ async fn a_backup_made_while_it_runs_gives_the_network_back_under_a_higher_epoch
     let refused = client(running.api_url(), &late.identity).whoami().await;
     assert_eq!(kind(refused), ProblemKind::Unauthenticated);
     let admin = certs::identity::Identity::load(&restored.data.join("admin")).unwrap();
-    client(running.api_url(), &admin).status().await.unwrap();
+    let admin = client(running.api_url(), &admin);
+    admin.status().await.unwrap();
+    // What was made before and cannot be taken any more is told of; what is made now is merely refused.
+    let publisher = client(running.api_url(), &build.identity);
+    for statement in [lost, build.sign(&statement("alpha", 3, "other", Some("two")))] {
+        let told = publisher.announce_statement(&"alpha".parse().unwrap(), &statement).await;
+        assert_eq!(kind(told), ProblemKind::ParentMismatch);
+    }
+    let events = admin.events(None, 100, AT_ONCE).await.unwrap();
+    let refusals = events.iter().filter(|event| event.kind == EventKind::GenerationRefused);
+    let refusals: Vec<&str> = refusals.map(|event| event.text.as_str()).collect();
+    assert!(refusals.len() == 1 && refusals[0].contains("restored at"), "{refusals:?}");
     running.stop().await;
 }
 
