@@ -5,11 +5,11 @@
 //! is sealed it lies in the data directory, where the keys lie anyway, and nowhere else.
 //!
 //! A restored coordinator knows less than its agents: definitions and heads have gone back. So the
-//! restore epoch is raised, which agents obey and show; revisions go on far above those that were lost,
-//! so that whoever asks for newer ones hears of it, also long after; and certificates that were issued after the
-//! backup are unknown and refused until their holders enroll again. What must not come back is taken
-//! care of: invites that were open end, because they may have been used since, and what was revoked
-//! since is revoked again from the [journal](crate::journal).
+//! restore epoch is raised, which agents obey and show; revisions go on far above those that were
+//! lost, so that whoever asks for newer ones hears of it, also long after; and certificates that were
+//! issued after the backup are unknown and refused until their holders enroll again. What must not
+//! come back is taken care of: invites that were open end, because they may have been used since, and
+//! what was revoked since is revoked again from the [journal](crate::journal).
 
 use std::{
     fs::{self, File},
