@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::{generation::Revision, v1::agent::AgentOrders};
+use protocol::{generation::Revision, role::Role, v1::agent::AgentOrders};
 
 use crate::support::{AT_ONCE, Network, Peer, SOON};
 
@@ -65,6 +65,33 @@ async fn a_changed_definition_wakes_only_those_whose_orders_differ() {
     network.admin().tell_assignment(&"beta@lisbon".parse().unwrap(), "sync").await.unwrap();
     let orders = at_lisbon.await.unwrap().expect("a run was asked for");
     assert_eq!(orders.assignments[1].sync_requests, 1);
+}
+
+#[tokio::test]
+async fn whatever_a_site_is_given_is_told_to_its_agents() {
+    let (network, _, lisbon, oslo) = Network::with_peers().await;
+    let not_concerned = oslo.orders().await.revision;
+    let mut known = lisbon.orders().await.revision;
+    let given = [
+        "default-rate = \"1MiB/s\"",
+        "bandwidth = [{ when = \"00-24\", rate = \"256KiB/s\" }]",
+        "budget = \"1GiB/month\"",
+        "budget = \"2GiB/month\"",
+        "timezone = \"Europe/Lisbon\"",
+    ];
+    let site = |line: &str| format!("[[site]]\nname = \"lisbon\"\n{line}\n");
+    let tree = "[[tree]]\nname = \"alpha\"\nsource = \"releases\"\npath = \"alpha\"\n";
+    let changes = given.map(site).into_iter().chain([format!("{tree}autonomous = true\n")]);
+    for change in changes {
+        network.apply(&change).await.unwrap();
+        let news = lisbon.client.agent_orders(known, AT_ONCE).await.unwrap();
+        known = news.unwrap_or_else(|| panic!("nobody was told of {change}")).revision;
+    }
+    assert_eq!(oslo.client.agent_orders(not_concerned, AT_ONCE).await.unwrap(), None);
+    // Another agent at the site takes half of the line.
+    network.peer(Role::Agent, "lisbon-2", Some("lisbon")).await;
+    let news = lisbon.client.agent_orders(known, AT_ONCE).await.unwrap();
+    assert_eq!(news.expect("the line is shared now").sharers, 2);
 }
 
 #[tokio::test]

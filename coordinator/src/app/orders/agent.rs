@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use certs::signing::{self, SigningKey};
 use jiff::{SignedDuration, Timestamp};
 use protocol::{
-    dsse::Envelope,
+    dsse::{Bytes, Envelope},
     generation::Version,
     name::{IdentityName, NetworkName, SiteName},
     role::Role,
@@ -27,35 +27,46 @@ pub fn agent(
     (head_key, head_life): (&SigningKey, SignedDuration),
     now: Timestamp,
 ) -> Result<AgentOrders, signing::Error> {
-    let assignments = assignments(picture, name, now);
+    let mut orders = unsigned(picture, name, site, now);
+    orders.head = head(picture, network, &orders.assignments, (head_key, head_life), now)?;
+    Ok(orders)
+}
+
+/// The same with an empty head.
+pub(super) fn unsigned(
+    picture: &Picture,
+    name: &IdentityName,
+    site: &SiteName,
+    now: Timestamp,
+) -> AgentOrders {
     let spec = picture.wanted.definitions.sites.get(site);
-    Ok(AgentOrders {
+    AgentOrders {
         revision: picture.revision,
         restore_epoch: picture.restore_epoch,
         root: picture.root.root().number,
         agent: name.clone(),
         site: site.clone(),
-        head: head(picture, network, &assignments, (head_key, head_life), now)?,
+        head: Envelope {
+            payload_type: String::new(),
+            payload: Bytes(Vec::new()),
+            signatures: Vec::new(),
+        },
         default_rate: spec.and_then(|site| site.default_rate),
         bandwidth: spec.map(|site| site.bandwidth.clone()).unwrap_or_default(),
         budget: spec.and_then(|site| site.budget),
         timezone: spec.and_then(|site| site.timezone.clone()),
         sharers: u32::try_from(picture.fleet.agents_at(site).len()).unwrap_or(u32::MAX).max(1),
         readers: relay::readers(picture, name, site, now),
-        assignments,
+        assignments: assignments(picture, name, now),
         mandates: match picture.root.root().definition_keys.is_empty() {
             true => Vec::new(),
             false => picture.wanted.mandates_of(site).cloned().collect(),
         },
-    })
+    }
 }
 
 /// The orders for every assignment that the agent holds.
-pub(super) fn assignments(
-    picture: &Picture,
-    agent: &IdentityName,
-    now: Timestamp,
-) -> Vec<AssignmentOrder> {
+fn assignments(picture: &Picture, agent: &IdentityName, now: Timestamp) -> Vec<AssignmentOrder> {
     let order = |name: &AssignmentName| {
         let mut order = picture.effective(name, now)?.order;
         order.sync_requests = picture.wanted.sync_requests(name);

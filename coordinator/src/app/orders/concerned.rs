@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use protocol::{
     name::{IdentityName, SiteName},
     role::Role,
-    v1::publisher::{PublisherOrders, Reader},
+    v1::{agent::AgentOrders, publisher::PublisherOrders},
 };
 
-use super::{agent, publisher, relay};
+use super::{agent, is_autonomous, publisher, relay};
 use crate::{app::picture::Picture, db::Topic};
 
 /// Which agents a change can concern at all.
@@ -33,11 +33,8 @@ pub fn concerned(
 ) -> Vec<Topic> {
     let mut topics = Vec::new();
     for name in agents(before, after, among) {
-        let assignments = |picture| agent::assignments(picture, &name, now);
-        if assignments(before) != assignments(after)
-            || default_rate(before, &name) != default_rate(after, &name)
-            || readers(before, &name, now) != readers(after, &name, now)
-        {
+        let orders = |picture| agent_orders(picture, &name, now);
+        if orders(before) != orders(after) {
             topics.push(Topic::Agent(name));
         }
     }
@@ -77,15 +74,23 @@ fn names(
         .collect()
 }
 
-/// Whom it serves as a relay.
-fn readers(picture: &Picture, agent: &IdentityName, now: Timestamp) -> Vec<Reader> {
-    let site = picture.fleet.identity(Role::Agent, agent).and_then(|found| found.site.as_ref());
-    site.map_or_else(Vec::new, |site| relay::readers(picture, agent, site, now))
-}
-
-fn default_rate(picture: &Picture, agent: &IdentityName) -> Option<protocol::spec::Rate> {
-    let site = picture.fleet.identity(Role::Agent, agent)?.site.as_ref()?;
-    picture.wanted.definitions.sites.get(site)?.default_rate
+/// What an agent is told, but for numbers, and what the head says beside it: which of the assignments'
+/// trees are autonomous.
+fn agent_orders(
+    picture: &Picture,
+    name: &IdentityName,
+    now: Timestamp,
+) -> Option<(AgentOrders, Vec<bool>)> {
+    let site = picture.fleet.identity(Role::Agent, name)?.site.as_ref()?;
+    let orders = AgentOrders {
+        revision: Default::default(),
+        restore_epoch: Default::default(),
+        root: Default::default(),
+        ..agent::unsigned(picture, name, site, now)
+    };
+    let trees = orders.assignments.iter().map(|order| &order.name.tree);
+    let autonomous = trees.map(|tree| is_autonomous(picture, tree)).collect();
+    Some((orders, autonomous))
 }
 
 /// The numbers differ in every revision; they alone wake nobody.
