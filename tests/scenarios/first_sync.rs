@@ -12,30 +12,22 @@ const AT_A_TIME: usize = 8_192;
 const MEMBERS: usize = 4_096;
 const CONTENT_BYTES: usize = 4 << 20;
 
-/// The sizes of files, in the order of their paths, of which each line is a frame of the pack. One has
-/// few files before the end of the first part, another few after the end of the second.
-fn sizes() -> Vec<usize> {
-    let frame = |files: usize, size: usize| std::iter::repeat_n(size, files);
-    let few = 8;
-    let before = AT_A_TIME - MEMBERS - few;
-    let filling = 12;
-    let sizes: Vec<usize> = frame(before, CONTENT_BYTES / before)
-        .chain(frame(MEMBERS, 100))
-        .chain(frame(MEMBERS, 100))
-        .chain(frame(filling, CONTENT_BYTES / filling))
-        .chain(frame(MEMBERS, 100))
-        .collect();
-    assert_eq!(sizes.len(), 2 * AT_A_TIME - few + filling, "{filling} - {few} in the last part");
-    sizes
+/// Files of one frame, all of this size.
+fn frame(files: usize, size: usize) -> impl Iterator<Item = usize> {
+    std::iter::repeat_n(size, files)
 }
 
-fn parts_share(layout: &str, dir: &str) {
+/// Files of these sizes, in the order of their paths, come by the pack alone, and nothing of it twice.
+fn parts_share(sizes: impl Iterator<Item = usize>, layout: &str, dir: &str) {
     let net = OneTree::start(&format!("initial-pack = true\n{layout}"), "");
-    for (number, size) in sizes().into_iter().enumerate() {
+    let mut files = 0;
+    for (number, size) in sizes.enumerate() {
         let mut text = prose(number as u64 + 1, size);
         text.truncate(size);
         net.write(&format!("{dir}f{number:05}"), text);
+        files += 1;
     }
+    assert!(files > AT_A_TIME, "there are two parts");
     net.publish();
     let run = net.sync();
     net.assert_same();
@@ -49,11 +41,16 @@ fn parts_share(layout: &str, dir: &str) {
 }
 
 #[test]
-fn what_parts_share_comes_once_and_nothing_is_asked_for_by_itself() {
-    parts_share("", "");
+fn the_last_files_of_a_part_come_with_the_first_of_the_next() {
+    let few = 8;
+    let others = AT_A_TIME - MEMBERS - few;
+    let sizes = frame(others, CONTENT_BYTES / others).chain(frame(MEMBERS, 100));
+    parts_share(sizes.chain(frame(few + 300, 1_000)), "", "");
 }
 
 #[test]
-fn what_parts_of_a_version_share_comes_once() {
-    parts_share("layout = \"versioned\"", "1.0/");
+fn the_first_files_of_a_part_of_a_version_come_with_the_last_of_the_one_before() {
+    let few = 12;
+    let sizes = frame(few, CONTENT_BYTES / few).chain(frame(MEMBERS, 100));
+    parts_share(sizes.chain(frame(MEMBERS, 100)), "layout = \"versioned\"", "1.0/");
 }
