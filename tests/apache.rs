@@ -22,7 +22,7 @@ const MODULES: [&str; 8] = [
 
 /// A running Apache; it ends with the value.
 pub struct Apache {
-    _daemon: Daemon,
+    daemon: Daemon,
     port: u16,
 }
 
@@ -58,12 +58,19 @@ impl Apache {
             daemon.must_run();
             std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
-        Self { _daemon: daemon, port }
+        Self { daemon, port }
     }
 
     /// Its port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+}
+
+impl Drop for Apache {
+    fn drop(&mut self) {
+        // Killed, it would leave its workers behind.
+        self.daemon.end();
     }
 }
 
